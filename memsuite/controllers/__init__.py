@@ -1,0 +1,58 @@
+"""Sequence models with two modes that agree: step by step, and a whole sequence with resets inside."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+from memsuite.controllers.base import Controller, accepted_arguments
+from memsuite.controllers.gru import GRU
+from memsuite.controllers.pseudo_mamba import PseudoMamba
+from memsuite.errors import UsageError, unknown
+
+CONTROLLERS: dict[str, type[Controller]] = {"gru": GRU, "pseudo_mamba": PseudoMamba}
+
+__all__ = ["CONTROLLERS", "GRU", "Controller", "PseudoMamba", "controller_class", "make_controller"]
+
+
+def controller_class(name: str) -> type[Controller]:
+    """Find a controller by its name (``gru``) or by the path of your own class (``my_module.MyController``)."""
+    if name in CONTROLLERS:
+        return CONTROLLERS[name]
+    module_name, _, class_name = name.rpartition(".")
+    if not module_name:
+        raise unknown("controller", name, CONTROLLERS)
+    try:
+        if str(Path.cwd()) not in sys.path:  # a file of the user's lies where they start the command
+            sys.path.append(str(Path.cwd()))
+        found = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError) as error:
+        raise UsageError(f"controller {name!r} cannot be imported: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, Controller)):
+        raise UsageError(f"controller {name!r} is not a subclass of memsuite.controllers.Controller")
+    return found
+
+
+def make_controller(name: str, *, input_dim: int, memory_horizon: int | None = None, **overrides: Any) -> Controller:
+    """Build a controller.
+
+    Args:
+        name: a built-in name or the path of a class of your own.
+        input_dim: width of its input.
+        memory_horizon: steps the initialisation should hold something for; None for the model's default. Given to the
+            classes that take it.
+        overrides: the class's other arguments, ``hidden_dim`` and so on.
+    """
+    cls = controller_class(name)
+    valid = accepted_arguments(cls)
+    for argument in overrides:
+        if argument not in valid:
+            raise unknown(f"argument of {name}", argument, valid)
+    if "memory_horizon" in valid:
+        overrides["memory_horizon"] = memory_horizon
+    try:
+        return cls(input_dim=input_dim, **overrides)  # type: ignore[call-arg]
+    except (TypeError, RuntimeError) as error:
+        raise UsageError(f"controller {name} does not take {overrides}: {error}") from error

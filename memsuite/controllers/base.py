@@ -1,0 +1,84 @@
+"""What a controller is: a sequence model with two modes that agree, and resets inside both."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from memsuite.types import State
+
+
+class Controller(nn.Module, ABC):
+    """A sequence model that reads ``[.., input_dim]`` and answers features ``[.., feature_dim]``.
+
+    A controller of your own defines ``__init__(self, input_dim, ...)``, sets ``feature_dim``, and implements
+    :meth:`init_state`, :meth:`forward_step` and :meth:`reset_mask`. :meth:`forward_sequence` has a default, a loop of the
+    three; override it when the model can do a whole sequence faster. The state is a tree (tensors in tuples and dicts)
+    of tensors with the batch in dimension 0.
+    """
+
+    input_dim: int
+    feature_dim: int
+
+    @abstractmethod
+    def init_state(self, batch_size: int, device: torch.device | str | None = None) -> State:
+        """Return the state of ``batch_size`` episodes that have seen nothing."""
+
+    @abstractmethod
+    def forward_step(self, x_BD: Tensor, state: State) -> tuple[Tensor, State]:
+        """Read one step ``[B, input_dim]``; return features ``[B, feature_dim]`` and the next state."""
+
+    @abstractmethod
+    def reset_mask(self, state: State, is_first_B: Tensor) -> State:
+        """Return ``state`` with the rows where ``is_first_B`` (bool ``[B]``) replaced by the initial state."""
+
+    def forward_sequence(self, x_TBD: Tensor, state: State, is_first_TB: Tensor) -> tuple[Tensor, State]:
+        """Read a whole sequence, resetting the rows that begin an episode before the step that begins it.
+
+        Args:
+            x_TBD: inputs ``[T, B, input_dim]``, T >= 1.
+            state: the state before the first step.
+            is_first_TB: bool ``[T, B]``.
+
+        Returns:
+            Features ``[T, B, feature_dim]`` and the state after the last step.
+        """
+        features = []
+        # unbind, not indexing: each index in a differentiated loop would allocate a full-size gradient.
+        for x_BD, is_first_B in zip(x_TBD.unbind(), is_first_TB.unbind(), strict=True):
+            feature, state = self.forward_step(x_BD, self.reset_mask(state, is_first_B))
+            features.append(feature)
+        return torch.stack(features), state
+
+    def recurrent_parameters(self) -> Iterator[nn.Parameter]:
+        """Yield the parameters that set how memory is kept from step to step; they learn at a rate of their own."""
+        yield from ()
+
+    def state_floats(self) -> int:
+        """Count the numbers an episode's state holds."""
+        return sum(leaf.numel() for leaf in pytree.tree_leaves(self.init_state(1)))
+
+
+def map_state(function: Callable[..., Tensor], *states: State) -> State:
+    """Apply ``function`` to every tensor of one state, or to the corresponding tensors of several."""
+    return pytree.tree_map(function, *states)  # type: ignore[no-any-return]
+
+
+def zero_where(state: State, is_first_B: Tensor) -> State:
+    """Return ``state`` with zeros in the rows where ``is_first_B``, whatever stood there, NaN included."""
+
+    def zero(leaf: Tensor) -> Tensor:
+        return leaf.masked_fill(is_first_B.view(-1, *[1] * (leaf.dim() - 1)), 0)
+
+    return map_state(zero, state)
+
+
+def accepted_arguments(cls: type) -> list[str]:
+    """List the keyword arguments a class takes, beyond the ``input_dim`` every controller is given."""
+    names = [name for name in inspect.signature(cls).parameters if name not in ("args", "kwargs")]
+    return [name for name in names if name != "input_dim"]

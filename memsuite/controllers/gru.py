@@ -1,0 +1,69 @@
+"""The gated recurrent unit (Cho et al. 2014, arXiv 1406.1078), with an initialisation that remembers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from memsuite.controllers.base import Controller, zero_where
+from memsuite.controllers.init import default_uniform_, gru_integrator_
+from memsuite.ops import gru_scan
+from memsuite.types import State
+
+
+class GRU(Controller):
+    r"""One GRU layer; parameters, gate order and numerics are those of ``torch.nn.GRU``.
+
+    .. math::
+        r = \sigma(W_{ir} x + b_{ir} + W_{hr} h + b_{hr}), \quad z = \sigma(W_{iz} x + b_{iz} + W_{hz} h + b_{hz}) \\
+        n = \tanh(W_{in} x + b_{in} + r \odot (W_{hn} h + b_{hn})), \quad h' = (1 - z) \odot n + z \odot h
+
+    State: ``hidden_dim`` floats. Cost per step: ``3 hidden_dim (input_dim + hidden_dim)`` multiply-adds and
+    ``3 hidden_dim`` sigmoids and tanhs.
+
+    Args:
+        input_dim: width of the input.
+        hidden_dim: width of the state and of the features.
+        memory_horizon: how many steps the layer should hold something before any training
+            (:func:`memsuite.controllers.init.gru_integrator_`); None for PyTorch's default initialisation.
+    """
+
+    def __init__(self, input_dim: int, hidden_dim: int = 128, memory_horizon: int | None = None) -> None:
+        super().__init__()
+        self.input_dim, self.feature_dim = input_dim, hidden_dim
+        self.weight_ih = nn.Parameter(torch.empty(3 * hidden_dim, input_dim))
+        self.weight_hh = nn.Parameter(torch.empty(3 * hidden_dim, hidden_dim))
+        self.bias_ih = nn.Parameter(torch.empty(3 * hidden_dim))
+        self.bias_hh = nn.Parameter(torch.empty(3 * hidden_dim))
+        default_uniform_(self.parameters(), hidden_dim)
+        if memory_horizon is not None:
+            gru_integrator_(self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh, memory_horizon)
+
+    def init_state(self, batch_size: int, device: torch.device | str | None = None) -> State:
+        """Return zeros ``[B, hidden_dim]``."""
+        weight = self.weight_hh
+        return torch.zeros(batch_size, self.feature_dim, device=device or weight.device, dtype=weight.dtype)
+
+    def forward_step(self, x_BD: Tensor, state: State) -> tuple[Tensor, State]:
+        """Take one step; the feature is the state."""
+        assert isinstance(state, Tensor)
+        h = torch.gru_cell(x_BD, state, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
+        return h, h
+
+    def reset_mask(self, state: State, is_first_B: Tensor) -> State:
+        """Zero the rows that begin an episode."""
+        return zero_where(state, is_first_B)
+
+    def forward_sequence(self, x_TBD: Tensor, state: State, is_first_TB: Tensor) -> tuple[Tensor, State]:
+        """Make the input products in one go, then run the recurrence."""
+        state = self.reset_mask(state, is_first_TB[0])
+        assert isinstance(state, Tensor)
+        gates = nn.functional.linear(x_TBD, self.weight_ih, self.bias_ih)
+        h_TBD = gru_scan(gates, is_first_TB, state, self.weight_hh, self.bias_hh)
+        return h_TBD, h_TBD[-1]
+
+    def recurrent_parameters(self) -> Iterator[nn.Parameter]:
+        """Yield the recurrent weights and both biases: what decides how the state is kept when nothing is shown."""
+        yield from (self.weight_hh, self.bias_ih, self.bias_hh)

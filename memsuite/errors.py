@@ -1,0 +1,26 @@
+"""The one error a user can cause, and the words it is told in."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UsageError(ValueError):
+    """A mistake in what the user asked for: one line that names the mistake and the fix; the CLI exits with status 2."""
+
+
+def nearest(name: str, valid: Iterable[str], count: int = 3) -> list[str]:
+    """Return the valid names most like ``name``, best first; all of them in order when none is close."""
+    names = list(valid)
+    plain = {option.lower().replace("-", "_"): option for option in names}
+    close = difflib.get_close_matches(name.lower().replace("-", "_"), plain, n=count, cutoff=0.5)
+    return [plain[match] for match in close] or names
+
+
+def unknown(kind: str, name: object, valid: Iterable[str]) -> UsageError:
+    """Build the error for a name that is not among ``valid``: "no task 'delyed_cue'; did you mean: delayed_cue?"."""
+    names = list(valid)
+    near = nearest(str(name), names)
+    question = "valid names" if near == names else "did you mean"
+    return UsageError(f"no {kind} {str(name)!r}; {question}: {', '.join(near) or '(none)'}")

@@ -1,0 +1,10 @@
+"""Reset-aware recurrences, the only place where time is looped over in training.
+
+Each op is a ``torch.library`` op: schema, fake and autograd formula here in Python, a PyTorch reference as the
+implementation that is always there. Layout is time-major; ``reset[t, b]`` zeroes the state before step ``t``.
+"""
+
+from memsuite.ops.gru_scan import gru_scan
+from memsuite.ops.pscan import pscan
+
+__all__ = ["gru_scan", "pscan"]

@@ -1,0 +1,41 @@
+"""What the ops share: their namespace, their registration, and the small laws of reset-aware scans."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+LIBRARY = torch.library.Library("memsuite", "FRAGMENT")
+
+
+def define(schema: str, reference: Callable[..., Any], fake: Callable[..., Any]) -> None:
+    """Register an op by its schema, with the PyTorch reference that runs wherever no compiled kernel is loaded."""
+    name = schema.split("(")[0]
+    LIBRARY.define(schema)
+    # Below autograd and below any backend key, so a kernel registered for CPU or CUDA takes precedence.
+    LIBRARY.impl(name, reference, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"memsuite::{name}", fake, lib=LIBRARY)
+
+
+def differentiate(name: str, backward: Callable[..., Any], setup_context: Callable[..., Any]) -> None:
+    """Register an op's autograd formula; a second derivative raises instead of being silently wrong."""
+
+    def once(ctx: Any, *grads: Tensor | None) -> Any:
+        if torch.is_grad_enabled():
+            raise RuntimeError(f"memsuite::{name} has no second derivative; call backward without create_graph=True")
+        return backward(ctx, *grads)
+
+    torch.library.register_autograd(f"memsuite::{name}", once, setup_context=setup_context, lib=LIBRARY)
+
+
+def rows_with_resets(reset_TB: Tensor) -> list[bool]:
+    """Tell for each step whether any row is reset there, so that the steps without one skip the masking.
+
+    On an accelerator the answer is yes for every step: asking would stop the host once per call.
+    """
+    if reset_TB.device.type != "cpu":
+        return [True] * reset_TB.shape[0]
+    return reset_TB.any(dim=1).tolist()  # type: ignore[no-any-return]

@@ -1,0 +1,161 @@
+"""Collecting experience: the same trajectory from a script in one go, or by stepping.
+
+A scripted task's observations do not depend on the actions, so its rollout runs the controller over the whole block, samples
+all actions, and compares them with the targets. It is the same distribution as stepping, and with the same generators
+the same trajectory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from memsuite.controllers.base import map_state
+from memsuite.rl.actor_critic import ActorCritic
+from memsuite.tasks import ScriptedTask, Task
+from memsuite.types import State, TimeStep, Trajectory
+
+CHUNK = 32_768  # decisions computed at once without gradients: bounds memory at any horizon and stays in cache
+
+
+@dataclass(frozen=True)
+class Actor:
+    """Where acting stands between two rollouts: the step to act on next, and the memory that leads to it."""
+
+    timestep: TimeStep
+    state: State
+
+
+def begin(task: Task, model: ActorCritic, num_envs: int, generator: torch.Generator) -> Actor:
+    """Start a batch of episodes."""
+    return Actor(task.reset(num_envs, generator), model.init_state(num_envs, generator.device))
+
+
+def sample(logits: Tensor, uniform: Tensor) -> Tensor:
+    """Draw actions by inverting the distribution function: one uniform number per decision, ``[.., A], [..] -> [..]``."""
+    cumulative = torch.softmax(logits, dim=-1).cumsum(-1)
+    below = cumulative[..., :-1] <= uniform.unsqueeze(-1) * cumulative[..., -1:]
+    return below.sum(-1)
+
+
+def choose(logits: Tensor, uniform: Tensor | None) -> Tensor:
+    """Sample with the given uniform numbers, or take the most likely action if there are none."""
+    return logits.argmax(-1) if uniform is None else sample(logits, uniform)
+
+
+@torch.no_grad()
+def collect(
+    task: Task,
+    model: ActorCritic,
+    actor: Actor,
+    steps: int,
+    generator: torch.Generator | None,
+    *,
+    by_stepping: bool = False,
+) -> tuple[Trajectory, Actor]:
+    """Collect ``steps`` steps from every environment.
+
+    Args:
+        task: a running task (:func:`begin`).
+        model: acts; evaluated without gradients.
+        actor: where the last rollout ended.
+        steps: length T of the rollout; shorter or longer than an episode, the memory is carried and reset inside.
+        generator: source of the sampled actions; None acts greedily.
+        by_stepping: step a scripted task too, to compare the two paths.
+
+    Returns:
+        The trajectory, and where the next rollout begins.
+    """
+    num_envs, device = actor.timestep.is_first.shape[0], actor.timestep.is_first.device
+    uniform = None
+    if generator is not None:  # drawn for all steps first, so that both paths use the same numbers
+        uniform = torch.rand(steps, num_envs, generator=generator, device=device)
+    if isinstance(task, ScriptedTask) and not by_stepping:
+        return _collect_script(task, model, actor, steps, uniform)
+    return _collect_steps(task, model, actor, steps, uniform)
+
+
+def _collect_script(
+    task: ScriptedTask, model: ActorCritic, actor: Actor, steps: int, uniform: Tensor | None
+) -> tuple[Trajectory, Actor]:
+    block = task.advance(steps)
+    num_envs = block.is_first.shape[1]
+    state, parts = actor.state, []
+    size = max(1, CHUNK // num_envs)
+    for begin_at in range(0, steps, size):
+        at = slice(begin_at, begin_at + size)
+        logits, values, state = model(block.observations[at], state, block.is_first[at])
+        actions = choose(logits, None if uniform is None else uniform[at])
+        parts.append((actions, _log_prob(logits, actions), values))
+    actions, log_probs, values = (torch.cat(part) for part in zip(*parts, strict=True))
+    correct = block.scored & (actions == block.targets)
+    following = task.peek()
+    after = torch.where(block.terminated[-1], 0.0, model.step(following.observation, state, following.is_first)[1])
+    next_values = torch.cat([values[1:], after.unsqueeze(0)]).masked_fill(block.terminated, 0.0)
+    trajectory = Trajectory(
+        observations=block.observations,
+        is_first=block.is_first,
+        actions=actions,
+        log_probs=log_probs,
+        values=values,
+        next_values=next_values,
+        rewards=correct.to(values.dtype),
+        terminated=block.terminated,
+        truncated=torch.zeros_like(block.terminated),
+        scored=block.scored,
+        correct=correct,
+        initial_state=actor.state,
+    )
+    return trajectory, Actor(following, state)
+
+
+def _collect_steps(
+    task: Task, model: ActorCritic, actor: Actor, steps: int, uniform: Tensor | None
+) -> tuple[Trajectory, Actor]:
+    now, state = actor.timestep, actor.state
+    rows: list[dict[str, Tensor]] = []
+    for t in range(steps):
+        logits, values, state = model.step(now.observation, state, now.is_first)
+        actions = choose(logits, None if uniform is None else uniform[t])
+        following = task.step(actions)
+        rows.append(
+            {
+                "observations": now.observation,
+                "is_first": now.is_first,
+                "actions": actions,
+                "log_probs": _log_prob(logits, actions),
+                "values": values,
+                "next_values": _final_values(model, following, state, values),
+                "rewards": following.reward.to(values.dtype),
+                "terminated": following.terminated,
+                "truncated": following.truncated,
+                "scored": following.scored,
+                "correct": following.correct,
+            }
+        )
+        now = following
+    columns: dict[str, Any] = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+    after = model.step(now.observation, state, now.is_first)[1]
+    successors = torch.cat([columns["values"][1:], after.unsqueeze(0)])
+    ended = columns["terminated"] | columns["truncated"]
+    columns["next_values"] = torch.where(ended, columns["next_values"], successors)
+    return Trajectory(initial_state=actor.state, **columns), Actor(now, state)
+
+
+def _final_values(model: ActorCritic, following: TimeStep, state: State, like: Tensor) -> Tensor:
+    """Value the final observations of truncated rows, with the memory that led to them; 0 elsewhere, ``[B]``.
+
+    The step is taken on a copy: the memory itself goes on into the next episode, where it is reset.
+    """
+    if following.final_observation is None:
+        return torch.zeros_like(like)
+    no_reset = torch.zeros_like(following.is_first)
+    values = model.step(following.final_observation, map_state(torch.clone, state), no_reset)[1]
+    return torch.where(following.truncated & ~following.terminated, values, 0.0)
+
+
+def _log_prob(logits: Tensor, actions: Tensor) -> Tensor:
+    return torch.log_softmax(logits, dim=-1).gather(-1, actions.unsqueeze(-1)).squeeze(-1)

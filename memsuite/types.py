@@ -1,0 +1,110 @@
+"""The containers that travel between rooms, with their shapes. No maths here.
+
+``T`` is time, ``B`` environments, ``D`` features. Every container is frozen: what was collected is never edited.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias, Union
+
+from torch import Tensor
+
+State: TypeAlias = Union[Tensor, "tuple[State, ...]", "dict[str, State]"]
+"""A controller's memory: a tree of tensors, each with the batch in dimension 0."""
+
+
+@dataclass(frozen=True)
+class Script:
+    """A batch of whole episodes of a scripted task, drawn at once.
+
+    Attributes:
+        observations: ``[T, B, D]`` float32, what is shown.
+        targets: ``[T, B]`` int64, the right action; meaningful only where ``scored``.
+        scored: ``[T, B]`` bool, the steps whose action is judged.
+    """
+
+    observations: Tensor
+    targets: Tensor
+    scored: Tensor
+
+
+@dataclass(frozen=True)
+class TimeStep:
+    """What every environment shows after a reset or a step.
+
+    An environment whose episode ended has already begun the next one (same-step autoreset): ``observation`` belongs
+    to the new episode, ``final_observation`` to the old.
+
+    Attributes:
+        observation: ``[B, D]`` what to act on next.
+        is_first: ``[B]`` bool, ``observation`` begins an episode.
+        reward: ``[B]`` reward of the action just taken (0 after a reset).
+        terminated: ``[B]`` bool, the action just taken ended the episode: nothing follows, its value is 0.
+        truncated: ``[B]`` bool, the episode was cut short: its value goes on from ``final_observation``.
+        final_observation: ``[B, D]`` the successor in the old episode, valid where ``truncated``; None if no row is.
+        scored: ``[B]`` bool, the action just taken was a scored decision.
+        correct: ``[B]`` bool, it was scored and right.
+    """
+
+    observation: Tensor
+    is_first: Tensor
+    reward: Tensor
+    terminated: Tensor
+    truncated: Tensor
+    final_observation: Tensor | None
+    scored: Tensor
+    correct: Tensor
+
+
+@dataclass(frozen=True)
+class Block:
+    """The next ``T`` steps of a scripted task; episodes may begin and end inside.
+
+    Attributes:
+        observations: ``[T, B, D]``.
+        targets: ``[T, B]`` int64.
+        scored: ``[T, B]`` bool.
+        is_first: ``[T, B]`` bool, the step begins an episode.
+        terminated: ``[T, B]`` bool, the step ends one.
+    """
+
+    observations: Tensor
+    targets: Tensor
+    scored: Tensor
+    is_first: Tensor
+    terminated: Tensor
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """One rollout, as PPO reads it. Made by :func:`memsuite.rl.rollout.collect`; holds no gradients.
+
+    Attributes:
+        observations: ``[T, B, D]``.
+        is_first: ``[T, B]`` bool; the controller's state is reset before such a step.
+        actions: ``[T, B]`` int64.
+        log_probs: ``[T, B]`` log-probability of each action when it was taken.
+        values: ``[T, B]`` the critic's estimate at each step.
+        next_values: ``[T, B]`` the estimate at each step's successor: 0 after ``terminated``, the value of the final
+            observation under the memory that led to it after ``truncated`` and at the rollout's cut.
+        rewards: ``[T, B]``.
+        terminated: ``[T, B]`` bool.
+        truncated: ``[T, B]`` bool.
+        scored: ``[T, B]`` bool.
+        correct: ``[T, B]`` bool.
+        initial_state: the controller's state before the first step.
+    """
+
+    observations: Tensor
+    is_first: Tensor
+    actions: Tensor
+    log_probs: Tensor
+    values: Tensor
+    next_values: Tensor
+    rewards: Tensor
+    terminated: Tensor
+    truncated: Tensor
+    scored: Tensor
+    correct: Tensor
+    initial_state: State
