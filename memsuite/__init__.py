@@ -1,1 +1,35 @@
-"""memsuite."""
+"""memsuite: measure long-horizon memory in recurrent networks, state space models and attention.
+
+Nothing is imported or computed until it is asked for, so that ``memsuite --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from memsuite.analysis import load
+    from memsuite.controllers import make_controller
+    from memsuite.tasks import get_benchmark_suite, get_task_config, make_task
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "get_benchmark_suite", "get_task_config", "load", "make_controller", "make_task"]
+
+_HOMES = {
+    "load": "memsuite.analysis",
+    "make_controller": "memsuite.controllers",
+    "make_task": "memsuite.tasks",
+    "get_task_config": "memsuite.tasks",
+    "get_benchmark_suite": "memsuite.tasks",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'memsuite' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class UsageError(ValueError):
-    """A mistake in what the user asked for: one line that names the mistake and the fix; the CLI exits with status 2."""
+    """A mistake in what was asked for: one line that names the mistake and the fix; the CLI exits with status 2."""
 
 
 def nearest(name: str, valid: Iterable[str], count: int = 3) -> list[str]:

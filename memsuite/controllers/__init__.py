@@ -53,6 +53,6 @@ def make_controller(name: str, *, input_dim: int, memory_horizon: int | None = N
     if "memory_horizon" in valid:
         overrides["memory_horizon"] = memory_horizon
     try:
-        return cls(input_dim=input_dim, **overrides)  # type: ignore[call-arg]
+        return cls(input_dim=input_dim, **overrides)
     except (TypeError, RuntimeError) as error:
         raise UsageError(f"controller {name} does not take {overrides}: {error}") from error

@@ -17,8 +17,8 @@ class Controller(nn.Module, ABC):
     """A sequence model that reads ``[.., input_dim]`` and answers features ``[.., feature_dim]``.
 
     A controller of your own defines ``__init__(self, input_dim, ...)``, sets ``feature_dim``, and implements
-    :meth:`init_state`, :meth:`forward_step` and :meth:`reset_mask`. :meth:`forward_sequence` has a default, a loop of the
-    three; override it when the model can do a whole sequence faster. The state is a tree (tensors in tuples and dicts)
+    :meth:`init_state`, :meth:`forward_step` and :meth:`reset_mask`. :meth:`forward_sequence` has a default, a loop of
+    the three; override it when the model can do a whole sequence faster. The state is a tree (tensors in tuples and dicts)
     of tensors with the batch in dimension 0.
     """
 

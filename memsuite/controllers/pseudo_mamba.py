@@ -14,8 +14,8 @@ class PseudoMamba(Controller):
     r"""An integrator with a soft wall: :math:`h_t = \tanh(W x_t + h_{t-1})`, features :math:`h_t`.
 
     The input map has no bias, so a blank input is no drive. Left alone, :math:`h` falls as
-    :math:`(2t/3 + h_0^{-2})^{-1/2}`, a power law and not an exponential, and keeps its sign; a feature norm after it makes
-    up for the scale. There are no recurrent weights: it adds up what it saw and cannot bind one thing to another.
+    :math:`(2t/3 + h_0^{-2})^{-1/2}`, a power law and not an exponential, and keeps its sign; a feature norm after it
+    makes up for the scale. There are no recurrent weights: it adds up what it saw and cannot bind one thing to another.
 
     State: ``hidden_dim`` floats. Cost per step: ``input_dim * hidden_dim`` multiply-adds and ``hidden_dim`` tanh.
 

@@ -8,15 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-LIBRARY = torch.library.Library("memsuite", "FRAGMENT")
+LIBRARY = torch.library.Library("memsuite", "FRAGMENT")  # type: ignore[no-untyped-call]
 
 
 def define(schema: str, reference: Callable[..., Any], fake: Callable[..., Any]) -> None:
     """Register an op by its schema, with the PyTorch reference that runs wherever no compiled kernel is loaded."""
     name = schema.split("(")[0]
-    LIBRARY.define(schema)
+    LIBRARY.define(schema)  # type: ignore[no-untyped-call]
     # Below autograd and below any backend key, so a kernel registered for CPU or CUDA takes precedence.
-    LIBRARY.impl(name, reference, "CompositeExplicitAutograd")
+    LIBRARY.impl(name, reference, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
     torch.library.register_fake(f"memsuite::{name}", fake, lib=LIBRARY)
 
 
@@ -38,4 +38,4 @@ def rows_with_resets(reset_TB: Tensor) -> list[bool]:
     """
     if reset_TB.device.type != "cpu":
         return [True] * reset_TB.shape[0]
-    return reset_TB.any(dim=1).tolist()  # type: ignore[no-any-return]
+    return reset_TB.any(dim=1).tolist()

@@ -13,13 +13,16 @@ from torch import Tensor
 
 from memsuite.ops._library import define, differentiate, rows_with_resets
 
+BLOCK = 1 << 17  # numbers per block of the backward pass, so that its working set stays in cache at any length
+
 
 def gru_scan(gi_TBG: Tensor, reset_TB: Tensor, h0_BD: Tensor, w_hh_GD: Tensor, b_hh_G: Tensor) -> Tensor:
     """Run the GRU recurrence over time.
 
     With ``g = h_{t-1} W_hh^T + b_hh`` split like ``gi`` into reset, update and candidate parts::
 
-        r = sigmoid(gi_r + g_r)    z = sigmoid(gi_z + g_z)    n = tanh(gi_n + r * g_n)    h_t = (1 - z) * n + z * h_{t-1}
+        r = sigmoid(gi_r + g_r)     z = sigmoid(gi_z + g_z)
+        n = tanh(gi_n + r * g_n)    h_t = (1 - z) * n + z * h_{t-1}
 
     Args:
         gi_TBG: input part of the gates, biases included, ``[T, B, 3 D]`` in the order r, z, n; T >= 1.
@@ -70,28 +73,51 @@ def _forward(gi: Tensor, reset: Tensor, h0: Tensor, w_hh: Tensor, b_hh: Tensor) 
 def _backward(
     grad: Tensor, states: Tensor, gates: Tensor, candidates: Tensor, reset: Tensor, h0: Tensor, w_hh: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the gradients of ``gi``, ``h0``, ``w_hh`` and ``b_hh``."""
+    """Return the gradients of ``gi``, ``h0``, ``w_hh`` and ``b_hh``, block by block from the end."""
     steps, batch, size = states.shape
-    r, z, g_n = gates.split(size, dim=-1)
-    keep = (~reset).to(states.dtype).unsqueeze(-1)
-    previous = torch.cat([h0.unsqueeze(0), states[:-1]]).mul_(keep)
-    # d(pre-activation) / d(h_t), elementwise, for the candidate and for the three parts of g.
-    d_n = (1 - z) * (1 - candidates * candidates)
-    d_g = torch.stack([d_n * g_n * r * (1 - r), (previous - candidates) * z * (1 - z), d_n * r], dim=-2)
-    flow = torch.empty_like(states)  # dL / dh_t, all paths
-    d_g, dh0 = _backward_loop(grad, flow, d_g, z, keep, rows_with_resets(reset), w_hh)
-    flat = d_g.view(steps * batch, 3 * size)
-    d_gi = torch.cat([d_g[..., :2, :].flatten(-2), flow * d_n], dim=-1)
-    return d_gi, dh0, flat.t() @ previous.view(steps * batch, size), flat.sum(0)
+    d_gi, d_w, d_b = torch.empty_like(gates), torch.zeros_like(w_hh), torch.zeros_like(w_hh[:, 0])
+    resets, keep = rows_with_resets(reset), (~reset).to(states.dtype).unsqueeze(-1)
+    block = max(1, BLOCK // (3 * batch * size))
+    back: Tensor | None = None
+    for begin in reversed(range(0, steps, block)):
+        at = slice(begin, min(begin + block, steps))
+        before = h0.unsqueeze(0) if begin == 0 else states[begin - 1 : begin]
+        previous = torch.cat([before, states[begin : at.stop - 1]]).mul_(keep[at])
+        r, z, g_n = gates[at].view(-1, batch, 3, size).unbind(-2)
+        # d(pre-activation) / d(h_t), elementwise, for the candidate and for the three parts of g.
+        admitted = 1 - z
+        d_n = torch.addcmul(admitted, admitted, candidates[at].square(), value=-1)
+        by_gate = d_n * r
+        d_g = torch.stack([by_gate * g_n * (1 - r), (previous - candidates[at]) * z * (1 - z), by_gate], dim=-2)
+        flow = torch.empty_like(previous)  # dL / dh_t, all paths
+        back = _backward_loop(grad[at], flow, d_g, z, keep[at], resets[at], w_hh, back)
+        flat = d_g.view(-1, 3 * size)
+        d_w.addmm_(flat.t(), previous.view(-1, size))
+        d_b += flat.sum(0)
+        d_gi[at, :, : 2 * size] = d_g[:, :, :2].flatten(-2)
+        torch.mul(flow, d_n, out=d_gi[at, :, 2 * size :])
+    assert back is not None
+    return d_gi, back, d_w, d_b
 
 
 def _backward_loop(
-    grad: Tensor, flow: Tensor, d_g: Tensor, z: Tensor, keep: Tensor, resets: list[bool], w_hh: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Carry the gradient back through time: fills ``flow``, turns ``d_g`` from slopes into gradients, in place."""
+    grad: Tensor,
+    flow: Tensor,
+    d_g: Tensor,
+    z: Tensor,
+    keep: Tensor,
+    resets: list[bool],
+    w_hh: Tensor,
+    back: Tensor | None,
+) -> Tensor:
+    """Carry the gradient back through time: fills ``flow``, turns ``d_g`` from slopes into gradients, in place.
+
+    ``back`` is what the step after sends back, already masked by its reset; returns what the first step sends.
+    """
     wide = d_g.flatten(-2)
-    back: Tensor | None = None  # what the step after sends back, already masked by its reset
-    per_step = zip(resets, grad.unbind(), flow.unbind(), d_g.unbind(), wide.unbind(), z.unbind(), keep.unbind(), strict=True)
+    per_step = zip(
+        resets, grad.unbind(), flow.unbind(), d_g.unbind(), wide.unbind(), z.unbind(), keep.unbind(), strict=True
+    )
     for any_reset, grad_t, f, d, d_flat, z_t, keep_t in reversed(list(per_step)):
         if back is None:
             f.copy_(grad_t)
@@ -102,7 +128,7 @@ def _backward_loop(
         if any_reset:
             back.mul_(keep_t)
     assert back is not None
-    return d_g, back
+    return back
 
 
 def _setup(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:

@@ -13,7 +13,7 @@ class ActorCritic(nn.Module):
     """Controller, feature norm, and two linear heads.
 
     The features are normalised (RMSNorm, Zhang & Sennrich 2019) because a memory that holds may be small in scale; the
-    heads then read its direction. The policy head starts near uniform (gain 0.01), the value head near 0.
+    heads then read its direction. The policy head starts near uniform (gain 0.01), the value head at 0.
 
     Args:
         controller: the memory; reads observations.
@@ -25,9 +25,11 @@ class ActorCritic(nn.Module):
         super().__init__()
         self.controller = controller
         self.norm = nn.RMSNorm(controller.feature_dim, eps=1e-8) if norm else nn.Identity()
-        self.heads = nn.Linear(controller.feature_dim, num_actions + 1)
-        nn.init.zeros_(self.heads.bias)
-        nn.init.orthogonal_(self.heads.weight, gain=0.01)
+        self.actor = nn.Linear(controller.feature_dim, num_actions)
+        self.critic = nn.Linear(controller.feature_dim, 1)
+        nn.init.orthogonal_(self.actor.weight, gain=0.01)
+        for tensor in (self.actor.bias, self.critic.weight, self.critic.bias):
+            nn.init.zeros_(tensor)
 
     def init_state(self, batch_size: int, device: torch.device | str | None = None) -> State:
         """Return the controller's state of episodes that have seen nothing."""
@@ -44,5 +46,5 @@ class ActorCritic(nn.Module):
         return (*self._read(features), state)
 
     def _read(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        out = self.heads(self.norm(features))
-        return out[..., :-1], out[..., -1]
+        features = self.norm(features)
+        return self.actor(features), self.critic(features).squeeze(-1)

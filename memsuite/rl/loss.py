@@ -30,7 +30,7 @@ class LossTerms:
 
 
 def log_prob_and_entropy(logits: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the log-probability of each action and the entropy of each distribution: ``[.., A], [..] -> [..], [..]``."""
+    """Return each action's log-probability and each distribution's entropy: ``[.., A], [..] -> [..], [..]``."""
     log_p = torch.log_softmax(logits, dim=-1)
     return log_p.gather(-1, actions.unsqueeze(-1)).squeeze(-1), -(log_p.exp() * log_p).sum(-1)
 

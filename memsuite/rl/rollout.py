@@ -1,8 +1,8 @@
 """Collecting experience: the same trajectory from a script in one go, or by stepping.
 
-A scripted task's observations do not depend on the actions, so its rollout runs the controller over the whole block, samples
-all actions, and compares them with the targets. It is the same distribution as stepping, and with the same generators
-the same trajectory.
+A scripted task's observations do not depend on the actions, so its rollout runs the controller over the whole block,
+samples all actions, and compares them with the targets. It is the same distribution as stepping, and with the same
+generators the same trajectory.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def begin(task: Task, model: ActorCritic, num_envs: int, generator: torch.Genera
 
 
 def sample(logits: Tensor, uniform: Tensor) -> Tensor:
-    """Draw actions by inverting the distribution function: one uniform number per decision, ``[.., A], [..] -> [..]``."""
+    """Draw actions by inverting the distribution function, one uniform number a decision: ``[.., A], [..] -> [..]``."""
     cumulative = torch.softmax(logits, dim=-1).cumsum(-1)
     below = cumulative[..., :-1] <= uniform.unsqueeze(-1) * cumulative[..., -1:]
     return below.sum(-1)

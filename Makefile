@@ -1,0 +1,45 @@
+# memsuite: `make demo` trains the golden run, `make test` runs the tests; both set up first. Nothing else is needed.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin
+SHELL := /bin/bash
+# Small matrices: one thread a process is faster than two, and leaves the other cores to other runs.
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: setup demo test test-slow learn gpu-check check clean
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("memsuite needs Python 3.10 or newer; try make PYTHON=python3.11" if sys.version_info < (3, 10) else 0)'
+	@begin=$$SECONDS; set -e; \
+	  $(PYTHON) -m venv $(VENV); \
+	  $(RUN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'; \
+	  touch $@; \
+	  echo "set-up took $$((SECONDS - begin)) s"
+
+demo: setup
+	@begin=$$SECONDS; set -e; \
+	  $(RUN)/memsuite fit --config configs/golden.yaml --out runs/golden --overwrite; \
+	  echo "the golden run took $$((SECONDS - begin)) s"
+
+test: setup
+	@begin=$$SECONDS; set -e; \
+	  $(RUN)/ruff check .; \
+	  $(RUN)/ruff format --check --quiet .; \
+	  $(RUN)/mypy; \
+	  $(RUN)/pytest -n 2 -m 'not slow and not gpu and not learns'; \
+	  echo "the tests took $$((SECONDS - begin)) s"
+
+test-slow: setup
+	$(RUN)/pytest -m 'slow and not gpu and not learns' --timeout 3600
+
+# The golden run on seeds 0-4, and the same at the generic discount and lambda: prints the table of results/golden.md.
+learn: setup
+	$(RUN)/pytest -m learns --timeout 7200 -s
+
+gpu-check: setup
+	$(RUN)/pytest -m gpu --timeout 600
+
+clean:
+	rm -rf $(VENV) runs .mypy_cache .ruff_cache .pytest_cache .hypothesis

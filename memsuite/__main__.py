@@ -1,0 +1,58 @@
+"""The ``memsuite`` command: finds the verb, and imports only what that verb needs."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+from memsuite.errors import UsageError, unknown
+
+VERBS = {
+    "fit": "train an agent: memsuite fit --task delayed_cue --controller gru, or --config FILE",
+    "validate": "evaluate a checkpoint on the validation episodes",
+    "test": "evaluate a checkpoint on the test episodes",
+    "tasks": "list the tasks and what each difficulty means",
+    "controllers": "list the sequence models, their parameters and the size of their state",
+    "bench": "measure the speed of tasks, of training, and where an iteration's time goes",
+}
+
+
+def usage() -> str:
+    """Return the text of ``memsuite --help``."""
+    width = max(map(len, VERBS))
+    lines = [f"  {verb:<{width}}  {text}" for verb, text in VERBS.items()]
+    head = ["usage: memsuite VERB [OPTIONS]", "", "Measure long-horizon memory in sequence models.", "", "verbs:"]
+    tail = ["", "memsuite VERB --help lists a verb's options; memsuite --version prints the version."]
+    return "\n".join([*head, *lines, *tail])
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one verb; return the exit status: 0, or 2 after one line that names the user's mistake."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        from memsuite import __version__
+
+        print(__version__)
+        return 0
+    verb, *rest = arguments
+    try:
+        if verb not in VERBS:
+            raise unknown("verb", verb, VERBS)
+        name = "fit" if verb in ("fit", "validate", "test") else verb
+        module = importlib.import_module(f"memsuite.cli.{name}")
+        status: int = module.main(verb, rest)
+    except UsageError as error:
+        where = f"memsuite {verb}" if verb in VERBS else "memsuite"
+        print(f"{where}: error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader of our output, such as head, has seen enough
+        sys.stderr.close()
+        return 0
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,263 @@
+"""What happens around the training loop: progress, checkpoints, stopping at the target, the record of the run."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any, cast
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from memsuite.module import MemoryPPO
+from memsuite.storage import write_json
+
+log = logging.getLogger("memsuite")
+
+
+class ProgressBar(Callback):
+    """Environment steps, steps/s, sampled success and time left: a live bar on a terminal, else a line now and then.
+
+    Args:
+        every_seconds: seconds between two lines where there is no terminal.
+    """
+
+    def __init__(self, every_seconds: float = 10.0) -> None:
+        self.every_seconds = every_seconds
+        self._bar: Progress | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Show the bar."""
+        if not trainer.is_global_zero:
+            return
+        module = cast(MemoryPPO, pl_module)
+        self._began, self._began_steps = time.perf_counter(), module.env_steps
+        self._next_line = self._began + self.every_seconds
+        console = Console(stderr=True)
+        if console.is_terminal:
+            columns = "{task.fields[steps]} steps  {task.fields[rate]} steps/s  success {task.fields[success]}"
+            self._bar = Progress(
+                TextColumn("training"),
+                BarColumn(),
+                TextColumn(columns),
+                TextColumn("time left"),
+                TimeRemainingColumn(compact=True),
+                console=console,
+                refresh_per_second=4,
+            )
+            self._row = self._bar.add_task("", total=module.iterations, steps="0", rate="-", success="-")
+            self._bar.start()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        """Move on."""
+        module, now = cast(MemoryPPO, pl_module), time.perf_counter()
+        if not trainer.is_global_zero:
+            return
+        rate = (module.env_steps - self._began_steps) / (now - self._began)
+        steps, success = f"{module.env_steps:,}", f"{module.statistics['success']:.2f}"
+        if self._bar is not None:
+            self._bar.update(self._row, completed=module.iteration, steps=steps, rate=f"{rate:,.0f}", success=success)
+        elif now >= self._next_line:
+            self._next_line = now + self.every_seconds
+            left = (module.iterations - module.iteration) * module.num_envs * module.rollout_length / rate
+            log.info("%s steps, %s steps/s, success %s, %.0f s left", steps, f"{rate:,.0f}", success, left)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Take the bar away, so that what is said next can be read."""
+        self.on_train_end(trainer, pl_module)
+
+
+class StopAtTarget(Callback):
+    """End training once greedy success has reached the target at ``patience`` evaluations in a row.
+
+    Args:
+        target: success that counts, in [0, 1]; None takes the preset's.
+        patience: evaluations in a row that must reach it.
+    """
+
+    def __init__(self, target: float | None = None, patience: int = 3) -> None:
+        self.target, self.patience = target, patience
+        self._held = 0
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Count, and stop."""
+        if trainer.state.fn != "fit":
+            return
+        target = cast(MemoryPPO, pl_module).preset.target_success if self.target is None else self.target
+        self._held = self._held + 1 if evaluated(trainer) >= target else 0
+        trainer.should_stop = trainer.should_stop or self._held >= self.patience
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the count."""
+        return {"held": self._held}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the count."""
+        self._held = state_dict["held"]
+
+
+class Checkpoints(Callback):
+    """Write ``checkpoints/last.ckpt`` every so many iterations and at the end.
+
+    Args:
+        folder: the run folder.
+        every: iterations between two checkpoints.
+    """
+
+    def __init__(self, folder: str | Path, every: int = 50) -> None:
+        self.path, self.every = Path(folder) / "checkpoints" / "last.ckpt", every
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        """Save when it is time."""
+        if cast(MemoryPPO, pl_module).iteration % self.every == 0:
+            trainer.save_checkpoint(self.path)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save the end."""
+        trainer.save_checkpoint(self.path)
+
+
+class RunRecord(Callback):
+    """Evaluate at the end of ``fit``, write ``result.json``, and keep what a summary needs.
+
+    Args:
+        folder: the run folder.
+        command: the command line that started the run; None takes this process's.
+    """
+
+    def __init__(self, folder: str | Path, command: str | None = None) -> None:
+        self.folder = Path(folder)
+        self.command = command or shlex.join(sys.argv)
+        self.steps_to_target: int | None = None
+        self.result: dict[str, Any] | None = None
+        self._spent = (0.0, 0.0)
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clocks; a resumed run goes on counting."""
+        self._began = (time.perf_counter() - self._spent[0], time.process_time() - self._spent[1])
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Remember when the target was first reached."""
+        module = cast(MemoryPPO, pl_module)
+        if trainer.state.fn != "fit":
+            return
+        success = evaluated(trainer)
+        log.debug("%d steps: greedy success %.3f", module.env_steps, success)
+        if self.steps_to_target is None and success >= module.preset.target_success:
+            self.steps_to_target = module.env_steps
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the record needs of the past."""
+        spent = [time.perf_counter() - self._began[0], time.process_time() - self._began[1]]
+        return {"steps_to_target": self.steps_to_target, "spent": spent}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore it."""
+        self.steps_to_target = state_dict["steps_to_target"]
+        self._spent = tuple(state_dict["spent"])
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Evaluate on the test episodes and write the result."""
+        module = cast(MemoryPPO, pl_module)
+        outcome = module.evaluate(module.evaluation_episodes, "test")
+        if not trainer.is_global_zero:
+            return
+        wall, cpu = time.perf_counter() - self._began[0], time.process_time() - self._began[1]
+        self.result = {**describe_run(module, outcome), "steps_to_target": self.steps_to_target}
+        self.result |= {
+            "wall_seconds": wall,
+            "cpu_seconds": cpu,
+            "hardware": hardware(module.device),
+            "versions": versions(),
+            "commit": commit(),
+            "command": self.command,
+            "config": module.config,
+        }
+        write_json(self.folder / "result.json", self.result)
+
+
+def describe_run(module: MemoryPPO, outcome: dict[str, float]) -> dict[str, Any]:
+    """Return what was trained and what it achieved, as plain values."""
+    task, preset = module.task, module.preset
+    anchors = task.anchors()
+    training = module.seconds["training"][0]
+    return {
+        "task": preset.task,
+        "difficulty": preset.difficulty,
+        "controller": module.config["controller"],
+        "seed": module.seed,
+        "horizon": task.horizon,
+        "env_steps": module.env_steps,
+        "iterations": module.iteration,
+        "episodes_evaluated": outcome["episodes"],
+        "success": outcome["success"],
+        "success_low": outcome["success_low"],
+        "success_high": outcome["success_high"],
+        "score": anchors.score(outcome["success"]),
+        "chance": anchors.memoryless,
+        "target_success": preset.target_success,
+        "reached_target": outcome["success"] >= preset.target_success,
+        "steps_per_second": module.env_steps / training if training else None,
+        "parameters": sum(parameter.numel() for parameter in module.model.parameters()),
+        "state_floats": module.model.controller.state_floats(),
+    }
+
+
+def evaluated(trainer: pl.Trainer) -> float:
+    """Return the greedy success of the evaluation that just ended."""
+    return float(trainer.callback_metrics["evaluation/success"])
+
+
+def hardware(device: torch.device) -> dict[str, Any]:
+    """Return what the run ran on."""
+    model = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    return {
+        "device": str(device),
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": gpu,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that the numbers depend on."""
+    import memsuite
+
+    return {
+        "memsuite": memsuite.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "lightning": metadata.version("lightning"),
+    }
+
+
+def commit() -> str | None:
+    """Return the commit of memsuite's own checkout, with ``-dirty`` if files differ from it; None outside one."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        tracked = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head + ("-dirty" if tracked.stdout.strip() else "")

@@ -1,0 +1,200 @@
+"""``memsuite bench``: how fast the tasks draw, how fast the controllers train, and where an iteration's time goes.
+
+One thread. Rates are environment steps per second of CPU time (user and system, of this process) and of wall time,
+medians over repeats. Training is the work that the field's peers were measured on: delayed cue with 8 cues, 64
+environments, one whole episode a rollout, hidden width 128, 4 epochs of 4 minibatches along environments, full
+backpropagation through time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, cast
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback
+from rich.console import Console
+from rich.table import Table
+
+from memsuite.callbacks import ProgressBar, commit, hardware, versions
+from memsuite.cli.fit import TRAINER_DEFAULTS, quiet_lightning
+from memsuite.cli.plain import PlainParser
+from memsuite.controllers import CONTROLLERS
+from memsuite.errors import UsageError, unknown
+from memsuite.module import MemoryPPO
+from memsuite.rl import PPOConfig
+from memsuite.storage import MetricsCSV, write_json
+from memsuite.tasks import TASKS, ScriptedTask, Task, make_task
+
+PARTS = ("environments", "training")
+SECTIONS = ("rollout", "update", "logging", "lightning")
+
+
+def main(verb: str, arguments: list[str]) -> int:
+    """Measure, print the tables (or JSON), and write the JSON file if one is asked for."""
+    options = parse(arguments)
+    quiet_lightning()
+    logging.getLogger("memsuite").setLevel(logging.WARNING)
+    torch.set_num_threads(1)
+    console = Console(stderr=True)
+    report: dict[str, Any] = {"hardware": hardware(torch.device("cpu")), "versions": versions(), "commit": commit()}
+    report["command"] = " ".join(["memsuite", verb, *arguments])
+    if "environments" in options.only:
+        with console.status("drawing episodes"):
+            report["environments"] = bench_environments(options.tasks, options.repeats)
+    if "training" in options.only:
+        report["training"] = []
+        for controller in options.controllers:
+            for horizon in options.horizons:
+                with console.status(f"training {controller} at horizon {horizon}"):
+                    report["training"].append(bench_training(controller, horizon, options.repeats))
+    if options.out:
+        write_json(Path(options.out), report)
+    if options.json:
+        print(json.dumps(report, indent=2))
+    else:
+        for table in tables(report):
+            Console().print(table)
+    return 0
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """Read the options."""
+    parser = PlainParser(prog="memsuite bench", description=__doc__.partition(":")[2])
+    names: dict[str, Iterable[str]] = {"tasks": TASKS, "controllers": CONTROLLERS, "only": PARTS}
+    for name, valid in names.items():
+        parser.add_argument(f"--{name}", default=",".join(valid), help="comma-separated; default: all")
+    parser.add_argument("--horizons", default="50,200,1000", help="comma-separated; default: 50,200,1000")
+    parser.add_argument("--repeats", type=int, default=5, help="counted repeats of each measurement; default: 5")
+    parser.add_argument("--json", action="store_true", help="print JSON in place of tables")
+    parser.add_argument("--out", help="write the JSON to this file too")
+    options = parser.parse_args(arguments)
+    for name, valid in names.items():
+        chosen = getattr(options, name).split(",")
+        for one in chosen:
+            if one not in valid:
+                raise unknown(name.removesuffix("s"), one, valid)
+        setattr(options, name, chosen)
+    try:
+        options.horizons = [int(horizon) for horizon in options.horizons.split(",")]
+    except ValueError as error:
+        raise UsageError(f"--horizons {options.horizons!r} is not a list of whole numbers such as 50,200") from error
+    if options.repeats < 1:
+        raise UsageError(f"--repeats is {options.repeats}; the least is 1")
+    return options
+
+
+def rates(steps: int, work: Callable[[], Any], repeats: int) -> dict[str, float]:
+    """Return the steps per CPU second and per second of ``work``: medians over repeats of at least 50 ms each."""
+    began = time.perf_counter()
+    work()
+    loops = max(1, round(0.05 / max(time.perf_counter() - began, 1e-6)))
+    cpus, walls = [], []
+    for _ in range(repeats):
+        wall, cpu = time.perf_counter(), time.process_time()
+        for _ in range(loops):
+            work()
+        walls.append((time.perf_counter() - wall) / loops)
+        cpus.append((time.process_time() - cpu) / loops)
+    return {
+        "steps_per_cpu_second": steps / statistics.median(cpus),
+        "steps_per_second": steps / statistics.median(walls),
+    }
+
+
+def bench_environments(tasks: list[str], repeats: int) -> list[dict[str, Any]]:
+    """Measure every task's medium preset at 64 and 1,024 environments."""
+    rows = []
+    for name in tasks:
+        for num_envs in (64, 1024):
+            task = make_task(name, "medium")
+            generator = torch.Generator().manual_seed(0)
+            steps, work = _environment_work(task, num_envs, generator)
+            row = {"task": name, "num_envs": num_envs, "horizon": task.horizon}
+            rows.append(row | {"scripted": isinstance(task, ScriptedTask)} | rates(steps, work, repeats))
+    return rows
+
+
+def _environment_work(task: Task, num_envs: int, generator: torch.Generator) -> tuple[int, Callable[[], Any]]:
+    """Return the work of one measurement and the environment steps it makes: a whole script, or a step."""
+    if isinstance(task, ScriptedTask):
+        scripted = task
+        return num_envs * task.horizon, lambda: scripted.script(num_envs, generator)
+    task.reset(num_envs, generator)
+    return num_envs, lambda: task.step(torch.randint(task.num_actions, (num_envs,), generator=generator))
+
+
+class _Cycles(Callback):
+    """Record the clocks at the start of every iteration, and what the module's sections had spent by then."""
+
+    def __init__(self) -> None:
+        self.marks: list[dict[str, tuple[float, float]]] = []
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        """Take one mark."""
+        module = cast(MemoryPPO, pl_module)
+        mark = {name: (spent[0], spent[1]) for name, spent in module.seconds.items()}
+        self.marks.append(mark | {"total": (time.perf_counter(), time.process_time())})
+
+
+def bench_training(controller: str, horizon: int, repeats: int) -> dict[str, Any]:
+    """Train through Lightning and time whole iterations, from the start of one to the start of the next."""
+    ppo = PPOConfig(epochs=4, minibatches=4, discount=0.99, gae_lambda=0.95)
+    count = max(1, 400 // horizon) * repeats + 3  # two to warm up, and the last one has no successor
+    module = MemoryPPO(
+        horizon=horizon,
+        task_args={"num_cues": 8, "vocabulary": 8},
+        controller=controller,
+        num_envs=64,
+        steps=count * 64 * horizon,
+        ppo=ppo,
+    )
+    cycles = _Cycles()
+    with tempfile.TemporaryDirectory() as folder:
+        settings: dict[str, Any] = {**TRAINER_DEFAULTS, "logger": MetricsCSV(folder), "accelerator": "cpu"}
+        trainer = pl.Trainer(**settings, callbacks=[ProgressBar(), cycles], limit_val_batches=0)
+        trainer.fit(module)
+    steps = 64 * horizon
+    wall, cpu = (spent(cycles.marks, "total", clock) for clock in (0, 1))
+    row = {
+        "controller": controller,
+        "horizon": horizon,
+        "parameters": sum(p.numel() for p in module.model.parameters()),
+    }
+    row |= {"steps_per_cpu_second": steps / cpu, "steps_per_second": steps / wall}
+    shares = {name: spent(cycles.marks, name, 1) / cpu for name in ("rollout", "update", "logging")}
+    return row | {"share": shares | {"lightning": 1 - spent(cycles.marks, "training", 1) / cpu}}
+
+
+def spent(marks: list[dict[str, tuple[float, float]]], name: str, clock: int) -> float:
+    """Return the median seconds an iteration spent in a section, by wall (0) or CPU (1) clock, warm-up left out."""
+    times = [mark[name][clock] for mark in marks[2:]]
+    return statistics.median(after - before for before, after in pairwise(times))
+
+
+def tables(report: dict[str, Any]) -> list[Table]:
+    """Return the tables of a report."""
+    found = []
+    if "environments" in report:
+        table = Table("task", "environments", "horizon", "steps / CPU-s", "steps / s", title="Environment steps")
+        for row in report["environments"]:
+            speeds = [f"{row[key] / 1e6:,.1f} M" for key in ("steps_per_cpu_second", "steps_per_second")]
+            table.add_row(row["task"], str(row["num_envs"]), str(row["horizon"]), *speeds)
+        found.append(table)
+    if "training" in report:
+        table = Table("controller", "horizon", "steps / CPU-s", "steps / s", *SECTIONS, title="Training steps")
+        for row in report["training"]:
+            speeds = [f"{row[key]:,.0f}" for key in ("steps_per_cpu_second", "steps_per_second")]
+            shares = [f"{100 * row['share'][name]:.1f}%" for name in SECTIONS]
+            table.add_row(row["controller"], str(row["horizon"]), *speeds, *shares)
+        found.append(table)
+    return found

@@ -1,0 +1,293 @@
+"""``memsuite fit``, ``validate`` and ``test``: a LightningCLI with the short forms a person would type."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import sys
+import warnings
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, cast
+
+import lightning.pytorch as pl
+import torch
+from jsonargparse import Namespace
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from rich.console import Console
+from rich.table import Table
+
+from memsuite.analysis.loading import find_checkpoint, read_checkpoint
+from memsuite.callbacks import Checkpoints, ProgressBar, RunRecord
+from memsuite.cli.parsing import Parser, positive
+from memsuite.errors import UsageError, unknown
+from memsuite.module import MemoryPPO
+from memsuite.storage import AtomicCheckpointIO, MetricsCSV
+
+SHORT_FORMS: dict[str, tuple[Any, Any, str]] = {
+    "task": (str, "delayed_cue", "name of the task (memsuite tasks lists them)"),
+    "difficulty": (str, "medium", "easy, medium, hard or extreme"),
+    "horizon": (int | None, None, "episode length in steps; the difficulty's if not given"),
+    "task_args": (dict[str, Any] | None, None, "other arguments of the task, as --task_args.num_cues 4"),
+    "controller": (
+        str,
+        "gru",
+        "name of the sequence model (memsuite controllers lists them), or the path of your class",
+    ),
+    "controller_args": (dict[str, Any] | None, None, "its arguments, as --controller_args.hidden_dim 64"),
+    "num_envs": (positive, 32, "environments that run side by side"),
+    "steps": (positive | None, None, "environment steps to train for at most; the difficulty's budget if not given"),
+    "seed": (int, 0, "decides the weights, the episodes and the actions"),
+    "evaluation_episodes": (positive, 1024, "episodes of the final evaluation"),
+}
+TRAINER_DEFAULTS = {
+    "max_epochs": 1,
+    "check_val_every_n_epoch": None,
+    "num_sanity_val_steps": 0,
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "use_distributed_sampler": False,
+    "accelerator": "auto",
+    "devices": 1,
+}
+
+
+class FitCLI(LightningCLI):
+    """The options of ``fit``, ``validate`` and ``test``: the short forms, then every nested key of Lightning's."""
+
+    def __init__(self, verb: str, arguments: list[str]) -> None:
+        self.verb = verb
+        self.checkpoint = asked_checkpoint(arguments)
+        self.command = shlex.join(["memsuite", verb, *arguments])
+        super().__init__(
+            MemoryPPO,
+            args=arguments,
+            run=False,
+            parser_class=Parser,
+            parser_kwargs={
+                "prog": f"memsuite {verb}",
+                "description": "Train or evaluate an agent.",
+                "allow_abbrev": False,
+            },
+            trainer_defaults=TRAINER_DEFAULTS,
+            save_config_kwargs={"overwrite": True},
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+        )
+
+    def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the short forms, each the only spelling of the model's argument of that name."""
+        for name, (kind, default, text) in SHORT_FORMS.items():
+            parser.add_argument(f"--{name}", type=kind, default=default, help=text)
+        parser.add_argument("--out", type=str | None, default=None, help="run folder (default: runs/TASK-.../seedN)")
+        parser.add_argument("--overwrite", action="store_true", help="write into a folder that holds a run")
+        parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda or cuda:N")
+        parser.add_argument("--wandb_mode", type=str, default="disabled", help="offline, online or disabled")
+        parser.add_argument(
+            "--ckpt_path", type=str | None, default=None, help="a checkpoint, a run folder, or last: that of --out"
+        )
+        parser.add_argument(
+            "--evaluate_every",
+            type=positive | None,
+            default=None,
+            help="iterations between evaluations (default: 20 in a run)",
+        )
+        parser.add_argument("--checkpoint_every", type=positive, default=50, help="iterations between checkpoints")
+
+    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add Lightning's Trainer and the model."""
+        parser.add_lightning_class_args(pl.Trainer, "trainer")
+        parser.set_defaults({f"trainer.{key}": value for key, value in TRAINER_DEFAULTS.items()})
+        parser.add_lightning_class_args(MemoryPPO, "model")
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Link the short forms to the model; a checkpoint's own settings are the defaults."""
+        for name in SHORT_FORMS:
+            parser.link_arguments(name, f"model.{name}")
+        if self.checkpoint is not None:
+            config = dict(read_checkpoint(self.checkpoint)["memsuite"]["config"])
+            config |= {f"model.ppo.{key}": value for key, value in config.pop("ppo").items()}
+            parser.set_defaults(config)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse, after a look at the files."""
+        for path in options(args, "--config") + options(args, "-c"):
+            cast(Parser, parser).check_config_file(path)
+        self.config = parser.parse_args(args)
+
+    def _set_seed(self) -> None:
+        pl.seed_everything(self.config.seed, verbose=False)
+
+    def before_instantiate_classes(self) -> None:
+        """Turn the short forms that stand for several of Lightning's settings into those."""
+        config = self.config
+        self.out = Path(config.out or default_folder(config))
+        config.out = str(self.out)
+        if config.device != "auto":
+            config.trainer.accelerator, config.trainer.devices = device_settings(config.device)
+        if config.wandb_mode not in ("offline", "online", "disabled"):
+            raise unknown("wandb_mode", config.wandb_mode, ("offline", "online", "disabled"))
+
+    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        """Build the trainer around the run folder."""
+        config = self.config
+        given = self.config_init.trainer.logger
+        loggers: list[Any] = [MetricsCSV(self.out)]  # first: it tells Lightning where the run lies
+        loggers += given if isinstance(given, list) else [given] if given else []
+        if self.verb == "fit":
+            if config.wandb_mode != "disabled":
+                loggers.append(wandb_logger(self.out, config))
+            self.record = RunRecord(self.out, self.command)
+            # The record comes last: it writes the result when everything else is done.
+            callbacks = [ProgressBar(), Checkpoints(self.out, config.checkpoint_every), self.record]
+            every = config.evaluate_every or max(1, self.model.iterations // 20)
+            kwargs["val_check_interval"] = min(every, self.model.iterations)
+        else:
+            loggers, callbacks = [], []
+            self.save_config_callback = None
+        plugins = self.config_init.trainer.plugins
+        plugins = plugins if isinstance(plugins, list) else [plugins] if plugins else []
+        kwargs |= {"logger": loggers or False, "plugins": [*plugins, AtomicCheckpointIO()]}
+        trainer_config = {**self.config_init.trainer, **kwargs}
+        return self._instantiate_trainer(trainer_config, callbacks)
+
+
+def device_settings(device: str) -> tuple[str, Any]:
+    """Translate ``cpu``, ``cuda`` or ``cuda:1`` into Lightning's accelerator and devices."""
+    kind, _, index = device.partition(":")
+    if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
+        raise UsageError(f"no device {device!r}; valid: auto, cpu, cuda, cuda:N")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise UsageError("device cuda is not available to PyTorch here; use --device cpu")
+    return kind, [int(index)] if index else 1
+
+
+def default_folder(config: Namespace) -> str:
+    """Name the run folder after what is run: ``runs/delayed_cue-medium/gru/seed0``."""
+    task = f"{config.task}-{config.difficulty}" + (f"-H{config.horizon}" if config.horizon else "")
+    return f"runs/{task}/{config.controller}/seed{config.seed}"
+
+
+def wandb_logger(folder: Path, config: Namespace) -> Any:
+    """Return the W&B logger for this run."""
+    from lightning.pytorch.loggers import WandbLogger
+
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"{config.task}-{config.difficulty}/{config.controller}/seed{config.seed}"
+    return WandbLogger(project="memsuite", name=name, save_dir=str(folder), offline=config.wandb_mode == "offline")
+
+
+def asked_checkpoint(arguments: list[str]) -> Path | None:
+    """Find the checkpoint the arguments ask for: a file, a run folder, or ``last`` for the one of ``--out``."""
+    asked = options(arguments, "--ckpt_path")
+    if asked[-1:] == ["last"]:
+        asked = options(arguments, "--out")
+        if not asked:
+            raise UsageError("--ckpt_path last means the last checkpoint of a run: name its folder with --out")
+    if not asked:
+        return None
+    return find_checkpoint(asked[-1])
+
+
+def options(arguments: list[str], name: str) -> list[str]:
+    """Return the values of a command-line option, spelt ``--name value`` or ``--name=value``."""
+    apart = [(i, value) for i, (this, value) in enumerate(pairwise(arguments)) if this == name]
+    joined = [(i, this.partition("=")[2]) for i, this in enumerate(arguments) if this.startswith(f"{name}=")]
+    return [value for _, value in sorted(apart + joined)]
+
+
+def check_folder(folder: Path, resuming: bool, overwrite: bool) -> None:
+    """Refuse a folder that holds another run, and one that cannot be written, before anything is computed."""
+    held = [name for name in ("result.json", "config.yaml", "metrics.csv") if (folder / name).exists()]
+    if held and not (resuming or overwrite):
+        raise UsageError(
+            f"{folder} already holds a run ({held[0]}); add --ckpt_path last to go on with it, --overwrite to replace "
+            "it, or another --out"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UsageError(f"cannot write the run folder {folder}: {error.strerror}") from error
+    if held and not resuming:
+        for name in ("result.json", "config.yaml", "metrics.csv", "log.txt", "checkpoints/last.ckpt"):
+            (folder / name).unlink(missing_ok=True)
+
+
+def log_to(folder: Path | None) -> None:
+    """Send memsuite's messages to standard error, and to ``log.txt`` in the run folder."""
+    logger = logging.getLogger("memsuite")
+    logger.setLevel(logging.DEBUG)
+    logger.handlers.clear()
+    console = logging.StreamHandler(sys.stderr)
+    console.setLevel(logging.INFO)
+    logger.addHandler(console)
+    if folder is not None:
+        file = logging.FileHandler(folder / "log.txt")
+        file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        logger.addHandler(file)
+
+
+def quiet_lightning() -> None:
+    """Keep Lightning's advice about data loaders and devices, which does not apply here, off the screen."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for text in (
+        ".*does not have many workers.*",
+        ".*`training_step` returned `None`.*",
+        ".*GPU available but not used.*",
+    ):
+        warnings.filterwarnings("ignore", text)
+    warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*")
+
+
+def summary(result: dict[str, Any], folder: Path) -> Table:
+    """Return the summary that ends a run."""
+    table = Table(
+        title=f"{result['task']} {result['difficulty']}, {result['controller']}, seed {result['seed']}",
+        show_header=False,
+    )
+    interval = f"95% interval {result['success_low']:.3f} to {result['success_high']:.3f}"
+    reached = "reached" if result["reached_target"] else "not reached"
+    table.add_row("greedy success", f"{result['success']:.3f}  ({interval}, {result['episodes_evaluated']} episodes)")
+    table.add_row("chance", f"{result['chance']:.3f}  (best without memory)")
+    table.add_row("target", f"{result['target_success']:.2f}  {reached}")
+    table.add_row("trained", f"{result['env_steps']:,} environment steps, {result['steps_per_second']:,.0f} steps/s")
+    table.add_row("run folder", str(folder))
+    return table
+
+
+def main(verb: str, arguments: list[str]) -> int:
+    """Run the verb."""
+    quiet_lightning()
+    cli = FitCLI(verb, arguments)
+    if verb == "fit":
+        return fit(cli)
+    if cli.checkpoint is None:
+        raise UsageError(f"{verb} needs a trained agent: --ckpt_path FILE or RUN_FOLDER")
+    run = cli.trainer.validate if verb == "validate" else cli.trainer.test
+    prefix = "evaluation" if verb == "validate" else "test"
+    (outcome,) = run(cli.model, ckpt_path=str(cli.checkpoint), verbose=False)
+    values = {key.removeprefix(f"{prefix}/"): value for key, value in outcome.items()}
+    print(
+        f"{verb}: greedy success {values['success']:.3f} (95% interval {values['success_low']:.3f} to "
+        f"{values['success_high']:.3f}, {values['episodes']:.0f} episodes)"
+    )
+    return 0
+
+
+def fit(cli: FitCLI) -> int:
+    """Train, and print the summary."""
+    check_folder(cli.out, cli.checkpoint is not None, cli.config.overwrite)
+    log_to(cli.out)
+    logging.getLogger("memsuite").debug(cli.command)
+    try:
+        cli.trainer.fit(cli.model, ckpt_path=str(cli.checkpoint) if cli.checkpoint else None)
+    except KeyboardInterrupt:
+        return 130
+    if cli.record.result is not None:
+        Console().print(summary(cli.record.result, cli.out))
+    return 0

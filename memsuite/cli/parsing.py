@@ -1,0 +1,89 @@
+"""An argument parser that answers a mistake with one line: what is wrong, and the nearest valid names."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NoReturn
+
+import yaml
+from jsonargparse.typing import PositiveInt
+from lightning.pytorch.cli import LightningArgumentParser
+
+from memsuite.cli.plain import flat
+from memsuite.errors import UsageError, nearest
+
+positive = PositiveInt
+WORDS = {
+    "PositiveInt": "a whole number above 0",
+    "int": "a whole number",
+    "float": "a number",
+    "str": "a text",
+    "bool": "true or false",
+    "NoneType": "null",
+    "dict": "a mapping",
+}
+
+
+class Parser(LightningArgumentParser):
+    """Lightning's parser, raising :class:`~memsuite.errors.UsageError` in place of a page of usage."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise the mistake in one line."""
+        raise UsageError(self._in_one_line(message)) from ex
+
+    def known_keys(self) -> list[str]:
+        """List every key that can be set, with dots."""
+        return sorted({action.dest for action in self._actions if action.dest not in ("help", "print_config")})
+
+    def check_config_file(self, path: str) -> None:
+        """Refuse a file that is not a mapping of known top-level keys; an empty unknown one would pass unseen."""
+        try:
+            content = yaml.safe_load(Path(path).read_text())
+        except OSError as error:
+            raise UsageError(f"cannot read the configuration {path}: {error.strerror}") from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise UsageError(f"{path} is not YAML: {flat(str(error))}") from error
+        if not isinstance(content, dict):
+            raise UsageError(f"{path} holds no settings; write keys such as 'task: delayed_cue'")
+        valid = {key.split(".")[0] for key in self.known_keys()}
+        for key in content:
+            if key not in valid:
+                raise UsageError(
+                    f"{path}: no key {str(key)!r}; did you mean: {', '.join(nearest(str(key), sorted(valid)))}"
+                )
+
+    def _in_one_line(self, message: str) -> str:
+        text = flat(message)
+        if found := re.search(r"unrecognized arguments: (\S+)", text):
+            return self._no_key(found[1].partition("=")[0])
+        if found := re.search(
+            r"(?:Parser key \"([^\"]*)\".*?)?(?:Option|Key) '([^']*)' is not (?:accepted|expected)", text
+        ):
+            return self._no_key(f"{found[1]}.{found[2]}" if found[1] else found[2])
+        if found := re.search(r"Group '([^']*)' does not accept (?:option|nested key) '([^']*)'", text):
+            return self._no_key(f"{found[1]}.{found[2]}")
+        if found := re.match(r"(?:Parser key|Key) \"([^\"]*)\": (.*)", text):
+            return f"{found[1]}: {self._expectation(found[2])}"
+        return text
+
+    def _no_key(self, key: str) -> str:
+        dashes = "--" if key.startswith("--") else ""
+        close = nearest(key.removeprefix("--"), self.known_keys())
+        hint = f"did you mean: {', '.join(dashes + name for name in close)}" if len(close) <= 3 else "see --help"
+        kind = "key" if not key.startswith("-") and "." in key else "option" if key.startswith("-") else "argument"
+        return f"no {kind} {key!r}; {hint}"
+
+    @staticmethod
+    def _expectation(text: str) -> str:
+        value = re.search(r"(?:Given value|Got value): (.*)$", text)
+        types = re.search(r"Subtypes: \[(.*?)\] Errors", text) or re.search(r"Expected a (<class '[^']*'>)", text)
+        if value and types:
+            names = [name.rsplit(".", 1)[-1].strip("'<> ") for name in re.split(r"', |>, ", types[1])]
+            names = [name.removeprefix("class '") for name in names]
+            return f"{value[1]!r} is not {' or '.join(WORDS.get(name, name) for name in names)}"
+        if found := re.match(r"Not of type \w+: (\S+) does not conform to restriction v>0", text):
+            return f"{found[1]} is not a whole number above 0"
+        if found := re.match(r"Not of type PositiveInt: .*: '(.*)'", text):
+            return f"{found[1]!r} is not a whole number above 0"
+        return text

@@ -1,0 +1,67 @@
+"""What a policy achieved, with an interval, as torchmetrics that add up across batches and processes."""
+
+from __future__ import annotations
+
+from statistics import NormalDist
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+
+class Success(Metric):
+    """The fraction of scored decisions that are right, over whole episodes, with a 95% interval.
+
+    The interval is Wilson's, on an effective number of independent decisions: decisions within an episode share what
+    was remembered, so their number is divided by the design effect that the spread between episodes shows (Kish 1965).
+    With one scored decision an episode it is Wilson's interval exactly.
+    """
+
+    full_state_update = False
+    episodes: Tensor
+    decisions: Tensor
+    sum_of_fractions: Tensor
+    sum_of_squares: Tensor
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        for name in ("episodes", "decisions", "sum_of_fractions", "sum_of_squares"):
+            self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, correct: Tensor, scored: Tensor) -> None:
+        """Add a batch of whole episodes, one per column.
+
+        Args:
+            correct: bool ``[T, B]``, the decision was scored and right.
+            scored: bool ``[T, B]``; columns without a scored decision count for nothing.
+        """
+        asked = scored.sum(0).double()
+        fraction = (correct.sum(0).double() / asked)[asked > 0]
+        self.episodes += fraction.numel()
+        self.decisions += asked.sum()
+        self.sum_of_fractions += fraction.sum()
+        self.sum_of_squares += fraction.square().sum()
+
+    def compute(self) -> dict[str, float]:
+        """Return ``success``, ``success_low``, ``success_high`` and ``episodes``; NaN without any episode."""
+        episodes, decisions, total, squares = (
+            float(x) for x in (self.episodes, self.decisions, self.sum_of_fractions, self.sum_of_squares)
+        )
+        if not episodes:
+            return {"success": float("nan"), "success_low": float("nan"), "success_high": float("nan"), "episodes": 0}
+        success = total / episodes
+        between = squares / episodes - success**2
+        effective = episodes
+        if between > 1e-12:
+            effective = min(decisions, max(1.0, episodes * success * (1 - success) / between))
+        low, high = wilson_interval(success, effective)
+        return {"success": success, "success_low": low, "success_high": high, "episodes": int(episodes)}
+
+
+def wilson_interval(fraction: float, number: float, confidence: float = 0.95) -> tuple[float, float]:
+    """Return Wilson's score interval (1927) of a fraction seen in ``number`` independent trials."""
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    centre = (fraction + z * z / (2 * number)) / (1 + z * z / number)
+    half = z / (1 + z * z / number) * (fraction * (1 - fraction) / number + z * z / (4 * number * number)) ** 0.5
+    return max(0.0, centre - half), min(1.0, centre + half)

@@ -1,0 +1,353 @@
+"""MemoryPPO: one PPO iteration per training step, full backpropagation through time, and the bookkeeping around it."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, fields
+from typing import Any, cast
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+
+from memsuite.controllers import make_controller
+from memsuite.controllers.base import map_state
+from memsuite.errors import UsageError
+from memsuite.metrics import Success
+from memsuite.rl import Actor, ActorCritic, LossTerms, PPOConfig, begin, collect, gae, ppo_loss
+from memsuite.tasks import get_task_config
+from memsuite.types import State, Trajectory
+
+EVALUATION_ENVS = 256
+DEFAULT_PPO = PPOConfig()
+
+
+class Iterations:
+    """The numbers of the iterations still to run, as a sized and stateful iterable; one epoch is the whole run."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.next = total, 0
+
+    def __len__(self) -> int:
+        return self.total
+
+    def __iter__(self) -> Iterator[int]:
+        while self.next < self.total:
+            self.next += 1
+            yield self.next - 1
+        self.next = 0
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the position."""
+        return {"next": self.next}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Restore the position."""
+        self.next = state["next"]
+
+
+def stream(seed: int, name: str, device: torch.device | str = "cpu") -> torch.Generator:
+    """Return a generator of its own for each purpose, so that none shifts another's numbers."""
+    digest = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=7).digest()
+    return torch.Generator(device=device).manual_seed(int.from_bytes(digest, "big"))
+
+
+class MemoryPPO(pl.LightningModule):
+    """Train a controller on a memory task with PPO.
+
+    A training step is one iteration: a rollout, advantages, epochs of minibatches along environments, each with full
+    backpropagation through time. Use it with ``lightning.Trainer(max_epochs=1)``.
+
+    Args:
+        task: name of the task.
+        difficulty: easy, medium, hard or extreme.
+        horizon: episode length in steps; None takes the difficulty's.
+        task_args: other arguments of the task, in place of the difficulty's.
+        controller: name of a controller, or the path of a class of your own.
+        controller_args: its arguments. ``memory_horizon`` (steps its initialisation should hold something for) is the
+            task's unless given; null asks for the model's default initialisation.
+        num_envs: environments that run side by side.
+        steps: environment steps to train for at most; None takes the difficulty's budget of iterations.
+        seed: decides the weights, the episodes and the actions.
+        evaluation_episodes: episodes of the final evaluation; the ones on the way use a quarter of them.
+        ppo: the optimiser's settings.
+    """
+
+    def __init__(
+        self,
+        task: str = "delayed_cue",
+        difficulty: str = "medium",
+        horizon: int | None = None,
+        task_args: dict[str, Any] | None = None,
+        controller: str = "gru",
+        controller_args: dict[str, Any] | None = None,
+        num_envs: int = 32,
+        steps: int | None = None,
+        seed: int = 0,
+        evaluation_episodes: int = 1024,
+        ppo: PPOConfig = DEFAULT_PPO,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.ppo = ppo
+        # Plain values, kept in every checkpoint: enough to build this module again (memsuite.load).
+        self.config = {
+            "task": task,
+            "difficulty": difficulty,
+            "horizon": horizon,
+            "task_args": dict(task_args or {}),
+            "controller": controller,
+            "controller_args": dict(controller_args or {}),
+            "num_envs": num_envs,
+            "steps": steps,
+            "seed": seed,
+            "evaluation_episodes": evaluation_episodes,
+            "ppo": asdict(ppo),
+        }
+        if num_envs < 1 or evaluation_episodes < 1:
+            raise UsageError(f"num_envs is {num_envs}, evaluation_episodes {evaluation_episodes}; the least is 1")
+        self.preset = get_task_config(task, difficulty)
+        overrides = {} if horizon is None else {"horizon": horizon}
+        self.task = self.preset.make(**overrides, **(task_args or {}))
+        self.num_envs, self.seed, self.evaluation_episodes = num_envs, seed, evaluation_episodes
+        self.discount = self.preset.discount if ppo.discount is None else ppo.discount
+        self.gae_lambda = self.preset.gae_lambda if ppo.gae_lambda is None else ppo.gae_lambda
+        self.rollout_length = ppo.rollout_length or self.task.horizon
+        self.iterations = self._count_iterations(steps)
+        if ppo.minibatches > num_envs:
+            raise UsageError(f"ppo.minibatches is {ppo.minibatches}; at most num_envs = {num_envs}")
+        controller_args = {"memory_horizon": self.task.steps_to_remember(), **(controller_args or {})}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(stream(seed, "weights").initial_seed())
+            model = make_controller(controller, input_dim=self.task.observation_dim, **controller_args)
+            self.model = ActorCritic(model, self.task.num_actions)
+        self.iteration = 0
+        self.actor: Actor | None = None
+        self.seconds: defaultdict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+        self._generators: dict[str, torch.Generator] = {}
+        self._resume: dict[str, Any] | None = None
+        self._stream = Iterations(self.iterations)
+
+    def _count_iterations(self, steps: int | None) -> int:
+        per_iteration = self.num_envs * self.rollout_length
+        if steps is None:
+            return self.preset.updates
+        if steps < per_iteration:
+            raise UsageError(
+                f"steps is {steps}, less than one iteration of {self.num_envs} environments x {self.rollout_length} "
+                f"steps; the least is {per_iteration}"
+            )
+        return steps // per_iteration
+
+    @property
+    def env_steps(self) -> int:
+        """Environment steps trained on so far."""
+        return self.iteration * self.num_envs * self.rollout_length
+
+    @contextmanager
+    def timed(self, section: str) -> Iterator[None]:
+        """Add the wall and CPU seconds of the block to ``self.seconds[section]``."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        try:
+            yield
+        finally:
+            spent = self.seconds[section]
+            spent[0] += time.perf_counter() - wall
+            spent[1] += time.process_time() - cpu
+
+    # -- Lightning's questions ------------------------------------------------------------------------------------
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Return Adam, with the recurrent parameters in a group of their own."""
+        recurrent = list(self.model.controller.recurrent_parameters())
+        ids = {id(parameter) for parameter in recurrent}
+        rest = [parameter for parameter in self.model.parameters() if id(parameter) not in ids]
+        groups = [{"params": rest, "scale": 1.0}]
+        if recurrent:
+            groups.append({"params": recurrent, "scale": self.ppo.recurrent_lr_scale})
+        for group in groups:
+            group["lr"] = self.ppo.learning_rate * cast(float, group["scale"])
+        return torch.optim.Adam(groups, eps=1e-5, fused=True)
+
+    def train_dataloader(self) -> Iterations:
+        """Return the iterations of the run."""
+        return self._stream
+
+    def val_dataloader(self) -> list[str]:
+        """Return one batch: the name of the stream its episodes come from."""
+        return ["validation"]
+
+    def test_dataloader(self) -> list[str]:
+        """Return one batch, of other episodes than validation's."""
+        return ["test"]
+
+    def on_fit_start(self) -> None:
+        """Start the episodes, or go on where the checkpoint left them."""
+        self._generators = {name: stream(self.seed, name, self.device) for name in ("task", "actions")}
+        self._generators["permutations"] = stream(self.seed, "permutations")
+        if self._resume is None:
+            self.actor = begin(self.task, self.model, self.num_envs, self._generators["task"])
+            return
+        saved, self._resume = self._resume, None
+        timestep = self.task.load_state_dict(saved["task"], self._generators["task"])
+        state = map_state(lambda leaf: leaf.to(self.device), saved["state"])
+        self.actor = Actor(timestep, state)
+        for name, generator in self._generators.items():
+            generator.set_state(saved["generators"][name])
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the configuration, and everything the next iteration depends on, as plain values and tensors."""
+        checkpoint["memsuite"] = {"config": self.config, "iteration": self.iteration}
+        if self.actor is not None:
+            checkpoint["memsuite"]["run"] = {
+                "task": self.task.state_dict(),
+                "state": self.actor.state,
+                "generators": {name: generator.get_state() for name, generator in self._generators.items()},
+                "iterations": self._stream.state_dict(),
+                "seconds": {name: list(spent) for name, spent in self.seconds.items()},
+            }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take over what :meth:`on_save_checkpoint` added; applied when ``fit`` starts."""
+        saved = checkpoint["memsuite"]
+        self.iteration, self._resume = saved["iteration"], saved.get("run")
+        if self._resume is not None:
+            self._stream.load_state_dict(self._resume["iterations"])
+            self.seconds.update(self._resume["seconds"])
+
+    # -- one iteration --------------------------------------------------------------------------------------------
+
+    def training_step(self, batch: int, batch_idx: int) -> None:
+        """Collect a rollout and learn from it."""
+        assert self.actor is not None
+        with self.timed("training"):
+            with self.timed("rollout"):
+                trajectory, self.actor = collect(
+                    self.task, self.model, self.actor, self.rollout_length, self._generators["actions"]
+                )
+            with self.timed("update"):
+                statistics = self.update(trajectory)
+            self.iteration += 1
+            with self.timed("logging"):
+                self._record(statistics)
+
+    def update(self, trajectory: Trajectory) -> Tensor:
+        """Run the epochs over one rollout; return the numbers named in :data:`STATISTICS`, ``[10]``, on the device."""
+        optimizer = self.optimizers()
+        assert not isinstance(optimizer, list)
+        factor = 1 - self.iteration / self.iterations if self.ppo.anneal else 1.0
+        for group in optimizer.param_groups:
+            group["lr"] = self.ppo.learning_rate * group["scale"] * factor
+        ended = trajectory.terminated | trajectory.truncated
+        advantages, returns = gae(
+            trajectory.rewards, trajectory.values, trajectory.next_values, ended, self.discount, self.gae_lambda
+        )
+        weights = advantages
+        if self.ppo.normalise_advantages:
+            weights = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+        rows: list[Tensor] = []
+        for _ in range(self.ppo.epochs):
+            order = torch.randperm(self.num_envs, generator=self._generators["permutations"]).to(self.device)
+            for columns in order.tensor_split(self.ppo.minibatches):
+                optimizer.zero_grad()
+                terms = self._backward(trajectory, weights, returns, columns)
+                norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.ppo.max_grad_norm)
+                optimizer.step()
+                rows.append(torch.cat([terms, norm.unsqueeze(0)]))
+            if self.ppo.target_kl is not None and float(rows[-1][KL]) > self.ppo.target_kl:
+                break
+        asked = trajectory.scored.sum()
+        unexplained = (returns - trajectory.values).var() / (returns.var() + 1e-8)
+        outcome = torch.stack([trajectory.correct.sum() / asked, trajectory.rewards.mean(), 1 - unexplained])
+        return torch.cat([torch.stack(rows).mean(0), outcome.to(rows[0].dtype)])
+
+    def _backward(self, trajectory: Trajectory, weights: Tensor, returns: Tensor, columns: Tensor) -> Tensor:
+        """Accumulate the gradient of one minibatch of environments; return the loss terms, ``[6]``."""
+        length = trajectory.actions.shape[0]
+        window = self.ppo.bptt_steps or length
+        state: State = map_state(lambda leaf: leaf[columns], trajectory.initial_state)
+        total = 0.0
+        for start in range(0, length, window):
+            at = slice(start, start + window)
+
+            def part(tensor: Tensor, at: slice = at) -> Tensor:
+                return tensor[at].index_select(1, columns)
+
+            logits, values, state = self.model(part(trajectory.observations), state, part(trajectory.is_first))
+            terms = ppo_loss(
+                logits,
+                values,
+                part(trajectory.actions),
+                part(trajectory.log_probs),
+                part(trajectory.values),
+                part(weights),
+                part(returns),
+                clip=self.ppo.clip,
+                value_clip=self.ppo.value_clip,
+                value_coefficient=self.ppo.value_coefficient,
+                entropy_coefficient=self.ppo.entropy_coefficient,
+            )
+            share = logits.shape[0] / length
+            self.manual_backward(terms.total * share)
+            total = total + share * stacked(terms)
+            state = map_state(Tensor.detach, state)
+        return cast(Tensor, total)
+
+    def _record(self, statistics: Tensor) -> None:
+        """Bring the iteration's statistics to the host, once, and hand them to the loggers."""
+        self.statistics = dict(zip(STATISTICS, statistics.tolist(), strict=True))
+        self.log_row({"iteration": self.iteration, **self.statistics})
+
+    def log_row(self, row: dict[str, Any]) -> None:
+        """Give one row to every logger, with environment steps as the x axis."""
+        for logger in self.loggers:
+            logger.log_metrics(row, step=self.env_steps)
+
+    # -- evaluation -----------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def evaluate(self, episodes: int, name: str) -> dict[str, float]:
+        """Act greedily through whole episodes of a stream of their own; return success with its interval.
+
+        Training is not touched: the task runs on a copy, the episodes of a stream are the same at every call.
+        """
+        was_training = self.model.training
+        self.model.eval()
+        metric = Success().to(self.device)
+        generator = stream(self.seed, name, self.device)
+        task = self.task.fresh()
+        for start in range(0, episodes, EVALUATION_ENVS):
+            actor = begin(task, self.model, min(EVALUATION_ENVS, episodes - start), generator)
+            trajectory, _ = collect(task, self.model, actor, task.horizon, None)
+            metric.update(trajectory.correct, trajectory.scored)
+        self.model.train(was_training)
+        return metric.compute()
+
+    def validation_step(self, batch: str, batch_idx: int) -> None:
+        """Evaluate on the way."""
+        episodes = self.evaluation_episodes
+        if not self.trainer.validating:
+            episodes = max(1, episodes // 4)
+        outcome = self.evaluate(episodes, batch)
+        self.log_dict({f"evaluation/{key}": float(value) for key, value in outcome.items()}, batch_size=1, logger=False)
+        if not self.trainer.validating:
+            self.log_row({"iteration": self.iteration, **{f"evaluation_{key}": v for key, v in outcome.items()}})
+
+    def test_step(self, batch: str, batch_idx: int) -> None:
+        """Evaluate on the test episodes."""
+        outcome = self.evaluate(self.evaluation_episodes, batch)
+        self.log_dict({f"test/{key}": float(value) for key, value in outcome.items()}, batch_size=1, logger=False)
+
+
+TERMS = [field.name for field in fields(LossTerms)]
+KL = TERMS.index("kl")
+STATISTICS = [*TERMS, "gradient_norm", "success", "reward", "explained_variance"]
+
+
+def stacked(terms: LossTerms) -> Tensor:
+    """Return the loss terms as one vector without gradient, in the order of :data:`TERMS`."""
+    return torch.stack([getattr(terms, name).detach() for name in TERMS])

@@ -1,0 +1,122 @@
+"""How things get on disk: whole or not at all.
+
+A file appears under its name only when it is complete (temporary file beside it, fsync, rename), so a run that is
+killed at any moment leaves the previous version or the next one, never half of one.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch.loggers import Logger
+
+
+def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
+    """Let ``write`` fill a temporary file in the same folder, then put it in the place of ``path``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write plain values as indented JSON, atomically."""
+    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Lightning's checkpoint files, written atomically beside their target and read without running code from them."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Write ``checkpoint`` to ``path``."""
+        write_atomically(Path(path), lambda file: torch.save(checkpoint, file))
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
+        """Read a checkpoint of plain values and tensors only, whatever the caller would allow."""
+        del weights_only
+        return torch.load(path, map_location=map_location or "cpu", weights_only=True)  # type: ignore[no-any-return]
+
+
+class MetricsCSV(Logger):
+    """One ``metrics.csv`` in the run folder, a row for every call, environment steps as the x axis.
+
+    Rows are appended as they come. A row with columns never seen before rewrites the file, once, with a wider header.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        super().__init__()
+        self._path = Path(folder) / "metrics.csv"
+        self._columns: list[str] = []
+        self._fresh = True
+
+    @property
+    def name(self) -> str:
+        """No name: the run folder says it."""
+        return ""
+
+    @property
+    def version(self) -> str:
+        """No version: one run, one folder."""
+        return ""
+
+    @property
+    def save_dir(self) -> str:
+        """The run folder."""
+        return str(self._path.parent)
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Do nothing: config.yaml holds them."""
+
+    def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
+        """Append one row; ``step`` is the number of environment steps so far."""
+        row = {"env_steps": step, **metrics}
+        if self._fresh:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.unlink(missing_ok=True)
+            self._fresh = False
+        if missing := [column for column in row if column not in self._columns]:
+            rows = self._rows()
+            self._columns += missing
+            self._rewrite([*rows, row])
+            return
+        with self._path.open("a", newline="") as file:
+            csv.DictWriter(file, self._columns).writerow(row)
+
+    def rewind(self, env_steps: int) -> None:
+        """Go on from an existing file: keep the rows up to ``env_steps``, drop the later ones."""
+        self._fresh = False
+        rows = self._rows()
+        if rows:
+            self._columns = list(rows[0])
+            self._rewrite([row for row in rows if int(row["env_steps"]) <= env_steps])
+
+    def _rows(self) -> list[dict[str, str]]:
+        if not self._path.exists():
+            return []
+        with self._path.open(newline="") as file:
+            return list(csv.DictReader(file))
+
+    def _rewrite(self, rows: Iterable[dict[str, Any]]) -> None:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self._columns)
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomically(self._path, lambda file: file.write(text.getvalue().encode()))

@@ -1,0 +1,88 @@
+"""What all tests share: one thread, a fixed seed, and an interactive task whose episodes end in every way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import settings
+
+from memsuite.tasks import Anchors, Task
+from memsuite.types import TimeStep
+
+settings.register_profile("memsuite", deadline=None, derandomize=True, max_examples=25)
+settings.load_profile("memsuite")
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _fixed_seed():
+    torch.manual_seed(0)
+
+
+class Countdown(Task):
+    """Episodes of random length that terminate or are truncated, with integer-coded observations.
+
+    The observation is ``[episode number, steps into the episode]``; the reward is the action. Made for tests of the
+    stepping path: every observation says where it comes from.
+    """
+
+    def __init__(self, horizon: int = 7, num_actions: int = 3) -> None:
+        self.horizon, self.observation_dim, self.num_actions = horizon, 2, num_actions
+
+    def reset(self, num_envs: int, generator: torch.Generator) -> TimeStep:
+        self.generator, self.num_envs = generator, num_envs
+        self.episode = torch.zeros(num_envs)
+        self.clock = torch.zeros(num_envs)
+        self.length = self._lengths()
+        no = torch.zeros(num_envs, dtype=torch.bool)
+        return TimeStep(self._observation(), ~no, torch.zeros(num_envs), no, no, None, no, no)
+
+    def _lengths(self) -> torch.Tensor:
+        return torch.randint(1, self.horizon + 1, (self.num_envs,), generator=self.generator)
+
+    def _observation(self) -> torch.Tensor:
+        return torch.stack([self.episode, self.clock], dim=1)
+
+    def step(self, actions_B: torch.Tensor) -> TimeStep:
+        self.clock = self.clock + 1
+        final = self._observation()
+        ended = self.clock >= self.length
+        truncated = ended & (self.length % 2 == 0)
+        self.episode = self.episode + ended
+        self.clock = torch.where(ended, 0.0, self.clock)
+        self.length = torch.where(ended, self._lengths(), self.length)
+        return TimeStep(
+            self._observation(),
+            ended,
+            actions_B.float(),
+            ended & ~truncated,
+            truncated,
+            final,
+            ended,
+            torch.zeros_like(ended),
+        )
+
+    def anchors(self) -> Anchors:
+        return Anchors(0.5, 0.5)
+
+    def window_anchor(self, steps: int) -> float:
+        return 0.5
+
+    def bits_to_remember(self) -> float:
+        return 0.0
+
+    def steps_to_remember(self) -> int:
+        return 0
+
+    def state_dict(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def load_state_dict(self, state: dict[str, Any], generator: torch.Generator) -> TimeStep:
+        raise NotImplementedError
+
+
+@pytest.fixture
+def countdown() -> Countdown:
+    return Countdown()

@@ -1,0 +1,202 @@
+"""The rollout: both paths are one, memory is carried and reset, truncation is bootstrapped from where it happened."""
+
+import pytest
+import torch
+
+from memsuite.controllers import CONTROLLERS, Controller, make_controller
+from memsuite.rl import ActorCritic, begin, collect, log_prob_and_entropy, sample
+from memsuite.tasks import TASKS, ScriptedTask, make_task
+from memsuite.types import Trajectory
+
+every_controller = pytest.mark.parametrize("controller", CONTROLLERS)
+scripted_tasks = pytest.mark.parametrize("task", [name for name, cls in TASKS.items() if issubclass(cls, ScriptedTask)])
+every_task = pytest.mark.parametrize("task", TASKS)
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def make_model(task, controller: str = "gru") -> ActorCritic:
+    model = ActorCritic(make_controller(controller, input_dim=task.observation_dim, hidden_dim=8), task.num_actions)
+    torch.nn.init.normal_(model.actor.weight, std=0.5)  # a policy far from uniform, so that mistakes show
+    return model.double()
+
+
+def make_double(task):
+    """Let the task show float64 observations, so that the two paths cannot part by rounding."""
+    if isinstance(task, ScriptedTask):
+        draw = task.script
+
+        def script(num_envs, source):
+            drawn = draw(num_envs, source)
+            return type(drawn)(drawn.observations.double(), drawn.targets, drawn.scored)
+
+        task.script = script
+    return task
+
+
+def fields_of(trajectory: Trajectory) -> dict[str, torch.Tensor]:
+    return {name: value for name, value in vars(trajectory).items() if isinstance(value, torch.Tensor)}
+
+
+@scripted_tasks
+@every_controller
+@pytest.mark.parametrize("length", ["whole", "shorter", "longer", "one"])
+def test_script_path_equals_stepping_path(task, controller, length):
+    ends = []
+    for by_stepping in (False, True):
+        env = make_double(make_task(task, "easy"))
+        model = make_model(env, controller)
+        torch.manual_seed(3)
+        torch.nn.init.normal_(model.actor.weight, std=0.5)
+        for parameter in model.controller.parameters():
+            torch.nn.init.normal_(parameter, std=0.3)
+        steps = {"whole": env.horizon, "shorter": env.horizon // 3, "longer": env.horizon * 2 + 5, "one": 1}[length]
+        actor, actions = begin(env, model, 3, generator(1)), generator(2)
+        rollouts = []
+        for _ in range(4):
+            trajectory, actor = collect(env, model, actor, steps, actions, by_stepping=by_stepping)
+            rollouts.append(fields_of(trajectory))
+        ends.append((rollouts, actor.state))
+    for script, stepped in zip(ends[0][0], ends[1][0], strict=True):
+        for name in script:
+            torch.testing.assert_close(script[name].double(), stepped[name].double(), rtol=0, atol=1e-10, msg=name)
+
+
+@every_task
+@every_controller
+@pytest.mark.parametrize("train_mode", [True, False])
+def test_ratio_is_one_before_the_first_update(task, controller, train_mode):
+    env = make_double(make_task(task, "easy"))
+    model = make_model(env, controller).train(train_mode)
+    if not isinstance(env, ScriptedTask):
+        model = model.float()
+    actor, actions = begin(env, model, 4, generator(1)), generator(2)
+    for _ in range(3):  # the length is no divisor of the horizon: resets fall in mid-rollout, memory is carried
+        trajectory, actor = collect(env, model, actor, env.horizon // 2 + 3, actions)
+        logits, values, _ = model(trajectory.observations, trajectory.initial_state, trajectory.is_first)
+        log_probs, _ = log_prob_and_entropy(logits, trajectory.actions)
+        torch.testing.assert_close(
+            (log_probs - trajectory.log_probs).exp(), torch.ones_like(log_probs), rtol=0, atol=1e-5
+        )
+        torch.testing.assert_close(values, trajectory.values, rtol=0, atol=1e-5)
+
+
+@every_task
+@every_controller
+def test_a_greedy_rollout_can_be_reproduced(task, controller):
+    env = make_double(make_task(task, "easy"))
+    model = make_model(env, controller).to(torch.float64 if isinstance(env, ScriptedTask) else torch.float32)
+    actor = begin(env, model, 4, generator(1))
+    trajectory, _ = collect(env, model, actor, env.horizon + 3, None)
+    logits, _, _ = model(trajectory.observations, trajectory.initial_state, trajectory.is_first)
+    assert torch.equal(logits.argmax(-1), trajectory.actions)
+
+
+@pytest.mark.parametrize("length", [1, 5, 30])
+def test_stepping_carries_resets_and_bootstraps(countdown, length):
+    model = make_model(countdown).float()
+    actor, actions = begin(countdown, model, 5, generator(1)), generator(2)
+    previous_ended = torch.ones(5, dtype=torch.bool)
+    for _ in range(3):
+        started = actor
+        trajectory, actor = collect(countdown, model, actor, length, actions)
+        ended = trajectory.terminated | trajectory.truncated
+        # An episode begins exactly where the one before ended, and its clock says so.
+        assert torch.equal(trajectory.is_first, torch.cat([previous_ended.unsqueeze(0), ended[:-1]]))
+        assert torch.equal(trajectory.is_first, trajectory.observations[..., 1] == 0)
+        previous_ended = ended[-1]
+        assert torch.equal(trajectory.next_values[trajectory.terminated], torch.zeros(int(trajectory.terminated.sum())))
+        assert_bootstraps(countdown, model, trajectory, started)
+
+
+def assert_bootstraps(task, model, trajectory: Trajectory, started) -> None:
+    """Recompute the value after each step that goes on, from the memory of that very episode."""
+    steps, batch = trajectory.actions.shape
+    state = started.state
+    for t in range(steps):
+        _, _, state = model.step(trajectory.observations[t], state, trajectory.is_first[t])
+        following = trajectory.observations[t].clone()
+        following[:, 1] += 1  # the successor within the same episode
+        _, values, _ = model.step(following, state, torch.zeros(batch, dtype=torch.bool))
+        going_on = ~trajectory.terminated[t]
+        torch.testing.assert_close(trajectory.next_values[t][going_on], values[going_on], rtol=0, atol=1e-6)
+
+
+def test_time_is_never_interleaved():
+    """Integer-coded observations stay contiguous whatever the cut."""
+    env = make_task("delayed_cue", "easy")
+    model = make_model(env).float()
+    actor = begin(env, model, 3, generator(1))
+    one, _ = collect(env, model, actor, 3 * env.horizon, generator(2))
+    env = make_task("delayed_cue", "easy")
+    actor, parts = begin(env, model, 3, generator(1)), []
+    for _ in range(6):
+        part, actor = collect(env, model, actor, env.horizon // 2, generator(2))
+        parts.append(part)
+    assert torch.equal(one.observations, torch.cat([part.observations for part in parts]))
+    assert torch.equal(one.is_first, torch.cat([part.is_first for part in parts]))
+
+
+def test_sampling_follows_the_probabilities():
+    logits = torch.tensor([0.0, 1.0, -2.0, 0.5])
+    uniform = torch.rand(200_000, generator=generator())
+    drawn = torch.bincount(sample(logits.expand(200_000, 4), uniform), minlength=4) / 200_000
+    torch.testing.assert_close(drawn, logits.softmax(0), rtol=0, atol=5e-3)
+
+
+@pytest.mark.parametrize("uniform", [0.0, 1.0 - 2**-24])
+def test_sampling_stays_inside_at_the_edges(uniform):
+    logits = torch.tensor([-200.0, 0.0, 0.0, -200.0])
+    action = sample(logits.unsqueeze(0), torch.tensor([uniform]))
+    assert action.item() in (1, 2)
+
+
+@every_task
+@every_controller
+@pytest.mark.parametrize("difficulty", ["easy", "medium"])
+def test_the_loss_at_a_scored_step_reaches_what_was_shown_first(task, controller, difficulty):
+    env = make_task(task, difficulty)
+    model = ActorCritic(
+        make_controller(
+            controller, input_dim=env.observation_dim, hidden_dim=32, memory_horizon=env.steps_to_remember()
+        ),
+        env.num_actions,
+    )
+    torch.nn.init.normal_(model.actor.weight, std=0.5)
+    trajectory, _ = collect(env, model, begin(env, model, 8, generator(1)), env.horizon, generator(2))
+    observations = trajectory.observations.clone().requires_grad_()
+    logits, _, _ = model(observations, trajectory.initial_state, trajectory.is_first)
+    log_probs, _ = log_prob_and_entropy(logits, trajectory.actions)
+    last = trajectory.scored.nonzero()[:, 0].max()
+    (gradient,) = torch.autograd.grad(log_probs[last].sum(), observations)
+    assert gradient[0].abs().max() > 1e-12
+    assert gradient[last + 1 :].abs().sum() == 0
+
+
+class Shy(Controller):
+    """A user's controller with only the three methods: a leaky sum."""
+
+    def __init__(self, input_dim: int, hidden_dim: int = 4) -> None:
+        super().__init__()
+        self.feature_dim = hidden_dim
+        self.lift = torch.nn.Linear(input_dim, hidden_dim)
+
+    def init_state(self, batch_size, device=None):
+        return {"sum": torch.zeros(batch_size, self.feature_dim, device=device)}
+
+    def forward_step(self, x_BD, state):
+        total = 0.9 * state["sum"] + self.lift(x_BD)
+        return total, {"sum": total}
+
+    def reset_mask(self, state, is_first_B):
+        return {"sum": state["sum"].masked_fill(is_first_B.unsqueeze(1), 0)}
+
+
+def test_a_users_controller_needs_three_methods():
+    env = make_task("delayed_cue", "easy")
+    model = ActorCritic(make_controller(f"{__name__}.Shy", input_dim=env.observation_dim), env.num_actions)
+    trajectory, _ = collect(env, model, begin(env, model, 2, generator()), 2 * env.horizon + 1, generator())
+    assert trajectory.actions.shape == (2 * env.horizon + 1, 2)
+    assert model.controller.state_floats() == 4
