@@ -124,13 +124,15 @@ class Checkpoints(Callback):
         self.path, self.every = Path(folder) / "checkpoints" / "last.ckpt", every
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        """Save when it is time."""
-        if cast(MemoryPPO, pl_module).iteration % self.every == 0:
+        """Save when it is time, and at the end: here, where a resumed run can still be made longer."""
+        module = cast(MemoryPPO, pl_module)
+        if module.iteration % self.every == 0 or module.iteration == module.iterations:
             trainer.save_checkpoint(self.path)
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save the end."""
-        trainer.save_checkpoint(self.path)
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save when this evaluation ends the run."""
+        if trainer.state.fn == "fit" and trainer.should_stop:
+            trainer.save_checkpoint(self.path)
 
 
 class RunRecord(Callback):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from memsuite.controllers.base import map_state
 from memsuite.errors import UsageError
 from memsuite.metrics import Success
 from memsuite.rl import Actor, ActorCritic, LossTerms, PPOConfig, begin, collect, gae, ppo_loss
+from memsuite.storage import MetricsCSV
 from memsuite.tasks import get_task_config
 from memsuite.types import State, Trajectory
 
@@ -94,26 +96,28 @@ class MemoryPPO(pl.LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.ppo = ppo
-        # Plain values, kept in every checkpoint: enough to build this module again (memsuite.load).
-        self.config = {
-            "task": task,
-            "difficulty": difficulty,
-            "horizon": horizon,
-            "task_args": dict(task_args or {}),
-            "controller": controller,
-            "controller_args": dict(controller_args or {}),
-            "num_envs": num_envs,
-            "steps": steps,
-            "seed": seed,
-            "evaluation_episodes": evaluation_episodes,
-            "ppo": asdict(ppo),
-        }
+        # Kept in every checkpoint: enough to build this module again (memsuite.load).
+        self.config = plain(
+            {
+                "task": task,
+                "difficulty": difficulty,
+                "horizon": horizon,
+                "task_args": dict(task_args or {}),
+                "controller": controller,
+                "controller_args": dict(controller_args or {}),
+                "num_envs": num_envs,
+                "steps": steps,
+                "seed": seed,
+                "evaluation_episodes": evaluation_episodes,
+                "ppo": asdict(ppo),
+            }
+        )
         if num_envs < 1 or evaluation_episodes < 1:
             raise UsageError(f"num_envs is {num_envs}, evaluation_episodes {evaluation_episodes}; the least is 1")
         self.preset = get_task_config(task, difficulty)
         overrides = {} if horizon is None else {"horizon": horizon}
         self.task = self.preset.make(**overrides, **(task_args or {}))
-        self.num_envs, self.seed, self.evaluation_episodes = num_envs, seed, evaluation_episodes
+        self.num_envs, self.seed, self.evaluation_episodes = int(num_envs), int(seed), int(evaluation_episodes)
         self.discount = self.preset.discount if ppo.discount is None else ppo.discount
         self.gae_lambda = self.preset.gae_lambda if ppo.gae_lambda is None else ppo.gae_lambda
         self.rollout_length = ppo.rollout_length or self.task.horizon
@@ -193,6 +197,9 @@ class MemoryPPO(pl.LightningModule):
             self.actor = begin(self.task, self.model, self.num_envs, self._generators["task"])
             return
         saved, self._resume = self._resume, None
+        for logger in self.loggers:
+            if isinstance(logger, MetricsCSV):
+                logger.rewind(self.env_steps)
         timestep = self.task.load_state_dict(saved["task"], self._generators["task"])
         state = map_state(lambda leaf: leaf.to(self.device), saved["state"])
         self.actor = Actor(timestep, state)
@@ -214,6 +221,8 @@ class MemoryPPO(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take over what :meth:`on_save_checkpoint` added; applied when ``fit`` starts."""
         saved = checkpoint["memsuite"]
+        # Whether there is a next iteration is for this run's steps to say, not for the one that was saved.
+        checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"] = False
         self.iteration, self._resume = saved["iteration"], saved.get("run")
         if self._resume is not None:
             self._stream.load_state_dict(self._resume["iterations"])
@@ -341,6 +350,14 @@ class MemoryPPO(pl.LightningModule):
         """Evaluate on the test episodes."""
         outcome = self.evaluate(self.evaluation_episodes, batch)
         self.log_dict({f"test/{key}": float(value) for key, value in outcome.items()}, batch_size=1, logger=False)
+
+
+def plain(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the configuration as numbers, texts and lists only, which a checkpoint can hold without pickling code."""
+    try:
+        return cast(dict[str, Any], json.loads(json.dumps(config)))
+    except TypeError as error:
+        raise UsageError(f"a setting is not a plain value: {error}") from error
 
 
 TERMS = [field.name for field in fields(LossTerms)]

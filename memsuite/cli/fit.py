@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import shlex
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
@@ -13,6 +16,7 @@ from typing import Any, cast
 import lightning.pytorch as pl
 import torch
 from jsonargparse import Namespace
+from jsonargparse._deprecated import JsonargparseDeprecationWarning
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from rich.console import Console
 from rich.table import Table
@@ -44,6 +48,7 @@ TRAINER_DEFAULTS = {
     "max_epochs": 1,
     "check_val_every_n_epoch": None,
     "num_sanity_val_steps": 0,
+    "log_every_n_steps": 1,
     "logger": False,
     "enable_checkpointing": False,
     "enable_progress_bar": False,
@@ -52,6 +57,13 @@ TRAINER_DEFAULTS = {
     "accelerator": "auto",
     "devices": 1,
 }
+ADVICE = (
+    ".*does not have many workers.*",
+    ".*`training_step` returned `None`.*",
+    ".*GPU available but not used.*",
+    ".*callbacks used to create the checkpoint need to be provided.*",
+    ".*isinstance.treespec, LeafSpec.*",
+)
 
 
 class FitCLI(LightningCLI):
@@ -218,30 +230,31 @@ def check_folder(folder: Path, resuming: bool, overwrite: bool) -> None:
             (folder / name).unlink(missing_ok=True)
 
 
-def log_to(folder: Path | None) -> None:
-    """Send memsuite's messages to standard error, and to ``log.txt`` in the run folder."""
+@contextmanager
+def log_to(folder: Path) -> Iterator[logging.Logger]:
+    """Send memsuite's messages to standard error, and with their times to ``log.txt`` in the run folder."""
     logger = logging.getLogger("memsuite")
     logger.setLevel(logging.DEBUG)
-    logger.handlers.clear()
-    console = logging.StreamHandler(sys.stderr)
+    console, file = logging.StreamHandler(sys.stderr), logging.FileHandler(folder / "log.txt")
     console.setLevel(logging.INFO)
-    logger.addHandler(console)
-    if folder is not None:
-        file = logging.FileHandler(folder / "log.txt")
-        file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-        logger.addHandler(file)
+    file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    handlers = (console, file)
+    for handler in handlers:
+        logger.addHandler(handler)
+    try:
+        yield logger
+    finally:
+        for handler in handlers:
+            logger.removeHandler(handler)
+            handler.close()
 
 
 def quiet_lightning() -> None:
     """Keep Lightning's advice about data loaders and devices, which does not apply here, off the screen."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    for text in (
-        ".*does not have many workers.*",
-        ".*`training_step` returned `None`.*",
-        ".*GPU available but not used.*",
-    ):
+    warnings.filterwarnings("ignore", category=JsonargparseDeprecationWarning)  # what Lightning 2.6 calls, not we
+    for text in ADVICE:
         warnings.filterwarnings("ignore", text)
-    warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*")
 
 
 def summary(result: dict[str, Any], folder: Path) -> Table:
@@ -270,8 +283,9 @@ def main(verb: str, arguments: list[str]) -> int:
         raise UsageError(f"{verb} needs a trained agent: --ckpt_path FILE or RUN_FOLDER")
     run = cli.trainer.validate if verb == "validate" else cli.trainer.test
     prefix = "evaluation" if verb == "validate" else "test"
-    (outcome,) = run(cli.model, ckpt_path=str(cli.checkpoint), verbose=False)
-    values = {key.removeprefix(f"{prefix}/"): value for key, value in outcome.items()}
+    run(cli.model, ckpt_path=str(cli.checkpoint), verbose=False)
+    metrics = cli.trainer.callback_metrics
+    values = {key.removeprefix(f"{prefix}/"): float(value) for key, value in metrics.items()}
     print(
         f"{verb}: greedy success {values['success']:.3f} (95% interval {values['success_low']:.3f} to "
         f"{values['success_high']:.3f}, {values['episodes']:.0f} episodes)"
@@ -282,12 +296,19 @@ def main(verb: str, arguments: list[str]) -> int:
 def fit(cli: FitCLI) -> int:
     """Train, and print the summary."""
     check_folder(cli.out, cli.checkpoint is not None, cli.config.overwrite)
-    log_to(cli.out)
-    logging.getLogger("memsuite").debug(cli.command)
-    try:
+    with log_to(cli.out) as log:
+        log.debug(cli.command)
         cli.trainer.fit(cli.model, ckpt_path=str(cli.checkpoint) if cli.checkpoint else None)
-    except KeyboardInterrupt:
-        return 130
-    if cli.record.result is not None:
-        Console().print(summary(cli.record.result, cli.out))
+        assert cli.record.result is not None
+        table = summary(cli.record.result, cli.out)
+        Console().print(table)
+        log.debug(as_text(table))
     return 0
+
+
+def as_text(table: Table) -> str:
+    """Return a table as plain text."""
+    console = Console(width=100, file=io.StringIO())
+    with console.capture() as capture:
+        console.print(table)
+    return "\n" + capture.get()

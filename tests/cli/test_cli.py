@@ -1,0 +1,255 @@
+"""The command line: what a person types works and means what it says; a mistake is answered in one line."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+import memsuite
+from memsuite.__main__ import VERBS, main
+
+NAMES = """task difficulty controller seed horizon env_steps iterations success success_low success_high score chance
+target_success reached_target steps_to_target steps_per_second wall_seconds cpu_seconds parameters state_floats hardware
+versions commit command"""
+ROOT = Path(__file__).parents[2]
+TINY = ["--horizon", "10", "--num_envs", "4", "--steps", "80", "--evaluation_episodes", "8", "--device", "cpu"]
+TINY += ["--controller_args.hidden_dim", "8"]
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Call the command inside an empty folder; answers (status, standard output, standard error)."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(line: str, *more: str) -> tuple[int, str, str]:
+        status = main([*line.split(), *more])
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return call
+
+
+def test_short_forms_mean_what_they_say(run, tmp_path):
+    status, out, _ = run(
+        *[
+            "fit",
+            "--task",
+            "delayed_cue",
+            "--difficulty",
+            "medium",
+            "--controller",
+            "pseudo_mamba",
+            "--seed",
+            "7",
+            "--out",
+            "runs/x",
+        ],
+        *TINY,
+    )
+    assert status == 0
+    assert "greedy success" in out
+    assert "runs/x" in out
+    folder = tmp_path / "runs" / "x"
+    result = json.loads((folder / "result.json").read_text())
+    expected = {"task": "delayed_cue", "difficulty": "medium", "controller": "pseudo_mamba", "seed": 7, "horizon": 10}
+    assert expected.items() <= result.items()
+    assert (result["env_steps"], result["iterations"]) == (80, 2)
+    assert {p.name for p in folder.iterdir()} == {"config.yaml", "metrics.csv", "checkpoints", "log.txt", "result.json"}
+    assert (folder / "checkpoints" / "last.ckpt").exists()
+    assert memsuite.load(folder).task.horizon == 10
+
+
+def test_result_holds_the_contract(run, tmp_path):
+    run("fit --out x", *TINY)
+    result = json.loads((tmp_path / "x" / "result.json").read_text())
+    names = NAMES.split()
+    assert set(names) <= set(result)
+    assert result["command"].startswith("memsuite fit --out x")
+    assert result["success_low"] <= result["success"] <= result["success_high"]
+
+
+def test_files_merge_and_the_command_line_has_the_last_word(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.yaml").write_text("seed: 1\nnum_envs: 2\nmodel: {ppo: {epochs: 3, clip: 0.1}}\n")
+    (tmp_path / "b.yaml").write_text("seed: 2\nmodel: {ppo: {epochs: 5}}\n")
+    with pytest.raises(SystemExit):
+        main(
+            [
+                "fit",
+                "--config",
+                "a.yaml",
+                "--config",
+                "b.yaml",
+                "--num_envs",
+                "9",
+                "--model.ppo.learning_rate",
+                "0.01",
+                "--print_config",
+            ]
+        )
+    config = yaml.safe_load(capsys.readouterr().out)
+    assert (config["seed"], config["num_envs"]) == (2, 9)
+    ppo = config["model"]["ppo"]
+    assert (ppo["epochs"], ppo["clip"], ppo["learning_rate"]) == (5, 0.1, 0.01)
+
+
+def test_the_saved_config_repeats_the_run(run, tmp_path):
+    run("fit --out x --model.ppo.epochs 1", *TINY)
+    run("fit --config x/config.yaml --out y")
+    one, other = (memsuite.load(tmp_path / name) for name in "xy")
+    assert one.config == other.config
+    assert all((a == b).all() for a, b in zip(one.parameters(), other.parameters(), strict=True))
+
+
+def test_a_checkpoint_is_evaluated_without_its_config(run):
+    run("fit --out x", *TINY)
+    for verb in ("validate", "test"):
+        status, out, err = run(f"{verb} --ckpt_path x")
+        assert status == 0, err
+        assert out.startswith(f"{verb}: greedy success")
+
+
+def test_test_repeats_the_recorded_success(run, tmp_path):
+    run("fit --out x", *TINY)
+    result = json.loads((tmp_path / "x" / "result.json").read_text())
+    _, out, _ = run("test --ckpt_path x/checkpoints/last.ckpt")
+    assert f"greedy success {result['success']:.3f}" in out
+
+
+def test_last_goes_on_with_the_runs_own_settings(run, tmp_path):
+    run("fit --out x --seed 5", *TINY)
+    before = (tmp_path / "x" / "metrics.csv").read_text().splitlines()
+    status, _, err = run("fit --ckpt_path last --out x --steps 160")
+    assert status == 0, err
+    result = json.loads((tmp_path / "x" / "result.json").read_text())
+    assert (result["env_steps"], result["seed"], result["horizon"]) == (160, 5, 10)
+    assert (tmp_path / "x" / "metrics.csv").read_text().splitlines()[:2] == before[:2]
+
+
+def test_a_folder_that_holds_a_run_is_refused(run, tmp_path):
+    run("fit --out x", *TINY)
+    before = (tmp_path / "x" / "result.json").read_text()
+    status, _, err = run("fit --out x", *TINY)
+    assert status == 2
+    assert "already holds a run" in err
+    assert (tmp_path / "x" / "result.json").read_text() == before
+    assert run("fit --out x --overwrite", *TINY)[0] == 0
+
+
+def test_a_complete_run_is_only_evaluated_again(run, tmp_path):
+    run("fit --out x", *TINY)
+    before = json.loads((tmp_path / "x" / "result.json").read_text())
+    assert run("fit --ckpt_path last --out x")[0] == 0
+    after = json.loads((tmp_path / "x" / "result.json").read_text())
+    assert [after[name] for name in ("env_steps", "success")] == [before[name] for name in ("env_steps", "success")]
+
+
+@pytest.mark.parametrize("logger", ["TensorBoardLogger", "CSVLogger"])
+def test_more_loggers_by_config(run, tmp_path, logger):
+    given = f'[{{"class_path": "lightning.pytorch.loggers.{logger}", "init_args": {{"save_dir": "more"}}}}]'
+    assert run("fit", "--out", "x", f"--trainer.logger={given}", *TINY)[0] == 0
+    assert list((tmp_path / "more").rglob("*events*" if logger == "TensorBoardLogger" else "metrics.csv"))
+    assert (tmp_path / "x" / "metrics.csv").exists()
+
+
+MERGED = "fit --config a.yaml --config b.yaml --num_envs 9 --model.ppo.learning_rate 0.01 --print_config"
+MISTAKES = {
+    "fit --task delyed_cue": "delayed_cue",
+    "fit --difficulty medum": "medium",
+    "fit --controller grru": "gru",
+    "fit --horizon 1": "shortest is 2",
+    "fit --horizon ten": "horizon: 'ten' is not a whole number",
+    "fit --steps 10": "the least is",
+    "fit --steps -5": "above 0",
+    "fit --num_envs 0": "above 0",
+    "fit --modle.ppo.epochs 3": "--model.ppo.epochs",
+    "fit --model.ppo.epoch 3": "--model.ppo.epochs",
+    "fit --model.ppo.epochs many": "model.ppo.epochs",
+    "fit --model.ppo.discount 2": "between 0 and 1",
+    "fit --trainer.max_epoch 3": "trainer.max_epochs",
+    "fit --task_args.num_cue 4": "num_cues",
+    "fit --controller_args.hiden_dim 4": "hidden_dim",
+    "fit --controller nowhere.Mine": "cannot be imported",
+    "fit --config missing.yaml": "missing.yaml",
+    "fit --config list.yaml": "holds no settings",
+    "fit --config broken.yaml": "is not YAML",
+    "fit --config unknown.yaml": "no key 'taks'; did you mean: task",
+    "fit --config empty_unknown.yaml": "no key 'modell'",
+    "fit --config nested.yaml": "model.ppo.learning_rate",
+    "fit --wandb_mode of": "offline",
+    "fit --device gpu": "no device 'gpu'",
+    "fit --ckpt_path last": "--out",
+    "fit --ckpt_path nothing.ckpt": "no checkpoint",
+    "fit --ckpt_path list.yaml": "not a whole memsuite checkpoint",
+    "fit --out list.yaml/x": "cannot write",
+    "validate": "--ckpt_path",
+    "fiit": "did you mean: fit",
+    "bench --only speed": "valid names",
+    "bench --repeats 0": "the least is 1",
+    "bench --horizon 3": "--horizons",
+    "controllers --jso": "--json",
+}
+
+
+@pytest.mark.parametrize("line", MISTAKES)
+def test_a_mistake_is_one_line_and_leaves_nothing(run, tmp_path, line):
+    (tmp_path / "list.yaml").write_text("- 1\n")
+    (tmp_path / "broken.yaml").write_text("task: [delayed_cue\n")
+    (tmp_path / "unknown.yaml").write_text("taks: delayed_cue\n")
+    (tmp_path / "empty_unknown.yaml").write_text("modell: {}\n")
+    (tmp_path / "nested.yaml").write_text("model: {ppo: {learning_rat: 0.1}}\n")
+    before = sorted(tmp_path.rglob("*"))
+    status, _, err = run(line)
+    assert status == 2
+    assert len(err.splitlines()) == 1
+    assert MISTAKES[line] in err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_help_answers_at_once():
+    times = []
+    for _ in range(3):
+        began = time.perf_counter()
+        out = subprocess.run([sys.executable, "-m", "memsuite", "--help"], capture_output=True, text=True, check=True)
+        times.append(time.perf_counter() - began)
+    assert min(times) < 0.5
+    assert all(verb in out.stdout for verb in VERBS)
+
+
+def test_a_mistake_sets_the_process_status():
+    command = [sys.executable, "-m", "memsuite", "fit", "--task", "delyed_cue"]
+    out = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert out.returncode == 2
+    assert "Traceback" not in out.stderr
+    assert len(out.stderr.splitlines()) == 1
+
+
+def test_bench_prints_json_and_writes_it(run, tmp_path):
+    line = "bench --json --out b.json --tasks delayed_cue --controllers pseudo_mamba --horizons 20 --repeats 1"
+    status, out, _ = run(line)
+    assert status == 0
+    report = json.loads(out)
+    assert report == json.loads((tmp_path / "b.json").read_text())
+    (row,) = report["training"]
+    assert row["steps_per_cpu_second"] > 0
+    assert sum(row["share"].values()) == pytest.approx(1, abs=0.05)
+    assert {row["num_envs"] for row in report["environments"]} == {64, 1024}
+
+
+def test_controllers_table(run):
+    status, out, _ = run("controllers --json --hidden_dim 32")
+    assert status == 0
+    rows = {row["name"]: row for row in json.loads(out)}
+    assert rows["gru"]["state_floats"] == 32
+    assert rows["gru"]["parameters"] == 3 * 32 * (17 + 32 + 2)
+    assert run("controllers")[0] == 0
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda path: path.stem)
+def test_every_config_runs(run, tmp_path, path):
+    status, _, err = run("fit", "--config", str(path), *TINY, "--out", "x")
+    assert status == 0, err

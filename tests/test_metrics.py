@@ -1,0 +1,65 @@
+"""Success and its interval."""
+
+import pytest
+import torch
+
+from memsuite.metrics import Success, wilson_interval
+
+
+def metric_of(correct, scored):
+    metric = Success()
+    metric.update(correct, scored)
+    return metric.compute()
+
+
+def test_counts_scored_decisions_only():
+    scored = torch.tensor([[True, False], [True, True], [False, False]])
+    correct = torch.tensor([[True, False], [False, True], [False, False]])
+    assert metric_of(correct, scored)["success"] == pytest.approx(0.75)
+
+
+def test_one_decision_an_episode_is_wilsons_interval():
+    scored = torch.ones(1, 200, dtype=torch.bool)
+    correct = torch.arange(200).unsqueeze(0) < 150
+    outcome = metric_of(correct, scored)
+    assert (outcome["success_low"], outcome["success_high"]) == pytest.approx(wilson_interval(0.75, 200))
+    assert wilson_interval(0.75, 200) == pytest.approx((0.6856, 0.8050), abs=2e-4)
+
+
+def test_decisions_that_stand_or_fall_together_count_once():
+    scored = torch.ones(10, 200, dtype=torch.bool)
+    together = (torch.arange(200) < 150).expand(10, 200)
+    apart = torch.rand(10, 200, generator=torch.Generator().manual_seed(0)) < 0.75
+    wide, narrow = metric_of(together, scored), metric_of(apart, scored)
+    assert (wide["success_low"], wide["success_high"]) == pytest.approx(wilson_interval(0.75, 200))
+    assert narrow["success_high"] - narrow["success_low"] < 0.5 * (wide["success_high"] - wide["success_low"])
+
+
+def test_interval_covers_the_truth_as_often_as_it_says():
+    source = torch.Generator().manual_seed(1)
+    covered = 0
+    for _ in range(400):
+        ability = (torch.rand(60, generator=source) < 0.5) * 0.4 + 0.5  # episodes differ: 0.5 or 0.9, on average 0.7
+        correct = torch.rand(5, 60, generator=source) < ability
+        outcome = metric_of(correct, torch.ones(5, 60, dtype=torch.bool))
+        covered += outcome["success_low"] <= 0.7 <= outcome["success_high"]
+    assert 0.92 <= covered / 400 <= 0.99
+
+
+def test_all_right_is_not_certain():
+    outcome = metric_of(torch.ones(3, 20, dtype=torch.bool), torch.ones(3, 20, dtype=torch.bool))
+    assert outcome["success"] == 1
+    assert outcome["success_low"] < 0.87
+
+
+def test_batches_add_up():
+    scored = torch.ones(2, 40, dtype=torch.bool)
+    correct = torch.rand(2, 40) < 0.5
+    parts = Success()
+    parts.update(correct[:, :15], scored[:, :15])
+    parts.update(correct[:, 15:], scored[:, 15:])
+    assert parts.compute() == metric_of(correct, scored)
+
+
+def test_nothing_scored_is_not_a_number():
+    assert metric_of(torch.zeros(2, 3, dtype=torch.bool), torch.zeros(2, 3, dtype=torch.bool))["episodes"] == 0
