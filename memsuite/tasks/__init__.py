@@ -1,7 +1,15 @@
 """Memory tasks: vectorised, seeded, with the success every kind of policy is expected to reach."""
 
+from memsuite.tasks.assoc_recall import AssocRecall
 from memsuite.tasks.base import Anchors, ScriptedTask, Task
+from memsuite.tasks.copy_memory import CopyMemory
 from memsuite.tasks.delayed_cue import DelayedCue
+from memsuite.tasks.distractor_nav import DistractorNav
+from memsuite.tasks.gym_task import GymTask
+from memsuite.tasks.multi_cue_delay import MultiCueDelay
+from memsuite.tasks.n_back import NBack
+from memsuite.tasks.pattern_binding import PatternBinding
+from memsuite.tasks.permuted_copy import PermutedCopy
 from memsuite.tasks.registry import (
     DIFFICULTIES,
     PRESETS,
@@ -17,7 +25,15 @@ __all__ = [
     "PRESETS",
     "TASKS",
     "Anchors",
+    "AssocRecall",
+    "CopyMemory",
     "DelayedCue",
+    "DistractorNav",
+    "GymTask",
+    "MultiCueDelay",
+    "NBack",
+    "PatternBinding",
+    "PermutedCopy",
     "ScriptedTask",
     "Task",
     "TaskConfig",

@@ -24,11 +24,13 @@ class Anchors:
         random: uniform over all actions.
         memoryless: the best policy that sees only the present observation.
         oracle: the best policy there is.
+        unbound: in tasks that bind, the best policy that knows all that was shown but not what goes with what.
     """
 
     random: float
     memoryless: float
     oracle: float = 1.0
+    unbound: float | None = None
 
     def score(self, success: float) -> float:
         """Return ``(success - memoryless) / (oracle - memoryless)``: 0 without memory, 1 at best."""
@@ -45,11 +47,13 @@ class Task(ABC):
         horizon: the whole length of an episode in steps.
         observation_dim: width of an observation.
         num_actions: number of actions.
+        layout: the observation's channels in order, name to width; for pictures and for the anchors' policies.
     """
 
     horizon: int
     observation_dim: int
     num_actions: int
+    layout: dict[str, int]
 
     @abstractmethod
     def reset(self, num_envs: int, generator: torch.Generator) -> TimeStep:
@@ -65,7 +69,10 @@ class Task(ABC):
 
     @abstractmethod
     def window_anchor(self, steps: int) -> float:
-        """Return the expected success of the best policy that sees only the last ``steps`` observations."""
+        """Return the expected success of the best policy that sees only the last ``steps`` observations.
+
+        The policy may also know the number of the step, as a recurrent one soon does: no task is easier for it.
+        """
 
     @abstractmethod
     def bits_to_remember(self) -> float:
@@ -82,6 +89,28 @@ class Task(ABC):
     @abstractmethod
     def load_state_dict(self, state: dict[str, Any], generator: torch.Generator) -> TimeStep:
         """Restore the batch; later draws come from ``generator``. Returns the step that was current."""
+
+    def best_guess(self, window_KBD: Tensor, step: int, generator: torch.Generator) -> Tensor:
+        """Act as the best policy that sees only the last ``K`` observations, ``window(K)``.
+
+        Args:
+            window_KBD: the last observations, the present one last; fewer than ``K`` only at an episode's beginning.
+            step: the number of the present step, from 0.
+            generator: source of the guesses where the window does not tell.
+
+        Returns:
+            Actions ``[B]``; immaterial at steps whose action has no effect.
+        """
+        raise UsageError(f"{type(self).__name__} has no anchor policy")
+
+    def channel(self, name: str) -> slice:
+        """Return where the channel of that name lies in an observation."""
+        start = sum(list(self.layout.values())[: list(self.layout).index(name)])
+        return slice(start, start + self.layout[name])
+
+    def _define(self, horizon: int, layout: dict[str, int], num_actions: int) -> None:
+        self.horizon, self.layout, self.num_actions = horizon, layout, num_actions
+        self.observation_dim = sum(layout.values())
 
     def fresh(self: TaskT) -> TaskT:
         """Return a task of the same definition, to run a batch of its own."""

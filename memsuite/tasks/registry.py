@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 import inspect
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
 from memsuite.errors import UsageError, unknown
+from memsuite.tasks.assoc_recall import AssocRecall
 from memsuite.tasks.base import Anchors, Task
+from memsuite.tasks.copy_memory import CopyMemory
 from memsuite.tasks.delayed_cue import DelayedCue
+from memsuite.tasks.distractor_nav import DistractorNav
+from memsuite.tasks.gym_task import GymTask
+from memsuite.tasks.multi_cue_delay import MultiCueDelay
+from memsuite.tasks.n_back import NBack
+from memsuite.tasks.pattern_binding import PatternBinding
+from memsuite.tasks.permuted_copy import PermutedCopy
 
 DIFFICULTIES = ("easy", "medium", "hard", "extreme")
+GYM = "gym:"
 UPDATES = {"easy": 100, "medium": 1000, "hard": 2000, "extreme": 5000}
-TASKS: dict[str, type[Task]] = {"delayed_cue": DelayedCue}
+TASKS: dict[str, type[Task]] = {
+    "delayed_cue": DelayedCue,
+    "copy_memory": CopyMemory,
+    "assoc_recall": AssocRecall,
+    "n_back": NBack,
+    "multi_cue_delay": MultiCueDelay,
+    "permuted_copy": PermutedCopy,
+    "pattern_binding": PatternBinding,
+    "distractor_nav": DistractorNav,
+}
 
 
 @dataclass(frozen=True)
@@ -42,15 +61,26 @@ class TaskConfig:
 
     def make(self, **overrides: Any) -> Task:
         """Build the task, with any argument replaced."""
+        if self.task.startswith(GYM):
+            return self._make_gym(**overrides)
         cls = TASKS[self.task]
         arguments = {"horizon": self.horizon, **self.args, **overrides}
-        valid = list(inspect.signature(cls).parameters)
+        parameters = inspect.signature(cls).parameters
         for name, value in arguments.items():
-            if name not in valid:
-                raise unknown(f"argument of {self.task}", name, valid)
+            if name not in parameters:
+                raise unknown(f"argument of {self.task}", name, parameters)
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise UsageError(f"{self.task}: {name} must be a number, not {value!r}")
+            if parameters[name].annotation == "int" and not isinstance(value, int):
+                raise UsageError(f"{self.task}: {name} must be a whole number, not {value!r}")
         return cls(**arguments)
+
+    def _make_gym(self, **overrides: Any) -> Task:
+        valid = ("horizon", "mask", "env_args")
+        for name in overrides:
+            if name not in valid:
+                raise unknown(f"argument of {self.task}", name, valid)
+        return GymTask(self.task[len(GYM) :], **overrides)
 
     @property
     def anchors(self) -> Anchors:
@@ -75,27 +105,53 @@ class TaskConfig:
             "random": anchors.random,
             "memoryless": anchors.memoryless,
             "oracle": anchors.oracle,
+            "unbound": anchors.unbound,
         }
 
 
-def _presets(task: str, size: str, rows: list[tuple[int, int, float]]) -> dict[tuple[str, str], TaskConfig]:
+def _presets(
+    task: str, size: str, rows: list[tuple[int, int, float]], discount: float = 0.0, gae_lambda: float = 0.0
+) -> dict[tuple[str, str], TaskConfig]:
     return {
-        (task, difficulty): TaskConfig(task, difficulty, horizon, {size: value}, target, UPDATES[difficulty])
+        (task, difficulty): TaskConfig(
+            task, difficulty, horizon, {size: value}, target, UPDATES[difficulty], discount, gae_lambda
+        )
         for difficulty, (horizon, value, target) in zip(DIFFICULTIES, rows, strict=True)
     }
 
 
+# fmt: off
 PRESETS: dict[tuple[str, str], TaskConfig] = {
+    # task, size: (horizon, size, target success) for easy, medium, hard, extreme
     **_presets("delayed_cue", "num_cues", [(50, 4, 0.95), (200, 8, 0.90), (1000, 8, 0.80), (5000, 16, 0.70)]),
+    **_presets("copy_memory", "seq_len", [(50, 10, 0.90), (200, 20, 0.85), (500, 30, 0.75), (2000, 50, 0.60)]),
+    **_presets("assoc_recall", "num_pairs", [(50, 4, 0.90), (200, 8, 0.85), (800, 12, 0.75), (3000, 20, 0.65)]),
+    **_presets("n_back", "n", [(100, 2, 0.85), (300, 3, 0.80), (1000, 4, 0.70), (5000, 5, 0.60)]),
+    **_presets("multi_cue_delay", "num_cues", [(100, 2, 0.85), (300, 4, 0.80), (1000, 6, 0.70), (5000, 10, 0.60)]),
+    **_presets("permuted_copy", "seq_len", [(50, 8, 0.85), (200, 15, 0.75), (500, 25, 0.65), (2000, 40, 0.50)]),
+    **_presets("pattern_binding", "num_patterns", [(100, 3, 0.85), (300, 5, 0.75), (1000, 8, 0.65), (5000, 12, 0.55)]),
+    # Here actions do have consequences, over the steps of the walk, and a discount is needed.
+    **_presets(
+        "distractor_nav", "num_distractors", [(50, 2, 0.90), (200, 5, 0.80), (500, 10, 0.70), (2000, 20, 0.60)],
+        discount=0.99, gae_lambda=0.95,
+    ),
 }
+# fmt: on
 
 
 def get_task_config(task: str, difficulty: str) -> TaskConfig:
-    """Return one preset; raises :class:`~memsuite.errors.UsageError` with the nearest names for an unknown one."""
-    if task not in TASKS:
+    """Return one preset; raises :class:`~memsuite.errors.UsageError` with the nearest names for an unknown one.
+
+    ``gym:<id>`` stands for any Gymnasium environment (:class:`~memsuite.tasks.gym_task.GymTask`): its
+    horizon is its own, the difficulty sets only the budget of updates, and no success is defined for it.
+    """
+    if task not in TASKS and not task.startswith(GYM):
         raise unknown("task", task, TASKS)
     if difficulty not in DIFFICULTIES:
         raise unknown("difficulty", difficulty, DIFFICULTIES)
+    if task.startswith(GYM):
+        horizon = GymTask(task[len(GYM) :]).horizon
+        return TaskConfig(task, difficulty, horizon, {}, math.nan, UPDATES[difficulty], discount=0.99, gae_lambda=0.95)
     return PRESETS[task, difficulty]
 
 

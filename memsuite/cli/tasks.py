@@ -1,0 +1,151 @@
+"""``memsuite tasks``: what each task asks at each difficulty, its anchors measured, and pictures of its episodes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import zlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from memsuite.cli.plain import PlainParser
+from memsuite.errors import UsageError, unknown
+from memsuite.metrics import Success
+from memsuite.tasks import DIFFICULTIES, TASKS, TaskConfig, get_task_config
+from memsuite.tasks.draw import draw_episode
+from memsuite.tasks.policies import Policy, memoryless, oracle, play, random_policy, window
+
+WIDTH = 122  # columns that the tables need; a narrower terminal wraps them, which loses nothing
+STEPS = 2_000_000  # environment steps that one anchor is measured on, at most
+BATCH_STEPS = 200_000  # of which so many at once
+
+
+def main(verb: str, arguments: list[str]) -> int:
+    """Print the table, the measured anchors or JSON, or draw."""
+    options = parse(arguments)
+    configs = [get_task_config(task, difficulty) for task in options.task for difficulty in options.difficulty]
+    if options.draw:
+        return draw(options.task, Path(options.draw), options.seed)
+    if options.anchors:
+        with Console(stderr=True).status("playing") as status:
+            rows = []
+            for config in configs:
+                status.update(f"playing {config.task} {config.difficulty}")
+                rows += measure_anchors(config, options.episodes, options.seed)
+        table = anchors_table
+    else:
+        rows, table = [config.as_dict() for config in configs], overview
+    if options.json:
+        print(json.dumps(rows, indent=2))
+    else:
+        Console(width=max(WIDTH, Console().width)).print(table(rows))
+    return 0
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """Read the options."""
+    parser = PlainParser(prog="memsuite tasks", description="List the tasks and what each difficulty means.")
+    parser.add_argument("--json", action="store_true", help="print JSON in place of a table")
+    parser.add_argument(
+        "--anchors",
+        action="store_true",
+        help="play random, memoryless, window and oracle policies; print their success",
+    )
+    parser.add_argument("--draw", metavar="FOLDER", help="draw one easy episode of each task into FOLDER")
+    parser.add_argument("--task", default=",".join(TASKS), help="comma-separated; default: all")
+    parser.add_argument("--difficulty", default=",".join(DIFFICULTIES), help="comma-separated; default: all")
+    parser.add_argument(
+        "--episodes", type=int, default=4096, help="episodes that measure an anchor; long tasks take fewer"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="decides the episodes; default: 0")
+    options = parser.parse_args(arguments)
+    for name, valid in (("task", list(TASKS)), ("difficulty", list(DIFFICULTIES))):
+        chosen = getattr(options, name).split(",")
+        for one in chosen:
+            if one not in valid:
+                raise unknown(name, one, valid)
+        setattr(options, name, chosen)
+    if options.episodes < 1:
+        raise UsageError(f"--episodes is {options.episodes}; the least is 1")
+    return options
+
+
+def overview(rows: list[dict[str, Any]]) -> Table:
+    """Return the table of the presets."""
+    caption = (
+        "Bits are to be remembered for steps. Target, and the success of policies that act at random, without memory\n"
+        "or knowing all but what goes with what (unbound), are fractions of scored decisions; an oracle's is 1."
+    )
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, caption=caption, caption_justify="left")
+    for name in ("task", "difficulty", "size"):
+        table.add_column(name, no_wrap=True)
+    for name in ("horizon", "target", "updates", "dis-\ncount", "bits", "steps", "random", "memory-\nless", "unbound"):
+        table.add_column(name, justify="right", no_wrap=True)
+    previous = rows[0]["task"]
+    for row in rows:
+        if row["task"] != previous:
+            table.add_section()
+        previous = row["task"]
+        size = next(iter(get_task_config(row["task"], row["difficulty"]).args))
+        numbers = [str(row["horizon"]), f"{row['target_success']:.2f}", str(row["updates"]), f"{row['discount']:g}"]
+        numbers += [f"{row['bits_to_remember']:.0f}", str(row["steps_to_remember"])]
+        anchors = ["" if row[key] is None else f"{row[key]:.3f}" for key in ("random", "memoryless", "unbound")]
+        table.add_row(row["task"], row["difficulty"], f"{size} {row[size]}", *numbers, *anchors)
+    return table
+
+
+def measure_anchors(config: TaskConfig, episodes: int, seed: int) -> list[dict[str, Any]]:
+    """Play each anchor's policy; return what was declared and what was measured, with a 95% interval."""
+    task, rows = config.make(), []
+    anchors, quarter = task.anchors(), task.horizon // 4
+    declared: list[tuple[str, float, Policy]] = [
+        ("random", anchors.random, random_policy(task)),
+        ("memoryless", anchors.memoryless, memoryless(task)),
+        (f"window({quarter})", task.window_anchor(quarter), window(task, quarter)),
+        ("oracle", anchors.oracle, oracle(task)),
+    ]
+    count = max(64, min(episodes, STEPS // task.horizon))
+    batch = max(1, min(count, BATCH_STEPS // task.horizon))
+    for name, expected, policy in declared:
+        purpose = f"{seed}/{config.task}/{config.difficulty}/{name}"
+        generator = torch.Generator().manual_seed(zlib.crc32(purpose.encode()))  # no two share their guesses
+        metric = Success()
+        for start in range(0, count, batch):
+            metric.update(*play(task, policy, min(batch, count - start), generator))
+        measured = metric.compute()
+        low, high = measured["success_low"], measured["success_high"]
+        row = {"task": config.task, "difficulty": config.difficulty, "policy": name, "declared": expected}
+        row |= {"measured": measured["success"], "low": low, "high": high, "episodes": measured["episodes"]}
+        rows.append(row | {"inside": low - 1e-9 <= expected <= high + 1e-9, "target_success": config.target_success})
+    return rows
+
+
+def anchors_table(rows: list[dict[str, Any]]) -> Table:
+    """Return the table of the measured anchors."""
+    outside = sum(not row["inside"] for row in rows)
+    chance = 0.05 * sum(row["declared"] < 1 for row in rows)
+    title = f"{len(rows)} anchors, {outside} outside their 95% interval ({chance:.1f} expected by chance)"
+    table = Table("task", "difficulty", "policy", title=title)
+    for name in ("declared", "measured", "95% interval", "episodes", "inside"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        interval = f"{row['low']:.4f} to {row['high']:.4f}"
+        numbers = [f"{row['declared']:.4f}", f"{row['measured']:.4f}", interval, str(row["episodes"])]
+        table.add_row(row["task"], row["difficulty"], row["policy"], *numbers, "yes" if row["inside"] else "no")
+    return table
+
+
+def draw(tasks: list[str], folder: Path, seed: int) -> int:
+    """Draw one easy episode of each task; print the files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in tasks:
+        task = get_task_config(name, "easy").make()
+        path = folder / f"{name}.png"
+        draw_episode(task, f"{name}, easy: horizon {task.horizon}", path, torch.Generator().manual_seed(seed))
+        print(path)
+    return 0

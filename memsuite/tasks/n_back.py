@@ -1,0 +1,75 @@
+"""n-back: symbols keep coming, each time name the one that came n symbols before."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from memsuite.errors import UsageError
+from memsuite.tasks.base import Anchors, ScriptedTask, check_at_least
+from memsuite.tasks.parts import blank, integers, show_, token_at
+from memsuite.types import Script
+
+
+class NBack(ScriptedTask):
+    """Keep the last n symbols, renewed at every one (Kirchner 1958; as RepeatPrevious of Morad et al. 2023 asks).
+
+    Shown: a random symbol out of 8 every ``gap`` steps from the first one on, blanks (all zeros) between, as in the
+    experiment with people, where a symbol is followed by a pause.
+    Asked: with every symbol from the ``n``-th on, which one came ``n`` symbols before.
+
+    Observation ``[symbols]``: the symbol's one-hot. Actions: ``symbols``.
+    Chance: ``1 / symbols`` at random and without memory.
+    To remember: ``n * log2(symbols)`` bits, each for ``n * gap`` steps.
+
+    With a symbol at every step (``gap=1``) the task asks for n steps of memory however long the episode is. The default
+    stretches n symbols over a third of it, so that the horizon is what makes it hard.
+
+    Args:
+        horizon: length of an episode in steps, at least ``n + 1`` and ``n * gap + 1``.
+        n: how many symbols back.
+        symbols: size of the alphabet, the same at every difficulty.
+        gap: steps from one symbol to the next; 0 takes ``horizon // (3 * n)``, at least 1.
+    """
+
+    def __init__(self, horizon: int = 300, n: int = 3, symbols: int = 8, gap: int = 0) -> None:
+        check_at_least("n_back", "n", n, 1)
+        check_at_least("n_back", "symbols", symbols, 2)
+        if gap < 0:
+            raise UsageError(f"n_back: gap {gap} is negative; 0 derives it from the horizon")
+        check_at_least("n_back", "horizon", horizon, n * max(1, gap) + 1)
+        self._define(horizon, {"symbol": symbols}, symbols)
+        self.n, self.symbols, self.gap = n, symbols, gap or max(1, horizon // (3 * n))
+
+    def script(self, num_envs: int, generator: torch.Generator) -> Script:
+        """Draw ``num_envs`` episodes."""
+        count = (self.horizon - 1) // self.gap + 1
+        shown = integers(self.symbols, (count, num_envs), generator)
+        observations, targets, scored = blank(self.horizon, num_envs, self.symbols, generator.device)
+        show_(observations[:: self.gap], shown)
+        targets[self.n * self.gap :: self.gap] = shown[: -self.n]
+        scored[self.n * self.gap :: self.gap] = True
+        return Script(observations, targets, scored)
+
+    def best_guess(self, window_KBD: Tensor, step: int, generator: torch.Generator) -> Tensor:
+        """Look ``n * gap`` steps back, or guess."""
+        guess = integers(self.symbols, (window_KBD.shape[1],), generator)
+        return token_at(window_KBD, torch.full_like(guess, len(window_KBD) - 1 - self.n * self.gap), guess)
+
+    def anchors(self) -> Anchors:
+        """Return chance over the symbols."""
+        return Anchors(random=1 / self.symbols, memoryless=1 / self.symbols)
+
+    def window_anchor(self, steps: int) -> float:
+        """Return 1 when the window spans n symbols, else chance."""
+        return 1.0 if steps > self.n * self.gap else 1 / self.symbols
+
+    def bits_to_remember(self) -> float:
+        """Return ``n * log2(symbols)``."""
+        return self.n * math.log2(self.symbols)
+
+    def steps_to_remember(self) -> int:
+        """Return ``n * gap``."""
+        return self.n * self.gap
