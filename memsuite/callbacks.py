@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import platform
 import shlex
@@ -42,10 +43,11 @@ class ProgressBar(Callback):
             return
         module = cast(MemoryPPO, pl_module)
         self._began, self._began_steps = time.perf_counter(), module.env_steps
+        self._trained = module.seconds["training"][0]
         self._next_line = self._began + self.every_seconds
         console = Console(stderr=True)
         if console.is_terminal:
-            columns = "{task.fields[steps]} steps  {task.fields[rate]} steps/s  success {task.fields[success]}"
+            columns = "{task.fields[steps]} steps  {task.fields[rate]} steps/s  {task.fields[success]}"
             self._bar = Progress(
                 TextColumn("training"),
                 BarColumn(),
@@ -55,7 +57,7 @@ class ProgressBar(Callback):
                 console=console,
                 refresh_per_second=4,
             )
-            self._row = self._bar.add_task("", total=module.iterations, steps="0", rate="-", success="-")
+            self._row = self._bar.add_task("", total=module.iterations, steps="0", rate="-", success="")
             self._bar.start()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
@@ -63,14 +65,15 @@ class ProgressBar(Callback):
         module, now = cast(MemoryPPO, pl_module), time.perf_counter()
         if not trainer.is_global_zero:
             return
-        rate = (module.env_steps - self._began_steps) / (now - self._began)
-        steps, success = f"{module.env_steps:,}", f"{module.statistics['success']:.2f}"
+        rate = (module.env_steps - self._began_steps) / max(module.seconds["training"][0] - self._trained, 1e-9)
+        pace = (now - self._began) / max(1, module.env_steps - self._began_steps)  # with evaluations, for the time left
+        steps, success = f"{module.env_steps:,}", achieved(module.statistics)
         if self._bar is not None:
             self._bar.update(self._row, completed=module.iteration, steps=steps, rate=f"{rate:,.0f}", success=success)
         elif now >= self._next_line:
             self._next_line = now + self.every_seconds
-            left = (module.iterations - module.iteration) * module.num_envs * module.rollout_length / rate
-            log.info("%s steps, %s steps/s, success %s, %.0f s left", steps, f"{rate:,.0f}", success, left)
+            left = (module.iterations - module.iteration) * module.num_envs * module.rollout_length * pace
+            log.info("%s steps, %s steps/s, %s, %.0f s left", steps, f"{rate:,.0f}", success, left)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take the bar away."""
@@ -81,6 +84,13 @@ class ProgressBar(Callback):
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Take the bar away, so that what is said next can be read."""
         self.on_train_end(trainer, pl_module)
+
+
+def achieved(statistics: dict[str, float]) -> str:
+    """Say how the last rollout went: its sampled success, or its return where no decision is scored."""
+    if math.isnan(statistics["success"]):
+        return f"return {statistics['return']:.1f}"
+    return f"success {statistics['success']:.2f}"
 
 
 class StopAtTarget(Callback):
@@ -191,6 +201,7 @@ class RunRecord(Callback):
             "command": self.command,
             "config": module.config,
         }
+        self.result = without_nan(self.result)
         write_json(self.folder / "result.json", self.result)
 
 
@@ -211,6 +222,7 @@ def describe_run(module: MemoryPPO, outcome: dict[str, float]) -> dict[str, Any]
         "success": outcome["success"],
         "success_low": outcome["success_low"],
         "success_high": outcome["success_high"],
+        **{name: outcome[name] for name in ("return_mean", "return_low", "return_high")},
         "score": anchors.score(outcome["success"]),
         "chance": anchors.memoryless,
         "target_success": preset.target_success,
@@ -219,6 +231,11 @@ def describe_run(module: MemoryPPO, outcome: dict[str, float]) -> dict[str, Any]
         "parameters": sum(parameter.numel() for parameter in module.model.parameters()),
         "state_floats": module.model.controller.state_floats(),
     }
+
+
+def without_nan(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values with null where a number is not known, as JSON has no NaN."""
+    return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in values.items()}
 
 
 def evaluated(trainer: pl.Trainer) -> float:

@@ -59,9 +59,54 @@ class Success(Metric):
         return {"success": success, "success_low": low, "success_high": high, "episodes": int(episodes)}
 
 
+class EpisodeReturn(Metric):
+    """The mean return of whole episodes, with a 95% normal interval."""
+
+    full_state_update = False
+    episodes: Tensor
+    total: Tensor
+    squares: Tensor
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        for name in ("episodes", "total", "squares"):
+            self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, returns: Tensor) -> None:
+        """Add the returns of some episodes, ``[N]``."""
+        returns = returns.double()
+        self.episodes += returns.numel()
+        self.total += returns.sum()
+        self.squares += returns.square().sum()
+
+    def compute(self) -> dict[str, float]:
+        """Return ``return_mean``, ``return_low``, ``return_high`` and ``episodes``."""
+        episodes, total, squares = (float(x) for x in (self.episodes, self.total, self.squares))
+        mean = total / episodes
+        spread = max(0.0, squares / episodes - mean**2) * episodes / max(1.0, episodes - 1)
+        half = NormalDist().inv_cdf(0.975) * (spread / episodes) ** 0.5
+        return {"return_mean": mean, "return_low": mean - half, "return_high": mean + half, "episodes": int(episodes)}
+
+
+def finished_returns(rewards_TB: Tensor, ended_TB: Tensor, running_B: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean return of the episodes that end in a rollout (NaN if none does), and what the others have so far.
+
+    Args:
+        rewards_TB: rewards ``[T, B]``.
+        ended_TB: bool ``[T, B]``, the step ends an episode.
+        running_B: what the episodes running at the rollout's start had gathered.
+    """
+    gathered = rewards_TB.cumsum(0) + running_B
+    steps = torch.arange(1, len(ended_TB) + 1, device=ended_TB.device).unsqueeze(1)
+    last = (ended_TB * steps).amax(0)  # the last end in each row, counted from 1; 0 if there is none
+    at_last = torch.where(last > 0, gathered.gather(0, (last - 1).clamp(min=0).unsqueeze(0))[0], 0.0)
+    return at_last.sum() / ended_TB.sum(), gathered[-1] - at_last
+
+
 def wilson_interval(fraction: float, number: float, confidence: float = 0.95) -> tuple[float, float]:
     """Return Wilson's score interval (1927) of a fraction seen in ``number`` independent trials."""
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
     centre = (fraction + z * z / (2 * number)) / (1 + z * z / number)
     half = z / (1 + z * z / number) * (fraction * (1 - fraction) / number + z * z / (4 * number * number)) ** 0.5
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # Rounding must not shut a certain outcome out of its own interval.
+    return min(fraction, max(0.0, centre - half)), max(fraction, min(1.0, centre + half))

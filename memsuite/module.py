@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, fields
-from typing import Any, cast
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -18,44 +16,26 @@ from torch import Tensor, nn
 from memsuite.controllers import make_controller
 from memsuite.controllers.base import map_state
 from memsuite.errors import UsageError
-from memsuite.metrics import Success
-from memsuite.rl import Actor, ActorCritic, LossTerms, PPOConfig, begin, collect, gae, ppo_loss
-from memsuite.storage import MetricsCSV
+from memsuite.metrics import finished_returns
+from memsuite.rl import (
+    Actor,
+    ActorCritic,
+    AdvantageScale,
+    Iterations,
+    LossTerms,
+    PPOConfig,
+    begin,
+    collect,
+    evaluate,
+    gae,
+    minibatch_losses,
+    stream,
+)
+from memsuite.storage import MetricsCSV, plain
 from memsuite.tasks import get_task_config
-from memsuite.types import State, Trajectory
+from memsuite.types import Trajectory
 
-EVALUATION_ENVS = 256
 DEFAULT_PPO = PPOConfig()
-
-
-class Iterations:
-    """The numbers of the iterations still to run, as a sized and stateful iterable; one epoch is the whole run."""
-
-    def __init__(self, total: int) -> None:
-        self.total, self.next = total, 0
-
-    def __len__(self) -> int:
-        return self.total
-
-    def __iter__(self) -> Iterator[int]:
-        while self.next < self.total:
-            self.next += 1
-            yield self.next - 1
-        self.next = 0
-
-    def state_dict(self) -> dict[str, int]:
-        """Return the position."""
-        return {"next": self.next}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Restore the position."""
-        self.next = state["next"]
-
-
-def stream(seed: int, name: str, device: torch.device | str = "cpu") -> torch.Generator:
-    """Return a generator of its own for each purpose, so that none shifts another's numbers."""
-    digest = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=7).digest()
-    return torch.Generator(device=device).manual_seed(int.from_bytes(digest, "big"))
 
 
 class MemoryPPO(pl.LightningModule):
@@ -128,11 +108,15 @@ class MemoryPPO(pl.LightningModule):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream(seed, "weights").initial_seed())
             model = make_controller(controller, input_dim=self.task.observation_dim, **controller_args)
-            self.model = ActorCritic(model, self.task.num_actions)
+            critic = ppo.critic or ("memory" if self.discount else "observation")
+            seen = self.task.observation_dim if critic == "observation" else None
+            self.model = ActorCritic(model, self.task.num_actions, seen)
+        self.advantage_scale = AdvantageScale()
         self.iteration = 0
         self.actor: Actor | None = None
         self.seconds: defaultdict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
         self._generators: dict[str, torch.Generator] = {}
+        self._running_return = torch.zeros(num_envs)
         self._resume: dict[str, Any] | None = None
         self._stream = Iterations(self.iterations)
 
@@ -141,10 +125,8 @@ class MemoryPPO(pl.LightningModule):
         if steps is None:
             return self.preset.updates
         if steps < per_iteration:
-            raise UsageError(
-                f"steps is {steps}, less than one iteration of {self.num_envs} environments x {self.rollout_length} "
-                f"steps; the least is {per_iteration}"
-            )
+            per = f"{self.num_envs} environments x {self.rollout_length} steps"
+            raise UsageError(f"steps is {steps}, less than one iteration of {per}; the least is {per_iteration}")
         return steps // per_iteration
 
     @property
@@ -167,15 +149,10 @@ class MemoryPPO(pl.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return Adam, with the recurrent parameters in a group of their own."""
-        recurrent = list(self.model.controller.recurrent_parameters())
-        ids = {id(parameter) for parameter in recurrent}
-        rest = [parameter for parameter in self.model.parameters() if id(parameter) not in ids]
-        groups = [{"params": rest, "scale": 1.0}]
-        if recurrent:
-            groups.append({"params": recurrent, "scale": self.ppo.recurrent_lr_scale})
-        for group in groups:
-            group["lr"] = self.ppo.learning_rate * cast(float, group["scale"])
-        return torch.optim.Adam(groups, eps=1e-5, fused=True)
+        groups = self.model.parameter_groups(self.ppo.recurrent_lr_scale)
+        return torch.optim.Adam(
+            groups, lr=self.ppo.learning_rate, betas=(self.ppo.adam_beta1, 0.999), eps=1e-5, fused=True
+        )
 
     def train_dataloader(self) -> Iterations:
         """Return the iterations of the run."""
@@ -193,6 +170,7 @@ class MemoryPPO(pl.LightningModule):
         """Start the episodes, or go on where the checkpoint left them."""
         self._generators = {name: stream(self.seed, name, self.device) for name in ("task", "actions")}
         self._generators["permutations"] = stream(self.seed, "permutations")
+        self._running_return = self._running_return.to(self.device)
         if self._resume is None:
             self.actor = begin(self.task, self.model, self.num_envs, self._generators["task"])
             return
@@ -202,7 +180,7 @@ class MemoryPPO(pl.LightningModule):
                 logger.rewind(self.env_steps)
         timestep = self.task.load_state_dict(saved["task"], self._generators["task"])
         state = map_state(lambda leaf: leaf.to(self.device), saved["state"])
-        self.actor = Actor(timestep, state)
+        self.actor, self._running_return = Actor(timestep, state), saved["running_return"].to(self.device)
         for name, generator in self._generators.items():
             generator.set_state(saved["generators"][name])
 
@@ -213,6 +191,7 @@ class MemoryPPO(pl.LightningModule):
             checkpoint["memsuite"]["run"] = {
                 "task": self.task.state_dict(),
                 "state": self.actor.state,
+                "running_return": self._running_return,
                 "generators": {name: generator.get_state() for name, generator in self._generators.items()},
                 "iterations": self._stream.state_dict(),
                 "seconds": {name: list(spent) for name, spent in self.seconds.items()},
@@ -255,9 +234,7 @@ class MemoryPPO(pl.LightningModule):
         advantages, returns = gae(
             trajectory.rewards, trajectory.values, trajectory.next_values, ended, self.discount, self.gae_lambda
         )
-        weights = advantages
-        if self.ppo.normalise_advantages:
-            weights = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+        weights = self.advantage_scale(advantages) if self.ppo.normalise_advantages else advantages
         rows: list[Tensor] = []
         for _ in range(self.ppo.epochs):
             order = torch.randperm(self.num_envs, generator=self._generators["permutations"]).to(self.device)
@@ -269,42 +246,19 @@ class MemoryPPO(pl.LightningModule):
                 rows.append(torch.cat([terms, norm.unsqueeze(0)]))
             if self.ppo.target_kl is not None and float(rows[-1][KL]) > self.ppo.target_kl:
                 break
-        asked = trajectory.scored.sum()
+        success = trajectory.correct.sum() / trajectory.scored.sum()
+        mean_return, self._running_return = finished_returns(trajectory.rewards, ended, self._running_return)
         unexplained = (returns - trajectory.values).var() / (returns.var() + 1e-8)
-        outcome = torch.stack([trajectory.correct.sum() / asked, trajectory.rewards.mean(), 1 - unexplained])
+        outcome = torch.stack([success, mean_return, 1 - unexplained])
         return torch.cat([torch.stack(rows).mean(0), outcome.to(rows[0].dtype)])
 
     def _backward(self, trajectory: Trajectory, weights: Tensor, returns: Tensor, columns: Tensor) -> Tensor:
         """Accumulate the gradient of one minibatch of environments; return the loss terms, ``[6]``."""
-        length = trajectory.actions.shape[0]
-        window = self.ppo.bptt_steps or length
-        state: State = map_state(lambda leaf: leaf[columns], trajectory.initial_state)
-        total = 0.0
-        for start in range(0, length, window):
-            at = slice(start, start + window)
-
-            def part(tensor: Tensor, at: slice = at) -> Tensor:
-                return tensor[at].index_select(1, columns)
-
-            logits, values, state = self.model(part(trajectory.observations), state, part(trajectory.is_first))
-            terms = ppo_loss(
-                logits,
-                values,
-                part(trajectory.actions),
-                part(trajectory.log_probs),
-                part(trajectory.values),
-                part(weights),
-                part(returns),
-                clip=self.ppo.clip,
-                value_clip=self.ppo.value_clip,
-                value_coefficient=self.ppo.value_coefficient,
-                entropy_coefficient=self.ppo.entropy_coefficient,
-            )
-            share = logits.shape[0] / length
+        total = torch.zeros((), device=self.device)
+        for share, terms in minibatch_losses(self.model, trajectory, weights, returns, columns, self.ppo):
             self.manual_backward(terms.total * share)
-            total = total + share * stacked(terms)
-            state = map_state(Tensor.detach, state)
-        return cast(Tensor, total)
+            total = total + share * terms.stacked()
+        return total
 
     def _record(self, statistics: Tensor) -> None:
         """Bring the iteration's statistics to the host, once, and hand them to the loggers."""
@@ -318,23 +272,12 @@ class MemoryPPO(pl.LightningModule):
 
     # -- evaluation -----------------------------------------------------------------------------------------------
 
-    @torch.no_grad()
     def evaluate(self, episodes: int, name: str) -> dict[str, float]:
-        """Act greedily through whole episodes of a stream of their own; return success with its interval.
+        """Act greedily through the first ``episodes`` of the named stream (:func:`memsuite.rl.evaluate`).
 
-        Training is not touched: the task runs on a copy, the episodes of a stream are the same at every call.
+        The episodes of a stream are the same at every call.
         """
-        was_training = self.model.training
-        self.model.eval()
-        metric = Success().to(self.device)
-        generator = stream(self.seed, name, self.device)
-        task = self.task.fresh()
-        for start in range(0, episodes, EVALUATION_ENVS):
-            actor = begin(task, self.model, min(EVALUATION_ENVS, episodes - start), generator)
-            trajectory, _ = collect(task, self.model, actor, task.horizon, None)
-            metric.update(trajectory.correct, trajectory.scored)
-        self.model.train(was_training)
-        return metric.compute()
+        return evaluate(self.task, self.model, episodes, stream(self.seed, name, self.device))
 
     def validation_step(self, batch: str, batch_idx: int) -> None:
         """Evaluate on the way."""
@@ -352,19 +295,6 @@ class MemoryPPO(pl.LightningModule):
         self.log_dict({f"test/{key}": float(value) for key, value in outcome.items()}, batch_size=1, logger=False)
 
 
-def plain(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the configuration as numbers, texts and lists only, which a checkpoint can hold without pickling code."""
-    try:
-        return cast(dict[str, Any], json.loads(json.dumps(config)))
-    except TypeError as error:
-        raise UsageError(f"a setting is not a plain value: {error}") from error
-
-
 TERMS = [field.name for field in fields(LossTerms)]
 KL = TERMS.index("kl")
-STATISTICS = [*TERMS, "gradient_norm", "success", "reward", "explained_variance"]
-
-
-def stacked(terms: LossTerms) -> Tensor:
-    """Return the loss terms as one vector without gradient, in the order of :data:`TERMS`."""
-    return torch.stack([getattr(terms, name).detach() for name in TERMS])
+STATISTICS = [*TERMS, "gradient_norm", "success", "return", "explained_variance"]

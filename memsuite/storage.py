@@ -13,11 +13,13 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.loggers import Logger
+
+from memsuite.errors import UsageError
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
@@ -40,6 +42,14 @@ def write_json(path: Path, content: Any) -> None:
     """Write plain values as indented JSON, atomically."""
     text = json.dumps(content, indent=2, allow_nan=False) + "\n"
     write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def plain(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the configuration as numbers, texts and lists only, which a file can hold without pickling code."""
+    try:
+        return cast(dict[str, Any], json.loads(json.dumps(config)))
+    except TypeError as error:
+        raise UsageError(f"a setting is not a plain value: {error}") from error
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

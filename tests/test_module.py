@@ -133,7 +133,8 @@ def test_target_kl_ends_the_epochs():
     counts = []
     for target_kl in (None, 1e-9):
         ppo = PPOConfig(epochs=4, minibatches=2, target_kl=target_kl)
-        module = Counting(difficulty="easy", horizon=10, num_envs=8, steps=80, ppo=ppo)
+        args = {"num_cues": 2, "vocabulary": 2}
+        module = Counting(difficulty="easy", horizon=10, task_args=args, num_envs=8, steps=80, ppo=ppo)
         pl.Trainer(**{**TRAINER_DEFAULTS, "accelerator": "cpu", "limit_val_batches": 0}).fit(module)
         counts.append(module.backwards)
     assert counts == [8, 2]

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import io
 import logging
+import math
 import shlex
-import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
-from jsonargparse import Namespace
 from jsonargparse._deprecated import JsonargparseDeprecationWarning
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from rich.console import Console
-from rich.table import Table
 
 from memsuite.analysis.loading import find_checkpoint, read_checkpoint
 from memsuite.callbacks import Checkpoints, ProgressBar, RunRecord
 from memsuite.cli.parsing import Parser, positive
+from memsuite.cli.run_folder import as_text, check_folder, default_folder, log_to, summary, wandb_logger
 from memsuite.errors import UsageError, unknown
 from memsuite.module import MemoryPPO
 from memsuite.storage import AtomicCheckpointIO, MetricsCSV
@@ -104,7 +100,7 @@ class FitCLI(LightningCLI):
             "--evaluate_every",
             type=positive | None,
             default=None,
-            help="iterations between evaluations (default: 20 in a run)",
+            help="iterations between evaluations (default: 20 a run, 5 at least)",
         )
         parser.add_argument("--checkpoint_every", type=positive, default=50, help="iterations between checkpoints")
 
@@ -154,7 +150,7 @@ class FitCLI(LightningCLI):
             self.record = RunRecord(self.out, self.command)
             # The record comes last: it writes the result when everything else is done.
             callbacks = [ProgressBar(), Checkpoints(self.out, config.checkpoint_every), self.record]
-            every = config.evaluate_every or max(1, self.model.iterations // 20)
+            every = config.evaluate_every or max(5, self.model.iterations // 20)
             kwargs["val_check_interval"] = min(every, self.model.iterations)
         else:
             loggers, callbacks = [], []
@@ -176,21 +172,6 @@ def device_settings(device: str) -> tuple[str, Any]:
     return kind, [int(index)] if index else 1
 
 
-def default_folder(config: Namespace) -> str:
-    """Name the run folder after what is run: ``runs/delayed_cue-medium/gru/seed0``."""
-    task = f"{config.task}-{config.difficulty}" + (f"-H{config.horizon}" if config.horizon else "")
-    return f"runs/{task}/{config.controller}/seed{config.seed}"
-
-
-def wandb_logger(folder: Path, config: Namespace) -> Any:
-    """Return the W&B logger for this run."""
-    from lightning.pytorch.loggers import WandbLogger
-
-    folder.mkdir(parents=True, exist_ok=True)
-    name = f"{config.task}-{config.difficulty}/{config.controller}/seed{config.seed}"
-    return WandbLogger(project="memsuite", name=name, save_dir=str(folder), offline=config.wandb_mode == "offline")
-
-
 def asked_checkpoint(arguments: list[str]) -> Path | None:
     """Find the checkpoint the arguments ask for: a file, a run folder, or ``last`` for the one of ``--out``."""
     asked = options(arguments, "--ckpt_path")
@@ -210,67 +191,12 @@ def options(arguments: list[str], name: str) -> list[str]:
     return [value for _, value in sorted(apart + joined)]
 
 
-def check_folder(folder: Path, resuming: bool, overwrite: bool) -> None:
-    """Refuse a folder that holds another run, and one that cannot be written, before anything is computed."""
-    held = [name for name in ("result.json", "config.yaml", "metrics.csv") if (folder / name).exists()]
-    if held and not (resuming or overwrite):
-        raise UsageError(
-            f"{folder} already holds a run ({held[0]}); add --ckpt_path last to go on with it, --overwrite to replace "
-            "it, or another --out"
-        )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise UsageError(f"cannot write the run folder {folder}: {error.strerror}") from error
-    if held and not resuming:
-        for name in ("result.json", "config.yaml", "metrics.csv", "log.txt", "checkpoints/last.ckpt"):
-            (folder / name).unlink(missing_ok=True)
-
-
-@contextmanager
-def log_to(folder: Path) -> Iterator[logging.Logger]:
-    """Send memsuite's messages to standard error, and with their times to ``log.txt`` in the run folder."""
-    logger = logging.getLogger("memsuite")
-    logger.setLevel(logging.DEBUG)
-    console, file = logging.StreamHandler(sys.stderr), logging.FileHandler(folder / "log.txt")
-    console.setLevel(logging.INFO)
-    file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    handlers = (console, file)
-    for handler in handlers:
-        logger.addHandler(handler)
-    try:
-        yield logger
-    finally:
-        for handler in handlers:
-            logger.removeHandler(handler)
-            handler.close()
-
-
 def quiet_lightning() -> None:
     """Keep Lightning's advice about data loaders and devices, which does not apply here, off the screen."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", category=JsonargparseDeprecationWarning)  # what Lightning 2.6 calls, not we
     for text in ADVICE:
         warnings.filterwarnings("ignore", text)
-
-
-def summary(result: dict[str, Any], folder: Path) -> Table:
-    """Return the summary that ends a run."""
-    table = Table(
-        title=f"{result['task']} {result['difficulty']}, {result['controller']}, seed {result['seed']}",
-        show_header=False,
-    )
-    interval = f"95% interval {result['success_low']:.3f} to {result['success_high']:.3f}"
-    reached = "reached" if result["reached_target"] else "not reached"
-    table.add_row("greedy success", f"{result['success']:.3f}  ({interval}, {result['episodes_evaluated']} episodes)")
-    table.add_row("chance", f"{result['chance']:.3f}  (best without memory)")
-    table.add_row("target", f"{result['target_success']:.2f}  {reached}")
-    table.add_row("trained", f"{result['env_steps']:,} environment steps, {result['steps_per_second']:,.0f} steps/s")
-    table.add_row("run folder", str(folder))
-    return table
 
 
 def main(verb: str, arguments: list[str]) -> int:
@@ -286,9 +212,13 @@ def main(verb: str, arguments: list[str]) -> int:
     run(cli.model, ckpt_path=str(cli.checkpoint), verbose=False)
     metrics = cli.trainer.callback_metrics
     values = {key.removeprefix(f"{prefix}/"): float(value) for key, value in metrics.items()}
+    name, low, high = ("success", "success_low", "success_high")
+    if math.isnan(values["success"]):
+        name, low, high = ("return", "return_low", "return_high")
+        values["return"] = values["return_mean"]
     print(
-        f"{verb}: greedy success {values['success']:.3f} (95% interval {values['success_low']:.3f} to "
-        f"{values['success_high']:.3f}, {values['episodes']:.0f} episodes)"
+        f"{verb}: greedy {name} {values[name]:.3f} (95% interval {values[low]:.3f} to {values[high]:.3f}, "
+        f"{values['episodes']:.0f} episodes)"
     )
     return 0
 
@@ -304,11 +234,3 @@ def fit(cli: FitCLI) -> int:
         Console().print(table)
         log.debug(as_text(table))
     return 0
-
-
-def as_text(table: Table) -> str:
-    """Return a table as plain text."""
-    console = Console(width=100, file=io.StringIO())
-    with console.capture() as capture:
-        console.print(table)
-    return "\n" + capture.get()

@@ -18,8 +18,8 @@ class Controller(nn.Module, ABC):
 
     A controller of your own defines ``__init__(self, input_dim, ...)``, sets ``feature_dim``, and implements
     :meth:`init_state`, :meth:`forward_step` and :meth:`reset_mask`. :meth:`forward_sequence` has a default, a loop of
-    the three; override it when the model can do a whole sequence faster. The state is a tree (tensors in tuples and dicts)
-    of tensors with the batch in dimension 0.
+    the three; override it when the model can do a whole sequence faster. The state is a tree (tuples and dicts) of
+    tensors with the batch in dimension 0.
     """
 
     input_dim: int
@@ -56,7 +56,7 @@ class Controller(nn.Module, ABC):
         return torch.stack(features), state
 
     def recurrent_parameters(self) -> Iterator[nn.Parameter]:
-        """Yield the parameters that set how memory is kept from step to step; they learn at a rate of their own."""
+        """Yield the parameters that set what is written and how it is kept; they learn at a rate of their own."""
         yield from ()
 
     def state_floats(self) -> int:

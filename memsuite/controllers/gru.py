@@ -65,5 +65,5 @@ class GRU(Controller):
         return h_TBD, h_TBD[-1]
 
     def recurrent_parameters(self) -> Iterator[nn.Parameter]:
-        """Yield the recurrent weights and both biases: what decides how the state is kept when nothing is shown."""
-        yield from (self.weight_hh, self.bias_ih, self.bias_hh)
+        """Yield all: the recurrent weights and biases decide how the state is kept, the input weights what is shown."""
+        yield from (self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)

@@ -6,6 +6,7 @@ asked has no gradient to follow. The functions here set time scales from the num
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -24,12 +25,12 @@ def gru_integrator_(weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor, bias_
     """Turn a default GRU into one that holds its state when nothing is shown, in place.
 
     The candidate copies the state (``W_hn = I``, reset gate open), so on a blank input
-    ``h' = (1 - z) tanh(h) + z h``: a power-law decay without drift, as slow as the update gate makes it.
-    The gates' recurrent weights are scaled down so that what is stored does not shut them.
+    ``h' = (1 - z) tanh(h) + z h``: a power-law decay without drift, as slow as the update gate makes it. The gate's
+    bias grows with the horizon, so that what is written is kept and no more is lost in writing than it must be.
     """
     size = weight_hh.shape[1]
     bias_ih.zero_()
     bias_hh.zero_()
     weight_hh[2 * size :] = torch.eye(size)
     bias_ih[:size] = 6.0
-    bias_ih[size : 2 * size] = 2.0
+    bias_ih[size : 2 * size] = max(2.0, math.log(horizon / 50))

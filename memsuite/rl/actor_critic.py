@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -15,21 +17,38 @@ class ActorCritic(nn.Module):
     The features are normalised (RMSNorm, Zhang & Sennrich 2019) because a memory that holds may be small in scale; the
     heads then read its direction. The policy head starts near uniform (gain 0.01), the value head at 0.
 
+    A critic that reads only the observation is the baseline of choice where nothing is bootstrapped from it. It rises
+    with the success of everything asked the same way, so what is not yet learnt is told so by every failure, where a
+    critic with memory soon expects the failure and falls silent: among unbiased baselines the higher one explores more
+    (Chung et al. 2021, arXiv 2008.13773). Without a bias it is exactly 0 on a blank observation, whose steps then carry
+    no noise.
+
     Args:
         controller: the memory; reads observations.
         num_actions: width of the policy.
-        norm: normalise the features.
+        observation_dim: width of the observation, for a critic that reads only that; None for one on the features.
     """
 
-    def __init__(self, controller: Controller, num_actions: int, norm: bool = True) -> None:
+    def __init__(self, controller: Controller, num_actions: int, observation_dim: int | None = None) -> None:
         super().__init__()
         self.controller = controller
-        self.norm = nn.RMSNorm(controller.feature_dim, eps=1e-8) if norm else nn.Identity()
+        self.norm = nn.RMSNorm(controller.feature_dim, eps=1e-8)
         self.actor = nn.Linear(controller.feature_dim, num_actions)
-        self.critic = nn.Linear(controller.feature_dim, 1)
+        self.critic_sees = "memory" if observation_dim is None else "observation"
+        # An observation is scaled to the size of normalised features, so that both critics learn at one pace.
+        self.critic_gain = 1.0 if observation_dim is None else float(controller.feature_dim) ** 0.5
+        self.critic = nn.Linear(observation_dim or controller.feature_dim, 1, bias=observation_dim is None)
         nn.init.orthogonal_(self.actor.weight, gain=0.01)
-        for tensor in (self.actor.bias, self.critic.weight, self.critic.bias):
+        for tensor in (self.actor.bias, *self.critic.parameters()):
             nn.init.zeros_(tensor)
+
+    def parameter_groups(self, recurrent_scale: float) -> list[dict[str, Any]]:
+        """Return the parameters in two groups, each with its ``scale`` of the learning rate: recurrent ones apart."""
+        recurrent = list(self.controller.recurrent_parameters())
+        ids = {id(parameter) for parameter in recurrent}
+        rest = [parameter for parameter in self.parameters() if id(parameter) not in ids]
+        groups = [{"params": rest, "scale": 1.0}, {"params": recurrent, "scale": recurrent_scale}]
+        return [group for group in groups if group["params"]]
 
     def init_state(self, batch_size: int, device: torch.device | str | None = None) -> State:
         """Return the controller's state of episodes that have seen nothing."""
@@ -38,13 +57,14 @@ class ActorCritic(nn.Module):
     def forward(self, x_TBD: Tensor, state: State, is_first_TB: Tensor) -> tuple[Tensor, Tensor, State]:
         """Read a sequence ``[T, B, D]``; return logits ``[T, B, A]``, values ``[T, B]`` and the state after it."""
         features, state = self.controller.forward_sequence(x_TBD, state, is_first_TB)
-        return (*self._read(features), state)
+        return (*self._read(features, x_TBD), state)
 
     def step(self, x_BD: Tensor, state: State, is_first_B: Tensor) -> tuple[Tensor, Tensor, State]:
         """Read one step ``[B, D]``; return logits ``[B, A]``, values ``[B]`` and the next state."""
         features, state = self.controller.forward_step(x_BD, self.controller.reset_mask(state, is_first_B))
-        return (*self._read(features), state)
+        return (*self._read(features, x_BD), state)
 
-    def _read(self, features: Tensor) -> tuple[Tensor, Tensor]:
+    def _read(self, features: Tensor, observations: Tensor) -> tuple[Tensor, Tensor]:
         features = self.norm(features)
-        return self.actor(features), self.critic(features).squeeze(-1)
+        seen = features if self.critic_sees == "memory" else observations * self.critic_gain
+        return self.actor(features), self.critic(seen).squeeze(-1)

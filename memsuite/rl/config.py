@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from memsuite.errors import UsageError
 
@@ -16,6 +17,8 @@ class PPOConfig:
         learning_rate: Adam's rate.
         recurrent_lr_scale: the rate of the controller's recurrent parameters, as a multiple of it. Small steps keep a
             memory at the fixed point where it holds.
+        adam_beta1: Adam's momentum. Once a step is clipped its gradient is gone, but momentum goes on; less overshoots
+            less.
         epochs: passes over a rollout.
         minibatches: parts each pass is cut into, along environments; time is never cut.
         clip: half-width of the ratio's trust interval.
@@ -25,7 +28,11 @@ class PPOConfig:
         max_grad_norm: global gradient norm above which the gradient is scaled down.
         discount: gamma in [0, 1]; null takes the task's published one.
         gae_lambda: lambda in [0, 1]; null takes the task's published one.
-        normalise_advantages: scale the advantages of a rollout to mean 0 and deviation 1.
+        critic: ``observation`` makes the baseline a function of the present observation alone, ``memory`` of the
+            controller's features; null takes ``observation`` at discount 0, where no baseline can bias the gradient,
+            and ``memory`` otherwise, where it is also bootstrapped from.
+        normalise_advantages: divide the advantages by their root mean square, of this rollout or of the last ones,
+            whichever is larger: a solved task's leftover noise is not blown up, and an advantage of 0 stays 0.
         target_kl: end the epochs of an iteration once the estimated KL exceeds it; null for never.
         anneal: let the learning rate fall linearly to 0 over the run.
         rollout_length: steps of a rollout; null for one whole episode.
@@ -33,26 +40,28 @@ class PPOConfig:
     """
 
     learning_rate: float = 3e-3
-    recurrent_lr_scale: float = 0.03
-    epochs: int = 8
+    recurrent_lr_scale: float = 0.01
+    adam_beta1: float = 0.5
+    epochs: int = 4
     minibatches: int = 2
     clip: float = 0.2
     value_clip: float | None = None
     value_coefficient: float = 0.5
-    entropy_coefficient: float = 0.01
+    entropy_coefficient: float = 0.0
     max_grad_norm: float = 0.5
     discount: float | None = None
     gae_lambda: float | None = None
+    critic: Literal["memory", "observation"] | None = None
     normalise_advantages: bool = True
     target_kl: float | None = None
-    anneal: bool = False
+    anneal: bool = True
     rollout_length: int | None = None
     bptt_steps: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("epochs", "minibatches", "rollout_length", "bptt_steps"):
             self._require(name, "at least 1", lambda value: value >= 1)
-        for name in ("discount", "gae_lambda"):
+        for name in ("discount", "gae_lambda", "adam_beta1"):
             self._require(name, "between 0 and 1", lambda value: 0 <= value <= 1)
         for name in ("learning_rate", "clip", "max_grad_norm", "value_clip", "target_kl"):
             self._require(name, "above 0", lambda value: value > 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -27,6 +27,10 @@ class LossTerms:
     entropy: Tensor
     kl: Tensor
     clip_fraction: Tensor
+
+    def stacked(self) -> Tensor:
+        """Return the terms as one vector without gradient, in the order above."""
+        return torch.stack([getattr(self, field.name).detach() for field in fields(self)])
 
 
 def log_prob_and_entropy(logits: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:

@@ -166,12 +166,14 @@ def test_the_loss_at_a_scored_step_reaches_what_was_shown_first(task, controller
     )
     torch.nn.init.normal_(model.actor.weight, std=0.5)
     trajectory, _ = collect(env, model, begin(env, model, 8, generator(1)), env.horizon, generator(2))
-    observations = trajectory.observations.clone().requires_grad_()
-    logits, _, _ = model(observations, trajectory.initial_state, trajectory.is_first)
+    model.double()
+    observations = trajectory.observations.double().requires_grad_()
+    logits, _, _ = model(observations, model.init_state(8), trajectory.is_first)
     log_probs, _ = log_prob_and_entropy(logits, trajectory.actions)
     last = trajectory.scored.nonzero()[:, 0].max()
     (gradient,) = torch.autograd.grad(log_probs[last].sum(), observations)
-    assert gradient[0].abs().max() > 1e-12
+    # Not cut anywhere. How much is left is the model's affair: an integrator that is driven at every step saturates.
+    assert gradient[0].abs().max() > 0
     assert gradient[last + 1 :].abs().sum() == 0
 
 

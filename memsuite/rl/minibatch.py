@@ -1,0 +1,79 @@
+"""The loss of one minibatch of environments, over whole sequences or windows of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from memsuite.controllers.base import map_state
+from memsuite.rl.actor_critic import ActorCritic
+from memsuite.rl.config import PPOConfig
+from memsuite.rl.loss import LossTerms, ppo_loss
+from memsuite.types import State, Trajectory
+
+MEMORY_OF_SCALE = 0.9  # how much of the advantages' scale is kept from one rollout to the next
+
+
+def minibatch_losses(
+    model: ActorCritic, trajectory: Trajectory, weights: Tensor, returns: Tensor, columns: Tensor, ppo: PPOConfig
+) -> Iterator[tuple[float, LossTerms]]:
+    """Yield each window's share of the sequence and its loss; the memory is carried on, its gradient is not.
+
+    Args:
+        model: the network.
+        trajectory: the rollout.
+        weights: the advantages as the policy loss uses them, ``[T, B]``.
+        returns: the critic's targets, ``[T, B]``.
+        columns: the environments of this minibatch, ``[M]``.
+        ppo: the settings; ``bptt_steps`` is the window, the whole rollout if None.
+    """
+    length = trajectory.actions.shape[0]
+    window = ppo.bptt_steps or length
+    state: State = map_state(lambda leaf: leaf[columns], trajectory.initial_state)
+    for start in range(0, length, window):
+
+        def part(tensor: Tensor, start: int = start) -> Tensor:
+            return tensor[start : start + window].index_select(1, columns)
+
+        logits, values, state = model(part(trajectory.observations), state, part(trajectory.is_first))
+        terms = ppo_loss(
+            logits,
+            values,
+            part(trajectory.actions),
+            part(trajectory.log_probs),
+            part(trajectory.values),
+            part(weights),
+            part(returns),
+            clip=ppo.clip,
+            value_clip=ppo.value_clip,
+            value_coefficient=ppo.value_coefficient,
+            entropy_coefficient=ppo.entropy_coefficient,
+        )
+        yield logits.shape[0] / length, terms
+        state = map_state(Tensor.detach, state)
+
+
+class AdvantageScale(nn.Module):
+    """Divide advantages by their root mean square: of this rollout or of the last ones, whichever is larger.
+
+    Without the past a solved task's leftover noise would be blown up to the size of a signal, and undo what was learnt.
+    No mean is subtracted, so that an advantage of 0 stays 0.
+    """
+
+    mean_square: Tensor
+    gathered: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("mean_square", "gathered"):
+            self.register_buffer(name, torch.zeros((), dtype=torch.float64))
+
+    def forward(self, advantages: Tensor) -> Tensor:
+        """Take one rollout's advantages into account and return them scaled, ``[T, B]``."""
+        now = advantages.double().square().mean()
+        self.mean_square.lerp_(now, 1 - MEMORY_OF_SCALE)
+        self.gathered.lerp_(torch.ones_like(now), 1 - MEMORY_OF_SCALE)
+        square = torch.maximum(now, self.mean_square / self.gathered)
+        return advantages / (square.sqrt() + 1e-8).to(advantages.dtype)

@@ -1,0 +1,81 @@
+"""The laws of the layout: imports point down, files stay short, nothing heavy is imported before it is asked for."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "memsuite"
+FILES = sorted(PACKAGE.rglob("*.py"))
+# A room may import from rooms with a smaller number, and from itself.
+LEVELS = {
+    "errors": 0,
+    "types": 0,
+    "ops": 1,
+    "metrics": 1,
+    "storage": 1,
+    "tasks": 2,
+    "controllers": 2,
+    "rl": 3,
+    "module": 4,
+    "callbacks": 5,
+    "analysis": 3,
+    "cli": 6,
+    "__main__": 7,
+    "__init__": 7,
+}
+
+
+def room_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return parts[0]
+
+
+def imports_at_top(path: Path) -> set[str]:
+    """List the rooms a file imports when it is itself imported."""
+    rooms = set()
+    for node in ast.parse(path.read_text()).body:
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            inside = node.module == "memsuite"
+            names = [f"{node.module}.{alias.name}" if inside else node.module for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        rooms |= {name.split(".")[1] for name in names if name.startswith("memsuite.")}
+    return rooms
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_down(path):
+    room = room_of(path)
+    for other in imports_at_top(path) - {room}:
+        assert LEVELS[other] < LEVELS[room], f"{room} imports {other}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_files_are_short_and_say_what_they_are(path):
+    text = path.read_text()
+    assert text.count("\n") <= 300
+    assert ast.get_docstring(ast.parse(text))
+
+
+@pytest.mark.parametrize("module", ["memsuite", "memsuite.__main__", "memsuite.cli"])
+def test_nothing_heavy_is_imported_unasked(module):
+    code = f"import sys, {module}; print(sorted({{'torch', 'lightning', 'numpy', 'jsonargparse'}} & set(sys.modules)))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
+def test_analysis_does_not_import_what_trains():
+    code = "import sys, memsuite.analysis; print('memsuite.module' in sys.modules, 'lightning' in sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.split() == ["False", "False"]
+
+
+def test_no_deadline_word():
+    """``done`` is used with two opposite meanings in published code, so here it is not a name."""
+    for path in FILES:
+        names = {node.id for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Name)}
+        assert not names & {"done", "dones"}, path
