@@ -280,13 +280,11 @@ class MemoryPPO(pl.LightningModule):
         return evaluate(self.task, self.model, episodes, stream(self.seed, name, self.device))
 
     def validation_step(self, batch: str, batch_idx: int) -> None:
-        """Evaluate on the way."""
-        episodes = self.evaluation_episodes
-        if not self.trainer.validating:
-            episodes = max(1, episodes // 4)
-        outcome = self.evaluate(episodes, batch)
+        """Evaluate: on the way through ``fit`` on fewer episodes, with a row for the loggers."""
+        on_the_way = self.trainer.state.fn == "fit"
+        outcome = self.evaluate(max(1, self.evaluation_episodes // (4 if on_the_way else 1)), batch)
         self.log_dict({f"evaluation/{key}": float(value) for key, value in outcome.items()}, batch_size=1, logger=False)
-        if not self.trainer.validating:
+        if on_the_way:
             self.log_row({"iteration": self.iteration, **{f"evaluation_{key}": v for key, v in outcome.items()}})
 
     def test_step(self, batch: str, batch_idx: int) -> None:

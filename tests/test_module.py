@@ -1,5 +1,7 @@
 """MemoryPPO: it learns, it resumes with the same bits, and what it is told reaches what it does."""
 
+import csv
+
 import lightning.pytorch as pl
 import pytest
 import torch
@@ -95,6 +97,14 @@ def test_evaluation_touches_nothing_of_training(tmp_path):
     train(often, tmp_path / "often", val_check_interval=1)
     train(never, tmp_path / "never", limit_val_batches=0)
     assert same_weights(often, never)
+
+
+def test_every_evaluation_leaves_a_row(tmp_path):
+    train(small(), tmp_path, val_check_interval=2)
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        found = list(csv.DictReader(file))
+    assert [row["env_steps"] for row in found if row["evaluation_success"]] == ["160", "320", "480"]
+    assert [row["env_steps"] for row in found if row["success"]] == [str(80 * i) for i in range(1, 7)]
 
 
 def test_evaluation_reproduces_and_differs_by_stream():
