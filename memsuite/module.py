@@ -231,9 +231,9 @@ class MemoryPPO(pl.LightningModule):
         for group in optimizer.param_groups:
             group["lr"] = self.ppo.learning_rate * group["scale"] * factor
         ended = trajectory.terminated | trajectory.truncated
-        advantages, returns = gae(
-            trajectory.rewards, trajectory.values, trajectory.next_values, ended, self.discount, self.gae_lambda
-        )
+        rewards = trajectory.rewards * self.ppo.reward_scale
+        next_values = trajectory.next_values
+        advantages, returns = gae(rewards, trajectory.values, next_values, ended, self.discount, self.gae_lambda)
         weights = self.advantage_scale(advantages) if self.ppo.normalise_advantages else advantages
         rows: list[Tensor] = []
         for _ in range(self.ppo.epochs):

@@ -36,6 +36,8 @@ from memsuite.storage import MetricsCSV, write_json
 from memsuite.tasks import TASKS, ScriptedTask, Task, make_task
 
 PARTS = ("environments", "training")
+# (horizon, environments): the usual sizes, then blocks of about as many steps from the shortest horizon to the longest.
+BLOCKS = ((200, 64), (200, 1024), (50, 4096), (1000, 205), (5000, 41), (20000, 10))
 SECTIONS = ("rollout", "update", "logging", "lightning")
 
 
@@ -112,11 +114,11 @@ def rates(steps: int, work: Callable[[], Any], repeats: int) -> dict[str, float]
 
 
 def bench_environments(tasks: list[str], repeats: int) -> list[dict[str, Any]]:
-    """Measure every task's medium preset at 64 and 1,024 environments."""
+    """Measure every task at its medium size, in the blocks of :data:`BLOCKS`."""
     rows = []
     for name in tasks:
-        for num_envs in (64, 1024):
-            task = make_task(name, "medium")
+        for horizon, num_envs in BLOCKS:
+            task = make_task(name, "medium", horizon=horizon)
             generator = torch.Generator().manual_seed(0)
             steps, work = _environment_work(task, num_envs, generator)
             row = {"task": name, "num_envs": num_envs, "horizon": task.horizon}

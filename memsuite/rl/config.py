@@ -28,6 +28,8 @@ class PPOConfig:
         max_grad_norm: global gradient norm above which the gradient is scaled down.
         discount: gamma in [0, 1]; null takes the task's published one.
         gae_lambda: lambda in [0, 1]; null takes the task's published one.
+        reward_scale: factor on the rewards that PPO learns from, for tasks whose returns are far from 1; what is
+            reported is not scaled.
         critic: ``observation`` makes the baseline a function of the present observation alone, ``memory`` of the
             controller's features; null takes ``observation`` at discount 0, where no baseline can bias the gradient,
             and ``memory`` otherwise, where it is also bootstrapped from.
@@ -51,6 +53,7 @@ class PPOConfig:
     max_grad_norm: float = 0.5
     discount: float | None = None
     gae_lambda: float | None = None
+    reward_scale: float = 1.0
     critic: Literal["memory", "observation"] | None = None
     normalise_advantages: bool = True
     target_kl: float | None = None
@@ -63,7 +66,7 @@ class PPOConfig:
             self._require(name, "at least 1", lambda value: value >= 1)
         for name in ("discount", "gae_lambda", "adam_beta1"):
             self._require(name, "between 0 and 1", lambda value: 0 <= value <= 1)
-        for name in ("learning_rate", "clip", "max_grad_norm", "value_clip", "target_kl"):
+        for name in ("learning_rate", "clip", "max_grad_norm", "value_clip", "target_kl", "reward_scale"):
             self._require(name, "above 0", lambda value: value > 0)
         for name in ("recurrent_lr_scale", "value_coefficient", "entropy_coefficient"):
             self._require(name, "at least 0", lambda value: value >= 0)
