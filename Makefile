@@ -6,7 +6,7 @@ SHELL := /bin/bash
 # Small matrices: one thread a process is faster than two, and leaves the other cores to other runs.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo test test-slow learn gpu-check check clean
+.PHONY: setup demo test peers test-slow learn gpu-check check clean
 
 setup: $(VENV)/.ready
 
@@ -31,11 +31,15 @@ test: setup
 	  $(RUN)/pytest -n 2 -m 'not slow and not gpu and not learns'; \
 	  echo "the tests took $$((SECONDS - begin)) s"
 
-test-slow: setup
+# Other people's agents on our tasks, and POPGym's environments under our agents, need their packages.
+peers: setup
+	$(RUN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,peers]'
+
+test-slow: peers
 	$(RUN)/pytest -m 'slow and not gpu and not learns' --timeout 3600
 
-# The golden run on seeds 0-4, and the same at the generic discount and lambda: prints the table of results/golden.md.
-learn: setup
+# What is reported to be learnt, on seeds 0-4: prints the tables, writes results/*.json.
+learn: peers
 	$(RUN)/pytest -m learns --timeout 7200 -s
 
 gpu-check: setup

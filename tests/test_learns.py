@@ -1,6 +1,6 @@
-"""The golden run on the seeds that are reported, 0 to 4, and the same at the generic discount and lambda.
+"""What is reported to be learnt, on the reported seeds: the golden run, and Gymnasium environments.
 
-``make learn`` runs this file: it prints the table and writes ``results/golden.json``, every seed's ``result.json``.
+``make learn`` runs this file: it prints the tables and writes every seed's ``result.json`` into ``results/``.
 """
 
 import json
@@ -22,12 +22,12 @@ VARIANTS = {
 }
 
 
-def train(folder: Path, variant: str, seed: int) -> dict:
+def train(config: str, folder: Path, seed: int, *options: str) -> dict:
     """Run one seed as a user would, in a process and a thread of its own."""
-    options = ["--seed", str(seed), "--out", str(folder / f"{variant}-seed{seed}"), *VARIANTS[variant]]
-    command = [sys.executable, "-m", "memsuite", "fit", "--config", "configs/golden.yaml", *options]
-    subprocess.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True, capture_output=True)
-    return json.loads((folder / f"{variant}-seed{seed}" / "result.json").read_text())
+    command = [sys.executable, "-m", "memsuite", "fit", "--config", config, "--seed", str(seed), "--out", str(folder)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([*command, *options], cwd=ROOT, env=environment, check=True, capture_output=True)
+    return json.loads((folder / "result.json").read_text())
 
 
 def table(results: dict[str, list[dict]]) -> str:
@@ -44,9 +44,11 @@ def table(results: dict[str, list[dict]]) -> str:
 
 @pytest.mark.learns
 def test_the_golden_run_learns_on_the_reported_seeds(tmp_path, capsys):
+    def run(variant: str, seed: int) -> dict:
+        return train("configs/golden.yaml", tmp_path / f"{variant}{seed}", seed, *VARIANTS[variant])
+
     with ThreadPoolExecutor(max_workers=2) as pool:
-        futures = {variant: [pool.submit(train, tmp_path, variant, seed) for seed in SEEDS] for variant in VARIANTS}
-        results = {variant: [future.result() for future in runs] for variant, runs in futures.items()}
+        results = {variant: list(pool.map(run, [variant] * len(SEEDS), SEEDS)) for variant in VARIANTS}
     write_json(ROOT / "results" / "golden.json", results)
     with capsys.disabled():
         print(f"\ngreedy success after at most 200,000 environment steps\n{table(results)}")
@@ -54,3 +56,24 @@ def test_the_golden_run_learns_on_the_reported_seeds(tmp_path, capsys):
     assert all(run["env_steps"] <= 200_000 for runs in results.values() for run in runs)
     assert sum(success >= 0.95 for success in successes) >= 4
     assert min(successes) >= 0.85
+
+
+# Environment, what the greedy return must exceed, and what it is compared with.
+GYMNASIUM = {
+    "cartpole_without_velocities": 400.0,
+    "popgym_repeat_previous": -0.5,  # the return of a random policy; 1 is the best there is
+}
+
+
+@pytest.mark.learns
+@pytest.mark.parametrize("name", GYMNASIUM)
+def test_gymnasium_environments_are_learnt(tmp_path, capsys, name):
+    if name.startswith("popgym"):
+        pytest.importorskip("popgym", reason="pip install 'memsuite[peers]'")
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        runs = list(pool.map(lambda seed: train(f"configs/tasks/{name}.yaml", tmp_path / str(seed), seed), SEEDS))
+    write_json(ROOT / "results" / f"{name}.json", runs)
+    returns = [run["return_mean"] for run in runs]
+    with capsys.disabled():
+        print(f"\n{name}: greedy return on seeds 0 to 4: {', '.join(f'{value:.2f}' for value in returns)}")
+    assert min(returns) > GYMNASIUM[name]

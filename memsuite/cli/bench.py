@@ -117,7 +117,8 @@ def bench_environments(tasks: list[str], repeats: int) -> list[dict[str, Any]]:
     """Measure every task at its medium size, in the blocks of :data:`BLOCKS`."""
     rows = []
     for name in tasks:
-        for horizon, num_envs in BLOCKS:
+        scripted = issubclass(TASKS[name], ScriptedTask)
+        for horizon, num_envs in BLOCKS if scripted else BLOCKS[:2]:
             task = make_task(name, "medium", horizon=horizon)
             generator = torch.Generator().manual_seed(0)
             steps, work = _environment_work(task, num_envs, generator)
