@@ -34,7 +34,8 @@ def gru_scan(gi_TBG: Tensor, reset_TB: Tensor, h0_BD: Tensor, w_hh_GD: Tensor, b
     Returns:
         All states, ``[T, B, D]``; the last one is the outgoing state.
     """
-    states, _, _ = torch.ops.memsuite.gru_scan(gi_TBG, reset_TB, h0_BD, w_hh_GD, b_hh_G)
+    # Autocast hands over products in half precision; a recurrence would add up their rounding at every step.
+    states, _, _ = torch.ops.memsuite.gru_scan(gi_TBG.to(w_hh_GD.dtype), reset_TB, h0_BD, w_hh_GD, b_hh_G)
     return states  # type: ignore[no-any-return]
 
 

@@ -21,7 +21,8 @@ def pscan(x_TBD: Tensor, reset_TB: Tensor, h0_BD: Tensor) -> Tensor:
     Returns:
         All states, ``[T, B, D]``; the last one is the outgoing state.
     """
-    return torch.ops.memsuite.pscan(x_TBD, reset_TB, h0_BD)  # type: ignore[no-any-return]
+    # Autocast hands over products in half precision; a recurrence would add up their rounding at every step.
+    return torch.ops.memsuite.pscan(x_TBD.to(h0_BD.dtype), reset_TB, h0_BD)  # type: ignore[no-any-return]
 
 
 def _forward(x: Tensor, reset: Tensor, h0: Tensor) -> Tensor:

@@ -56,11 +56,13 @@ class ActorCritic(nn.Module):
 
     def forward(self, x_TBD: Tensor, state: State, is_first_TB: Tensor) -> tuple[Tensor, Tensor, State]:
         """Read a sequence ``[T, B, D]``; return logits ``[T, B, A]``, values ``[T, B]`` and the state after it."""
+        x_TBD = x_TBD.to(self.actor.weight.dtype)
         features, state = self.controller.forward_sequence(x_TBD, state, is_first_TB)
         return (*self._read(features, x_TBD), state)
 
     def step(self, x_BD: Tensor, state: State, is_first_B: Tensor) -> tuple[Tensor, Tensor, State]:
         """Read one step ``[B, D]``; return logits ``[B, A]``, values ``[B]`` and the next state."""
+        x_BD = x_BD.to(self.actor.weight.dtype)
         features, state = self.controller.forward_step(x_BD, self.controller.reset_mask(state, is_first_B))
         return (*self._read(features, x_BD), state)
 

@@ -11,6 +11,7 @@ import yaml
 
 import memsuite
 from memsuite.__main__ import VERBS, main
+from memsuite.controllers import CONTROLLERS
 
 NAMES = """task difficulty controller seed horizon env_steps iterations success success_low success_high score chance
 target_success reached_target steps_to_target steps_per_second wall_seconds cpu_seconds parameters state_floats hardware
@@ -146,6 +147,13 @@ def test_a_complete_run_is_only_evaluated_again(run, tmp_path):
     assert run("fit --ckpt_path last --out x")[0] == 0
     after = json.loads((tmp_path / "x" / "result.json").read_text())
     assert [after[name] for name in ("env_steps", "success")] == [before[name] for name in ("env_steps", "success")]
+
+
+@pytest.mark.parametrize("controller", CONTROLLERS)
+@pytest.mark.parametrize("precision", ["64", "bf16-mixed"])
+def test_other_precisions_train(run, precision, controller):
+    status, _, err = run(f"fit --out x --controller {controller} --trainer.precision {precision}", *TINY)
+    assert status == 0, err
 
 
 @pytest.mark.parametrize("logger", ["TensorBoardLogger", "CSVLogger"])
