@@ -71,11 +71,12 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(tmp_path):
     assert rows(tmp_path / "0") == rows(tmp_path / "1")
 
 
+@pytest.mark.parametrize("task", ["delayed_cue", "distractor_nav"], ids=["scripted", "stepped"])
 @pytest.mark.parametrize("rollout_length", [None, 7, 23], ids=["whole", "shorter", "longer"])
-def test_resumed_equals_undisturbed_bit_for_bit(tmp_path, rollout_length):
+def test_resumed_equals_undisturbed_bit_for_bit(tmp_path, rollout_length, task):
     ppo = PPOConfig(epochs=2, minibatches=2, rollout_length=rollout_length, anneal=True)
     steps = 6 * 8 * (rollout_length or 10)
-    whole = small(ppo=ppo, steps=steps)
+    whole = small(task=task, ppo=ppo, steps=steps)
     train(whole, tmp_path / "whole")
 
     class Cut(pl.Callback):
@@ -84,8 +85,8 @@ def test_resumed_equals_undisturbed_bit_for_bit(tmp_path, rollout_length):
                 raise RuntimeError("killed")
 
     with pytest.raises(RuntimeError, match="killed"):
-        train(small(ppo=ppo, steps=steps), tmp_path / "cut", Checkpoints(tmp_path / "cut", every=3), Cut())
-    resumed = small(ppo=ppo, steps=steps)
+        train(small(task=task, ppo=ppo, steps=steps), tmp_path / "cut", Checkpoints(tmp_path / "cut", every=3), Cut())
+    resumed = small(task=task, ppo=ppo, steps=steps)
     train(resumed, tmp_path / "cut", ckpt_path=tmp_path / "cut" / "checkpoints" / "last.ckpt")
     assert resumed.iteration == whole.iteration == 6
     assert same_weights(whole, resumed)
