@@ -9,12 +9,33 @@ from typing import Any
 
 from memsuite.controllers.base import Controller, accepted_arguments
 from memsuite.controllers.gru import GRU
+from memsuite.controllers.lru import LRU
+from memsuite.controllers.lstm import LSTM
+from memsuite.controllers.mingru import MinGRU
 from memsuite.controllers.pseudo_mamba import PseudoMamba
+from memsuite.controllers.transformer import Transformer
 from memsuite.errors import UsageError, unknown
 
-CONTROLLERS: dict[str, type[Controller]] = {"gru": GRU, "pseudo_mamba": PseudoMamba}
+CONTROLLERS: dict[str, type[Controller]] = {
+    "gru": GRU,
+    "lstm": LSTM,
+    "pseudo_mamba": PseudoMamba,
+    "mingru": MinGRU,
+    "lru": LRU,
+}
 
-__all__ = ["CONTROLLERS", "GRU", "Controller", "PseudoMamba", "controller_class", "make_controller"]
+__all__ = [
+    "CONTROLLERS",
+    "GRU",
+    "LRU",
+    "LSTM",
+    "Controller",
+    "MinGRU",
+    "PseudoMamba",
+    "Transformer",
+    "controller_class",
+    "make_controller",
+]
 
 
 def controller_class(name: str) -> type[Controller]:

@@ -34,3 +34,28 @@ def gru_integrator_(weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor, bias_
     weight_hh[2 * size :] = torch.eye(size)
     bias_ih[:size] = 6.0
     bias_ih[size : 2 * size] = max(2.0, math.log(horizon / 50))
+
+
+def log_uniform_times(size: int, horizon: int) -> Tensor:
+    """Draw the logarithms of ``size`` time scales, uniform between one and four horizons.
+
+    The shortest keeps ``1/e`` over the horizon. Chrono gates (Tallec & Ollivier 2018) draw from 1 to the horizon,
+    which also serves what is shorter, but leaves half the channels empty when the horizon is reached.
+    """
+    steps = max(horizon, 2)
+    return torch.empty(size).uniform_(steps, 4 * steps).log_()
+
+
+@torch.no_grad()
+def lstm_chrono_(weight_hh: Tensor, bias_ih: Tensor, bias_hh: Tensor, horizon: int) -> None:
+    """Turn a default LSTM into one that holds its cell when nothing is shown, in place.
+
+    Chrono gates (Tallec & Ollivier 2018, arXiv 1804.11188): the forget gate's bias is the logarithm of a time scale.
+    The cell input hears neither a bias nor the state, so on a blank input the cell decays without drift.
+    The input gate stays half open: with chrono's ``b_i = -b_f`` a single cue would be written at ``1 / horizon``.
+    """
+    size = weight_hh.shape[1]
+    bias_ih.zero_()
+    bias_hh.zero_()
+    weight_hh[2 * size : 3 * size] = 0.0
+    bias_ih[size : 2 * size] = log_uniform_times(size, horizon)

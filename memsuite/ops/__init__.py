@@ -4,7 +4,9 @@ Each op is a ``torch.library`` op: schema, fake and autograd formula here in Pyt
 implementation that is always there. Layout is time-major; ``reset[t, b]`` zeroes the state before step ``t``.
 """
 
+from memsuite.ops.diagonal_scan import diagonal_scan
 from memsuite.ops.gru_scan import gru_scan
+from memsuite.ops.lstm_scan import lstm_scan
 from memsuite.ops.pscan import pscan
 
-__all__ = ["gru_scan", "pscan"]
+__all__ = ["diagonal_scan", "gru_scan", "lstm_scan", "pscan"]

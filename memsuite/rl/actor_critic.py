@@ -67,6 +67,6 @@ class ActorCritic(nn.Module):
         return (*self._read(features, x_BD), state)
 
     def _read(self, features: Tensor, observations: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.norm(features)
+        features = self.norm(features.to(self.actor.weight.dtype))
         seen = features if self.critic_sees == "memory" else observations * self.critic_gain
         return self.actor(features), self.critic(seen).squeeze(-1)

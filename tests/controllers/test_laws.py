@@ -12,7 +12,8 @@ from memsuite.controllers.base import map_state
 INPUT, HIDDEN = 5, 8
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 2e-5}
 both_dtypes = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
-every_controller = pytest.mark.parametrize("name", CONTROLLERS)
+# The transformer by its path too: it keeps the laws whether or not it is in the table.
+every_controller = pytest.mark.parametrize("name", [*CONTROLLERS, "memsuite.controllers.transformer.Transformer"])
 horizons = pytest.mark.parametrize("horizon", [None, 50], ids=["default", "horizon_aware"])
 
 
@@ -188,9 +189,58 @@ def test_gru_is_pytorchs_gru():
     torch.testing.assert_close(state, last[0], rtol=0, atol=1e-12)
 
 
+def test_lstm_is_pytorchs_lstm():
+    reference = torch.nn.LSTM(INPUT, HIDDEN).double()
+    controller = build("lstm")
+    controller.load_state_dict({k.removesuffix("_l0"): v for k, v in reference.state_dict().items()})
+    x = torch.randn(6, 2, INPUT, dtype=torch.float64)
+    h0, c0 = torch.randn(2, 2, HIDDEN, dtype=torch.float64)
+    expected, (last_h, last_c) = reference(x, (h0.unsqueeze(0), c0.unsqueeze(0)))
+    features, (h, c) = controller.forward_sequence(x, (h0, c0), torch.zeros(6, 2, dtype=torch.bool))
+    torch.testing.assert_close(features, expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(h, last_h[0], rtol=0, atol=1e-12)
+    torch.testing.assert_close(c, last_c[0], rtol=0, atol=1e-12)
+
+
 def test_pseudo_mamba_is_its_equation():
     controller = build("pseudo_mamba")
     h = torch.randn(2, HIDDEN, dtype=torch.float64)
     x = torch.randn(2, INPUT, dtype=torch.float64)
     _, state = controller.forward_step(x, h)
     torch.testing.assert_close(state, torch.tanh(x @ controller.input_map.weight.t() + h), rtol=0, atol=0)
+
+
+def test_mingru_is_its_equation():
+    controller = build("mingru", horizon=30)
+    x, is_first = make_sequence((9, 2, 0, 0.3), torch.float64)
+    h = torch.randn(2, HIDDEN, dtype=torch.float64)
+    features, _ = controller.forward_sequence(x, h, is_first)
+    w_h = controller.write_scale.unsqueeze(1) * controller.candidate.weight
+    for t in range(9):
+        z = 1 / (1 + torch.exp(-(x[t] @ controller.gate.weight.t() + controller.gate.bias)))
+        h = (1 - z) * torch.where(is_first[t].unsqueeze(1), 0, h) + z * (x[t] @ w_h.t())
+        torch.testing.assert_close(features[t], h, rtol=0, atol=1e-12)
+
+
+@horizons
+def test_lru_is_its_equation(horizon):
+    controller = build("lru", horizon=horizon)
+    x, is_first = make_sequence((9, 2, 0, 0.3), torch.float64)
+    h = torch.randn(2, HIDDEN // 2, dtype=torch.complex128)
+    features, after = controller.forward_sequence(x, torch.view_as_real(h), is_first)
+    decay = torch.exp(torch.complex(-controller.nu_log.exp(), controller.theta_log.exp()))
+    b = torch.complex(controller.b[:, 0], controller.b[:, 1])
+    c = torch.complex(controller.c[..., 0], -controller.c[..., 1])
+    torch.testing.assert_close(controller.gamma_log.exp(), (1 - decay.abs() ** 2).sqrt(), rtol=0, atol=1e-5)
+    for t in range(9):
+        h = decay * torch.where(is_first[t].unsqueeze(1), 0, h)
+        h = h + controller.gamma_log.exp() * ((x[t] + 0j) @ b.t())
+        expected = (h @ c.t()).real + x[t] @ controller.d.t()
+        torch.testing.assert_close(features[t], expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(torch.view_as_complex(after), h, rtol=0, atol=1e-12)
+
+
+def test_lru_ring_holds_the_horizon():
+    radius = torch.exp(-build("lru", horizon=500).nu_log.exp())
+    assert (radius >= 1 - 1 / 500).all()
+    assert (radius < 1).all()

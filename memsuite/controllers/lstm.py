@@ -1,0 +1,72 @@
+"""The long short-term memory (Hochreiter & Schmidhuber 1997), with an initialisation that remembers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from memsuite.controllers.base import Controller, zero_where
+from memsuite.controllers.init import default_uniform_, lstm_chrono_
+from memsuite.ops import lstm_scan
+from memsuite.types import State
+
+
+class LSTM(Controller):
+    r"""One LSTM layer; parameters, gate order and numerics are those of ``torch.nn.LSTM``.
+
+    .. math::
+        i, f, o = \sigma(W_{i,f,o} x + U_{i,f,o} h + b_{i,f,o}), \quad g = \tanh(W_g x + U_g h + b_g) \\
+        c' = f \odot c + i \odot g, \quad h' = o \odot \tanh(c')
+
+    State: ``2 hidden_dim`` floats, the tuple ``(h, c)``. Cost per step: ``4 hidden_dim (input_dim + hidden_dim)``
+    multiply-adds and ``5 hidden_dim`` sigmoids and tanhs.
+
+    Args:
+        input_dim: width of the input.
+        hidden_dim: width of ``h``, of ``c`` and of the features.
+        memory_horizon: how many steps the layer should hold something before any training
+            (:func:`memsuite.controllers.init.lstm_chrono_`); None for PyTorch's default initialisation.
+    """
+
+    def __init__(self, input_dim: int, hidden_dim: int = 128, memory_horizon: int | None = None) -> None:
+        super().__init__()
+        self.input_dim, self.feature_dim = input_dim, hidden_dim
+        self.weight_ih = nn.Parameter(torch.empty(4 * hidden_dim, input_dim))
+        self.weight_hh = nn.Parameter(torch.empty(4 * hidden_dim, hidden_dim))
+        self.bias_ih = nn.Parameter(torch.empty(4 * hidden_dim))
+        self.bias_hh = nn.Parameter(torch.empty(4 * hidden_dim))
+        default_uniform_(self.parameters(), hidden_dim)
+        if memory_horizon is not None:
+            lstm_chrono_(self.weight_hh, self.bias_ih, self.bias_hh, memory_horizon)
+
+    def init_state(self, batch_size: int, device: torch.device | str | None = None) -> State:
+        """Return ``(h, c)``, zeros ``[B, hidden_dim]`` each."""
+        weight = self.weight_hh
+        h = torch.zeros(batch_size, self.feature_dim, device=device or weight.device, dtype=weight.dtype)
+        return h, torch.zeros_like(h)
+
+    def forward_step(self, x_BD: Tensor, state: State) -> tuple[Tensor, State]:
+        """Take one step; the feature is ``h``."""
+        assert isinstance(state, tuple)
+        before = [leaf for leaf in state if isinstance(leaf, Tensor)]
+        h, c = torch.lstm_cell(x_BD, before, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
+        return h, (h, c)
+
+    def reset_mask(self, state: State, is_first_B: Tensor) -> State:
+        """Zero the rows that begin an episode."""
+        return zero_where(state, is_first_B)
+
+    def forward_sequence(self, x_TBD: Tensor, state: State, is_first_TB: Tensor) -> tuple[Tensor, State]:
+        """Make the input products in one go, then run the recurrence."""
+        h, c = self.reset_mask(state, is_first_TB[0])
+        assert isinstance(h, Tensor)
+        assert isinstance(c, Tensor)
+        gates = nn.functional.linear(x_TBD, self.weight_ih, self.bias_ih)
+        h_TBD, c_TBD = lstm_scan(gates, is_first_TB, h, c, self.weight_hh, self.bias_hh)
+        return h_TBD, (h_TBD[-1], c_TBD[-1])
+
+    def recurrent_parameters(self) -> Iterator[nn.Parameter]:
+        """Yield all: the recurrent weights and biases decide how the state is kept, the input weights what is shown."""
+        yield from (self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)

@@ -1,0 +1,81 @@
+"""The minimal GRU (Feng et al. 2024, "Were RNNs All We Needed?", arXiv 2410.01201): gates that never see the state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from memsuite.controllers.base import Controller, zero_where
+from memsuite.controllers.init import log_uniform_times
+from memsuite.ops import diagonal_scan
+from memsuite.types import State
+
+
+class MinGRU(Controller):
+    r"""A leaky integrator whose leak the input sets; linear in the state, so the whole sequence is one scan.
+
+    .. math::
+        z = \sigma(W_z x + b_z), \quad \tilde h = s \odot W_h x, \quad h' = (1 - z) \odot h + z \odot \tilde h
+
+    The candidate has no bias, so a blank input is no drive. The constant :math:`s` is 1 by default; horizon-aware it is
+    :math:`(2 / z_0)^{1/2}` with :math:`z_0 = \sigma(b_z)` at initialisation, which keeps the state near unit size while
+    inputs are written with a gate as small as one over the horizon (the same function as ``s W_h``, at the same
+    learning rate).
+
+    State: ``hidden_dim`` floats. Cost per step: ``2 hidden_dim input_dim`` multiply-adds and ``hidden_dim`` sigmoids.
+
+    Args:
+        input_dim: width of the input.
+        hidden_dim: width of the state and of the features.
+        memory_horizon: how many steps a state should be held before any training: the gates' biases are minus the
+            logarithm of times between one and four horizons, so that ``(1 - z)^horizon`` is 0.37 to 0.78. None for
+            PyTorch's default initialisation.
+    """
+
+    write_scale: Tensor
+
+    def __init__(self, input_dim: int, hidden_dim: int = 128, memory_horizon: int | None = None) -> None:
+        super().__init__()
+        self.input_dim, self.feature_dim = input_dim, hidden_dim
+        self.gate = nn.Linear(input_dim, hidden_dim)
+        self.candidate = nn.Linear(input_dim, hidden_dim, bias=False)
+        self.register_buffer("write_scale", torch.ones(hidden_dim))
+        if memory_horizon is not None:
+            with torch.no_grad():
+                self.gate.bias.copy_(-log_uniform_times(hidden_dim, memory_horizon))
+                self.write_scale.copy_((2 / self.gate.bias.sigmoid()).sqrt())
+
+    def init_state(self, batch_size: int, device: torch.device | str | None = None) -> State:
+        """Return zeros ``[B, hidden_dim]``."""
+        weight = self.candidate.weight
+        return torch.zeros(batch_size, self.feature_dim, device=device or weight.device, dtype=weight.dtype)
+
+    def _keep_and_write(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return ``1 - z`` and ``z * candidate``; both gates by their own sigmoid, as ``z`` may be tiny."""
+        gate = self.gate(x)
+        return torch.sigmoid(-gate), torch.sigmoid(gate) * (self.write_scale * self.candidate(x))
+
+    def forward_step(self, x_BD: Tensor, state: State) -> tuple[Tensor, State]:
+        """Take one step; the feature is the state."""
+        assert isinstance(state, Tensor)
+        keep, write = self._keep_and_write(x_BD)
+        h = torch.addcmul(write, keep, state)
+        return h, h
+
+    def reset_mask(self, state: State, is_first_B: Tensor) -> State:
+        """Zero the rows that begin an episode."""
+        return zero_where(state, is_first_B)
+
+    def forward_sequence(self, x_TBD: Tensor, state: State, is_first_TB: Tensor) -> tuple[Tensor, State]:
+        """Make all gates and candidates in one go, then run the scan."""
+        state = self.reset_mask(state, is_first_TB[0])
+        assert isinstance(state, Tensor)
+        keep, write = self._keep_and_write(x_TBD)
+        h_TBD = diagonal_scan(keep, write, is_first_TB, state)
+        return h_TBD, h_TBD[-1]
+
+    def recurrent_parameters(self) -> Iterator[nn.Parameter]:
+        """Yield those of the gate, which decides how long the state is kept."""
+        yield from self.gate.parameters()

@@ -1,0 +1,107 @@
+"""The first-order linear recurrence ``h_t = a_t * h_{t-1} + x_t``, with the state zeroed before a reset step.
+
+Real or complex. The backward pass is the same recurrence in reverse, with the conjugate decay.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from memsuite.ops._library import define, differentiate, rows_with_resets
+
+BLOCK = 1 << 17  # numbers per block of the gradient of a constant decay, so that its working set stays in cache
+
+
+def diagonal_scan(a: Tensor, x_TBD: Tensor, reset_TB: Tensor, h0_BD: Tensor) -> Tensor:
+    """Run ``h_t = a_t * keep_t * h_{t-1} + x_t`` over time, where ``keep_t = 0`` on reset rows and 1 elsewhere.
+
+    Args:
+        a: decay, ``[D]`` if constant in time, else ``[T, B, D]``.
+        x_TBD: input drive, ``[T, B, D]``, T >= 1; ``a``, ``x`` and ``h0`` are of one dtype, real or complex.
+        reset_TB: bool ``[T, B]``.
+        h0_BD: state before the first step, ``[B, D]``.
+
+    Returns:
+        All states, ``[T, B, D]``; the last one is the outgoing state. Memory is that of the inputs.
+    """
+    return torch.ops.memsuite.diagonal_scan(a, x_TBD, reset_TB, h0_BD)  # type: ignore[no-any-return]
+
+
+def _over_time(a: Tensor, steps: int) -> list[Tensor]:
+    """Return the decay of each step, whether or not it changes."""
+    return [a] * steps if a.dim() == 1 else list(a.unbind())
+
+
+def _forward(a: Tensor, x: Tensor, reset: Tensor, h0: Tensor) -> Tensor:
+    out = torch.empty_like(x, memory_format=torch.contiguous_format)
+    keep = (~reset).to(x.dtype).unsqueeze(-1)
+    decays = _over_time(a.resolve_conj(), len(x))
+    h = h0
+    per_step = zip(rows_with_resets(reset), decays, x.unbind(), keep.unbind(), out.unbind(), strict=True)
+    for any_reset, a_t, x_t, keep_t, y in per_step:
+        if any_reset:
+            h = h * keep_t
+        h = torch.addcmul(x_t, a_t, h, out=y)
+    return out
+
+
+def _backward(grad: Tensor, a: Tensor, out: Tensor, reset: Tensor, h0: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of ``a``, ``x`` and ``h0``."""
+    dx = torch.empty_like(out)
+    keep = (~reset).to(out.dtype).unsqueeze(-1)
+    decays = _over_time(a.conj().resolve_conj(), len(out))
+    later, decay = None, decays[-1]  # the gradient of the step after, and its decay, already masked by its reset
+    per_step = zip(rows_with_resets(reset), decays, grad.unbind(), keep.unbind(), dx.unbind(), strict=True)
+    for any_reset, a_t, g_t, keep_t, d in reversed(list(per_step)):
+        if later is None:
+            d.copy_(g_t)
+        else:
+            torch.addcmul(g_t, decay, later, out=d)
+        later, decay = d, a_t * keep_t if any_reset else a_t
+    return _decay_gradient(a, dx, out, keep, h0), dx, dx[0] * decay
+
+
+def _decay_gradient(a: Tensor, dx: Tensor, out: Tensor, keep: Tensor, h0: Tensor) -> Tensor:
+    """Return ``dx_t * conj(keep_t * h_{t-1})``, summed over time and batch if the decay is constant."""
+    steps, batch, size = out.shape
+    if a.dim() == 3:
+        d_a = torch.mul(keep, dx, out=torch.empty_like(dx))
+        d_a[0] *= h0.conj()
+        d_a[1:] *= out[:-1].conj()
+        return d_a
+    d_a = (keep[0] * dx[0] * h0.conj()).sum(0)
+    block = max(1, BLOCK // (batch * size))
+    for begin in range(1, steps, block):
+        at, before = slice(begin, begin + block), slice(begin - 1, min(begin + block, steps) - 1)
+        d_a += (dx[at] * keep[at]).mul_(out[before].conj()).sum((0, 1))
+    return d_a
+
+
+def _setup(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, Tensor], output: Tensor) -> None:
+    a, _, reset, h0 = inputs
+    ctx.save_for_backward(a, output, reset, h0)
+
+
+def _autograd(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, Tensor]:
+    d_a, dx, dh0 = torch.ops.memsuite.diagonal_scan_backward(grad, *ctx.saved_tensors)
+    return d_a, dx, None, dh0
+
+
+def _fake(a: Tensor, x: Tensor, reset: Tensor, h0: Tensor) -> Tensor:
+    return torch.empty_like(x, memory_format=torch.contiguous_format)
+
+
+def _fake_backward(grad: Tensor, a: Tensor, out: Tensor, reset: Tensor, h0: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return a.new_empty(a.shape), torch.empty_like(out), h0.new_empty(h0.shape)
+
+
+define("diagonal_scan(Tensor a, Tensor x, Tensor reset, Tensor h0) -> Tensor", _forward, _fake)
+define(
+    "diagonal_scan_backward(Tensor grad, Tensor a, Tensor out, Tensor reset, Tensor h0) -> (Tensor, Tensor, Tensor)",
+    _backward,
+    _fake_backward,
+)
+differentiate("diagonal_scan", _autograd, _setup)
