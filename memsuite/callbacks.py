@@ -272,11 +272,15 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """Return the commit of memsuite's own checkout, with ``-dirty`` if files differ from it; None outside one."""
+    """Return the commit of memsuite's own checkout, with ``-dirty`` if files differ from it; None outside one.
+
+    Results do not count: a series of runs writes them as it goes, and none depends on them.
+    """
     git = ["git", "-C", str(Path(__file__).parent)]
     try:
         head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        tracked = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)
+        status = [*git, "status", "--porcelain", "-uno", "--", ":(top)", ":(top,exclude)results"]
+        tracked = subprocess.run(status, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
     return head + ("-dirty" if tracked.stdout.strip() else "")
