@@ -22,6 +22,7 @@ CONTROLLERS: dict[str, type[Controller]] = {
     "pseudo_mamba": PseudoMamba,
     "mingru": MinGRU,
     "lru": LRU,
+    "transformer": Transformer,
 }
 
 __all__ = [

@@ -81,7 +81,7 @@ class Transformer(Controller):
         """Take one step: append to the caches, then attend to what they hold of this episode."""
         keys, values, position = _parts(state)
         seen = self._ages(x_BD.device) <= position.unsqueeze(1)
-        u = self.embed(x_BD).unsqueeze(1)
+        u = self._embed(x_BD).unsqueeze(1)
         caches: list[tuple[Tensor, ...]] = []
         for block, old_k, old_v in zip(self._blocks(), keys.unbind(1), values.unbind(1), strict=True):
             q, k, v = block.project(u, position.unsqueeze(1))
@@ -100,7 +100,7 @@ class Transformer(Controller):
         positions = _positions(is_first_TB.t(), position)
         before = self._ages(x_TBD.device) < position.unsqueeze(1)
         after = self._ages(x_TBD.device) <= positions[:, -1:]
-        u = self.embed(x_TBD).transpose(0, 1)
+        u = self._embed(x_TBD).transpose(0, 1)
         caches: list[tuple[Tensor, ...]] = []
         for block, old_k, old_v in zip(self._blocks(), keys.unbind(1), values.unbind(1), strict=True):
             q, k, v = block.project(u, positions)
@@ -108,6 +108,10 @@ class Transformer(Controller):
             u = block.finish(u, self._attend(block, q, k, v, positions))
             caches.append(tuple(_zero_unseen(x[:, -self.context_length :], after) for x in (k, v)))
         return u.transpose(0, 1), _state(caches, positions[:, -1] + 1)
+
+    def _embed(self, x: Tensor) -> Tensor:
+        """Begin the residual stream, in full precision under autocast too: half precision loses small terms."""
+        return self.embed(x).to(self.embed.weight.dtype)  # type: ignore[no-any-return]
 
     def _blocks(self) -> list[_Block]:
         return [block for block in self.blocks if isinstance(block, _Block)]

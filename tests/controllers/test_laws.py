@@ -12,8 +12,7 @@ from memsuite.controllers.base import map_state
 INPUT, HIDDEN = 5, 8
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 2e-5}
 both_dtypes = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
-# The transformer by its path too: it keeps the laws whether or not it is in the table.
-every_controller = pytest.mark.parametrize("name", [*CONTROLLERS, "memsuite.controllers.transformer.Transformer"])
+every_controller = pytest.mark.parametrize("name", CONTROLLERS)
 horizons = pytest.mark.parametrize("horizon", [None, 50], ids=["default", "horizon_aware"])
 
 
