@@ -74,24 +74,11 @@ class MemoryPPO(pl.LightningModule):
         ppo: PPOConfig = DEFAULT_PPO,
     ) -> None:
         super().__init__()
+        given = {name: value for name, value in locals().items() if name not in ("self", "ppo", "__class__")}
+        # Kept in every checkpoint: enough to build this module again (memsuite.load).
+        self.config = plain({**given, "ppo": asdict(ppo)})
         self.automatic_optimization = False
         self.ppo = ppo
-        # Kept in every checkpoint: enough to build this module again (memsuite.load).
-        self.config = plain(
-            {
-                "task": task,
-                "difficulty": difficulty,
-                "horizon": horizon,
-                "task_args": dict(task_args or {}),
-                "controller": controller,
-                "controller_args": dict(controller_args or {}),
-                "num_envs": num_envs,
-                "steps": steps,
-                "seed": seed,
-                "evaluation_episodes": evaluation_episodes,
-                "ppo": asdict(ppo),
-            }
-        )
         if num_envs < 1 or evaluation_episodes < 1:
             raise UsageError(f"num_envs is {num_envs}, evaluation_episodes {evaluation_episodes}; the least is 1")
         self.preset = get_task_config(task, difficulty)
@@ -104,13 +91,7 @@ class MemoryPPO(pl.LightningModule):
         self.iterations = self._count_iterations(steps)
         if ppo.minibatches > num_envs:
             raise UsageError(f"ppo.minibatches is {ppo.minibatches}; at most num_envs = {num_envs}")
-        controller_args = {"memory_horizon": self.task.steps_to_remember(), **(controller_args or {})}
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(stream(seed, "weights").initial_seed())
-            model = make_controller(controller, input_dim=self.task.observation_dim, **controller_args)
-            critic = ppo.critic or ("memory" if self.discount else "observation")
-            seen = self.task.observation_dim if critic == "observation" else None
-            self.model = ActorCritic(model, self.task.num_actions, seen)
+        self.model = self._make_model(controller, controller_args or {})
         self.advantage_scale = AdvantageScale()
         self.iteration = 0
         self.actor: Actor | None = None
@@ -119,6 +100,16 @@ class MemoryPPO(pl.LightningModule):
         self._running_return = torch.zeros(num_envs)
         self._resume: dict[str, Any] | None = None
         self._stream = Iterations(self.iterations)
+
+    def _make_model(self, controller: str, controller_args: dict[str, Any]) -> ActorCritic:
+        """Build the network from random numbers of its own; who made numbers before does not change the weights."""
+        observation_dim = self.task.observation_dim
+        critic = self.ppo.critic or ("memory" if self.discount else "observation")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(stream(self.seed, "weights").initial_seed())
+            arguments = {"memory_horizon": self.task.steps_to_remember(), **controller_args}
+            memory = make_controller(controller, input_dim=observation_dim, **arguments)
+            return ActorCritic(memory, self.task.num_actions, observation_dim if critic == "observation" else None)
 
     def _count_iterations(self, steps: int | None) -> int:
         per_iteration = self.num_envs * self.rollout_length
@@ -193,7 +184,6 @@ class MemoryPPO(pl.LightningModule):
                 "state": self.actor.state,
                 "running_return": self._running_return,
                 "generators": {name: generator.get_state() for name, generator in self._generators.items()},
-                "iterations": self._stream.state_dict(),
                 "seconds": {name: list(spent) for name, spent in self.seconds.items()},
             }
 
@@ -203,8 +193,8 @@ class MemoryPPO(pl.LightningModule):
         # Whether there is a next iteration is for this run's steps to say, not for the one that was saved.
         checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"] = False
         self.iteration, self._resume = saved["iteration"], saved.get("run")
+        self._stream.begin = self.iteration
         if self._resume is not None:
-            self._stream.load_state_dict(self._resume["iterations"])
             self.seconds.update(self._resume["seconds"])
 
     # -- one iteration --------------------------------------------------------------------------------------------

@@ -79,7 +79,6 @@ class FitCLI(LightningCLI):
                 "description": "Train or evaluate an agent.",
                 "allow_abbrev": False,
             },
-            trainer_defaults=TRAINER_DEFAULTS,
             save_config_kwargs={"overwrite": True},
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,

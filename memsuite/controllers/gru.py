@@ -7,13 +7,13 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from memsuite.controllers.base import Controller, zero_where
+from memsuite.controllers.base import VectorMemory
 from memsuite.controllers.init import default_uniform_, gru_integrator_
 from memsuite.ops import gru_scan
 from memsuite.types import State
 
 
-class GRU(Controller):
+class GRU(VectorMemory):
     r"""One GRU layer; parameters, gate order and numerics are those of ``torch.nn.GRU``.
 
     .. math::
@@ -41,20 +41,11 @@ class GRU(Controller):
         if memory_horizon is not None:
             gru_integrator_(self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh, memory_horizon)
 
-    def init_state(self, batch_size: int, device: torch.device | str | None = None) -> State:
-        """Return zeros ``[B, hidden_dim]``."""
-        weight = self.weight_hh
-        return torch.zeros(batch_size, self.feature_dim, device=device or weight.device, dtype=weight.dtype)
-
     def forward_step(self, x_BD: Tensor, state: State) -> tuple[Tensor, State]:
         """Take one step; the feature is the state."""
         assert isinstance(state, Tensor)
         h = torch.gru_cell(x_BD, state, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
         return h, h
-
-    def reset_mask(self, state: State, is_first_B: Tensor) -> State:
-        """Zero the rows that begin an episode."""
-        return zero_where(state, is_first_B)
 
     def forward_sequence(self, x_TBD: Tensor, state: State, is_first_TB: Tensor) -> tuple[Tensor, State]:
         """Make the input products in one go, then run the recurrence."""

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from memsuite.controllers.base import Controller, zero_where
+from memsuite.controllers.base import VectorMemory
 from memsuite.controllers.init import log_uniform_times
 from memsuite.ops import diagonal_scan
 from memsuite.types import State
 
 
-class MinGRU(Controller):
+class MinGRU(VectorMemory):
     r"""A leaky integrator whose leak the input sets; linear in the state, so the whole sequence is one scan.
 
     .. math::
@@ -47,11 +47,6 @@ class MinGRU(Controller):
                 self.gate.bias.copy_(-log_uniform_times(hidden_dim, memory_horizon))
                 self.write_scale.copy_((2 / self.gate.bias.sigmoid()).sqrt())
 
-    def init_state(self, batch_size: int, device: torch.device | str | None = None) -> State:
-        """Return zeros ``[B, hidden_dim]``."""
-        weight = self.candidate.weight
-        return torch.zeros(batch_size, self.feature_dim, device=device or weight.device, dtype=weight.dtype)
-
     def _keep_and_write(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return ``1 - z`` and ``z * candidate``; both gates by their own sigmoid, as ``z`` may be tiny."""
         gate = self.gate(x)
@@ -63,10 +58,6 @@ class MinGRU(Controller):
         keep, write = self._keep_and_write(x_BD)
         h = torch.addcmul(write, keep, state)
         return h, h
-
-    def reset_mask(self, state: State, is_first_B: Tensor) -> State:
-        """Zero the rows that begin an episode."""
-        return zero_where(state, is_first_B)
 
     def forward_sequence(self, x_TBD: Tensor, state: State, is_first_TB: Tensor) -> tuple[Tensor, State]:
         """Make all gates and candidates in one go, then run the scan."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from memsuite.controllers.base import Controller, zero_where
+from memsuite.controllers.base import VectorMemory
 from memsuite.ops import pscan
 from memsuite.types import State
 
 
-class PseudoMamba(Controller):
+class PseudoMamba(VectorMemory):
     r"""An integrator with a soft wall: :math:`h_t = \tanh(W x_t + h_{t-1})`, features :math:`h_t`.
 
     The input map has no bias, so a blank input is no drive. Left alone, :math:`h` falls as
@@ -30,20 +30,11 @@ class PseudoMamba(Controller):
         self.input_dim, self.feature_dim = input_dim, hidden_dim
         self.input_map = nn.Linear(input_dim, hidden_dim, bias=False)
 
-    def init_state(self, batch_size: int, device: torch.device | str | None = None) -> State:
-        """Return zeros ``[B, hidden_dim]``."""
-        weight = self.input_map.weight
-        return torch.zeros(batch_size, self.feature_dim, device=device or weight.device, dtype=weight.dtype)
-
     def forward_step(self, x_BD: Tensor, state: State) -> tuple[Tensor, State]:
         """Take one step; the feature is the state."""
         assert isinstance(state, Tensor)
         h = torch.tanh(self.input_map(x_BD) + state)
         return h, h
-
-    def reset_mask(self, state: State, is_first_B: Tensor) -> State:
-        """Zero the rows that begin an episode."""
-        return zero_where(state, is_first_B)
 
     def forward_sequence(self, x_TBD: Tensor, state: State, is_first_TB: Tensor) -> tuple[Tensor, State]:
         """Run the scan over the whole sequence."""

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+BLOCK = 1 << 17  # numbers per block of a backward pass, so that its working set stays in cache at any length
 LIBRARY = torch.library.Library("memsuite", "FRAGMENT")  # type: ignore[no-untyped-call]
 
 
@@ -39,3 +40,16 @@ def rows_with_resets(reset_TB: Tensor) -> list[bool]:
     if reset_TB.device.type != "cpu":
         return [True] * reset_TB.shape[0]
     return reset_TB.any(dim=1).tolist()
+
+
+def states_before(first_BD: Tensor, states_TBD: Tensor, at: slice, erase_TB1: Tensor) -> Tensor:
+    """Return the state each step of the block ``at`` began from, resets applied, as a new tensor.
+
+    Args:
+        first_BD: the state before the whole sequence.
+        states_TBD: the states after each step of it.
+        at: the block, with both ends given.
+        erase_TB1: bool, the rows that a step resets.
+    """
+    before = first_BD.unsqueeze(0) if at.start == 0 else states_TBD[at.start - 1 : at.start]
+    return torch.cat([before, states_TBD[at.start : at.stop - 1]]).masked_fill_(erase_TB1[at], 0)

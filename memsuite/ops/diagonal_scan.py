@@ -10,13 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memsuite.ops._library import define, differentiate, rows_with_resets
-
-BLOCK = 1 << 17  # numbers per block of the gradient of a constant decay, so that its working set stays in cache
+from memsuite.ops._library import BLOCK, define, differentiate, rows_with_resets, states_before
 
 
 def diagonal_scan(a: Tensor, x_TBD: Tensor, reset_TB: Tensor, h0_BD: Tensor) -> Tensor:
-    """Run ``h_t = a_t * keep_t * h_{t-1} + x_t`` over time, where ``keep_t = 0`` on reset rows and 1 elsewhere.
+    """Run ``h_t = a_t * keep_t * h_{t-1} + x_t`` over time, where ``keep_t`` erases reset rows, NaN included.
 
     Args:
         a: decay, ``[D]`` if constant in time, else ``[T, B, D]``.
@@ -37,13 +35,13 @@ def _over_time(a: Tensor, steps: int) -> list[Tensor]:
 
 def _forward(a: Tensor, x: Tensor, reset: Tensor, h0: Tensor) -> Tensor:
     out = torch.empty_like(x, memory_format=torch.contiguous_format)
-    keep = (~reset).to(x.dtype).unsqueeze(-1)
+    erase = reset.unsqueeze(-1)
     decays = _over_time(a.resolve_conj(), len(x))
     h = h0
-    per_step = zip(rows_with_resets(reset), decays, x.unbind(), keep.unbind(), out.unbind(), strict=True)
-    for any_reset, a_t, x_t, keep_t, y in per_step:
+    per_step = zip(rows_with_resets(reset), decays, x.unbind(), erase.unbind(), out.unbind(), strict=True)
+    for any_reset, a_t, x_t, erase_t, y in per_step:
         if any_reset:
-            h = h * keep_t
+            h = h.masked_fill(erase_t, 0)
         h = torch.addcmul(x_t, a_t, h, out=y)
     return out
 
@@ -51,32 +49,32 @@ def _forward(a: Tensor, x: Tensor, reset: Tensor, h0: Tensor) -> Tensor:
 def _backward(grad: Tensor, a: Tensor, out: Tensor, reset: Tensor, h0: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of ``a``, ``x`` and ``h0``."""
     dx = torch.empty_like(out)
-    keep = (~reset).to(out.dtype).unsqueeze(-1)
+    erase = reset.unsqueeze(-1)
     decays = _over_time(a.conj().resolve_conj(), len(out))
-    later, decay = None, decays[-1]  # the gradient of the step after, and its decay, already masked by its reset
-    per_step = zip(rows_with_resets(reset), decays, grad.unbind(), keep.unbind(), dx.unbind(), strict=True)
-    for any_reset, a_t, g_t, keep_t, d in reversed(list(per_step)):
+    nothing = torch.zeros((), dtype=out.dtype, device=out.device)
+    later, decay = None, decays[-1]  # the gradient of the step after, and its decay, already erased by its reset
+    per_step = zip(rows_with_resets(reset), decays, grad.unbind(), erase.unbind(), dx.unbind(), strict=True)
+    for any_reset, a_t, g_t, erase_t, d in reversed(list(per_step)):
         if later is None:
             d.copy_(g_t)
         else:
             torch.addcmul(g_t, decay, later, out=d)
-        later, decay = d, a_t * keep_t if any_reset else a_t
-    return _decay_gradient(a, dx, out, keep, h0), dx, dx[0] * decay
+        later, decay = d, torch.where(erase_t, nothing, a_t) if any_reset else a_t
+    return _decay_gradient(a, dx, out, erase, h0), dx, dx[0] * decay
 
 
-def _decay_gradient(a: Tensor, dx: Tensor, out: Tensor, keep: Tensor, h0: Tensor) -> Tensor:
-    """Return ``dx_t * conj(keep_t * h_{t-1})``, summed over time and batch if the decay is constant."""
+def _decay_gradient(a: Tensor, dx: Tensor, out: Tensor, erase: Tensor, h0: Tensor) -> Tensor:
+    """Return ``dx_t * conj(h_{t-1})``, resets applied, summed over time and batch if the decay is constant."""
     steps, batch, size = out.shape
-    if a.dim() == 3:
-        d_a = torch.mul(keep, dx, out=torch.empty_like(dx))
-        d_a[0] *= h0.conj()
-        d_a[1:] *= out[:-1].conj()
-        return d_a
-    d_a = (keep[0] * dx[0] * h0.conj()).sum(0)
+    d_a = torch.zeros_like(a, dtype=out.dtype)
     block = max(1, BLOCK // (batch * size))
-    for begin in range(1, steps, block):
-        at, before = slice(begin, begin + block), slice(begin - 1, min(begin + block, steps) - 1)
-        d_a += (dx[at] * keep[at]).mul_(out[before].conj()).sum((0, 1))
+    for begin in range(0, steps, block):
+        at = slice(begin, min(begin + block, steps))
+        part = states_before(h0, out, at, erase).conj() * dx[at]
+        if a.dim() == 3:
+            d_a[at] = part
+        else:
+            d_a += part.sum((0, 1))
     return d_a
 
 

@@ -11,9 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memsuite.ops._library import define, differentiate, rows_with_resets
-
-BLOCK = 1 << 17  # numbers per block of the backward pass, so that its working set stays in cache at any length
+from memsuite.ops._library import BLOCK, define, differentiate, rows_with_resets, states_before
 
 
 def gru_scan(gi_TBG: Tensor, reset_TB: Tensor, h0_BD: Tensor, w_hh_GD: Tensor, b_hh_G: Tensor) -> Tensor:
@@ -44,12 +42,12 @@ def _forward(gi: Tensor, reset: Tensor, h0: Tensor, w_hh: Tensor, b_hh: Tensor) 
     steps, batch, width = gi.shape
     size = width // 3
     states, gates, candidates = gi.new_empty(steps, batch, size), torch.empty_like(gi), gi.new_empty(steps, batch, size)
-    keep = (~reset).to(gi.dtype).unsqueeze(-1)
+    erase = reset.unsqueeze(-1)
     w_t = w_hh.t().contiguous()
     h = h0
     per_step = zip(
         rows_with_resets(reset),
-        keep.unbind(),
+        erase.unbind(),
         gi[..., : 2 * size].unbind(),
         gi[..., 2 * size :].unbind(),
         gates.unbind(),
@@ -61,9 +59,9 @@ def _forward(gi: Tensor, reset: Tensor, h0: Tensor, w_hh: Tensor, b_hh: Tensor) 
         states.unbind(),
         strict=True,
     )
-    for any_reset, keep_t, gi_rz, gi_n, g, rz, r, z, g_n, n, y in per_step:
+    for any_reset, erase_t, gi_rz, gi_n, g, rz, r, z, g_n, n, y in per_step:
         if any_reset:
-            h = h * keep_t
+            h = h.masked_fill(erase_t, 0)
         torch.addmm(b_hh, h, w_t, out=g)
         rz.add_(gi_rz).sigmoid_()
         torch.addcmul(gi_n, r, g_n, out=n).tanh_()
@@ -77,13 +75,12 @@ def _backward(
     """Return the gradients of ``gi``, ``h0``, ``w_hh`` and ``b_hh``, block by block from the end."""
     steps, batch, size = states.shape
     d_gi, d_w, d_b = torch.empty_like(gates), torch.zeros_like(w_hh), torch.zeros_like(w_hh[:, 0])
-    resets, keep = rows_with_resets(reset), (~reset).to(states.dtype).unsqueeze(-1)
+    resets, erase = rows_with_resets(reset), reset.unsqueeze(-1)
     block = max(1, BLOCK // (3 * batch * size))
     back: Tensor | None = None
     for begin in reversed(range(0, steps, block)):
         at = slice(begin, min(begin + block, steps))
-        before = h0.unsqueeze(0) if begin == 0 else states[begin - 1 : begin]
-        previous = torch.cat([before, states[begin : at.stop - 1]]).mul_(keep[at])
+        previous = states_before(h0, states, at, erase)
         r, z, g_n = gates[at].view(-1, batch, 3, size).unbind(-2)
         # d(pre-activation) / d(h_t), elementwise, for the candidate and for the three parts of g.
         admitted = 1 - z
@@ -91,7 +88,7 @@ def _backward(
         by_gate = d_n * r
         d_g = torch.stack([by_gate * g_n * (1 - r), (previous - candidates[at]) * z * (1 - z), by_gate], dim=-2)
         flow = torch.empty_like(previous)  # dL / dh_t, all paths
-        back = _backward_loop(grad[at], flow, d_g, z, keep[at], resets[at], w_hh, back)
+        back = _backward_loop(grad[at], flow, d_g, z, erase[at], resets[at], w_hh, back)
         flat = d_g.view(-1, 3 * size)
         d_w.addmm_(flat.t(), previous.view(-1, size))
         d_b += flat.sum(0)
@@ -106,7 +103,7 @@ def _backward_loop(
     flow: Tensor,
     d_g: Tensor,
     z: Tensor,
-    keep: Tensor,
+    erase: Tensor,
     resets: list[bool],
     w_hh: Tensor,
     back: Tensor | None,
@@ -117,9 +114,9 @@ def _backward_loop(
     """
     wide = d_g.flatten(-2)
     per_step = zip(
-        resets, grad.unbind(), flow.unbind(), d_g.unbind(), wide.unbind(), z.unbind(), keep.unbind(), strict=True
+        resets, grad.unbind(), flow.unbind(), d_g.unbind(), wide.unbind(), z.unbind(), erase.unbind(), strict=True
     )
-    for any_reset, grad_t, f, d, d_flat, z_t, keep_t in reversed(list(per_step)):
+    for any_reset, grad_t, f, d, d_flat, z_t, erase_t in reversed(list(per_step)):
         if back is None:
             f.copy_(grad_t)
         else:
@@ -127,7 +124,7 @@ def _backward_loop(
         d.mul_(f.unsqueeze(1))
         back = (f * z_t).addmm_(d_flat, w_hh)
         if any_reset:
-            back.mul_(keep_t)
+            back.masked_fill_(erase_t, 0)
     assert back is not None
     return back
 

@@ -11,9 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memsuite.ops._library import define, differentiate, rows_with_resets
-
-BLOCK = 1 << 17  # numbers per block of the backward pass, so that its working set stays in cache at any length
+from memsuite.ops._library import BLOCK, define, differentiate, rows_with_resets, states_before
 
 
 def lstm_scan(
@@ -49,22 +47,22 @@ def _forward(
     size = width // 4
     states, cells = gi.new_empty(steps, batch, size), gi.new_empty(steps, batch, size)
     gates = torch.add(gi, b_hh, out=gi.new_empty(gi.shape))
-    keep = (~reset).to(gi.dtype).unsqueeze(-1)
+    erase = reset.unsqueeze(-1)
     w_t = w_hh.t().contiguous()
     h, c = h0, c0
     i_f, i, f, g, o = (gates[..., a * size : b * size].unbind() for a, b in ((0, 2), (0, 1), (1, 2), (2, 3), (3, 4)))
     per_step = zip(
         rows_with_resets(reset),
-        keep.unbind(),
+        erase.unbind(),
         gates.unbind(),
         zip(i_f, i, f, g, o, strict=True),
         cells.unbind(),
         states.unbind(),
         strict=True,
     )
-    for any_reset, keep_t, a, (if_t, i_t, f_t, g_t, o_t), c_out, h_out in per_step:
+    for any_reset, erase_t, a, (if_t, i_t, f_t, g_t, o_t), c_out, h_out in per_step:
         if any_reset:
-            h, c = h * keep_t, c * keep_t
+            h, c = h.masked_fill(erase_t, 0), c.masked_fill(erase_t, 0)
         a.addmm_(h, w_t)
         if_t.sigmoid_()
         g_t.tanh_()
@@ -88,21 +86,16 @@ def _backward(
     """Return the gradients of ``gi``, ``h0``, ``c0``, ``w_hh`` and ``b_hh``, block by block from the end."""
     steps, batch, size = states.shape
     d_gi, d_w, d_b = torch.empty_like(gates), torch.zeros_like(w_hh), torch.zeros_like(w_hh[:, 0])
-    resets, keep = rows_with_resets(reset), (~reset).to(states.dtype).unsqueeze(-1)
+    resets, erase = rows_with_resets(reset), reset.unsqueeze(-1)
     block = max(1, BLOCK // (4 * batch * size))
     back: tuple[Tensor, Tensor] | None = None
     for begin in reversed(range(0, steps, block)):
         at = slice(begin, min(begin + block, steps))
-        previous_h, previous_c = (
-            torch.cat(
-                [first.unsqueeze(0) if begin == 0 else later[begin - 1 : begin], later[begin : at.stop - 1]]
-            ).mul_(keep[at])
-            for first, later in ((h0, states), (c0, cells))
-        )
+        previous_h, previous_c = states_before(h0, states, at, erase), states_before(c0, cells, at, erase)
         d_a = d_gi[at].view(-1, batch, 4, size)
         forget, through = _slopes(d_a, gates[at].view_as(d_a), cells[at], previous_c)
         d_cells = None if grad_cells is None else grad_cells[at]
-        back = _backward_loop(grad[at], d_cells, d_a, forget, through, keep[at], resets[at], w_hh, back)
+        back = _backward_loop(grad[at], d_cells, d_a, forget, through, erase[at], resets[at], w_hh, back)
         flat = d_a.view(-1, 4 * size)
         d_w.addmm_(flat.t(), previous_h.view(-1, size))
         d_b += flat.sum(0)
@@ -132,7 +125,7 @@ def _backward_loop(
     d_a: Tensor,
     forget: Tensor,
     through: Tensor,
-    keep: Tensor,
+    erase: Tensor,
     resets: list[bool],
     w_hh: Tensor,
     back: tuple[Tensor, Tensor] | None,
@@ -145,9 +138,9 @@ def _backward_loop(
     d_igf, d_o, wide = d_a[:, :, :3].unbind(), d_a[:, :, 3].unbind(), d_a.flatten(-2).unbind()
     direct = [None] * len(resets) if grad_cells is None else grad_cells.unbind()
     per_step = zip(
-        resets, grad.unbind(), direct, d_igf, d_o, wide, forget.unbind(), through.unbind(), keep.unbind(), strict=True
+        resets, grad.unbind(), direct, d_igf, d_o, wide, forget.unbind(), through.unbind(), erase.unbind(), strict=True
     )
-    for any_reset, grad_t, direct_t, igf, o, d_flat, f_t, through_t, keep_t in reversed(list(per_step)):
+    for any_reset, grad_t, direct_t, igf, o, d_flat, f_t, through_t, erase_t in reversed(list(per_step)):
         d_h += grad_t
         d_c.addcmul_(d_h, through_t)
         if direct_t is not None:
@@ -157,8 +150,8 @@ def _backward_loop(
         torch.mm(d_flat, w_hh, out=d_h)
         d_c.mul_(f_t)
         if any_reset:
-            d_h.mul_(keep_t)
-            d_c.mul_(keep_t)
+            d_h.masked_fill_(erase_t, 0)
+            d_c.masked_fill_(erase_t, 0)
     return d_h, d_c
 
 

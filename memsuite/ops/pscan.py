@@ -11,7 +11,7 @@ from memsuite.ops._library import define, differentiate, rows_with_resets
 
 
 def pscan(x_TBD: Tensor, reset_TB: Tensor, h0_BD: Tensor) -> Tensor:
-    """Run ``h_t = tanh(x_t + keep_t * h_{t-1})`` over time, where ``keep_t = 0`` on reset rows and 1 elsewhere.
+    """Run ``h_t = tanh(x_t + keep_t * h_{t-1})`` over time, where ``keep_t`` erases reset rows, NaN included.
 
     Args:
         x_TBD: input drive, ``[T, B, D]``, T >= 1.
@@ -27,29 +27,28 @@ def pscan(x_TBD: Tensor, reset_TB: Tensor, h0_BD: Tensor) -> Tensor:
 
 def _forward(x: Tensor, reset: Tensor, h0: Tensor) -> Tensor:
     out = torch.empty_like(x, memory_format=torch.contiguous_format)
-    keep = (~reset).to(x.dtype).unsqueeze(-1)
+    erase = reset.unsqueeze(-1)
     h = h0
-    for any_reset, x_t, keep_t, y in zip(rows_with_resets(reset), x.unbind(), keep.unbind(), out.unbind(), strict=True):
+    steps = zip(rows_with_resets(reset), x.unbind(), erase.unbind(), out.unbind(), strict=True)
+    for any_reset, x_t, erase_t, y in steps:
         if any_reset:
-            torch.addcmul(x_t, h, keep_t, out=y)
-        else:
-            torch.add(x_t, h, out=y)
-        h = y.tanh_()
+            h = h.masked_fill(erase_t, 0)
+        h = torch.add(x_t, h, out=y).tanh_()
     return out
 
 
 def _backward(grad: Tensor, out: Tensor, reset: Tensor) -> tuple[Tensor, Tensor]:
     slope = torch.addcmul(torch.ones((), dtype=out.dtype, device=out.device), out, out, value=-1)
-    keep = (~reset).to(out.dtype).unsqueeze(-1)
+    erase = reset.unsqueeze(-1)
     dx = torch.empty_like(out)
     later: Tensor | None = None  # what the step after sends back, already masked by its reset
-    steps = zip(rows_with_resets(reset), grad.unbind(), slope.unbind(), keep.unbind(), dx.unbind(), strict=True)
-    for any_reset, g_t, slope_t, keep_t, d in reversed(list(steps)):
+    steps = zip(rows_with_resets(reset), grad.unbind(), slope.unbind(), erase.unbind(), dx.unbind(), strict=True)
+    for any_reset, g_t, slope_t, erase_t, d in reversed(list(steps)):
         if later is None:
             torch.mul(g_t, slope_t, out=d)
         else:
             torch.add(g_t, later, out=d).mul_(slope_t)
-        later = d * keep_t if any_reset else d
+        later = d.masked_fill(erase_t, 0) if any_reset else d
     assert later is not None
     return dx, later.clone()
 

@@ -15,24 +15,16 @@ def stream(seed: int, name: str, device: torch.device | str = "cpu") -> torch.Ge
 
 
 class Iterations:
-    """The numbers of the iterations still to run, as a sized and stateful iterable; one epoch is the whole run."""
+    """The numbers of the iterations still to run, as a sized iterable; one epoch is the whole run.
+
+    ``begin`` is where a resumed run goes on. The length stays the whole run's: Lightning counts what was run before.
+    """
 
     def __init__(self, total: int) -> None:
-        self.total, self.next = total, 0
+        self.total, self.begin = total, 0
 
     def __len__(self) -> int:
         return self.total
 
     def __iter__(self) -> Iterator[int]:
-        while self.next < self.total:
-            self.next += 1
-            yield self.next - 1
-        self.next = 0
-
-    def state_dict(self) -> dict[str, int]:
-        """Return the position."""
-        return {"next": self.next}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Restore the position."""
-        self.next = state["next"]
+        yield from range(self.begin, self.total)
