@@ -5,11 +5,13 @@ import torch
 
 from memsuite.controllers import CONTROLLERS, Controller, make_controller
 from memsuite.rl import ActorCritic, begin, collect, log_prob_and_entropy, sample
-from memsuite.tasks import TASKS, ScriptedTask, make_task
+from memsuite.tasks import DIFFICULTIES, TASKS, ScriptedTask, make_task
 from memsuite.types import Trajectory
 
 every_controller = pytest.mark.parametrize("controller", CONTROLLERS)
 scripted_tasks = pytest.mark.parametrize("task", [name for name, cls in TASKS.items() if issubclass(cls, ScriptedTask)])
+# An integrator that thousands of distractors drive saturates, and its gradient falls below the smallest number there is.
+SATURATED = {("pseudo_mamba", "multi_cue_delay", "extreme")}
 every_task = pytest.mark.parametrize("task", TASKS)
 
 
@@ -155,7 +157,7 @@ def test_sampling_stays_inside_at_the_edges(uniform):
 
 @every_task
 @every_controller
-@pytest.mark.parametrize("difficulty", ["easy", "medium"])
+@pytest.mark.parametrize("difficulty", DIFFICULTIES)
 def test_the_loss_at_the_last_scored_step_reaches_what_it_asks_for(task, controller, difficulty):
     env = make_task(task, difficulty)
     model = ActorCritic(
@@ -165,15 +167,15 @@ def test_the_loss_at_the_last_scored_step_reaches_what_it_asks_for(task, control
         env.num_actions,
     )
     torch.nn.init.normal_(model.actor.weight, std=0.5)
-    trajectory, _ = collect(env, model, begin(env, model, 8, generator(1)), env.horizon, generator(2))
+    trajectory, _ = collect(env, model, begin(env, model, 2, generator(1)), env.horizon, generator(2))
     model.double()
     observations = trajectory.observations.double().requires_grad_()
-    logits, _, _ = model(observations, model.init_state(8), trajectory.is_first)
+    logits, _, _ = model(observations, model.init_state(2), trajectory.is_first)
     log_probs, _ = log_prob_and_entropy(logits, trajectory.actions)
     last = trajectory.scored.nonzero()[:, 0].max()
     (gradient,) = torch.autograd.grad(log_probs[last].sum(), observations)
-    # Not cut anywhere. How much is left is the model's affair: an integrator that is driven at every step saturates.
-    assert gradient[last - env.steps_to_remember()].abs().max() > 0
+    reaches = gradient[last - env.steps_to_remember()].abs().max() > 0
+    assert bool(reaches) == ((controller, task, difficulty) not in SATURATED)
     assert gradient[last + 1 :].abs().sum() == 0
 
 
