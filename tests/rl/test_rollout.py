@@ -10,7 +10,7 @@ from memsuite.types import Trajectory
 
 every_controller = pytest.mark.parametrize("controller", CONTROLLERS)
 scripted_tasks = pytest.mark.parametrize("task", [name for name, cls in TASKS.items() if issubclass(cls, ScriptedTask)])
-# An integrator that thousands of distractors drive saturates, and its gradient falls below the smallest number there is.
+# An integrator driven by thousands of distractors saturates: its gradient falls below the smallest number there is.
 SATURATED = {("pseudo_mamba", "multi_cue_delay", "extreme")}
 every_task = pytest.mark.parametrize("task", TASKS)
 
