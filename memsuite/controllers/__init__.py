@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from memsuite.controllers.base import Controller, accepted_arguments
+from memsuite.controllers.gated_deltanet import GatedDeltaNet
 from memsuite.controllers.gru import GRU
+from memsuite.controllers.linear_attention import LinearAttention
 from memsuite.controllers.lru import LRU
 from memsuite.controllers.lstm import LSTM
 from memsuite.controllers.mingru import MinGRU
+from memsuite.controllers.mlstm import MLSTM
 from memsuite.controllers.pseudo_mamba import PseudoMamba
 from memsuite.controllers.transformer import Transformer
 from memsuite.errors import UsageError, unknown
@@ -23,6 +26,9 @@ CONTROLLERS: dict[str, type[Controller]] = {
     "mingru": MinGRU,
     "lru": LRU,
     "transformer": Transformer,
+    "linear_attention": LinearAttention,
+    "gated_deltanet": GatedDeltaNet,
+    "mlstm": MLSTM,
 }
 
 __all__ = [
@@ -30,7 +36,10 @@ __all__ = [
     "GRU",
     "LRU",
     "LSTM",
+    "MLSTM",
     "Controller",
+    "GatedDeltaNet",
+    "LinearAttention",
     "MinGRU",
     "PseudoMamba",
     "Transformer",

@@ -59,3 +59,8 @@ def lstm_chrono_(weight_hh: Tensor, bias_ih: Tensor, bias_hh: Tensor, horizon: i
     bias_hh.zero_()
     weight_hh[2 * size : 3 * size] = 0.0
     bias_ih[size : 2 * size] = log_uniform_times(size, horizon)
+
+
+def inverse_softplus(y: Tensor) -> Tensor:
+    """Return ``x`` with ``softplus(x) = y``, for ``y > 0`` however small."""
+    return y + torch.log(-torch.expm1(-y))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import silu
 
 from memsuite.controllers.base import VectorMemory
+from memsuite.controllers.blocks import Stack, rms_norm
 from memsuite.ops import pscan
 from memsuite.types import State
 
 
-class PseudoMamba(VectorMemory):
+class PseudoMambaLayer(VectorMemory):
     r"""An integrator with a soft wall: :math:`h_t = \tanh(W x_t + h_{t-1})`, features :math:`h_t`.
 
     The input map has no bias, so a blank input is no drive. Left alone, :math:`h` falls as
@@ -22,10 +24,9 @@ class PseudoMamba(VectorMemory):
     Args:
         input_dim: width of the input.
         hidden_dim: width of the state and of the features.
-        memory_horizon: accepted and not used; nothing in the recurrence has a time scale to set.
     """
 
-    def __init__(self, input_dim: int, hidden_dim: int = 128, memory_horizon: int | None = None) -> None:
+    def __init__(self, input_dim: int, hidden_dim: int) -> None:
         super().__init__()
         self.input_dim, self.feature_dim = input_dim, hidden_dim
         self.input_map = nn.Linear(input_dim, hidden_dim, bias=False)
@@ -42,3 +43,63 @@ class PseudoMamba(VectorMemory):
         assert isinstance(state, Tensor)
         h_TBD = pscan(self.input_map(x_TBD), is_first_TB, state)
         return h_TBD, h_TBD[-1]
+
+
+class GatedPseudoMambaLayer(PseudoMambaLayer):
+    r"""The same integrator, normalised and gated by the input, so that it stacks:
+
+    .. math::
+        y_t = W_o (\mathrm{norm}(h_t) \odot \mathrm{silu}(W_z x_t))
+
+    State: ``hidden_dim`` floats. Cost per step: ``hidden_dim (2 input_dim + hidden_dim)`` multiply-adds.
+
+    Args:
+        input_dim: width of the input.
+        hidden_dim: width of the state and of the features.
+    """
+
+    def __init__(self, input_dim: int, hidden_dim: int) -> None:
+        super().__init__(input_dim, hidden_dim)
+        self.gate = nn.Linear(input_dim, hidden_dim, bias=False)
+        self.norm = rms_norm(hidden_dim)
+        self.out = nn.Linear(hidden_dim, hidden_dim, bias=False)
+
+    def _read(self, h: Tensor, x: Tensor) -> Tensor:
+        return self.out(self.norm(h) * silu(self.gate(x)))  # type: ignore[no-any-return]
+
+    def forward_step(self, x_BD: Tensor, state: State) -> tuple[Tensor, State]:
+        """Take one step."""
+        h, state = super().forward_step(x_BD, state)
+        return self._read(h, x_BD), state
+
+    def forward_sequence(self, x_TBD: Tensor, state: State, is_first_TB: Tensor) -> tuple[Tensor, State]:
+        """Run the scan, then read all its states."""
+        h_TBD, state = super().forward_sequence(x_TBD, state, is_first_TB)
+        return self._read(h_TBD, x_TBD), state
+
+
+class PseudoMamba(Stack):
+    r"""Integrators with a soft wall: :math:`h_t = \tanh(W x_t + h_{t-1})`.
+
+    State: ``depth hidden_dim`` floats.
+
+    Args:
+        input_dim: width of the input.
+        hidden_dim: width of the features and of every layer.
+        depth: number of layers; beyond the first they are residual blocks.
+        memory_horizon: accepted and not used; nothing in the recurrence has a time scale to set.
+        mlp_ratio: of the blocks, if there are any (:class:`~memsuite.controllers.blocks.Stack`).
+        gated: whether every layer, the first too, is a :class:`GatedPseudoMambaLayer` in a residual block.
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        hidden_dim: int = 128,
+        depth: int = 1,
+        memory_horizon: int | None = None,
+        mlp_ratio: float = 2.0,
+        gated: bool = False,
+    ) -> None:
+        layer = GatedPseudoMambaLayer if gated else PseudoMambaLayer
+        super().__init__(input_dim, hidden_dim, depth, lambda width: layer(width, hidden_dim), mlp_ratio, embed=gated)

@@ -7,6 +7,7 @@ implementation that is always there. Layout is time-major; ``reset[t, b]`` zeroe
 from memsuite.ops.diagonal_scan import diagonal_scan
 from memsuite.ops.gru_scan import gru_scan
 from memsuite.ops.lstm_scan import lstm_scan
+from memsuite.ops.matrix_scan import matrix_scan, matrix_step
 from memsuite.ops.pscan import pscan
 
-__all__ = ["diagonal_scan", "gru_scan", "lstm_scan", "pscan"]
+__all__ = ["diagonal_scan", "gru_scan", "lstm_scan", "matrix_scan", "matrix_step", "pscan"]

@@ -4,7 +4,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
 
 from memsuite.controllers import Controller, Transformer
 from memsuite.errors import UsageError
@@ -19,10 +18,10 @@ def build(**arguments) -> Transformer:
 def run_and_differentiate(controller, run, x):
     x = x.clone().requires_grad_()
     features, state = run(x)
-    outputs = [features, state["keys"], state["values"]]
+    outputs = [features, *(its[name] for its in state for name in ("keys", "values"))]
     torch.manual_seed(1)
     loss = sum((out * torch.randn_like(out)).sum() for out in outputs)
-    return [*outputs, *torch.autograd.grad(loss, [x, *controller.parameters()])], state["position"]
+    return [*outputs, *torch.autograd.grad(loss, [x, *controller.parameters()])], state[0]["position"]
 
 
 @settings(max_examples=15)
@@ -67,8 +66,9 @@ def test_it_is_its_equation():
     block = controller.blocks[0]
     x = torch.randn(7, 1, INPUT, dtype=torch.float64)
     features, _ = controller.forward_sequence(x, controller.init_state(1), torch.zeros(7, 1, dtype=torch.bool))
+    attention, (norm_mlp, mlp) = block.layer, block.mlp
     u = x[:, 0] @ controller.embed.weight.t()
-    q, k, v = (block.norm_attention(u) @ block.qkv.weight.t()).view(7, 3, 2, WIDTH // 2).unbind(1)
+    q, k, v = (block.norm(u) @ attention.qkv.weight.t()).view(7, 3, 2, WIDTH // 2).unbind(1)
     for t in range(7):
         heads = []
         for head in range(2):
@@ -76,8 +76,9 @@ def test_it_is_its_equation():
             scores = torch.stack([rotated(q[t, head], t) @ rotated(k[j, head], j) for j in window])
             weights = torch.softmax(scores / (WIDTH // 2) ** 0.5, dim=0)
             heads.append(sum(weight * v[j, head] for weight, j in zip(weights, window, strict=True)))
-        y = u[t] + torch.cat(heads) @ block.out.weight.t()
-        y = y + nn.functional.gelu(block.norm_mlp(y) @ block.up.weight.t()) @ block.down.weight.t()
+        y = u[t] + attention.norm(torch.cat(heads)) @ attention.out.weight.t()
+        gate, up = (norm_mlp(y) @ mlp.up.weight.t()).chunk(2)
+        y = y + (gate / (1 + torch.exp(-gate)) * up) @ mlp.down.weight.t()
         torch.testing.assert_close(features[t, 0], y, rtol=0, atol=1e-12)
 
 
@@ -98,16 +99,16 @@ def test_the_window_ends_where_it_says(forward):
 @pytest.mark.parametrize("poison", [float("inf"), float("nan")])
 def test_a_reset_row_ignores_a_poisoned_full_cache(poison):
     """The position runs on too: a cache that claims to be full is emptied, and the other row is left alone."""
-    controller = build(context_length=4)
+    layer = build(context_length=4).layers[0]
     no_reset = torch.zeros(6, 2, dtype=torch.bool)
-    x = torch.randn(6, 2, INPUT, dtype=torch.float64)
-    _, state = controller.forward_sequence(x, controller.init_state(2), no_reset)
+    x = torch.randn(6, 2, WIDTH, dtype=torch.float64)
+    _, state = layer.forward_sequence(x, layer.init_state(2), no_reset)
     poisoned = {name: leaf.clone() for name, leaf in state.items()}
     poisoned["keys"][0] = poisoned["values"][0] = poison
     is_first = no_reset.clone()
     is_first[0, 0] = True
-    clean, after = controller.forward_sequence(x, state, is_first)
-    dirty, dirty_after = controller.forward_sequence(x, poisoned, is_first)
+    clean, after = layer.forward_sequence(x, state, is_first)
+    dirty, dirty_after = layer.forward_sequence(x, poisoned, is_first)
     assert torch.equal(clean, dirty)
     assert all(torch.equal(after[name], dirty_after[name]) for name in after)
 
@@ -115,5 +116,5 @@ def test_a_reset_row_ignores_a_poisoned_full_cache(poison):
 def test_sizes_that_cannot_be_are_named():
     with pytest.raises(UsageError, match="multiple of"):
         Transformer(INPUT, 6)
-    with pytest.raises(UsageError, match="context_length must be at least 1"):
+    with pytest.raises(UsageError, match="context_length is 0"):
         Transformer(INPUT, WIDTH, context_length=0)

@@ -1,0 +1,64 @@
+"""The short causal convolution in front of many state space models, carried from step to step and cut at resets."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class ShortConv(nn.Conv1d):
+    """Depthwise convolution over the last ``width`` steps of the episode; parameters are those of ``nn.Conv1d``.
+
+    Its state is a buffer ``[B, width - 1, channels]`` of the last inputs, the newest at the end, zeros where the
+    episode had not begun. Cost per step: ``channels width`` multiply-adds.
+    """
+
+    def __init__(self, channels: int, width: int = 4, bias: bool = True) -> None:
+        super().__init__(channels, channels, width, groups=channels, padding=width - 1, bias=bias)
+
+    def init_state(self, batch_size: int, device: torch.device | str | None = None) -> Tensor:
+        """Return an empty buffer."""
+        like = self.weight
+        shape = batch_size, self.kernel_size[0] - 1, self.in_channels
+        return torch.zeros(shape, device=device or like.device, dtype=like.dtype)
+
+    def run(self, x: Tensor, buffer: Tensor, is_first_TB: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Take one step if ``is_first_TB`` is None, else a whole sequence."""
+        return self.step(x, buffer) if is_first_TB is None else self.sequence(x, buffer, is_first_TB)
+
+    def step(self, x_BD: Tensor, buffer: Tensor) -> tuple[Tensor, Tensor]:
+        """Take one step; return ``[B, D]`` and the next buffer."""
+        window = torch.cat([buffer, x_BD.to(buffer.dtype).unsqueeze(1)], dim=1)
+        return self._sum_of_lags(list(reversed(window.unbind(1)))), window[:, 1:]
+
+    def sequence(self, x_TBD: Tensor, buffer: Tensor, is_first_TB: Tensor) -> tuple[Tensor, Tensor]:
+        """Convolve ``[T, B, D]``, seeing nothing before a reset; return ``[T, B, D]`` and the buffer after it.
+
+        A sum over lags, each masked where an episode begins between the two steps: what a reset hides is not
+        multiplied by zero but replaced, NaN included.
+        """
+        x = x_TBD.to(buffer.dtype)
+        steps, lags = len(x), self.kernel_size[0] - 1
+        window = torch.cat([buffer.transpose(0, 1), x])
+        delayed, hidden = [x], torch.zeros_like(is_first_TB)
+        for lag in range(1, lags + 1):
+            hidden = hidden | _shifted(is_first_TB, lag - 1)  # whether an episode began after the step ``lag`` ago
+            delayed.append(window[lags - lag : lags - lag + steps].masked_fill(hidden.unsqueeze(-1), 0))
+        kept = []
+        for age in range(lags, 0, -1):  # the new buffer holds the inputs from ``age`` steps before the end
+            gone = is_first_TB[max(0, steps - age + 1) :].any(0)
+            kept.append(window[-age].masked_fill(gone.unsqueeze(-1), 0))
+        return self._sum_of_lags(delayed), torch.stack(kept, dim=1)
+
+    def _sum_of_lags(self, delayed: list[Tensor]) -> Tensor:
+        """Add up the inputs ``0, 1, ..`` steps ago, each times its tap."""
+        taps = self.weight.squeeze(1).unbind(1)[::-1]
+        y = delayed[0] * taps[0] if self.bias is None else torch.addcmul(self.bias, delayed[0], taps[0])
+        for x, tap in zip(delayed[1:], taps[1:], strict=True):
+            y = torch.addcmul(y, x, tap)
+        return y
+
+
+def _shifted(is_first_TB: Tensor, by: int) -> Tensor:
+    """Return what was ``by`` steps ago, False before the first step."""
+    return torch.cat([is_first_TB.new_zeros(by, is_first_TB.shape[1]), is_first_TB])[: len(is_first_TB)]

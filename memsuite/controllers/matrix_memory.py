@@ -1,0 +1,113 @@
+"""What models with a matrix for a state share: heads, the state, the two modes, the normalised read-out."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from memsuite.controllers.base import Controller, zero_where
+from memsuite.controllers.blocks import at_least
+from memsuite.errors import UsageError
+from memsuite.ops import matrix_scan, matrix_step
+from memsuite.types import State
+
+Aside = dict[str, Tensor]
+
+
+class Drive(NamedTuple):
+    """What the recurrence is driven by, each ``[.., B, H, features]``; ``beta`` only with the delta rule."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    log_decay: Tensor
+    beta: Tensor | None = None
+
+
+class MatrixMemory(Controller):
+    """A layer of heads, each with a matrix for a state; everything is zero when an episode begins.
+
+    State: a dict with ``matrix``, ``[B, num_heads, key_dim, value_dim]``, and what else the class needs before it
+    ("aside"). A class of it says how the input drives the recurrence (:func:`memsuite.ops.matrix_scan`) and what is
+    made of its answer.
+
+    Args:
+        width: of the input and of the features.
+        num_heads: heads; ``width`` is a multiple of them.
+        extra: columns of the state beyond ``width / num_heads``.
+    """
+
+    def __init__(self, width: int, num_heads: int, extra: int = 0) -> None:
+        super().__init__()
+        at_least("num_heads", num_heads, 1)
+        if width % num_heads:
+            raise UsageError(f"hidden_dim {width} is no multiple of num_heads {num_heads}")
+        self.input_dim = self.feature_dim = width
+        self.num_heads, self.key_dim, self.value_dim = num_heads, width // num_heads, width // num_heads + extra
+
+    @abstractmethod
+    def drive(self, x: Tensor, aside: Aside, is_first_TB: Tensor | None) -> tuple[Drive, Aside]:
+        """Map the input to what drives the recurrence, and the rest of the state to what it is afterwards.
+
+        Args:
+            x: ``[B, width]``, or ``[T, B, width]`` for a whole sequence.
+            aside: what the state holds beside ``matrix``.
+            is_first_TB: bool ``[T, B]``; None for a single step, whose state has been reset already.
+        """
+
+    @abstractmethod
+    def read(self, y: Tensor, x: Tensor) -> Tensor:
+        """Map the recurrence's answer ``[.., B, num_heads, value_dim]`` to features ``[.., B, width]``."""
+
+    def init_aside(self, batch_size: int, like: Tensor) -> Aside:
+        """Return what the state holds beside ``matrix``, zeros of ``like``'s device and type."""
+        return {}
+
+    def heads(self, x: Tensor) -> Tensor:
+        """Split ``[.., width]`` into ``[.., num_heads, key_dim]``."""
+        return x.view(*x.shape[:-1], self.num_heads, -1)
+
+    def init_state(self, batch_size: int, device: torch.device | str | None = None) -> State:
+        """Return zeros."""
+        like = next(self.parameters())
+        shape = batch_size, self.num_heads, self.key_dim, self.value_dim
+        matrix = torch.zeros(shape, device=device or like.device, dtype=like.dtype)
+        return {"matrix": matrix, **self.init_aside(batch_size, matrix)}
+
+    def forward_step(self, x_BD: Tensor, state: State) -> tuple[Tensor, State]:
+        """Take one step."""
+        matrix, aside = _parts(state)
+        drive, aside = self.drive(x_BD, aside, None)
+        y, matrix = matrix_step(drive.q, drive.k, drive.v, drive.log_decay, matrix, drive.beta)
+        return self.read(y, x_BD), {"matrix": matrix, **aside}
+
+    def reset_mask(self, state: State, is_first_B: Tensor) -> State:
+        """Zero the rows that begin an episode."""
+        return zero_where(state, is_first_B)
+
+    def forward_sequence(self, x_TBD: Tensor, state: State, is_first_TB: Tensor) -> tuple[Tensor, State]:
+        """Run the chunked scan between the maps over all steps."""
+        matrix, aside = _parts(self.reset_mask(state, is_first_TB[0]))
+        drive, aside = self.drive(x_TBD, aside, is_first_TB)
+        y, matrix = matrix_scan(drive.q, drive.k, drive.v, drive.log_decay, is_first_TB, matrix, drive.beta)
+        return self.read(y, x_TBD), {"matrix": matrix, **aside}
+
+
+def _parts(state: State) -> tuple[Tensor, Aside]:
+    aside = dict(cast(dict[str, Tensor], state))
+    return aside.pop("matrix"), aside
+
+
+class HeadNorm(nn.Module):
+    """RMSNorm of each head on its own, with a gain for every feature; the heads are joined again."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, y: Tensor) -> Tensor:
+        """Map ``[.., num_heads, features]`` to ``[.., width]``."""
+        return nn.functional.rms_norm(y, y.shape[-1:], eps=1e-8).flatten(-2) * self.weight

@@ -1,0 +1,143 @@
+"""The mLSTM of xLSTM (Beck et al. 2024, arXiv 2405.04517): a matrix memory with exponential input gates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import logsigmoid
+
+from memsuite.controllers.blocks import Stack
+from memsuite.controllers.init import log_uniform_times
+from memsuite.controllers.matrix_memory import Aside, Drive, HeadNorm, MatrixMemory
+
+MAX_EXPONENT = 60.0  # a stabiliser above it would overflow in single precision; the floor of 1 is then out of reach
+
+
+class MLSTMLayer(MatrixMemory):
+    r"""Heads of mLSTM memory cells.
+
+    .. math::
+        C_t = f_t C_{t-1} + i_t v_t k_t^\top, \quad n_t = f_t n_{t-1} + i_t k_t, \quad
+        i_t = e^{\tilde i_t}, \quad f_t = \sigma(\tilde f_t) \\
+        \tilde h_t = \frac{C_t q_t}{\max(|n_t^\top q_t|, 1)}, \quad
+        h_t = W_o (\sigma(W_{og} x_t + b_{og}) \odot \mathrm{norm}(\tilde h_t))
+
+    with keys divided by the root of their length. So that the exponentials do not overflow, the state holds
+    :math:`C_t e^{-m_t}` and :math:`n_t e^{-m_t}` with :math:`m_t = \max(\log f_t + m_{t-1}, \tilde i_t)`; the answer
+    does not depend on :math:`m`, so no gradient goes through it.
+
+    State: ``width (width / num_heads + 1)`` floats, with :math:`n` as the matrix's last column, and ``num_heads`` for
+    :math:`m`. Cost per step: ``5 width^2 + 2 width^2 / num_heads`` multiply-adds.
+
+    Args:
+        width: of the input and of the features.
+        num_heads: heads; ``width`` is a multiple of them.
+        memory_horizon: how many steps H the state should be held before any training: the forget gates' biases are then
+            the logarithms of times between one and four H. None for the paper's, 3 to 6.
+    """
+
+    def __init__(self, width: int, num_heads: int, memory_horizon: int | None) -> None:
+        super().__init__(width, num_heads, extra=1)
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.input_gate, self.forget_gate = nn.Linear(width, num_heads), nn.Linear(width, num_heads)
+        self.output_gate = nn.Linear(width, width)
+        self.norm = HeadNorm(width)
+        self.out = nn.Linear(width, width, bias=False)
+        with torch.no_grad():
+            for gate in (self.input_gate, self.forget_gate):
+                gate.weight.zero_()
+            self.input_gate.bias.zero_()
+            if memory_horizon is None:
+                self.forget_gate.bias.copy_(torch.linspace(3, 6, num_heads))
+            else:
+                self.forget_gate.bias.copy_(log_uniform_times(num_heads, memory_horizon))
+
+    def init_aside(self, batch_size: int, like: Tensor) -> Aside:
+        """Return the stabiliser, ``m`` ``[B, num_heads]``."""
+        return {"m": like.new_zeros(batch_size, self.num_heads)}
+
+    def drive(self, x: Tensor, aside: Aside, is_first_TB: Tensor | None) -> tuple[Drive, Aside]:
+        """Fold the stabiliser into the decays, keys and queries; the values get a column of ones."""
+        dtype = self.out.weight.dtype
+        q, k, v = (self.heads(part) for part in self.qkv(x).to(dtype).chunk(3, dim=-1))
+        log_i, log_f = self.input_gate(x).to(dtype), logsigmoid(self.forget_gate(x).to(dtype))
+        before, m = stabilisers(log_i.detach(), log_f.detach(), aside["m"].detach(), is_first_TB)
+        k = k * ((log_i - m).exp() * self.key_dim**-0.5).unsqueeze(-1)
+        q = q * m.clamp(max=MAX_EXPONENT).exp().unsqueeze(-1)
+        v = torch.cat([v, torch.ones_like(v[..., :1])], dim=-1)
+        return Drive(q, k, v, log_f + before - m), {"m": m if is_first_TB is None else m[-1]}
+
+    def read(self, y: Tensor, x: Tensor) -> Tensor:
+        """Divide by the normaliser, normalise, gate and mix the heads."""
+        h = y[..., :-1] / y[..., -1:].abs().clamp(min=1)
+        return self.out(torch.sigmoid(self.output_gate(x)) * self.norm(h))  # type: ignore[no-any-return]
+
+    def recurrent_parameters(self) -> Iterator[nn.Parameter]:
+        """Yield those of the gates that decide what is written and how long it is kept."""
+        yield from (*self.input_gate.parameters(), *self.forget_gate.parameters())
+
+
+class MLSTM(Stack):
+    """mLSTM: a matrix that fades, written to through exponential gates.
+
+    State: ``depth (hidden_dim (hidden_dim / num_heads + 1) + num_heads)`` floats.
+
+    Args:
+        input_dim: width of the input.
+        hidden_dim: width of the residual stream and of the features.
+        depth: number of blocks.
+        memory_horizon: steps every layer should hold something before any training; None for the layer's default.
+        mlp_ratio: inner width of the perceptrons over ``hidden_dim``.
+        num_heads: heads of every layer.
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        hidden_dim: int = 128,
+        depth: int = 1,
+        memory_horizon: int | None = None,
+        mlp_ratio: float = 2.0,
+        num_heads: int = 4,
+    ) -> None:
+        super().__init__(
+            input_dim,
+            hidden_dim,
+            depth,
+            lambda width: MLSTMLayer(width, num_heads, memory_horizon),
+            mlp_ratio,
+            embed=True,
+        )
+
+
+def stabilisers(log_i: Tensor, log_f: Tensor, m: Tensor, is_first_TB: Tensor | None) -> tuple[Tensor, Tensor]:
+    r"""Solve :math:`m_t = \max(\log f_t + m_{t-1}, \log i_t)`, with :math:`m = 0` before a reset step.
+
+    Args:
+        log_i: ``[T, B, H]``, or ``[B, H]`` for a single step.
+        log_f: likewise.
+        m: before the first step, ``[B, H]``.
+        is_first_TB: bool ``[T, B]``; None for a single step.
+
+    Returns:
+        The stabilisers before each step, resets applied, and after it.
+    """
+    if is_first_TB is None:
+        return m, torch.maximum(log_f + m, log_i)
+    erase = is_first_TB.unsqueeze(-1)
+    # Unrolled: m_t = F_t + max over the episode's steps j of (log i_j - F_j), with F the running sum of log f. What was
+    # before the episode's first step enters there. A running maximum over the whole row would see the episodes before;
+    # ranked by episode first, it finds only this one's.
+    total = log_f.double().cumsum(0)
+    incoming = torch.cat([m.unsqueeze(0).double(), torch.zeros_like(total[1:])])
+    enters = erase.clone()
+    enters[0] = True
+    start = torch.where(enters, log_f + incoming.masked_fill(erase, 0), -torch.inf)
+    candidates = torch.maximum(start, log_i.double()) - total
+    spread = candidates.max() - candidates.min() + 1
+    ranked = candidates + erase.cumsum(0) * spread
+    best = candidates.gather(0, ranked.cummax(0).indices)
+    after = (total + best).to(m.dtype)
+    return torch.cat([m.unsqueeze(0), after[:-1]]).masked_fill(erase, 0), after
