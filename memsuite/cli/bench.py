@@ -26,6 +26,8 @@ from rich.console import Console
 from rich.table import Table
 
 from memsuite.callbacks import ProgressBar, commit, hardware, versions
+from memsuite.cli.allocator import keep_freed_memory
+from memsuite.cli.bench_scaling import HORIZONS, bench_scaling, scaling_table
 from memsuite.cli.fit import TRAINER_DEFAULTS, quiet_lightning
 from memsuite.cli.plain import PlainParser
 from memsuite.controllers import CONTROLLERS
@@ -35,7 +37,7 @@ from memsuite.rl import PPOConfig
 from memsuite.storage import MetricsCSV, write_json
 from memsuite.tasks import TASKS, ScriptedTask, Task, make_task
 
-PARTS = ("environments", "training")
+PARTS = ("environments", "training")  # and "scaling", which takes long and is asked for
 # (horizon, environments): the usual sizes, then blocks of about as many steps from the shortest horizon to the longest.
 BLOCKS = ((200, 64), (200, 1024), (50, 4096), (1000, 205), (5000, 41), (20000, 10))
 SECTIONS = ("rollout", "update", "logging", "lightning")
@@ -45,6 +47,7 @@ def main(verb: str, arguments: list[str]) -> int:
     """Measure, print the tables (or JSON), and write the JSON file if one is asked for."""
     options = parse(arguments)
     quiet_lightning()
+    keep_freed_memory()
     logging.getLogger("memsuite").setLevel(logging.WARNING)
     torch.set_num_threads(1)
     console = Console(stderr=True)
@@ -59,6 +62,8 @@ def main(verb: str, arguments: list[str]) -> int:
             for horizon in options.horizons:
                 with console.status(f"training {controller} at horizon {horizon}"):
                     report["training"].append(bench_training(controller, horizon, options.repeats))
+    if "scaling" in options.only:
+        report["scaling"] = bench_scaling(options.controllers, options.horizons, options.repeats, console)
     if options.out:
         write_json(Path(options.out), report)
     if options.json:
@@ -75,7 +80,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     names: dict[str, Iterable[str]] = {"tasks": TASKS, "controllers": CONTROLLERS, "only": PARTS}
     for name, valid in names.items():
         parser.add_argument(f"--{name}", default=",".join(valid), help="comma-separated; default: all")
-    parser.add_argument("--horizons", default="50,200,1000", help="comma-separated; default: 50,200,1000")
+    parser.add_argument("--scaling", action="store_true", help="the cost of a step as the horizon grows, and only that")
+    parser.add_argument("--horizons", help="comma-separated; default: 50,200,1000, for --scaling 200,1000,5000,20000")
     parser.add_argument("--repeats", type=int, default=5, help="counted repeats of each measurement; default: 5")
     parser.add_argument("--json", action="store_true", help="print JSON in place of tables")
     parser.add_argument("--out", help="write the JSON to this file too")
@@ -86,6 +92,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
             if one not in valid:
                 raise unknown(name.removesuffix("s"), one, valid)
         setattr(options, name, chosen)
+    if options.scaling:
+        options.only = ["scaling"]
+    if options.horizons is None:
+        options.horizons = ",".join(map(str, HORIZONS)) if options.scaling else "50,200,1000"
     try:
         options.horizons = [int(horizon) for horizon in options.horizons.split(",")]
     except ValueError as error:
@@ -200,4 +210,6 @@ def tables(report: dict[str, Any]) -> list[Table]:
             shares = [f"{100 * row['share'][name]:.1f}%" for name in SECTIONS]
             table.add_row(row["controller"], str(row["horizon"]), *speeds, *shares)
         found.append(table)
+    if "scaling" in report:
+        found.append(scaling_table(report["scaling"]))
     return found

@@ -1,4 +1,9 @@
-"""``memsuite controllers``: the sequence models, their parameters and the size of their state."""
+"""``memsuite controllers``: the sequence models, their size, what they hold before training, where they run.
+
+Parameters and state are counted at the arguments given. Retention is how much of the feature at a query depends on a
+cue shown H steps before, at initialisation against that H (0: nothing; a policy learns from 0.1 and not from 0.01).
+Devices are those at hand on which the model has just run forward and backward.
+"""
 
 from __future__ import annotations
 
@@ -6,42 +11,111 @@ import argparse
 import json
 from typing import Any
 
+import torch
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from memsuite.analysis.retention import CUES, retention
+from memsuite.cli.allocator import keep_freed_memory
 from memsuite.cli.plain import PlainParser
-from memsuite.controllers import CONTROLLERS, make_controller
+from memsuite.controllers import CONTROLLERS, Controller, make_controller
+from memsuite.errors import UsageError
+
+HORIZONS = (50, 200, 1000, 5000, 20_000)
 
 
 def main(verb: str, arguments: list[str]) -> int:
     """Print the table, or JSON."""
     options = parse(arguments)
-    rows = [describe(name, options.input_dim, options.hidden_dim) for name in CONTROLLERS]
+    keep_freed_memory()
+    console, rows = Console(stderr=True), []
+    for name in CONTROLLERS:
+        with console.status(f"measuring {name}"):
+            rows.append(describe(name, options))
     if options.json:
         print(json.dumps(rows, indent=2))
         return 0
-    table = Table("controller", "parameters", "state (floats)", "what it is", title=f"hidden_dim {options.hidden_dim}")
-    for row in rows:
-        table.add_row(row["name"], f"{row['parameters']:,}", f"{row['state_floats']:,}", row["summary"])
-    Console().print(table)
+    Console().print(table(rows, options))
     return 0
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Read the options."""
-    parser = PlainParser(prog="memsuite controllers", description="List the sequence models.")
+    parser = PlainParser(prog="memsuite controllers", description=__doc__.partition(":")[2])
     parser.add_argument("--json", action="store_true", help="print JSON in place of a table")
-    parser.add_argument("--hidden_dim", type=int, default=128, help="width at which they are counted; default: 128")
+    parser.add_argument("--hidden_dim", type=int, default=128, help="width; default: 128")
+    parser.add_argument("--depth", type=int, default=1, help="layers; default: 1")
+    parser.add_argument("--memory_horizon", type=int, help="steps to be initialised for; default: the model's default")
     parser.add_argument("--input_dim", type=int, default=17, help="width of the observation; default: 17")
-    return parser.parse_args(arguments)
+    parser.add_argument(
+        "--horizons", default=",".join(map(str, HORIZONS)), help="of the retention, comma-separated; none: leave it out"
+    )
+    options = parser.parse_args(arguments)
+    try:
+        given = "" if options.horizons == "none" else options.horizons
+        options.horizons = [int(horizon) for horizon in given.split(",") if horizon]
+    except ValueError as error:
+        raise UsageError(f"--horizons {options.horizons!r} is not a list of whole numbers such as 50,200") from error
+    if options.horizons and min(options.horizons) < 2:
+        raise UsageError(f"--horizons has {min(options.horizons)}; the least is 2")
+    if options.input_dim <= CUES:
+        raise UsageError(f"--input_dim is {options.input_dim}; retention needs {CUES} cues and a query, {CUES + 1}")
+    return options
 
 
-def describe(name: str, input_dim: int, hidden_dim: int) -> dict[str, Any]:
-    """Count one controller's parameters and state."""
-    controller = make_controller(name, input_dim=input_dim, hidden_dim=hidden_dim)
+def describe(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Count one controller's parameters and state, and measure it."""
+
+    def build(memory_horizon: int | None) -> Controller:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            sizes = {"hidden_dim": options.hidden_dim, "depth": options.depth}
+            return make_controller(name, input_dim=options.input_dim, memory_horizon=memory_horizon, **sizes)
+
+    controller = build(options.memory_horizon)
     return {
         "name": name,
         "parameters": sum(parameter.numel() for parameter in controller.parameters()),
         "state_floats": controller.state_floats(),
+        "retention": {horizon: retention(build(horizon), horizon) for horizon in options.horizons},
+        "devices": [device for device in devices() if runs_on(controller, device)],
         "summary": (type(controller).__doc__ or "").strip().splitlines()[0].replace(":math:", "").replace("`", ""),
     }
+
+
+def devices() -> list[str]:
+    """List the kinds of device at hand."""
+    return ["cpu"] + [kind for kind in ("cuda", "mps") if getattr(torch, kind).is_available()]
+
+
+def runs_on(controller: Controller, device: str) -> bool:
+    """Run a few steps forward and backward on a device; tell whether that works."""
+    home = next(controller.parameters()).device
+    try:
+        controller.to(device)
+        x, is_first = torch.zeros(3, 2, controller.input_dim, device=device), torch.zeros(3, 2, device=device)
+        features, _ = controller.forward_sequence(x, controller.init_state(2, device), is_first.bool())
+        features.sum().backward()  # type: ignore[no-untyped-call]
+    except (RuntimeError, NotImplementedError, TypeError):
+        return False
+    finally:
+        controller.to(home)
+    return True
+
+
+def table(rows: list[dict[str, Any]], options: argparse.Namespace) -> Table:
+    """Lay out the rows."""
+    title = f"hidden_dim {options.hidden_dim}, depth {options.depth}" + "; retention after H steps" * bool(
+        options.horizons
+    )
+    headings = [f"{horizon:,}" for horizon in options.horizons]
+    headings[:1] = [f"H {heading}" for heading in headings[:1]]
+    found = Table("controller", title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for heading in ("params", "state", *headings, "runs on"):
+        found.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        held = [f"{value:.3f}" for value in row["retention"].values()]
+        sizes = [f"{row[key]:,}" for key in ("parameters", "state_floats")]
+        found.add_row(row["name"], *sizes, *held, ", ".join(row["devices"]))
+    return found

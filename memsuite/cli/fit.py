@@ -18,6 +18,7 @@ from rich.console import Console
 
 from memsuite.analysis.loading import find_checkpoint, read_checkpoint
 from memsuite.callbacks import Checkpoints, ProgressBar, RunRecord
+from memsuite.cli.allocator import keep_freed_memory
 from memsuite.cli.parsing import Parser, positive
 from memsuite.cli.run_folder import as_text, check_folder, default_folder, log_to, summary, wandb_logger
 from memsuite.errors import UsageError, unknown
@@ -201,6 +202,7 @@ def quiet_lightning() -> None:
 def main(verb: str, arguments: list[str]) -> int:
     """Run the verb."""
     quiet_lightning()
+    keep_freed_memory()
     cli = FitCLI(verb, arguments)
     if verb == "fit":
         return fit(cli)

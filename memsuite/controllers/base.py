@@ -77,6 +77,29 @@ class VectorMemory(Controller):
         return zero_where(state, is_first_B)
 
 
+def forward_in_blocks(
+    controller: Controller, x_TBD: Tensor, state: State, is_first_TB: Tensor, steps: int
+) -> tuple[Tensor, State]:
+    """Run :meth:`Controller.forward_sequence` over blocks of time, the state carried with its gradient.
+
+    The result is the same, for what is cut and carried equals the whole; but a block's intermediate values stay in
+    cache, in the forward and in the backward pass, so that a step of a long sequence costs what a step of a short one
+    does.
+
+    Args:
+        controller: the model.
+        x_TBD: inputs ``[T, B, input_dim]``.
+        state: the state before the first step.
+        is_first_TB: bool ``[T, B]``.
+        steps: steps of a block.
+    """
+    features = []
+    for x, is_first in zip(torch.split(x_TBD, steps), torch.split(is_first_TB, steps), strict=True):
+        feature, state = controller.forward_sequence(x, state, is_first)
+        features.append(feature)
+    return features[0] if len(features) == 1 else torch.cat(features), state
+
+
 def map_state(function: Callable[..., Tensor], *states: State) -> State:
     """Apply ``function`` to every tensor of one state, or to the corresponding tensors of several."""
     return pytree.tree_map(function, *states)  # type: ignore[no-any-return]

@@ -71,8 +71,10 @@ class GatedDeltaNetLayer(MatrixMemory):
         return self.out(self.norm(y) * silu(self.gate(x)))  # type: ignore[no-any-return]
 
     def recurrent_parameters(self) -> Iterator[nn.Parameter]:
-        """Yield those that decide how long the state is kept."""
-        yield from (self.log_scale, *self.decay.parameters())
+        """Yield those that decide what is written, what is asked for, and how long it is kept."""
+        yield self.log_scale
+        for part in (self.qkv, self.conv, self.decay, self.write):
+            yield from part.parameters()
 
 
 class GatedDeltaNet(Stack):

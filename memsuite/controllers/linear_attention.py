@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import elu
@@ -43,6 +45,10 @@ class LinearAttentionLayer(MatrixMemory):
     def read(self, y: Tensor, x: Tensor) -> Tensor:
         """Divide by the sum of the keys."""
         return self.out(self.norm(y[..., :-1] / y[..., -1:]))  # type: ignore[no-any-return]
+
+    def recurrent_parameters(self) -> Iterator[nn.Parameter]:
+        """Yield those that decide what is written and what is asked for."""
+        yield from self.qkv.parameters()
 
 
 class LinearAttention(Stack):

@@ -75,8 +75,10 @@ class MLSTMLayer(MatrixMemory):
         return self.out(torch.sigmoid(self.output_gate(x)) * self.norm(h))  # type: ignore[no-any-return]
 
     def recurrent_parameters(self) -> Iterator[nn.Parameter]:
-        """Yield those of the gates that decide what is written and how long it is kept."""
-        yield from (*self.input_gate.parameters(), *self.forget_gate.parameters())
+        """Yield those that decide what is written, what is asked for, and how long it is kept."""
+        yield from self.qkv.parameters()
+        for gate in (self.input_gate, self.forget_gate):
+            yield from gate.parameters()
 
 
 class MLSTM(Stack):

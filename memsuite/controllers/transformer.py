@@ -99,6 +99,11 @@ class AttentionLayer(Controller):
         angles = (positions_BT.unsqueeze(-1) * frequencies).unsqueeze(2)
         return self._rotate(q, angles), self._rotate(k, angles), v
 
+    def _oldest(self, positions: Tensor) -> int:
+        """Bound the age of what is seen from these positions; an accelerator's host does not wait for their values."""
+        longest = self.context_length - 1
+        return longest if positions.device.type != "cpu" else min(longest, int(positions.max()))
+
     def _rotate(self, x: Tensor, angles: Tensor) -> Tensor:
         a, b = x.view(*x.shape[:-1], self.num_heads, -1).chunk(2, dim=-1)
         cos, sin = angles.cos(), angles.sin()
@@ -121,7 +126,7 @@ class AttentionLayer(Controller):
 
         Split and joined, never sliced: each slice would allocate a gradient as long as the whole sequence.
         """
-        blocks = math.ceil(self.context_length / self.chunk)  # of keys before each chunk of queries
+        blocks = math.ceil(self.context_length / self.chunk)  # of keys before each chunk of queries, at most
         front = blocks * self.chunk - self.context_length
         padded_k, padded_v = (pad(x, (0, 0, front, 0)) for x in (k, v))
         q_parts, at_parts, k_parts, v_parts = (
@@ -129,9 +134,10 @@ class AttentionLayer(Controller):
         )
         out = []
         for i, (q_i, at) in enumerate(zip(q_parts, at_parts, strict=True)):
-            window = slice(i, i + blocks + 1)
-            time = torch.arange(blocks * self.chunk + q_i.shape[1], device=q.device)
-            age = time[blocks * self.chunk :].unsqueeze(1) - time
+            back = min(blocks, math.ceil(self._oldest(at) / self.chunk))
+            window = slice(i + blocks - back, i + blocks + 1)
+            time = torch.arange(back * self.chunk + q_i.shape[1], device=q.device)
+            age = time[back * self.chunk :].unsqueeze(1) - time
             seen = (age >= 0) & (age < self.context_length) & (age <= at.unsqueeze(2))
             out.append(self._attend(q_i, torch.cat(k_parts[window], 1), torch.cat(v_parts[window], 1), seen))
         return torch.cat(out, dim=1)

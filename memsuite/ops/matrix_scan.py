@@ -107,11 +107,27 @@ def _forward(
     for begin in range(0, len(v), CHUNK):
         at = slice(begin, begin + CHUNK)
         states.append(state)
-        out, state = chunk_forward(
-            q[at], k[at], v[at], log_decay[at], reset[at], state, None if beta is None else beta[at]
-        )
-        y[at] = out
+        parts = q[at], k[at], v[at], log_decay[at], reset[at]
+        y[at], state = _chunk(*parts, state, None if beta is None else beta[at])
     return y, torch.stack(states), state.contiguous()
+
+
+def _chunk(
+    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, reset: Tensor, state: Tensor, beta: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Run one chunk; if an episode in it goes wrong and another follows, step by step.
+
+    In a product the steps of other episodes are multiplied by zero, which a NaN survives; a single step sees no others.
+    An accelerator's host does not wait to find out.
+    """
+    y, after = chunk_forward(q, k, v, log_decay, reset, state, beta)
+    if y.device.type != "cpu" or torch.isfinite(y.sum() + after.sum()) or not reset.any():
+        return y, after
+    for t in range(len(v)):
+        at = slice(t, t + 1)
+        parts = q[at], k[at], v[at], log_decay[at], reset[at]
+        y[at], state = chunk_forward(*parts, state, None if beta is None else beta[at])
+    return y, state
 
 
 def _backward(

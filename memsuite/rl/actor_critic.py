@@ -8,7 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from memsuite.controllers import Controller
+from memsuite.controllers.base import forward_in_blocks
 from memsuite.types import State
+
+ROWS = 4096  # steps times environments that the controller reads at once on a CPU: a few megabytes a tensor
+SHORTEST = 64  # steps of a block at least
 
 
 class ActorCritic(nn.Module):
@@ -32,6 +36,7 @@ class ActorCritic(nn.Module):
     def __init__(self, controller: Controller, num_actions: int, observation_dim: int | None = None) -> None:
         super().__init__()
         self.controller = controller
+        self._state_floats = controller.state_floats()
         self.norm = nn.RMSNorm(controller.feature_dim, eps=1e-8)
         self.actor = nn.Linear(controller.feature_dim, num_actions)
         self.critic_sees = "memory" if observation_dim is None else "observation"
@@ -57,8 +62,16 @@ class ActorCritic(nn.Module):
     def forward(self, x_TBD: Tensor, state: State, is_first_TB: Tensor) -> tuple[Tensor, Tensor, State]:
         """Read a sequence ``[T, B, D]``; return logits ``[T, B, A]``, values ``[T, B]`` and the state after it."""
         x_TBD = x_TBD.to(self.actor.weight.dtype)
-        features, state = self.controller.forward_sequence(x_TBD, state, is_first_TB)
+        features, state = forward_in_blocks(self.controller, x_TBD, state, is_first_TB, self._block_steps(x_TBD))
         return (*self._read(features, x_TBD), state)
+
+    def _block_steps(self, x_TBD: Tensor) -> int:
+        """Choose the blocks of time: whole sequences on an accelerator, and where the state outweighs a block."""
+        length, batch = x_TBD.shape[:2]
+        steps = max(SHORTEST, ROWS // batch)
+        if x_TBD.device.type != "cpu" or self._state_floats > steps * self.controller.feature_dim:
+            return length
+        return steps
 
     def step(self, x_BD: Tensor, state: State, is_first_B: Tensor) -> tuple[Tensor, Tensor, State]:
         """Read one step ``[B, D]``; return logits ``[B, A]``, values ``[B]`` and the next state."""

@@ -253,12 +253,12 @@ def test_bench_prints_json_and_writes_it(run, tmp_path):
 
 
 def test_controllers_table(run):
-    status, out, _ = run("controllers --json --hidden_dim 32")
+    status, out, _ = run("controllers --json --hidden_dim 32 --horizons 50,200")
     assert status == 0
     rows = {row["name"]: row for row in json.loads(out)}
     assert rows["gru"]["state_floats"] == 32
     assert rows["gru"]["parameters"] == 3 * 32 * (17 + 32 + 2)
-    assert run("controllers")[0] == 0
+    assert run("controllers --horizons none")[0] == 0
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda path: path.stem)

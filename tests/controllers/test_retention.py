@@ -2,29 +2,37 @@
 
 import pytest
 import torch
-from torch import nn
 
-from memsuite.controllers import make_controller
-
-INPUT, CUES = 17, 8
-HOLDING = ["gru", "lstm", "pseudo_mamba", "mingru", "lru"]
+from memsuite.analysis.retention import retention
+from memsuite.controllers import CONTROLLERS, Controller, make_controller
 
 
-@torch.no_grad()
-def retention(name: str, horizon: int) -> float:
-    """Return the norm of the between-cue part of the normalised feature at the query over the norm of the whole."""
-    controller = make_controller(name, input_dim=INPUT, hidden_dim=64, memory_horizon=horizon)
-    x = torch.zeros(horizon, CUES, INPUT)
-    x[0, :, :CUES] = torch.eye(CUES)
-    x[-1, :, -1] = 1.0
-    is_first = torch.zeros(horizon, CUES, dtype=torch.bool)
-    is_first[0] = True
-    features, _ = controller.forward_sequence(x, controller.init_state(CUES), is_first)
-    feature = nn.functional.rms_norm(features[-1], features.shape[-1:], eps=1e-8)
-    return float((feature - feature.mean(0)).norm() / feature.norm())
-
-
-@pytest.mark.parametrize("name", HOLDING)
+@pytest.mark.parametrize("name", CONTROLLERS)
 @pytest.mark.parametrize("horizon", [200, 1000])
 def test_a_tenth_is_retained_at_initialisation(name, horizon):
-    assert retention(name, horizon) >= 0.1
+    controller = make_controller(name, input_dim=17, hidden_dim=64, memory_horizon=horizon)
+    assert retention(controller, horizon) >= 0.1
+
+
+class FirstInput(Controller):
+    """Keeps an episode's first input and shows it beside the present one."""
+
+    def __init__(self, input_dim: int, share: float) -> None:
+        super().__init__()
+        self.input_dim, self.feature_dim, self.share = input_dim, 2 * input_dim, share
+
+    def init_state(self, batch_size, device=None):
+        return torch.full((batch_size, self.input_dim), float("nan"))
+
+    def forward_step(self, x_BD, state):
+        state = torch.where(state.isnan(), x_BD, state)
+        return torch.cat([self.share * state, x_BD], 1), state
+
+    def reset_mask(self, state, is_first_B):
+        return torch.where(is_first_B.unsqueeze(1), torch.nan, state)
+
+
+@pytest.mark.parametrize("horizon", [2, 3000])
+@pytest.mark.parametrize(("share", "expected"), [(0.0, 0.0), (1.0, (0.5 * 7 / 8) ** 0.5)])
+def test_retention_is_the_share_of_the_feature_that_differs(horizon, share, expected):
+    assert retention(FirstInput(9, share), horizon) == pytest.approx(expected, abs=1e-6)

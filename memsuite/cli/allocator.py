@@ -1,0 +1,29 @@
+"""Keep the memory that one iteration frees for the next one."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+
+# From malloc.h: which limit is set, and to what.
+SETTINGS = (
+    (-4, 0),  # M_MMAP_MAX: no block of its own mapping, which the kernel would fill with zeros at every use
+    (-1, 2**31 - 1),  # M_TRIM_THRESHOLD: give nothing back until that much is free at the top
+    (-2, 2**26),  # M_TOP_PAD: grow by that much at a time
+)
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc's allocator to keep freed memory; elsewhere do nothing.
+
+    Blocks above 32 MB, which long horizons need, are otherwise mapped anew at every use and paid for page by page:
+    at 20,000 steps that made an iteration up to 1.8 times as dear a step as at 200.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):  # another C library
+        return
+    for limit, value in SETTINGS:
+        mallopt(limit, value)

@@ -1,0 +1,119 @@
+"""``memsuite bench --scaling``: what a step of training costs as the horizon grows, in time and in memory.
+
+Every measurement is a process of its own, so that its peak memory is its own: whole training iterations on delayed cue
+(rollout and one epoch over one minibatch, full backpropagation through time) of 8 environments. Linear means: the same
+time and the same memory a step at any horizon. Attention to the whole episode is the one exception, in time.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import statistics
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+import torch
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from memsuite.cli.allocator import keep_freed_memory
+from memsuite.module import MemoryPPO
+from memsuite.rl import PPOConfig, begin, collect, gae, minibatch_losses, stream
+
+NUM_ENVS = 8
+HORIZONS = (200, 1000, 5000, 20_000)
+ENOUGH = 40_000  # environment steps of a measurement at least
+
+
+def bench_scaling(controllers: list[str], horizons: list[int], repeats: int, console: Console) -> list[dict[str, Any]]:
+    """Measure every controller at every horizon; the rounds go over all horizons, so that they share the noise.
+
+    Attention, whose cost grows with its context, is left out above 5,000 steps.
+    """
+    rows = []
+    for controller in controllers:
+        asked = [horizon for horizon in horizons if controller != "transformer" or horizon <= 5000]
+        runs: dict[int, list[dict[str, float]]] = {horizon: [] for horizon in asked}
+        for repeat in range(repeats):
+            for horizon in asked:
+                with console.status(f"{controller} at horizon {horizon}, {repeat + 1} of {repeats}"):
+                    runs[horizon].append(apart(controller, horizon))
+        for horizon, found in runs.items():
+            middle = {key: statistics.median(run[key] for run in found) for key in found[0]}
+            rows.append({"controller": controller, "horizon": horizon, **middle})
+    return rows
+
+
+def apart(controller: str, horizon: int) -> dict[str, float]:
+    """Run one measurement in a new process."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(measure, controller, horizon).result()
+
+
+def measure(controller: str, horizon: int) -> dict[str, float]:
+    """Return the microseconds of CPU time and the kilobytes at the peak, both a step of a training iteration."""
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    iterate = make_iteration(controller, 10)
+    iterate()
+    before = peak_bytes()  # what Python, PyTorch and the first calls need
+    iterate = make_iteration(controller, horizon)
+    iterate()
+    steps, spent = NUM_ENVS * horizon, []
+    for _ in range(max(1, ENOUGH // steps)):
+        cpu = time.process_time()
+        iterate()
+        spent.append(time.process_time() - cpu)
+    return {
+        "microseconds": 1e6 * statistics.median(spent) / steps,
+        "kilobytes": (peak_bytes() - before) / 1024 / steps,
+        "peak_megabytes": peak_bytes() / 2**20,
+    }
+
+
+def make_iteration(controller: str, horizon: int) -> Any:
+    """Return a function that collects a rollout and goes through the loss and its gradient once."""
+    ppo = PPOConfig(epochs=1, minibatches=1)
+    module = MemoryPPO(horizon=horizon, controller=controller, num_envs=NUM_ENVS, ppo=ppo)
+    task, model, generator = module.task, module.model, stream(0, "task")
+    actor = begin(task, model, NUM_ENVS, generator)
+    columns = torch.arange(NUM_ENVS)
+
+    def iterate() -> None:
+        nonlocal actor
+        trajectory, actor = collect(task, model, actor, horizon, generator)
+        ended = trajectory.terminated | trajectory.truncated
+        advantages, returns = gae(trajectory.rewards, trajectory.values, trajectory.next_values, ended, 0.99, 0.95)
+        for share, terms in minibatch_losses(model, trajectory, advantages, returns, columns, ppo):
+            (terms.total * share).backward()  # type: ignore[no-untyped-call]
+        model.zero_grad()
+
+    return iterate
+
+
+def peak_bytes() -> int:
+    """Return the most memory this process has held."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def scaling_table(rows: list[dict[str, Any]]) -> Table:
+    """Lay out a row a controller: microseconds a step at each horizon, their spread, and kilobytes a step."""
+    horizons = sorted({row["horizon"] for row in rows})
+    title = "Training, a step: CPU microseconds, and kilobytes at the peak"
+    found = Table("controller", title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for heading in [*(f"us {h:,}" for h in horizons), "last / first", *(f"kB {h:,}" for h in horizons[-2:])]:
+        found.add_column(heading, justify="right", no_wrap=True)
+    for controller in dict.fromkeys(row["controller"] for row in rows):
+        at = {row["horizon"]: row for row in rows if row["controller"] == controller}
+        times = [at[h]["microseconds"] if h in at else None for h in horizons]
+        known = [value for value in times if value is not None]
+        memory = [at[h]["kilobytes"] if h in at else None for h in horizons[-2:]]
+        cells = [*times, known[-1] / known[0], *memory]
+        formats = ["{:.1f}"] * len(times) + ["{:.2f}"] + ["{:.1f}"] * len(memory)
+        found.add_row(controller, *("-" if c is None else f.format(c) for c, f in zip(cells, formats, strict=True)))
+    return found

@@ -1,0 +1,50 @@
+"""The guide's example of a controller of one's own, run as it is written there."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+GUIDE = (Path(__file__).parents[2] / "docs" / "controllers.md").read_text()
+
+
+def example(language: str, containing: str) -> str:
+    """Find the guide's code block of a language that contains a text."""
+    blocks = re.findall(rf"```{language}\n(.*?)```", GUIDE, flags=re.DOTALL)
+    (found,) = [block for block in blocks if containing in block]
+    return found
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "mean_memory.py").write_text(example("python", "class MeanMemory"))
+    (tmp_path / "mine.yaml").write_text(example("yaml", "MeanMemory"))
+    (tmp_path / "law.py").write_text(example("python", "model = MeanMemory"))
+    return tmp_path
+
+
+def test_the_example_trains_from_yaml_and_is_loaded_again(folder):
+    command = example("bash", "mine.yaml").split()
+    assert command[0] == "memsuite"
+    fit = [sys.executable, "-m", "memsuite", *command[1:], "--device", "cpu", "--steps", "1600"]
+    out = subprocess.run(fit, cwd=folder, capture_output=True, text=True)
+    assert out.returncode == 0, out.stderr
+    code = "import memsuite; print(type(memsuite.load('runs/mine').model.controller).__name__)"
+    out = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
+    assert out.stdout.strip() == "MeanMemory", out.stderr
+
+
+def test_the_example_keeps_the_law_it_shows(folder):
+    subprocess.run([sys.executable, "law.py"], cwd=folder, check=True)
+
+
+def test_a_mistake_in_its_file_is_one_line(folder):
+    (folder / "mean_memory.py").write_text("import nothing_of_this_name\n")
+    fit = [sys.executable, "-m", "memsuite", "fit", "--config", "mine.yaml", "--out", "x"]
+    out = subprocess.run(fit, cwd=folder, capture_output=True, text=True)
+    assert out.returncode == 2
+    assert out.stderr.strip().count("\n") == 0
+    assert "nothing_of_this_name" in out.stderr
+    assert not (folder / "x").exists()
