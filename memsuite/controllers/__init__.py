@@ -13,6 +13,8 @@ from memsuite.controllers.gru import GRU
 from memsuite.controllers.linear_attention import LinearAttention
 from memsuite.controllers.lru import LRU
 from memsuite.controllers.lstm import LSTM
+from memsuite.controllers.mamba import Mamba
+from memsuite.controllers.mamba2 import Mamba2
 from memsuite.controllers.mingru import MinGRU
 from memsuite.controllers.mlstm import MLSTM
 from memsuite.controllers.pseudo_mamba import PseudoMamba
@@ -25,10 +27,12 @@ CONTROLLERS: dict[str, type[Controller]] = {
     "pseudo_mamba": PseudoMamba,
     "mingru": MinGRU,
     "lru": LRU,
-    "transformer": Transformer,
+    "mamba": Mamba,
+    "mamba2": Mamba2,
     "linear_attention": LinearAttention,
     "gated_deltanet": GatedDeltaNet,
     "mlstm": MLSTM,
+    "transformer": Transformer,
 }
 
 __all__ = [
@@ -40,6 +44,8 @@ __all__ = [
     "Controller",
     "GatedDeltaNet",
     "LinearAttention",
+    "Mamba",
+    "Mamba2",
     "MinGRU",
     "PseudoMamba",
     "Transformer",

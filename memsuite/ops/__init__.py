@@ -9,5 +9,15 @@ from memsuite.ops.gru_scan import gru_scan
 from memsuite.ops.lstm_scan import lstm_scan
 from memsuite.ops.matrix_scan import matrix_scan, matrix_step
 from memsuite.ops.pscan import pscan
+from memsuite.ops.selective_scan import selective_scan, selective_step
 
-__all__ = ["diagonal_scan", "gru_scan", "lstm_scan", "matrix_scan", "matrix_step", "pscan"]
+__all__ = [
+    "diagonal_scan",
+    "gru_scan",
+    "lstm_scan",
+    "matrix_scan",
+    "matrix_step",
+    "pscan",
+    "selective_scan",
+    "selective_step",
+]

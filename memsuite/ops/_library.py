@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -17,8 +18,22 @@ def define(schema: str, reference: Callable[..., Any], fake: Callable[..., Any])
     name = schema.split("(")[0]
     LIBRARY.define(schema)  # type: ignore[no-untyped-call]
     # Below autograd and below any backend key, so a kernel registered for CPU or CUDA takes precedence.
-    LIBRARY.impl(name, reference, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
+    LIBRARY.impl(name, in_full_precision(reference), "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
     torch.library.register_fake(f"memsuite::{name}", fake, lib=LIBRARY)
+
+
+def in_full_precision(reference: Callable[..., Any]) -> Callable[..., Any]:
+    """Run an op's body outside autocast, which would turn its matrix products to half precision."""
+
+    @functools.wraps(reference)
+    def run(*inputs: Any) -> Any:
+        kind = next(x.device.type for x in inputs if isinstance(x, Tensor))
+        if not torch.is_autocast_enabled(kind):
+            return reference(*inputs)
+        with torch.autocast(kind, enabled=False):
+            return reference(*inputs)
+
+    return run
 
 
 def differentiate(name: str, backward: Callable[..., Any], setup_context: Callable[..., Any]) -> None:

@@ -78,6 +78,14 @@ def test_second_derivative_is_refused():
 
 
 @rules
+def test_autocast_does_not_reach_into_it(delta):
+    inputs = arguments(delta, steps=70, dtype=torch.float32)
+    expected = with_gradients(matrix_scan, inputs)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert all(torch.equal(*pair) for pair in zip(with_gradients(matrix_scan, inputs), expected, strict=True))
+
+
+@rules
 def test_float32_is_close_to_float64(delta):
     inputs = arguments(delta, steps=70, resets=0.1)
     single = [x.detach().float().requires_grad_() if x is not None and x.requires_grad else x for x in inputs]

@@ -1,0 +1,207 @@
+"""Mamba (Gu & Dao 2023, arXiv 2312.00752): a diagonal state whose time step, input and output the input sets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear, silu, softplus
+
+from memsuite.controllers.base import Controller, zero_where
+from memsuite.controllers.blocks import Stack, at_least
+from memsuite.controllers.conv import ShortConv
+from memsuite.controllers.init import inverse_softplus
+from memsuite.errors import UsageError
+from memsuite.ops import selective_scan, selective_step
+from memsuite.types import State
+
+WRITE_GAIN = 40.0  # by experiment: what is written once then stands in the stream at about the stream's own size
+
+
+class Drive(NamedTuple):
+    """What one step, or each step, does to the state: ``dt`` is positive."""
+
+    u: Tensor
+    dt: Tensor
+    b: Tensor
+    c: Tensor
+
+
+class MambaLayer(Controller):
+    r"""The block of ``mamba_ssm.Mamba``: the same parameters, names and numbers, so that a state dict moves both ways.
+
+    .. math::
+        (u, z) = W_{in} x, \quad u = \mathrm{silu}(\mathrm{conv}(u)), \quad (\delta, B, C) = W_x u, \quad
+        \Delta = \mathrm{softplus}(W_\Delta \delta + b_\Delta) \\
+        h' = e^{\Delta A} \odot h + (\Delta \odot u) B^\top, \quad y = h' C + D \odot u, \quad
+        W_{out} (y \odot \mathrm{silu}(z)), \quad A = -e^{A_{log}}
+
+    The scan is our own wherever it runs: the package's kernels of this block take neither an initial state nor resets.
+
+    State, with ``E = expand width``: a dict with ``conv`` ``[B, d_conv - 1, E]`` and ``ssm`` ``[B, E, d_state]``,
+    ``E (d_conv - 1 + d_state)`` floats. Cost per step: ``E (3 width + d_conv + 2 dt_rank + 5 d_state)`` multiply-adds
+    and ``E d_state`` exponentials.
+
+    Args:
+        width: of the input and of the features.
+        memory_horizon: steps H the state should be held before any training. The time steps then lie between
+            ``1 / (4 d_state H)`` and ``1 / (d_state H)``, so that the fastest states, whose rate is ``d_state``, fade
+            over one to four H; B and C are scaled by the root of H, as so short a time step writes little; the
+            convolution passes the step itself and has no bias, so a blank input is no drive; ``D`` is 0.
+            None for the package's initialisation, with ``dt_min`` and ``dt_max``.
+        d_state: states of each channel.
+        d_conv: width of the convolution.
+        expand: channels over ``width``.
+        dt_min: shortest time step without a horizon.
+        dt_max: longest time step without a horizon.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        memory_horizon: int | None = None,
+        d_state: int = 16,
+        d_conv: int = 4,
+        expand: int = 2,
+        dt_min: float = 0.001,
+        dt_max: float = 0.1,
+    ) -> None:
+        super().__init__()
+        check_sizes(d_state, d_conv, expand)
+        self.input_dim = self.feature_dim = width
+        self.d_inner, self.d_state, self.dt_rank = expand * width, d_state, math.ceil(width / 16)
+        self.in_proj = nn.Linear(width, 2 * self.d_inner, bias=False)
+        self.conv1d = ShortConv(self.d_inner, d_conv)
+        self.x_proj = nn.Linear(self.d_inner, self.dt_rank + 2 * d_state, bias=False)
+        self.dt_proj = nn.Linear(self.dt_rank, self.d_inner)
+        self.A_log = nn.Parameter(torch.arange(1, d_state + 1).float().log().repeat(self.d_inner, 1))
+        self.D = nn.Parameter(torch.ones(self.d_inner))
+        self.out_proj = nn.Linear(self.d_inner, width, bias=False)
+        nn.init.uniform_(self.dt_proj.weight, -(self.dt_rank**-0.5), self.dt_rank**-0.5)
+        if memory_horizon is not None:
+            dt_max = 1 / (d_state * max(memory_horizon, 2))
+            dt_min = dt_max / 4
+        with torch.no_grad():
+            self.dt_proj.bias.copy_(time_step_bias(self.d_inner, dt_min, dt_max))
+            if memory_horizon is not None:
+                pass_the_step_(self.conv1d)
+                self.D.zero_()
+                self.x_proj.weight[self.dt_rank :] *= math.sqrt(WRITE_GAIN * memory_horizon * math.sqrt(d_state))
+
+    def init_state(self, batch_size: int, device: torch.device | str | None = None) -> State:
+        """Return zeros."""
+        conv = self.conv1d.init_state(batch_size, device)
+        return {"conv": conv, "ssm": conv.new_zeros(batch_size, self.d_inner, self.d_state)}
+
+    def reset_mask(self, state: State, is_first_B: Tensor) -> State:
+        """Zero the rows that begin an episode."""
+        return zero_where(state, is_first_B)
+
+    def forward_step(self, x_BD: Tensor, state: State) -> tuple[Tensor, State]:
+        """Take one step."""
+        its = cast(dict[str, Tensor], state)
+        u, z = self.in_proj(x_BD).chunk(2, dim=-1)
+        u, conv = self.conv1d.step(u, its["conv"])
+        drive = self._drive(silu(u))
+        y, ssm = selective_step(drive.u, drive.dt, self._rates(), drive.b, drive.c, its["ssm"])
+        return self._read(y, drive.u, z), {"conv": conv, "ssm": ssm}
+
+    def forward_sequence(self, x_TBD: Tensor, state: State, is_first_TB: Tensor) -> tuple[Tensor, State]:
+        """Run the scan between the products over all steps."""
+        its = cast(dict[str, Tensor], self.reset_mask(state, is_first_TB[0]))
+        u, z = self.in_proj(x_TBD).chunk(2, dim=-1)
+        u, conv = self.conv1d.sequence(u, its["conv"], is_first_TB)
+        drive = self._drive(silu(u))
+        y, ssm = selective_scan(drive.u, drive.dt, self._rates(), drive.b, drive.c, is_first_TB, its["ssm"])
+        return self._read(y, drive.u, z), {"conv": conv, "ssm": ssm}
+
+    def _rates(self) -> Tensor:
+        return -self.A_log.exp()
+
+    def _drive(self, u: Tensor) -> Drive:
+        delta, b, c = self.x_proj(u).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
+        # The bias is added in full precision: autocast would round what tells one long horizon from another.
+        dt = softplus(linear(delta, self.dt_proj.weight).to(self.dt_proj.bias.dtype) + self.dt_proj.bias)
+        return Drive(u, dt, b, c)
+
+    def _read(self, y: Tensor, u: Tensor, z: Tensor) -> Tensor:
+        return self.out_proj(torch.addcmul(y, self.D, u) * silu(z))  # type: ignore[no-any-return]
+
+    def recurrent_parameters(self) -> Iterator[nn.Parameter]:
+        """Yield what sets how long the state is kept, and what time step, B and C an input gets.
+
+        A time step is exponential in what ``in_proj`` and ``x_proj`` make of the input: at PPO's full rate on these
+        tasks it leaves the horizon within a few updates.
+        """
+        yield self.A_log
+        for layer in (self.dt_proj, self.x_proj, self.in_proj):
+            yield from layer.parameters()
+
+
+class Mamba(Stack):
+    """Mamba: embedding, and pre-norm residual blocks of :class:`MambaLayer`, with a perceptron each if wanted.
+
+    State, with ``E = expand hidden_dim``: ``depth E (d_conv - 1 + d_state)`` floats.
+
+    Args:
+        input_dim: width of the input.
+        hidden_dim: width of the residual stream and of the features.
+        depth: number of blocks.
+        memory_horizon: steps every layer should hold something before any training; None for the package's default.
+        mlp_ratio: inner width of the perceptrons over ``hidden_dim``; 0, as published, for none.
+        d_state: states of each channel.
+        d_conv: width of the convolution.
+        expand: channels over ``hidden_dim``.
+        dt_min: shortest time step without a horizon.
+        dt_max: longest time step without a horizon.
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        hidden_dim: int = 128,
+        depth: int = 1,
+        memory_horizon: int | None = None,
+        mlp_ratio: float = 0.0,
+        d_state: int = 16,
+        d_conv: int = 4,
+        expand: int = 2,
+        dt_min: float = 0.001,
+        dt_max: float = 0.1,
+    ) -> None:
+        super().__init__(
+            input_dim,
+            hidden_dim,
+            depth,
+            lambda width: MambaLayer(width, memory_horizon, d_state, d_conv, expand, dt_min, dt_max),
+            mlp_ratio,
+            embed=True,
+        )
+
+
+def check_sizes(d_state: int, d_conv: int, expand: int) -> None:
+    """Raise a UsageError if a size cannot be."""
+    at_least("d_state", d_state, 1)
+    at_least("d_conv", d_conv, 1)
+    at_least("expand", expand, 1)
+
+
+def time_step_bias(size: int, dt_min: float, dt_max: float) -> Tensor:
+    """Draw biases whose softplus is log-uniform between two time steps."""
+    if not 0 < dt_min <= dt_max:
+        raise UsageError(f"dt_min {dt_min} and dt_max {dt_max}: both must be positive, dt_min not above dt_max")
+    return inverse_softplus(torch.empty(size).uniform_(math.log(dt_min), math.log(dt_max)).exp())
+
+
+@torch.no_grad()
+def pass_the_step_(conv: ShortConv) -> None:
+    """Let a default convolution pass the step itself, beside what it draws from the steps before.
+
+    The factor makes up for the default weights in front of it, which shrink a unit input to ``3^-1/2``.
+    """
+    conv.weight[..., -1] = math.sqrt(3)
+    if conv.bias is not None:
+        conv.bias.zero_()

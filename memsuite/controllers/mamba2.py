@@ -1,0 +1,239 @@
+"""Mamba-2 (Dao & Gu 2024, arXiv 2405.21060): heads with a matrix for a state that fades by one number a head."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import silu, softplus
+
+from memsuite.controllers.base import Controller, zero_where
+from memsuite.controllers.blocks import Stack
+from memsuite.controllers.conv import ShortConv
+from memsuite.controllers.mamba import check_sizes, pass_the_step_, time_step_bias
+from memsuite.errors import UsageError
+from memsuite.ops import matrix_scan, matrix_step
+from memsuite.types import State
+
+WRITE_GAIN = 0.05  # by experiment: what is written once then stands well above the epsilon of the norm that reads it
+HEADDIM = 64  # the package's
+CHUNK = 64  # steps a chunk of the package's kernel
+
+
+class Mamba2Layer(Controller):
+    r"""The block of ``mamba_ssm.Mamba2``: the same parameters, names and numbers, so that a state dict moves both ways.
+
+    .. math::
+        (z, u, B, C, \delta) = W_{in} x, \quad (u, B, C) = \mathrm{silu}(\mathrm{conv}(u, B, C)), \quad
+        \Delta = \mathrm{softplus}(\delta + b_\Delta) \\
+        S' = e^{\Delta A} S + B (\Delta u)^\top, \quad y = S'^\top C + D u, \quad
+        W_{out}\, \mathrm{norm}(y \odot \mathrm{silu}(z)), \quad A = -e^{A_{log}}
+
+    with one :math:`\Delta`, :math:`A` and :math:`D` a head, one :math:`B` and :math:`C` for all heads (``ngroups = 1``)
+    and RMSNorm after the gate.
+
+    On a GPU with ``mamba_ssm`` installed, whole sequences of single precision run on the package's kernel, whose
+    products are rounded as in TF32; elsewhere on our own op, as do single steps.
+
+    State, with ``E = expand width``: a dict with ``conv`` ``[B, d_conv - 1, E + 2 d_state]`` and ``ssm``
+    ``[B, E / headdim, d_state, headdim]``; ``E d_state + (d_conv - 1)(E + 2 d_state)`` floats. Cost per step:
+    ``3 E width + 2 d_state width + d_conv (E + 2 d_state) + 3 E d_state`` multiply-adds and an exponential a head.
+
+    Args:
+        width: of the input and of the features.
+        memory_horizon: steps H the state should be held before any training. The heads then fade over one to four H
+            (rates of 1, time steps of ``1 / (4 H)`` to ``1 / H``); B and C are scaled by the root of H, as so short a
+            time step writes little; the convolution passes the step itself and has no bias, so a blank input is no
+            drive; ``D`` is 0. None for the package's initialisation, with ``dt_min`` and ``dt_max``.
+        d_state: rows of each head's state.
+        d_conv: width of the convolution.
+        expand: channels over ``width``.
+        headdim: channels of a head; None for 64, the package's, or the greatest common divisor of it and the channels.
+        dt_min: shortest time step without a horizon.
+        dt_max: longest time step without a horizon.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        memory_horizon: int | None = None,
+        d_state: int = 64,
+        d_conv: int = 4,
+        expand: int = 2,
+        headdim: int | None = None,
+        dt_min: float = 0.001,
+        dt_max: float = 0.1,
+    ) -> None:
+        super().__init__()
+        check_sizes(d_state, d_conv, expand)
+        self.input_dim = self.feature_dim = width
+        self.d_inner, self.d_state = expand * width, d_state
+        self.headdim = headdim or math.gcd(HEADDIM, self.d_inner)
+        if self.headdim < 1 or self.d_inner % self.headdim:
+            raise UsageError(f"headdim {headdim} does not divide the {self.d_inner} channels (expand * hidden_dim)")
+        self.num_heads = self.d_inner // self.headdim
+        convolved = self.d_inner + 2 * d_state
+        self.in_proj = nn.Linear(width, self.d_inner + convolved + self.num_heads, bias=False)
+        self.conv1d = ShortConv(convolved, d_conv)
+        if memory_horizon is not None:
+            dt_max = 1 / max(memory_horizon, 2)
+            dt_min = dt_max / 4
+        self.dt_bias = nn.Parameter(time_step_bias(self.num_heads, dt_min, dt_max))
+        self.A_log = nn.Parameter(torch.empty(self.num_heads).uniform_(1, 16).log())
+        self.D = nn.Parameter(torch.ones(self.num_heads))
+        self.norm = nn.RMSNorm(self.d_inner, eps=1e-5)
+        self.out_proj = nn.Linear(self.d_inner, width, bias=False)
+        if memory_horizon is not None:
+            self._hold_(memory_horizon)
+
+    @torch.no_grad()
+    def _hold_(self, horizon: int) -> None:
+        pass_the_step_(self.conv1d)
+        self.A_log.zero_()
+        self.D.zero_()
+        reads_and_writes = slice(2 * self.d_inner, 2 * (self.d_inner + self.d_state))
+        self.in_proj.weight[reads_and_writes] *= math.sqrt(WRITE_GAIN * horizon)
+
+    def init_state(self, batch_size: int, device: torch.device | str | None = None) -> State:
+        """Return zeros."""
+        conv = self.conv1d.init_state(batch_size, device)
+        return {"conv": conv, "ssm": conv.new_zeros(batch_size, self.num_heads, self.d_state, self.headdim)}
+
+    def reset_mask(self, state: State, is_first_B: Tensor) -> State:
+        """Zero the rows that begin an episode."""
+        return zero_where(state, is_first_B)
+
+    def forward_step(self, x_BD: Tensor, state: State) -> tuple[Tensor, State]:
+        """Take one step."""
+        its = cast(dict[str, Tensor], state)
+        z, ubc, dt = self._project(x_BD)
+        ubc, conv = self.conv1d.step(ubc, its["conv"])
+        u, b, c = self._split(silu(ubc))
+        y, ssm = matrix_step(c, b, u * dt.unsqueeze(-1), dt * self._rates(), its["ssm"])
+        return self._read(y, u, z), {"conv": conv, "ssm": ssm}
+
+    def forward_sequence(self, x_TBD: Tensor, state: State, is_first_TB: Tensor) -> tuple[Tensor, State]:
+        """Run the chunked scan between the products over all steps."""
+        its = cast(dict[str, Tensor], self.reset_mask(state, is_first_TB[0]))
+        z, ubc, dt = self._project(x_TBD)
+        ubc, conv = self.conv1d.sequence(ubc, its["conv"], is_first_TB)
+        u, b, c = self._split(silu(ubc))
+        scan = package_scan() if u.is_cuda and u.dtype == torch.float32 else None
+        if scan is not None:
+            y, ssm = run_package(scan, u, dt, self._rates(), b, c, is_first_TB, its["ssm"])
+        else:
+            y, ssm = matrix_scan(c, b, u * dt.unsqueeze(-1), dt * self._rates(), is_first_TB, its["ssm"])
+        return self._read(y, u, z), {"conv": conv, "ssm": ssm}
+
+    def _rates(self) -> Tensor:
+        return -self.A_log.exp()
+
+    def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the gate, what is to be convolved, and the time steps."""
+        sizes = [self.d_inner, self.d_inner + 2 * self.d_state, self.num_heads]
+        z, ubc, delta = self.in_proj(x).split(sizes, dim=-1)
+        # The bias is added in full precision: autocast would round what tells one long horizon from another.
+        return z, ubc, softplus(delta.to(self.dt_bias.dtype) + self.dt_bias)
+
+    def _split(self, ubc: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return ``u`` by head ``[.., H, P]``, and B and C of the one group ``[.., 1, N]``."""
+        u, b, c = torch.tensor_split(ubc, [self.d_inner, self.d_inner + self.d_state], dim=-1)
+        return u.reshape(*u.shape[:-1], self.num_heads, self.headdim), b.unsqueeze(-2), c.unsqueeze(-2)
+
+    def _read(self, y: Tensor, u: Tensor, z: Tensor) -> Tensor:
+        y = torch.addcmul(y, self.D.unsqueeze(-1), u).flatten(-2)
+        return self.out_proj(self.norm(y * silu(z).to(y.dtype)))  # type: ignore[no-any-return]
+
+    def recurrent_parameters(self) -> Iterator[nn.Parameter]:
+        """Yield what sets how long the state is kept, and what time step, B and C an input gets.
+
+        A time step is exponential in what ``in_proj`` makes of the input: at PPO's full rate on these tasks it leaves
+        the horizon within a few updates.
+        """
+        yield from (self.A_log, self.dt_bias, *self.in_proj.parameters())
+
+
+class Mamba2(Stack):
+    """Mamba-2: embedding, and pre-norm residual blocks of :class:`Mamba2Layer`, with a perceptron each if wanted.
+
+    State, with ``E = expand hidden_dim``: ``depth (E d_state + (d_conv - 1)(E + 2 d_state))`` floats. The default
+    ``d_state`` is half the package's 128, at half the cost of a step: with ``hidden_dim = 128`` a layer's matrices
+    already hold 16,384 floats.
+
+    Args:
+        input_dim: width of the input.
+        hidden_dim: width of the residual stream and of the features.
+        depth: number of blocks.
+        memory_horizon: steps every layer should hold something before any training; None for the package's default.
+        mlp_ratio: inner width of the perceptrons over ``hidden_dim``; 0, as published, for none.
+        d_state: rows of each head's state.
+        d_conv: width of the convolution.
+        expand: channels over ``hidden_dim``.
+        headdim: channels of a head; None for 64 or the greatest common divisor of it and ``expand hidden_dim``.
+        dt_min: shortest time step without a horizon.
+        dt_max: longest time step without a horizon.
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        hidden_dim: int = 128,
+        depth: int = 1,
+        memory_horizon: int | None = None,
+        mlp_ratio: float = 0.0,
+        d_state: int = 64,
+        d_conv: int = 4,
+        expand: int = 2,
+        headdim: int | None = None,
+        dt_min: float = 0.001,
+        dt_max: float = 0.1,
+    ) -> None:
+        super().__init__(
+            input_dim,
+            hidden_dim,
+            depth,
+            lambda width: Mamba2Layer(width, memory_horizon, d_state, d_conv, expand, headdim, dt_min, dt_max),
+            mlp_ratio,
+            embed=True,
+        )
+
+
+@functools.cache
+def package_scan() -> Callable[..., Any] | None:
+    """Return the package's chunked scan, or None where it cannot be imported."""
+    if importlib.util.find_spec("mamba_ssm") is None:
+        return None
+    try:
+        module = importlib.import_module("mamba_ssm.ops.triton.ssd_combined")
+    except ImportError:
+        return None
+    return cast(Callable[..., Any], module.mamba_chunk_scan_combined)
+
+
+def run_package(
+    scan: Callable[..., Any],
+    u_TBHP: Tensor,
+    dt_TBH: Tensor,
+    a_H: Tensor,
+    b_TB1N: Tensor,
+    c_TB1N: Tensor,
+    is_first_TB: Tensor,
+    s0_BHNP: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Run the package's scan with carry and resets; return ``y`` ``[T, B, H, P]`` and the last state.
+
+    The kernel counts the incoming state to episode 0: where an episode begins at the first step the count starts at 1,
+    and the state does not reach it.
+    """
+    episode = is_first_TB.t().cumsum(1).int().contiguous()
+    u, dt, b, c = (x.transpose(0, 1).contiguous() for x in (u_TBHP, dt_TBH, b_TB1N, c_TB1N))
+    y, last = scan(
+        u, dt, a_H, b, c, CHUNK, initial_states=s0_BHNP.mT.contiguous(), seq_idx=episode, return_final_states=True
+    )
+    return y.transpose(0, 1), last.mT
