@@ -1,6 +1,7 @@
 """What is reported to be learnt, on the reported seeds: the golden run, and Gymnasium environments.
 
-``make learn`` runs this file: it prints the tables and writes every seed's ``result.json`` into ``results/``.
+``make learn`` runs this file: it prints the tables and writes every seed's ``result.json`` into ``results/``. What
+trains every controller takes an hour and has a target of its own, ``make learn-controllers``.
 """
 
 import json
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from memsuite.controllers import CONTROLLERS
 from memsuite.storage import write_json
 
 ROOT = Path(__file__).parents[1]
@@ -77,3 +79,29 @@ def test_gymnasium_environments_are_learnt(tmp_path, capsys, name):
     with capsys.disabled():
         print(f"\n{name}: greedy return on seeds 0 to 4: {', '.join(f'{value:.2f}' for value in returns)}")
     assert min(returns) > GYMNASIUM[name]
+
+
+BUDGETS = (200_000, 1_000_000)
+
+
+@pytest.mark.learns
+def test_every_controller_trains_on_the_golden_task(tmp_path, capsys):
+    """By changing only the controller: seeds 0 to 2, two budgets. Takes about an hour on two cores."""
+    results: dict[str, list[dict]] = {}
+
+    def run(name: str, steps: int, seed: int) -> None:
+        folder = tmp_path / f"{name}-{steps}-{seed}"
+        result = train("configs/golden.yaml", folder, seed, "--controller", name, "--steps", str(steps))
+        results.setdefault(name, []).append(result)
+        results[name].sort(key=lambda one: (one["env_steps"], one["seed"]))
+        write_json(ROOT / "results" / "controllers.json", dict(results))
+        with capsys.disabled():
+            print(f"{name}, {steps:,} steps, seed {seed}: {result['success']:.3f}", flush=True)
+
+    asked = [(name, steps, seed) for name in CONTROLLERS for steps in BUDGETS for seed in range(3)]
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        list(pool.map(lambda one: run(*one), asked))
+    for name in CONTROLLERS:
+        assert len(results[name]) == len(BUDGETS) * 3
+        for result in results[name][3:]:
+            assert result["success"] >= 0.5, f"{name}, seed {result['seed']}: chance is 0.125"

@@ -128,7 +128,7 @@ def test_cut_backpropagation_keeps_the_forward_pass(window):
         trajectory, _ = collect(task, module.model, actor, 25, stream(0, "actions"))
         weights = torch.randn(trajectory.actions.shape, dtype=torch.float64, generator=stream(0, "weights"))
         terms = module._backward(trajectory, weights, weights, torch.arange(4))
-        outcomes.append((terms, module.model.controller.weight_hh.grad.clone()))
+        outcomes.append((terms, module.model.controller.layers[0].weight_hh.grad.clone()))
     torch.testing.assert_close(outcomes[0][0], outcomes[1][0], rtol=1e-9, atol=1e-12)
     assert not torch.allclose(outcomes[0][1], outcomes[1][1])
 

@@ -110,7 +110,7 @@ class AttentionLayer(Controller):
         return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1).flatten(-2)
 
     def _read(self, attended: Tensor) -> Tensor:
-        return self.out(self.norm(attended))  # type: ignore[no-any-return]
+        return self.out(self.norm(attended.to(self.norm.weight.dtype)))  # type: ignore[no-any-return]
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, seen_BQK: Tensor) -> Tensor:
         """Attend where ``seen_BQK``; everything else is ``[B, .., D]``."""
