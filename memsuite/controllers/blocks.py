@@ -27,6 +27,9 @@ class Stack(Controller):
     first layer reads the input itself and its features begin the stream: then a depth of one is the bare layer, and
     what stands upon it are blocks. Nothing here has a bias, so a blank input is no drive.
 
+    A layer whose question to its memory is a product with the input would answer a blank input with nothing, whatever
+    it holds. Where it cannot have a bias of its own, ``shift`` adds a learnt constant after the norm.
+
     State: a tuple of the layers' states. A block's perceptron costs ``3 mlp_ratio hidden_dim^2`` multiply-adds a step.
 
     Args:
@@ -36,6 +39,7 @@ class Stack(Controller):
         make_layer: builds a layer from the width of its input; its features are ``hidden_dim`` wide.
         mlp_ratio: inner width of the perceptron over ``hidden_dim``; 0 for none.
         embed: whether the input is embedded, so that the first layer is a block too.
+        shift: size at initialisation of what is added to each block's normalised input; 0 for nothing.
     """
 
     def __init__(
@@ -46,6 +50,7 @@ class Stack(Controller):
         make_layer: Callable[[int], Controller],
         mlp_ratio: float = 0.0,
         embed: bool = False,
+        shift: float = 0.0,
     ) -> None:
         super().__init__()
         at_least("depth", depth, 1)
@@ -54,7 +59,8 @@ class Stack(Controller):
         self.embed = nn.Linear(input_dim, hidden_dim, bias=False) if embed else None
         layers = [make_layer(hidden_dim if embed or index else input_dim) for index in range(depth)]
         self.blocks = nn.ModuleList(
-            Block(layer, hidden_dim, mlp_ratio) if embed or index else Bare(layer) for index, layer in enumerate(layers)
+            Block(layer, hidden_dim, mlp_ratio, shift) if embed or index else Bare(layer)
+            for index, layer in enumerate(layers)
         )
 
     @property
@@ -96,9 +102,11 @@ class Stack(Controller):
         return u, tuple(after)
 
     def recurrent_parameters(self) -> Iterator[nn.Parameter]:
-        """Yield those of the layers."""
-        for layer in self.layers:
-            yield from layer.recurrent_parameters()
+        """Yield those of the layers, and the shifts before them, which write at every blank step."""
+        for block in self.blocks:
+            yield from cast(Bare, block).layer.recurrent_parameters()
+            if isinstance(block, Block) and block.shift is not None:
+                yield block.shift
 
 
 class Bare(nn.Module):
@@ -116,14 +124,16 @@ class Bare(nn.Module):
 class Block(Bare):
     """A layer, and a gated perceptron after it, each on the normalised stream and added to it."""
 
-    def __init__(self, layer: Controller, width: int, mlp_ratio: float) -> None:
+    def __init__(self, layer: Controller, width: int, mlp_ratio: float, shift: float = 0.0) -> None:
         super().__init__(layer)
         self.norm = rms_norm(width)
+        self.shift = nn.Parameter(shift * torch.randn(width)) if shift else None
         self.mlp = nn.Sequential(rms_norm(width), GatedMLP(width, round(mlp_ratio * width))) if mlp_ratio else None
 
     def forward(self, u: Tensor, run: Callable[[Controller, Tensor], Tensor]) -> Tensor:
         """Add to the stream ``[.., width]`` what the layer and the perceptron make of it."""
-        u = u + run(self.layer, self.norm(u))
+        v = self.norm(u) if self.shift is None else self.norm(u) + self.shift
+        u = u + run(self.layer, v)
         return u if self.mlp is None else u + self.mlp(u)
 
 

@@ -18,13 +18,14 @@ class GatedDeltaNetLayer(MatrixMemory):
     r"""Heads of the gated delta rule.
 
     .. math::
-        q, k, v = \mathrm{silu}(\mathrm{conv}(W_{q,k,v} x)), \quad q = q / |q|, \quad k = k / |k| \\
+        q, k, v = \mathrm{silu}(\mathrm{conv}(W_{q,k,v} x) + b_q), \quad q = q / |q|, \quad k = k / |k| \\
         \beta = \sigma(W_\beta x), \quad \log \alpha = -e^{A}\, \mathrm{softplus}(W_\alpha x + b_\alpha) \\
         S_t = \alpha_t (I - \beta_t k_t k_t^\top) S_{t-1} + \beta_t k_t v_t^\top, \quad
-        o_t = W_o (\mathrm{norm}(S_t^\top q_t) \odot \mathrm{silu}(W_g x_t))
+        o_t = W_o (\mathrm{norm}(S_t^\top q_t) \odot \mathrm{silu}(W_g x_t + b_g))
 
     The convolution is short, causal and one a channel; the norm is one a head. The queries' factor
-    :math:`1 / \sqrt{d}` is left out, as the norm takes it away.
+    :math:`1 / \sqrt{d}` is left out, as the norm takes it away. The biases, in the queries alone and in the gate, are
+    ours: a blank input writes nothing, yet is answered.
 
     State: ``width^2 / num_heads`` floats, and ``3 width (conv_width - 1)`` of the convolution. Cost per step:
     ``5 width^2 + 3 width^2 / num_heads`` multiply-adds.
@@ -43,10 +44,12 @@ class GatedDeltaNetLayer(MatrixMemory):
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.conv = ShortConv(3 * width, conv_width, bias=False)
         self.decay, self.write = nn.Linear(width, num_heads), nn.Linear(width, num_heads, bias=False)
-        self.gate = nn.Linear(width, width, bias=False)
+        self.query_bias = nn.Parameter(torch.empty(width).uniform_(-1, 1))
+        self.gate = nn.Linear(width, width)
         self.norm = HeadNorm(width)
         self.out = nn.Linear(width, width, bias=False)
         with torch.no_grad():
+            self.gate.bias.fill_(1.0)
             if memory_horizon is None:
                 rate, scale = torch.empty(num_heads).uniform_(-6.9, -2.3).exp(), 16 * (1 - torch.rand(num_heads))
             else:
@@ -61,7 +64,8 @@ class GatedDeltaNetLayer(MatrixMemory):
     def drive(self, x: Tensor, aside: Aside, is_first_TB: Tensor | None) -> tuple[Drive, Aside]:
         """Convolve, and split into heads."""
         mixed, buffer = self.conv.run(self.qkv(x), aside["conv"], is_first_TB)
-        q, k, v = (self.heads(part) for part in silu(mixed).chunk(3, dim=-1))
+        q, k, v = mixed.chunk(3, dim=-1)
+        q, k, v = (self.heads(silu(part)) for part in (q + self.query_bias, k, v))
         rate = softplus(self.decay(x).to(v.dtype))
         log_decay = -self.log_scale.exp() * rate
         return Drive(_unit(q), _unit(k), v, log_decay, torch.sigmoid(self.write(x).to(v.dtype))), {"conv": buffer}
@@ -72,7 +76,7 @@ class GatedDeltaNetLayer(MatrixMemory):
 
     def recurrent_parameters(self) -> Iterator[nn.Parameter]:
         """Yield those that decide what is written, what is asked for, and how long it is kept."""
-        yield self.log_scale
+        yield from (self.log_scale, self.query_bias)
         for part in (self.qkv, self.conv, self.decay, self.write):
             yield from part.parameters()
 

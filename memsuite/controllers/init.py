@@ -64,3 +64,12 @@ def lstm_chrono_(weight_hh: Tensor, bias_ih: Tensor, bias_hh: Tensor, horizon: i
 def inverse_softplus(y: Tensor) -> Tensor:
     """Return ``x`` with ``softplus(x) = y``, for ``y > 0`` however small."""
     return y + torch.log(-torch.expm1(-y))
+
+
+def blank_shift(memory_horizon: int | None) -> float:
+    """Return the size of a constant input that a selective layer reads a blank step with.
+
+    What such a layer writes is a product of two maps of its input: with the root of one over the horizon, all blank
+    steps of an episode write about as much as one cue.
+    """
+    return 0.1 if memory_horizon is None else max(memory_horizon, 2) ** -0.5

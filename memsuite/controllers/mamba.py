@@ -13,7 +13,7 @@ from torch.nn.functional import linear, silu, softplus
 from memsuite.controllers.base import Controller, zero_where
 from memsuite.controllers.blocks import Stack, at_least
 from memsuite.controllers.conv import ShortConv
-from memsuite.controllers.init import inverse_softplus
+from memsuite.controllers.init import blank_shift, inverse_softplus
 from memsuite.errors import UsageError
 from memsuite.ops import selective_scan, selective_step
 from memsuite.types import State
@@ -144,6 +144,8 @@ class MambaLayer(Controller):
 class Mamba(Stack):
     """Mamba: embedding, and pre-norm residual blocks of :class:`MambaLayer`, with a perceptron each if wanted.
 
+    A small constant is added to the input of each block: given nothing the package's block would answer nothing.
+
     State, with ``E = expand hidden_dim``: ``depth E (d_conv - 1 + d_state)`` floats.
 
     Args:
@@ -179,6 +181,7 @@ class Mamba(Stack):
             lambda width: MambaLayer(width, memory_horizon, d_state, d_conv, expand, dt_min, dt_max),
             mlp_ratio,
             embed=True,
+            shift=blank_shift(memory_horizon),
         )
 
 

@@ -16,6 +16,7 @@ from torch.nn.functional import silu, softplus
 from memsuite.controllers.base import Controller, zero_where
 from memsuite.controllers.blocks import Stack
 from memsuite.controllers.conv import ShortConv
+from memsuite.controllers.init import blank_shift
 from memsuite.controllers.mamba import check_sizes, pass_the_step_, time_step_bias
 from memsuite.errors import UsageError
 from memsuite.ops import matrix_scan, matrix_step
@@ -162,6 +163,8 @@ class Mamba2Layer(Controller):
 class Mamba2(Stack):
     """Mamba-2: embedding, and pre-norm residual blocks of :class:`Mamba2Layer`, with a perceptron each if wanted.
 
+    A small constant is added to the input of each block: given nothing the package's block would answer nothing.
+
     State, with ``E = expand hidden_dim``: ``depth (E d_state + (d_conv - 1)(E + 2 d_state))`` floats. The default
     ``d_state`` is half the package's 128, at half the cost of a step: with ``hidden_dim = 128`` a layer's matrices
     already hold 16,384 floats.
@@ -201,6 +204,7 @@ class Mamba2(Stack):
             lambda width: Mamba2Layer(width, memory_horizon, d_state, d_conv, expand, headdim, dt_min, dt_max),
             mlp_ratio,
             embed=True,
+            shift=blank_shift(memory_horizon),
         )
 
 

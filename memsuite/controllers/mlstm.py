@@ -24,7 +24,8 @@ class MLSTMLayer(MatrixMemory):
         \tilde h_t = \frac{C_t q_t}{\max(|n_t^\top q_t|, 1)}, \quad
         h_t = W_o (\sigma(W_{og} x_t + b_{og}) \odot \mathrm{norm}(\tilde h_t))
 
-    with keys divided by the root of their length. So that the exponentials do not overflow, the state holds
+    with keys divided by the root of their length, and a bias in the queries alone: a blank input writes nothing, yet is
+    answered. So that the exponentials do not overflow, the state holds
     :math:`C_t e^{-m_t}` and :math:`n_t e^{-m_t}` with :math:`m_t = \max(\log f_t + m_{t-1}, \tilde i_t)`; the answer
     does not depend on :math:`m`, so no gradient goes through it.
 
@@ -41,6 +42,7 @@ class MLSTMLayer(MatrixMemory):
     def __init__(self, width: int, num_heads: int, memory_horizon: int | None) -> None:
         super().__init__(width, num_heads, extra=1)
         self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.query_bias = nn.Parameter(torch.empty(width).uniform_(-1, 1))  # as large as a query of an input
         self.input_gate, self.forget_gate = nn.Linear(width, num_heads), nn.Linear(width, num_heads)
         self.output_gate = nn.Linear(width, width)
         self.norm = HeadNorm(width)
@@ -62,6 +64,7 @@ class MLSTMLayer(MatrixMemory):
         """Fold the stabiliser into the decays, keys and queries; the values get a column of ones."""
         dtype = self.out.weight.dtype
         q, k, v = (self.heads(part) for part in self.qkv(x).to(dtype).chunk(3, dim=-1))
+        q = q + self.heads(self.query_bias)
         log_i, log_f = self.input_gate(x).to(dtype), logsigmoid(self.forget_gate(x).to(dtype))
         before, m = stabilisers(log_i.detach(), log_f.detach(), aside["m"].detach(), is_first_TB)
         k = k * ((log_i - m).exp() * self.key_dim**-0.5).unsqueeze(-1)
@@ -76,7 +79,7 @@ class MLSTMLayer(MatrixMemory):
 
     def recurrent_parameters(self) -> Iterator[nn.Parameter]:
         """Yield those that decide what is written, what is asked for, and how long it is kept."""
-        yield from self.qkv.parameters()
+        yield from (*self.qkv.parameters(), self.query_bias)
         for gate in (self.input_gate, self.forget_gate):
             yield from gate.parameters()
 

@@ -49,7 +49,7 @@ class GatedPseudoMambaLayer(PseudoMambaLayer):
     r"""The same integrator, normalised and gated by the input, so that it stacks:
 
     .. math::
-        y_t = W_o (\mathrm{norm}(h_t) \odot \mathrm{silu}(W_z x_t))
+        y_t = W_o (\mathrm{norm}(h_t) \odot \mathrm{silu}(W_z x_t + b_z))
 
     State: ``hidden_dim`` floats. Cost per step: ``hidden_dim (2 input_dim + hidden_dim)`` multiply-adds.
 
@@ -60,7 +60,8 @@ class GatedPseudoMambaLayer(PseudoMambaLayer):
 
     def __init__(self, input_dim: int, hidden_dim: int) -> None:
         super().__init__(input_dim, hidden_dim)
-        self.gate = nn.Linear(input_dim, hidden_dim, bias=False)
+        self.gate = nn.Linear(input_dim, hidden_dim)
+        nn.init.ones_(self.gate.bias)  # so that a blank input is answered too
         self.norm = rms_norm(hidden_dim)
         self.out = nn.Linear(hidden_dim, hidden_dim, bias=False)
 

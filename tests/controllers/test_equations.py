@@ -115,7 +115,7 @@ def test_gated_pseudo_mamba_is_its_equation():
     features, after = memory.forward_sequence(x, h, is_first)
     for t in range(9):
         h = torch.tanh(x[t] @ memory.input_map.weight.t() + erased(h, is_first[t]))
-        gate = x[t] @ memory.gate.weight.t()
+        gate = x[t] @ memory.gate.weight.t() + memory.gate.bias
         normed = h / (h.square().mean(-1, keepdim=True) + 1e-8).sqrt() * memory.norm.weight
         expected = (normed * gate / (1 + torch.exp(-gate))) @ memory.out.weight.t()
         torch.testing.assert_close(features[t], expected, rtol=0, atol=1e-12)
@@ -150,7 +150,8 @@ def test_gated_deltanet_is_its_equation(horizon):
         new = (x[t] @ memory.qkv.weight.t()).unsqueeze(1)
         window = torch.cat([erased(window, is_first[t])[:, 1:], new], 1)
         mixed = (window * memory.conv.weight.squeeze(1).t()).sum(1)
-        q, k, v = ((u / (1 + torch.exp(-u))).view(2, 4, -1) for u in mixed.chunk(3, dim=-1))
+        q, k, v = mixed.chunk(3, dim=-1)
+        q, k, v = ((u / (1 + torch.exp(-u))).view(2, 4, -1) for u in (q + memory.query_bias, k, v))
         q, k = (u / (u.square().sum(-1, keepdim=True) + 1e-6).sqrt() for u in (q, k))
         beta = 1 / (1 + torch.exp(-(x[t] @ memory.write.weight.t())))
         rate = torch.log1p(torch.exp(x[t] @ memory.decay.weight.t() + memory.decay.bias))
@@ -158,7 +159,7 @@ def test_gated_deltanet_is_its_equation(horizon):
         eye = torch.eye(2, dtype=torch.float64)
         projection = eye - beta[..., None, None] * torch.einsum("bhi,bhj->bhij", k, k)
         s = alpha * projection @ s + beta[..., None, None] * torch.einsum("bhk,bhv->bhkv", k, v)
-        gate = x[t] @ memory.gate.weight.t()
+        gate = x[t] @ memory.gate.weight.t() + memory.gate.bias
         o = head_norm(torch.einsum("bhkv,bhk->bhv", s, q), memory.norm.weight) * gate / (1 + torch.exp(-gate))
         torch.testing.assert_close(features[t], o @ memory.out.weight.t(), rtol=0, atol=1e-10)
     torch.testing.assert_close(after["matrix"], s, rtol=0, atol=1e-10)
@@ -176,6 +177,7 @@ def test_mlstm_is_its_equation(horizon):
     c, n = (scale * state["matrix"])[..., :-1], (scale * state["matrix"])[..., -1]
     for t in range(70):
         q, k, v = (per_head(x[t], w) for w in memory.qkv.weight.chunk(3))
+        q = q + memory.query_bias.view(4, -1)
         i = torch.exp(x[t] @ memory.input_gate.weight.t() + memory.input_gate.bias).unsqueeze(-1)
         f = torch.sigmoid(x[t] @ memory.forget_gate.weight.t() + memory.forget_gate.bias).unsqueeze(-1)
         k = k / 2**0.5
