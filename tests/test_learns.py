@@ -29,7 +29,8 @@ def train(config: str, folder: Path, seed: int, *options: str) -> dict:
     command = [sys.executable, "-m", "memsuite", "fit", "--config", config, "--seed", str(seed), "--out", str(folder)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run([*command, *options], cwd=ROOT, env=environment, check=True, capture_output=True)
-    return json.loads((folder / "result.json").read_text())
+    result = json.loads((folder / "result.json").read_text())
+    return {**result, "command": result["command"].replace(str(folder), f"runs/{folder.name}")}
 
 
 def table(results: dict[str, list[dict]]) -> str:
