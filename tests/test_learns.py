@@ -6,6 +6,7 @@ trains every controller takes an hour and has a target of its own, ``make learn-
 
 import json
 import os
+import statistics
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -85,6 +86,23 @@ def test_gymnasium_environments_are_learnt(tmp_path, capsys, name):
 BUDGETS = (200_000, 1_000_000)
 
 
+def controllers_table(results: dict[str, list[dict]]) -> str:
+    """Lay out a controller a row: its size, then the success of each seed after each budget."""
+    lines = ["| controller | parameters | state floats | 200,000 steps | 1,000,000 steps | steps / CPU-s |"]
+    lines.append("|---" * 6 + "|")
+    for name, runs in results.items():
+        cells = [" ".join(f"{run['success']:.3f}" for run in half) for half in (runs[:3], runs[3:])]
+        rate = statistics.median(run["env_steps"] / run["cpu_seconds"] for run in runs)
+        sizes = [f"{runs[0][key]:,}" for key in ("parameters", "state_floats")]
+        lines.append("| " + " | ".join([f"`{name}`", *sizes, *cells, f"{rate:,.0f}"]) + " |")
+    return "\n".join(lines)
+
+
+def test_the_guides_table_is_what_was_measured():
+    results = json.loads((ROOT / "results" / "controllers.json").read_text())
+    assert controllers_table(results) in (ROOT / "docs" / "controllers.md").read_text()
+
+
 @pytest.mark.learns
 def test_every_controller_trains_on_the_golden_task(tmp_path, capsys):
     """By changing only the controller: seeds 0 to 2, two budgets. Takes about an hour on two cores."""
@@ -102,6 +120,8 @@ def test_every_controller_trains_on_the_golden_task(tmp_path, capsys):
     asked = [(name, steps, seed) for name in CONTROLLERS for steps in BUDGETS for seed in range(3)]
     with ThreadPoolExecutor(max_workers=2) as pool:
         list(pool.map(lambda one: run(*one), asked))
+    with capsys.disabled():
+        print(controllers_table(results))
     for name in CONTROLLERS:
         assert len(results[name]) == len(BUDGETS) * 3
         for result in results[name][3:]:

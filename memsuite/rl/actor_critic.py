@@ -6,12 +6,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from memsuite.controllers import Controller
 from memsuite.controllers.base import forward_in_blocks
 from memsuite.types import State
 
 ROWS = 4096  # steps times environments that the controller reads at once on a CPU: a few megabytes a tensor
+EPSILON = 1e-8  # of the norm of the features, on their mean square
 SHORTEST = 64  # steps of a block at least
 
 
@@ -37,7 +39,7 @@ class ActorCritic(nn.Module):
         super().__init__()
         self.controller = controller
         self._state_floats = controller.state_floats()
-        self.norm = nn.RMSNorm(controller.feature_dim, eps=1e-8)
+        self.norm = nn.RMSNorm(controller.feature_dim, eps=EPSILON)
         self.actor = nn.Linear(controller.feature_dim, num_actions)
         self.critic_sees = "memory" if observation_dim is None else "observation"
         # An observation is scaled to the size of normalised features, so that both critics learn at one pace.
@@ -80,6 +82,16 @@ class ActorCritic(nn.Module):
         return (*self._read(features, x_BD), state)
 
     def _read(self, features: Tensor, observations: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.norm(features.to(self.actor.weight.dtype))
-        seen = features if self.critic_sees == "memory" else observations * self.critic_gain
-        return self.actor(features), self.critic(seen).squeeze(-1)
+        features = features.to(self.actor.weight.dtype)
+        # The norm divides a row by one number, which passes through a linear head: so it divides the head's few
+        # outputs, not the many features, and the normalised features are never made.
+        length = torch.linalg.vector_norm(features, dim=-1, keepdim=True)
+        scale = torch.rsqrt(length.square() / features.shape[-1] + EPSILON)
+        logits = self._head(self.actor, features, scale)
+        if self.critic_sees == "memory":
+            return logits, self._head(self.critic, features, scale).squeeze(-1)
+        return logits, linear(observations, self.critic.weight * self.critic_gain).squeeze(-1)
+
+    def _head(self, head: nn.Linear, features: Tensor, scale: Tensor) -> Tensor:
+        """Return ``head(norm(features))``."""
+        return torch.addcmul(head.bias, linear(features, head.weight * self.norm.weight), scale)
