@@ -8,6 +8,7 @@ from memsuite.ops.diagonal_scan import diagonal_scan
 from memsuite.ops.gru_scan import gru_scan
 from memsuite.ops.lstm_scan import lstm_scan
 from memsuite.ops.matrix_scan import matrix_scan, matrix_step
+from memsuite.ops.normed_linear import normed_linear
 from memsuite.ops.pscan import pscan
 from memsuite.ops.selective_scan import selective_scan, selective_step
 
@@ -17,6 +18,7 @@ __all__ = [
     "lstm_scan",
     "matrix_scan",
     "matrix_step",
+    "normed_linear",
     "pscan",
     "selective_scan",
     "selective_step",

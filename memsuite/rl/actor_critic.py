@@ -10,6 +10,7 @@ from torch.nn.functional import linear
 
 from memsuite.controllers import Controller
 from memsuite.controllers.base import forward_in_blocks
+from memsuite.ops import normed_linear
 from memsuite.types import State
 
 ROWS = 4096  # steps times environments that the controller reads at once on a CPU: a few megabytes a tensor
@@ -83,15 +84,11 @@ class ActorCritic(nn.Module):
 
     def _read(self, features: Tensor, observations: Tensor) -> tuple[Tensor, Tensor]:
         features = features.to(self.actor.weight.dtype)
-        # The norm divides a row by one number, which passes through a linear head: so it divides the head's few
-        # outputs, not the many features, and the normalised features are never made.
-        length = torch.linalg.vector_norm(features, dim=-1, keepdim=True)
-        scale = torch.rsqrt(length.square() / features.shape[-1] + EPSILON)
-        logits = self._head(self.actor, features, scale)
-        if self.critic_sees == "memory":
-            return logits, self._head(self.critic, features, scale).squeeze(-1)
+        if self.critic_sees == "memory":  # one map for both heads: the features are read once, and written to once
+            weight, bias = (
+                torch.cat(pair) for pair in zip(self.actor.parameters(), self.critic.parameters(), strict=True)
+            )
+            both = normed_linear(features, weight * self.norm.weight, EPSILON) + bias
+            return both[..., :-1], both[..., -1]
+        logits = normed_linear(features, self.actor.weight * self.norm.weight, EPSILON) + self.actor.bias
         return logits, linear(observations, self.critic.weight * self.critic_gain).squeeze(-1)
-
-    def _head(self, head: nn.Linear, features: Tensor, scale: Tensor) -> Tensor:
-        """Return ``head(norm(features))``."""
-        return torch.addcmul(head.bias, linear(features, head.weight * self.norm.weight), scale)
