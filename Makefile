@@ -15,6 +15,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@begin=$$SECONDS; set -e; \
 	  $(PYTHON) -m venv $(VENV); \
 	  $(RUN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'; \
+	  $(RUN)/memsuite build || true; \
 	  touch $@; \
 	  echo "set-up took $$((SECONDS - begin)) s"
 

@@ -13,6 +13,7 @@ VERBS = {
     "test": "evaluate a checkpoint on the test episodes",
     "tasks": "list the tasks and what each difficulty means",
     "controllers": "list the sequence models, their parameters and the size of their state",
+    "build": "compile the ops ahead of their first use",
     "bench": "measure the speed of tasks, of training, and where an iteration's time goes",
 }
 

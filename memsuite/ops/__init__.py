@@ -1,9 +1,11 @@
 """Reset-aware recurrences, the only place where time is looped over in training.
 
 Each op is a ``torch.library`` op: schema, fake and autograd formula here in Python, a PyTorch reference as the
-implementation that is always there. Layout is time-major; ``reset[t, b]`` zeroes the state before step ``t``.
+implementation that is always there; :mod:`memsuite.ops._build` adds compiled ones for the CPU. Layout is time-major;
+``reset[t, b]`` zeroes the state before step ``t``.
 """
 
+from memsuite.ops import _build
 from memsuite.ops.diagonal_scan import diagonal_scan
 from memsuite.ops.gru_scan import gru_scan
 from memsuite.ops.lstm_scan import lstm_scan
@@ -23,3 +25,5 @@ __all__ = [
     "selective_scan",
     "selective_step",
 ]
+
+_build.load()

@@ -1,0 +1,31 @@
+// The loops of every op for one instruction set; compiled once for each, with MEMSUITE_LEVEL as its name.
+#include "gru.h"
+#include "scans.h"
+#include "selective.h"
+
+namespace memsuite::MEMSUITE_LEVEL {
+
+template <class T>
+constexpr Table<T> make_table() {
+  return {
+      pscan_forward<T>,
+      pscan_backward<T>,
+      {diagonal_forward<T, false>, diagonal_forward<T, true>},
+      {diagonal_backward<T, false>, diagonal_backward<T, true>},
+      gru_packed_size<T>,
+      gru_pack<T>,
+      gru_forward<T>,
+      gru_packed_size_backward<T>,
+      gru_pack_backward<T>,
+      gru_backward<T>,
+      gru_weights<T>,
+      kOuterRows,
+      selective_forward<T>,
+      selective_backward<T>,
+  };
+}
+
+extern const Level level;
+const Level level = {make_table<float>(), make_table<double>()};
+
+}  // namespace memsuite::MEMSUITE_LEVEL

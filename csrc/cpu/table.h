@@ -1,0 +1,73 @@
+// What one instruction set offers: the loops of every op, for float and double. No torch here.
+//
+// Jobs are plain pointers to contiguous, time-major arrays; see memsuite/ops for what the ops mean. Loops take a range of
+// environments [first, last), so that the caller may share them among threads.
+#pragma once
+
+#include <cstdint>
+
+namespace memsuite {
+
+template <class T>
+struct PscanJob {
+  int64_t steps, batch, size;
+  const T *x, *h0, *states, *grad;
+  const bool* reset;
+  T *out, *dx, *d_h0;
+};
+
+template <class T>
+struct DiagonalJob {
+  int64_t steps, batch, size;  // size counts a complex number as two
+  bool constant;               // a is [D], not [T, B, D]; then d_a is [B, D], to be added up over B
+  const T *a, *x, *h0, *states, *grad;
+  const bool* reset;
+  T *out, *d_a, *dx, *d_h0;
+};
+
+template <class T>
+struct GruJob {
+  int64_t steps, batch, size;
+  const T *gi, *h0, *states, *weights, *biases, *grad;
+  const bool* reset;
+  T *out, *gates, *candidates;
+  T *d_gi, *d_gn, *d_h0, *d_w, *d_b;
+};
+
+// As in memsuite/ops/selective_scan.py; `saved` holds the state before each block of time, [blocks, B, N, D].
+template <class T>
+struct SelectiveJob {
+  int64_t steps, batch, size, states_each, block;
+  const T *u, *dt, *a, *b, *c, *h0, *grad, *grad_last;
+  const bool* reset;
+  T *y, *saved, *last;
+  T *d_u, *d_dt, *d_b, *d_c, *d_h0;
+};
+
+template <class T>
+struct Table {
+  void (*pscan)(const PscanJob<T>&, int64_t first, int64_t last);
+  void (*pscan_backward)(const PscanJob<T>&, int64_t first, int64_t last);
+  // Indexed by whether the numbers are complex.
+  void (*diagonal[2])(const DiagonalJob<T>&, int64_t first, int64_t last);
+  void (*diagonal_backward[2])(const DiagonalJob<T>&, int64_t first, int64_t last);
+  // Numbers in the packed weights; the packing; the loops; then the weights' gradient by tiles of `outer_rows` rows.
+  int64_t (*gru_packed)(int64_t size);
+  void (*gru_pack)(T* packed, const T* weights, const T* biases, int64_t size);
+  void (*gru)(const GruJob<T>&, const T* packed, int64_t first, int64_t last);
+  int64_t (*gru_packed_backward)(int64_t size);
+  void (*gru_pack_backward)(T* packed, const T* weights, int64_t size);
+  void (*gru_backward)(const GruJob<T>&, const T* packed, int64_t first, int64_t last);
+  void (*gru_weights)(const GruJob<T>&, int64_t first, int64_t last);
+  int64_t outer_rows;
+  void (*selective)(const SelectiveJob<T>&, int64_t first, int64_t last);
+  // d_a [N, D] gets the sum over the environments of the range.
+  void (*selective_backward)(const SelectiveJob<T>&, T* d_a, int64_t first, int64_t last);
+};
+
+struct Level {
+  Table<float> of_float;
+  Table<double> of_double;
+};
+
+}  // namespace memsuite
