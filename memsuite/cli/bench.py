@@ -27,6 +27,7 @@ from rich.table import Table
 
 from memsuite.callbacks import ProgressBar, commit, hardware, versions
 from memsuite.cli.allocator import keep_freed_memory
+from memsuite.cli.bench_ops import bench_ops, ops_table
 from memsuite.cli.bench_scaling import HORIZONS, bench_scaling, scaling_table
 from memsuite.cli.fit import TRAINER_DEFAULTS, quiet_lightning
 from memsuite.cli.plain import PlainParser
@@ -37,7 +38,7 @@ from memsuite.rl import PPOConfig
 from memsuite.storage import MetricsCSV, write_json
 from memsuite.tasks import TASKS, ScriptedTask, Task, make_task
 
-PARTS = ("environments", "training")  # and "scaling", which takes long and is asked for
+PARTS = ("environments", "training")  # and "scaling" and "ops", which are asked for
 # (horizon, environments): the usual sizes, then blocks of about as many steps from the shortest horizon to the longest.
 BLOCKS = ((200, 64), (200, 1024), (50, 4096), (1000, 205), (5000, 41), (20000, 10))
 SECTIONS = ("rollout", "update", "logging", "lightning")
@@ -64,6 +65,9 @@ def main(verb: str, arguments: list[str]) -> int:
                     report["training"].append(bench_training(controller, horizon, options.repeats))
     if "scaling" in options.only:
         report["scaling"] = bench_scaling(options.controllers, options.horizons, options.repeats, console)
+    if "ops" in options.only:
+        with console.status("ops, compiled and not"):
+            report["ops"] = bench_ops(options.repeats)
     if options.out:
         write_json(Path(options.out), report)
     if options.json:
@@ -81,6 +85,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     for name, valid in names.items():
         parser.add_argument(f"--{name}", default=",".join(valid), help="comma-separated; default: all")
     parser.add_argument("--scaling", action="store_true", help="the cost of a step as the horizon grows, and only that")
+    parser.add_argument("--ops", action="store_true", help="the ops against their references, and only that")
     parser.add_argument("--horizons", help="comma-separated; default: 50,200,1000, for --scaling 200,1000,5000,20000")
     parser.add_argument("--repeats", type=int, default=5, help="counted repeats of each measurement; default: 5")
     parser.add_argument("--json", action="store_true", help="print JSON in place of tables")
@@ -92,8 +97,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
             if one not in valid:
                 raise unknown(name.removesuffix("s"), one, valid)
         setattr(options, name, chosen)
-    if options.scaling:
-        options.only = ["scaling"]
+    if options.scaling or options.ops:
+        options.only = [part for part in ("scaling", "ops") if getattr(options, part)]
     if options.horizons is None:
         options.horizons = ",".join(map(str, HORIZONS)) if options.scaling else "50,200,1000"
     try:
@@ -212,4 +217,6 @@ def tables(report: dict[str, Any]) -> list[Table]:
         found.append(table)
     if "scaling" in report:
         found.append(scaling_table(report["scaling"]))
+    if "ops" in report:
+        found.append(ops_table(report["ops"]))
     return found
