@@ -6,7 +6,6 @@ trains every controller takes an hour and has a target of its own, ``make learn-
 
 import json
 import os
-import statistics
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -88,13 +87,12 @@ BUDGETS = (200_000, 1_000_000)
 
 def controllers_table(results: dict[str, list[dict]]) -> str:
     """Lay out a controller a row: its size, then the success of each seed after each budget."""
-    lines = ["| controller | parameters | state floats | 200,000 steps | 1,000,000 steps | steps / CPU-s |"]
-    lines.append("|---" * 6 + "|")
+    lines = ["| controller | parameters | state floats | 200,000 steps | 1,000,000 steps |"]
+    lines.append("|---" * 5 + "|")
     for name, runs in results.items():
         cells = [" ".join(f"{run['success']:.3f}" for run in half) for half in (runs[:3], runs[3:])]
-        rate = statistics.median(run["env_steps"] / run["cpu_seconds"] for run in runs)
         sizes = [f"{runs[0][key]:,}" for key in ("parameters", "state_floats")]
-        lines.append("| " + " | ".join([f"`{name}`", *sizes, *cells, f"{rate:,.0f}"]) + " |")
+        lines.append("| " + " | ".join([f"`{name}`", *sizes, *cells]) + " |")
     return "\n".join(lines)
 
 
