@@ -25,16 +25,18 @@ from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 from rich.table import Table
 
-from memsuite.callbacks import ProgressBar, commit, hardware, versions
+from memsuite.callbacks import ProgressBar
+from memsuite.callbacks.record import commit, hardware, versions
 from memsuite.cli.allocator import keep_freed_memory
 from memsuite.cli.bench_scaling import HORIZONS, bench_scaling, scaling_table
 from memsuite.cli.fit import TRAINER_DEFAULTS, quiet_lightning
 from memsuite.cli.plain import PlainParser
 from memsuite.controllers import CONTROLLERS
 from memsuite.errors import UsageError, unknown
+from memsuite.files import write_json
 from memsuite.module import MemoryPPO
 from memsuite.rl import PPOConfig
-from memsuite.storage import MetricsCSV, write_json
+from memsuite.storage import MetricsCSV
 from memsuite.tasks import TASKS, ScriptedTask, Task, make_task
 
 PARTS = ("environments", "training")  # and "scaling", which takes long and is asked for
