@@ -19,7 +19,7 @@ from memsuite.analysis.loading import read_checkpoint
 from memsuite.callbacks import Checkpoints, ProgressBar, RunRecord
 from memsuite.cli.allocator import keep_freed_memory
 from memsuite.cli.parsing import Parser, positive
-from memsuite.cli.resuming import SaveConfig, asked_checkpoint, check_same_run, options, settings_of_last
+from memsuite.cli.resuming import SaveConfig, asked_checkpoint, check_same_run, folder_of, options, own_settings
 from memsuite.cli.run_folder import (
     as_text,
     check_folder,
@@ -68,6 +68,7 @@ ADVICE = (
     ".*`training_step` returned `None`.*",
     ".*GPU available but not used.*",
     ".*callbacks used to create the checkpoint need to be provided.*",
+    ".*your dataloader is not resumable.*",
     ".*isinstance.treespec, LeafSpec.*",
 )
 
@@ -80,8 +81,8 @@ class FitCLI(LightningCLI):
         self.command = shlex.join(["memsuite", verb, *arguments])
         self.checkpoint = asked_checkpoint(verb, arguments)
         self.saved = read_checkpoint(self.checkpoint)["memsuite"] if self.checkpoint else None
-        if self.checkpoint is None:
-            arguments = [*settings_of_last(arguments), *arguments]
+        if verb == "fit":
+            arguments = [*own_settings(arguments, self.checkpoint), *arguments]
         super().__init__(
             MemoryPPO,
             args=arguments,
@@ -145,10 +146,7 @@ class FitCLI(LightningCLI):
         config = self.config
         if config.ckpt_path and not options(self.given, "--ckpt_path"):
             raise UsageError("ckpt_path is no setting of a run; give it on the command line: --ckpt_path ...")
-        own = (
-            self.checkpoint.parent.parent if self.checkpoint and self.checkpoint.parent.name == "checkpoints" else None
-        )
-        self.out = Path(config.out or own or default_folder(config))
+        self.out = Path(config.out or folder_of(self.checkpoint) or default_folder(config))
         config.out = str(self.out)
         if config.device != "auto":
             config.trainer.accelerator, config.trainer.devices = device_settings(config.device)

@@ -29,7 +29,7 @@ class SaveConfig(SaveConfigCallback):
     def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Write it."""
         config = copy.deepcopy(self.config)
-        config.ckpt_path, config.overwrite = None, False
+        config.out, config.ckpt_path, config.overwrite = None, None, False
         text = self.parser.dump(config, skip_none=False)
         assert trainer.log_dir is not None
         write_atomically(Path(trainer.log_dir) / self.config_filename, lambda file: file.write(text.encode()))
@@ -54,14 +54,22 @@ def asked_checkpoint(verb: str, arguments: list[str]) -> Path | None:
     return find_checkpoint(folder)
 
 
-def settings_of_last(arguments: list[str]) -> list[str]:
-    """Return the options by which ``--ckpt_path last`` begins anew with a run's own settings: its ``config.yaml``."""
-    out = options(arguments, "--out")
-    if options(arguments, "--ckpt_path")[-1:] != ["last"] or not out:
-        return []
-    log.warning("%s holds no checkpoint yet: starting from the beginning", out[-1])
-    own = Path(out[-1]) / "config.yaml"
-    return ["--config", str(own)] if own.is_file() else []
+def folder_of(checkpoint: Path | None) -> Path | None:
+    """Return the run folder a checkpoint lies in, if it lies in one: there the run goes on."""
+    return checkpoint.parent.parent if checkpoint and checkpoint.parent.name == "checkpoints" else None
+
+
+def own_settings(arguments: list[str], checkpoint: Path | None) -> list[str]:
+    """Return the options by which a run goes on, or begins anew, with its own settings: those of its ``config.yaml``.
+
+    A checkpoint knows the model's; how often to evaluate, the precision and the like are here.
+    """
+    folder = folder_of(checkpoint)
+    if checkpoint is None and options(arguments, "--ckpt_path"):
+        folder = Path(options(arguments, "--out")[-1])
+        log.warning("%s holds no checkpoint yet: starting from the beginning", folder)
+    own = folder / "config.yaml" if folder else None
+    return ["--config", str(own)] if own and own.is_file() else []
 
 
 def check_same_run(saved: dict[str, Any], asked: dict[str, Any]) -> None:
