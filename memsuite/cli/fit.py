@@ -231,8 +231,8 @@ def fit(cli: FitCLI) -> int:
     """Train, and print the summary."""
     if cli.saved is not None:
         check_same_run(cli.saved["config"], cli.model.config)
-    check_folder(cli.out, cli.resumes, cli.config.overwrite)
     check_space(cli.out, cli.model)
+    check_folder(cli.out, cli.resumes, cli.config.overwrite)
     with log_to(cli.out) as log, told_in_one_line(cli.out):
         log.debug(cli.command)
         cli.trainer.fit(cli.model, ckpt_path=str(cli.checkpoint) if cli.checkpoint else None)

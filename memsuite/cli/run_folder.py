@@ -72,7 +72,7 @@ def _try_writing(folder: Path) -> None:
 def check_space(folder: Path, model: nn.Module) -> None:
     """Refuse a disk without room for three checkpoints: the one being written, the last and the one before it."""
     needed = 3 * (3 * sum(p.numel() * p.element_size() for p in model.parameters()) + SMALL)
-    free = shutil.disk_usage(folder).free
+    free = shutil.disk_usage(next(part for part in (folder, *folder.absolute().parents) if part.exists())).free
     if free < needed:
         raise UsageError(
             f"{folder} has {free / 1e6:.0f} MB of free space, the checkpoints need {needed / 1e6:.0f} MB: make room, "
