@@ -26,6 +26,7 @@ from memsuite.rl import (
     PPOConfig,
     begin,
     collect,
+    count_iterations,
     evaluate,
     gae,
     minibatch_losses,
@@ -91,7 +92,7 @@ class MemoryPPO(pl.LightningModule):
         self.discount = self.preset.discount if ppo.discount is None else ppo.discount
         self.gae_lambda = self.preset.gae_lambda if ppo.gae_lambda is None else ppo.gae_lambda
         self.rollout_length = ppo.rollout_length or self.task.horizon
-        self.iterations = self._count_iterations(steps)
+        self.iterations = count_iterations(steps, self.num_envs, self.rollout_length, self.preset.updates)
         if ppo.minibatches > num_envs:
             raise UsageError(f"ppo.minibatches is {ppo.minibatches}; at most num_envs = {num_envs}")
         self.model = self._make_model(controller, controller_args or {})
@@ -114,15 +115,6 @@ class MemoryPPO(pl.LightningModule):
             arguments = {"memory_horizon": self.task.steps_to_remember(), **controller_args}
             memory = make_controller(controller, input_dim=observation_dim, **arguments)
             return ActorCritic(memory, self.task.num_actions, observation_dim if critic == "observation" else None)
-
-    def _count_iterations(self, steps: int | None) -> int:
-        per_iteration = self.num_envs * self.rollout_length
-        if steps is None:
-            return self.preset.updates
-        if steps < per_iteration:
-            per = f"{self.num_envs} environments x {self.rollout_length} steps"
-            raise UsageError(f"steps is {steps}, less than one iteration of {per}; the least is {per_iteration}")
-        return steps // per_iteration
 
     @property
     def env_steps(self) -> int:

@@ -88,6 +88,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="print JSON in place of tables")
     parser.add_argument("--out", help="write the JSON to this file too")
     options = parser.parse_args(arguments)
+    if options.out and Path(options.out).is_dir():
+        raise UsageError(f"--out {options.out} is a folder; name a file")
     for name, valid in names.items():
         chosen = getattr(options, name).split(",")
         for one in chosen:

@@ -12,6 +12,7 @@ from typing import Any, cast
 import lightning.pytorch as pl
 import torch
 from jsonargparse._deprecated import JsonargparseDeprecationWarning
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from rich.console import Console
 
@@ -19,6 +20,7 @@ from memsuite.analysis.loading import read_checkpoint
 from memsuite.callbacks import Checkpoints, ProgressBar, RunRecord
 from memsuite.cli.allocator import keep_freed_memory
 from memsuite.cli.parsing import Parser, positive
+from memsuite.cli.plain import flat
 from memsuite.cli.resuming import SaveConfig, asked_checkpoint, check_same_run, folder_of, options, own_settings
 from memsuite.cli.run_folder import (
     as_text,
@@ -62,6 +64,14 @@ TRAINER_DEFAULTS = {
     "use_distributed_sampler": False,
     "accelerator": "auto",
     "devices": 1,
+}
+# What Lightning's loop would do with these is done by PPO's settings, or by ours.
+NOT_HERE: dict[str, tuple[Any, str]] = {
+    "max_epochs": (1, "--steps"),
+    "val_check_interval": (None, "--evaluate_every"),
+    "check_val_every_n_epoch": (None, "--evaluate_every"),
+    "gradient_clip_val": (None, "--model.ppo.max_grad_norm"),
+    "accumulate_grad_batches": (1, "--model.ppo.minibatches"),
 }
 ADVICE = (
     ".*does not have many workers.*",
@@ -139,6 +149,8 @@ class FitCLI(LightningCLI):
         self.config = parser.parse_args(args)
 
     def _set_seed(self) -> None:
+        if not 0 <= self.config.seed < 2**32:
+            raise UsageError(f"seed is {self.config.seed}; it must be between 0 and {2**32 - 1}")
         pl.seed_everything(self.config.seed, verbose=False)
 
     def before_instantiate_classes(self) -> None:
@@ -150,6 +162,9 @@ class FitCLI(LightningCLI):
         config.out = str(self.out)
         if config.device != "auto":
             config.trainer.accelerator, config.trainer.devices = device_settings(config.device)
+        for name, (value, instead) in NOT_HERE.items():
+            if config.trainer[name] != value:
+                raise UsageError(f"trainer.{name} has no effect that is wanted here; use {instead}")
         if config.wandb_mode not in ("offline", "online", "disabled"):
             raise unknown("wandb_mode", config.wandb_mode, ("offline", "online", "disabled"))
 
@@ -181,7 +196,10 @@ class FitCLI(LightningCLI):
         plugins = plugins if isinstance(plugins, list) else [plugins] if plugins else []
         kwargs |= {"logger": loggers or False, "plugins": [*plugins, AtomicCheckpointIO()]}
         trainer_config = {**self.config_init.trainer, **kwargs}
-        return self._instantiate_trainer(trainer_config, callbacks)
+        try:
+            return self._instantiate_trainer(trainer_config, callbacks)
+        except (MisconfigurationException, ValueError, TypeError) as error:
+            raise UsageError(f"trainer: {flat(str(error))}") from error
 
 
 def device_settings(device: str) -> tuple[str, Any]:

@@ -68,8 +68,9 @@ class PPOConfig:
     def __post_init__(self) -> None:
         for name in ("epochs", "minibatches", "rollout_length", "bptt_steps", "max_skipped_updates"):
             self._require(name, "at least 1", lambda value: value >= 1)
-        for name in ("discount", "gae_lambda", "adam_beta1"):
+        for name in ("discount", "gae_lambda"):
             self._require(name, "between 0 and 1", lambda value: 0 <= value <= 1)
+        self._require("adam_beta1", "at least 0 and below 1", lambda value: 0 <= value < 1)
         for name in ("learning_rate", "clip", "max_grad_norm", "value_clip", "target_kl", "reward_scale"):
             self._require(name, "above 0", lambda value: value > 0)
         for name in ("recurrent_lr_scale", "value_coefficient", "entropy_coefficient"):
