@@ -32,7 +32,7 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any], keep: Path |
             os.fsync(file.fileno())
         os.chmod(name, 0o644)
         if keep is not None and path.exists():
-            _link(path, keep)
+            link(path, keep)
         os.replace(name, path)
         _sync_folder(path.parent)
     except BaseException:
@@ -40,7 +40,7 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any], keep: Path |
         raise
 
 
-def _link(path: Path, name: Path) -> None:
+def link(path: Path, name: Path) -> None:
     """Let ``name`` mean the file ``path`` means now; at no moment is there neither."""
     beside = name.with_name(f".{name.name}.link")
     beside.unlink(missing_ok=True)
@@ -49,6 +49,7 @@ def _link(path: Path, name: Path) -> None:
     except OSError:  # a file system without hard links
         shutil.copyfile(path, beside)
     os.replace(beside, name)
+    beside.unlink(missing_ok=True)  # renaming one name of a file to another name of it does nothing
 
 
 def _sync_folder(folder: Path) -> None:

@@ -14,6 +14,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 
 from memsuite.errors import Stopped
+from memsuite.files import PREVIOUS, link
 from memsuite.module import MemoryPPO
 from memsuite.storage import MetricsCSV
 
@@ -43,7 +44,13 @@ class Checkpoints(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Listen to signals from now on, in Lightning's place; before, there is nothing to save."""
-        self._saved = cast(MemoryPPO, pl_module).iteration if trainer.ckpt_path else None
+        if trainer.received_sigterm:
+            raise Stopped("stopped by SIGTERM before training began", 128 + signal.SIGTERM)
+        source = Path(trainer.ckpt_path).absolute() if trainer.ckpt_path else None
+        if source == self.path.absolute().with_name(PREVIOUS):
+            link(source, self.path)  # a torn last one must not take the place of the whole one before it
+            source = self.path.absolute()
+        self._saved = cast(MemoryPPO, pl_module).iteration if source == self.path.absolute() else None
         self._watch.start()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
