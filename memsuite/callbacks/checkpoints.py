@@ -47,7 +47,7 @@ class Checkpoints(Callback):
         if trainer.received_sigterm:
             raise Stopped("stopped by SIGTERM before training began", 128 + signal.SIGTERM)
         source = Path(trainer.ckpt_path).absolute() if trainer.ckpt_path else None
-        if source == self.path.absolute().with_name(PREVIOUS):
+        if source is not None and source == self.path.absolute().with_name(PREVIOUS):
             link(source, self.path)  # a torn last one must not take the place of the whole one before it
             source = self.path.absolute()
         self._saved = cast(MemoryPPO, pl_module).iteration if source == self.path.absolute() else None
