@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-from memsuite.errors import UsageError, unknown
+from memsuite.errors import Stopped, UsageError, unknown
 
 VERBS = {
     "fit": "train an agent: memsuite fit --task delayed_cue --controller gru, or --config FILE",
@@ -49,6 +49,12 @@ def main(argv: list[str] | None = None) -> int:
         where = f"memsuite {verb}" if verb in VERBS else "memsuite"
         print(f"{where}: error: {error}", file=sys.stderr)
         return 2
+    except Stopped as end:
+        print(f"memsuite {verb}: {end}", file=sys.stderr)
+        return end.status
+    except KeyboardInterrupt:
+        print(f"memsuite {verb}: interrupted", file=sys.stderr)
+        return 130
     except BrokenPipeError:  # the reader of our output, such as head, has seen enough
         sys.stderr.close()
         return 0

@@ -1,4 +1,4 @@
-"""The one error a user can cause, and the words it is told in."""
+"""The error a user can cause, the end a run can come to before its time, and the words they are told in."""
 
 from __future__ import annotations
 
@@ -8,6 +8,19 @@ from collections.abc import Iterable
 
 class UsageError(ValueError):
     """A mistake in what was asked for: one line that names the mistake and the fix; the CLI exits with status 2."""
+
+
+class Stopped(RuntimeError):
+    """A run that ended before its time, through no mistake in what was asked.
+
+    Args:
+        message: one line that says why, and what is kept.
+        status: the exit status; 128 + its number after a signal.
+    """
+
+    def __init__(self, message: str, status: int = 1) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 def nearest(name: str, valid: Iterable[str], count: int = 3) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -14,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from memsuite.controllers import make_controller
-from memsuite.controllers.base import map_state
 from memsuite.errors import UsageError
 from memsuite.metrics import finished_returns
 from memsuite.rl import (
@@ -26,16 +26,20 @@ from memsuite.rl import (
     PPOConfig,
     begin,
     collect,
+    count_iterations,
     evaluate,
     gae,
     minibatch_losses,
     stream,
 )
+from memsuite.rl.guard import UpdateGuard
+from memsuite.rl.resume import acting_state, go_on_after, restore_acting, restore_global_random_states
 from memsuite.storage import MetricsCSV, plain
 from memsuite.tasks import get_task_config
 from memsuite.types import Trajectory
 
 DEFAULT_PPO = PPOConfig()
+log = logging.getLogger("memsuite")
 
 
 class MemoryPPO(pl.LightningModule):
@@ -88,11 +92,12 @@ class MemoryPPO(pl.LightningModule):
         self.discount = self.preset.discount if ppo.discount is None else ppo.discount
         self.gae_lambda = self.preset.gae_lambda if ppo.gae_lambda is None else ppo.gae_lambda
         self.rollout_length = ppo.rollout_length or self.task.horizon
-        self.iterations = self._count_iterations(steps)
+        self.iterations = count_iterations(steps, self.num_envs, self.rollout_length, self.preset.updates)
         if ppo.minibatches > num_envs:
             raise UsageError(f"ppo.minibatches is {ppo.minibatches}; at most num_envs = {num_envs}")
         self.model = self._make_model(controller, controller_args or {})
         self.advantage_scale = AdvantageScale()
+        self.guard = UpdateGuard(ppo.max_skipped_updates)
         self.iteration = 0
         self.actor: Actor | None = None
         self.seconds: defaultdict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
@@ -110,15 +115,6 @@ class MemoryPPO(pl.LightningModule):
             arguments = {"memory_horizon": self.task.steps_to_remember(), **controller_args}
             memory = make_controller(controller, input_dim=observation_dim, **arguments)
             return ActorCritic(memory, self.task.num_actions, observation_dim if critic == "observation" else None)
-
-    def _count_iterations(self, steps: int | None) -> int:
-        per_iteration = self.num_envs * self.rollout_length
-        if steps is None:
-            return self.preset.updates
-        if steps < per_iteration:
-            per = f"{self.num_envs} environments x {self.rollout_length} steps"
-            raise UsageError(f"steps is {steps}, less than one iteration of {per}; the least is {per_iteration}")
-        return steps // per_iteration
 
     @property
     def env_steps(self) -> int:
@@ -165,37 +161,38 @@ class MemoryPPO(pl.LightningModule):
         if self._resume is None:
             self.actor = begin(self.task, self.model, self.num_envs, self._generators["task"])
             return
-        saved, self._resume = self._resume, None
         for logger in self.loggers:
             if isinstance(logger, MetricsCSV):
                 logger.rewind(self.env_steps)
-        timestep = self.task.load_state_dict(saved["task"], self._generators["task"])
-        state = map_state(lambda leaf: leaf.to(self.device), saved["state"])
-        self.actor, self._running_return = Actor(timestep, state), saved["running_return"].to(self.device)
-        for name, generator in self._generators.items():
-            generator.set_state(saved["generators"][name])
+        self.actor = restore_acting(self._resume, self.task, self._generators, self.device)
+        self._running_return = self._resume["running_return"].to(self.device)
+
+    def on_train_start(self) -> None:
+        """Put the global generators back last, when nothing else draws from them any more."""
+        if self._resume is not None and "random" in self._resume:
+            restore_global_random_states(self._resume["random"])
+        self._resume = None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the configuration, and everything the next iteration depends on, as plain values and tensors."""
         checkpoint["memsuite"] = {"config": self.config, "iteration": self.iteration}
         if self.actor is not None:
             checkpoint["memsuite"]["run"] = {
-                "task": self.task.state_dict(),
-                "state": self.actor.state,
+                **acting_state(self.task, self.actor, self._generators),
                 "running_return": self._running_return,
-                "generators": {name: generator.get_state() for name, generator in self._generators.items()},
+                "guard": self.guard.state_dict(),
                 "seconds": {name: list(spent) for name, spent in self.seconds.items()},
             }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take over what :meth:`on_save_checkpoint` added; applied when ``fit`` starts."""
         saved = checkpoint["memsuite"]
-        # Whether there is a next iteration is for this run's steps to say, not for the one that was saved.
-        checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"] = False
+        go_on_after(checkpoint["loops"], saved["iteration"])
         self.iteration, self._resume = saved["iteration"], saved.get("run")
         self._stream.begin = self.iteration
         if self._resume is not None:
             self.seconds.update(self._resume["seconds"])
+            self.guard.load_state_dict(self._resume.get("guard", self.guard.state_dict()))
 
     # -- one iteration --------------------------------------------------------------------------------------------
 
@@ -214,7 +211,7 @@ class MemoryPPO(pl.LightningModule):
                 self._record(statistics)
 
     def update(self, trajectory: Trajectory) -> Tensor:
-        """Run the epochs over one rollout; return the numbers named in :data:`STATISTICS`, ``[10]``, on the device."""
+        """Run the epochs over one rollout; return STATISTICS and the guard's counts, ``[13]``, on the device."""
         optimizer = self.optimizers()
         assert not isinstance(optimizer, list)
         factor = 1 - self.iteration / self.iterations if self.ppo.anneal else 1.0
@@ -226,13 +223,14 @@ class MemoryPPO(pl.LightningModule):
         advantages, returns = gae(rewards, trajectory.values, next_values, ended, self.discount, self.gae_lambda)
         weights = self.advantage_scale(advantages) if self.ppo.normalise_advantages else advantages
         rows: list[Tensor] = []
+        self.guard.begin(self.device)
         for _ in range(self.ppo.epochs):
             order = torch.randperm(self.num_envs, generator=self._generators["permutations"]).to(self.device)
             for columns in order.tensor_split(self.ppo.minibatches):
                 optimizer.zero_grad()
                 terms = self._backward(trajectory, weights, returns, columns)
                 norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.ppo.max_grad_norm)
-                optimizer.step()
+                self.guard.step(optimizer, terms[0], norm)
                 rows.append(torch.cat([terms, norm.unsqueeze(0)]))
             if self.ppo.target_kl is not None and float(rows[-1][KL]) > self.ppo.target_kl:
                 break
@@ -240,7 +238,8 @@ class MemoryPPO(pl.LightningModule):
         mean_return, self._running_return = finished_returns(trajectory.rewards, ended, self._running_return)
         unexplained = (returns - trajectory.values).var() / (returns.var() + 1e-8)
         outcome = torch.stack([success, mean_return, 1 - unexplained])
-        return torch.cat([torch.stack(rows).mean(0), outcome.to(rows[0].dtype)])
+        dtype = rows[0].dtype
+        return torch.cat([torch.stack(rows).mean(0), outcome.to(dtype), self.guard.counts().to(dtype)])
 
     def _backward(self, trajectory: Trajectory, weights: Tensor, returns: Tensor, columns: Tensor) -> Tensor:
         """Accumulate the gradient of one minibatch of environments; return the loss terms, ``[6]``."""
@@ -252,8 +251,13 @@ class MemoryPPO(pl.LightningModule):
 
     def _record(self, statistics: Tensor) -> None:
         """Bring the iteration's statistics to the host, once, and hand them to the loggers."""
-        self.statistics = dict(zip(STATISTICS, statistics.tolist(), strict=True))
-        self.log_row({"iteration": self.iteration, **self.statistics})
+        values = statistics.tolist()
+        self.statistics = dict(zip(STATISTICS, values, strict=False))
+        skipped, *in_a_row = values[len(STATISTICS) :]
+        self.log_row({"iteration": self.iteration, **self.statistics, "skipped_updates": int(skipped)})
+        if skipped:
+            log.warning("%d steps: %d updates skipped, loss or gradient not finite", self.env_steps, skipped)
+        self.guard.take(skipped, *in_a_row)
 
     def log_row(self, row: dict[str, Any]) -> None:
         """Give one row to every logger, with environment steps as the x axis."""

@@ -1,8 +1,4 @@
-"""How things get on disk: whole or not at all.
-
-A file appears under its name only when it is complete (temporary file beside it, fsync, rename), so a run that is
-killed at any moment leaves the previous version or the next one, never half of one.
-"""
+"""What Lightning writes of a run, checkpoints and metrics, such that a run killed at any moment can be gone on with."""
 
 from __future__ import annotations
 
@@ -10,8 +6,7 @@ import csv
 import io
 import json
 import os
-import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -20,28 +15,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.loggers import Logger
 
 from memsuite.errors import UsageError
-
-
-def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Let ``write`` fill a temporary file in the same folder, then put it in the place of ``path``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write plain values as indented JSON, atomically."""
-    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
-    write_atomically(path, lambda file: file.write(text.encode()))
+from memsuite.files import LAST, PREVIOUS, write_atomically
 
 
 def plain(config: dict[str, Any]) -> dict[str, Any]:
@@ -52,12 +26,39 @@ def plain(config: dict[str, Any]) -> dict[str, Any]:
         raise UsageError(f"a setting is not a plain value: {error}") from error
 
 
+def _save(checkpoint: dict[str, Any], file: IO[bytes]) -> None:
+    """Save, with a failed write told as what it is: PyTorch's archive writer reports it as an error of its own."""
+    told: list[OSError] = []
+
+    class Telling:
+        def write(self, data: Any) -> int:
+            try:
+                return file.write(data)
+            except OSError as error:
+                told.append(error)
+                raise
+
+        def flush(self) -> None:
+            file.flush()
+
+    try:
+        torch.save(checkpoint, Telling())  # type: ignore[arg-type]
+    except Exception as error:
+        raise (told[0] if told else error) from error
+
+
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Lightning's checkpoint files, written atomically beside their target and read without running code from them."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        """Write ``checkpoint`` to ``path``."""
-        write_atomically(Path(path), lambda file: torch.save(checkpoint, file))
+        """Write ``checkpoint`` to ``path``; a ``last.ckpt`` that was there stays as ``previous.ckpt``.
+
+        Raises:
+            OSError: it could not be written; what was there is untouched.
+        """
+        path = Path(path)
+        keep = path.with_name(PREVIOUS) if path.name == LAST else None
+        write_atomically(path, lambda file: _save(checkpoint, file), keep)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
         """Read a checkpoint of plain values and tensors only, whatever the caller would allow."""
@@ -110,19 +111,26 @@ class MetricsCSV(Logger):
         with self._path.open("a", newline="") as file:
             csv.DictWriter(file, self._columns).writerow(row)
 
+    def sync(self) -> None:
+        """Have the rows on the disk before a checkpoint says they are there."""
+        if self._path.exists():
+            with self._path.open("a") as file:
+                os.fsync(file.fileno())
+
     def rewind(self, env_steps: int) -> None:
         """Go on from an existing file: keep the rows up to ``env_steps``, drop the later ones."""
         self._fresh = False
         rows = self._rows()
         if rows:
             self._columns = list(rows[0])
-            self._rewrite([row for row in rows if int(row["env_steps"]) <= env_steps])
+            self._rewrite([row for row in rows if int(row["env_steps"] or 0) <= env_steps])
 
     def _rows(self) -> list[dict[str, str]]:
         if not self._path.exists():
             return []
-        with self._path.open(newline="") as file:
-            return list(csv.DictReader(file))
+        text = self._path.read_bytes().decode(errors="replace")
+        whole = text[: text.rfind("\n") + 1]  # a last line without its end was cut short
+        return list(csv.DictReader(io.StringIO(whole, newline="")))
 
     def _rewrite(self, rows: Iterable[dict[str, Any]]) -> None:
         text = io.StringIO()

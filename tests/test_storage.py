@@ -5,7 +5,8 @@ import csv
 import pytest
 import torch
 
-from memsuite.storage import AtomicCheckpointIO, MetricsCSV, write_atomically, write_json
+from memsuite.files import write_atomically, write_json
+from memsuite.storage import AtomicCheckpointIO, MetricsCSV
 
 
 def read(folder):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from memsuite.errors import UsageError
+from memsuite.files import LAST, PREVIOUS
 
 if TYPE_CHECKING:
     from memsuite.module import MemoryPPO
+
+log = logging.getLogger("memsuite")
 
 
 def load(path: str | Path) -> MemoryPPO:
@@ -31,20 +35,53 @@ def load(path: str | Path) -> MemoryPPO:
 
 
 def find_checkpoint(path: str | Path) -> Path:
-    """Return the checkpoint a path means: itself, or the last one of a run folder."""
+    """Return the checkpoint a path means: itself, or the newest whole one of a run folder."""
     path = Path(path)
     if path.is_dir():
-        path = path / "checkpoints" / "last.ckpt"
+        return newest_whole(path)
     if not path.is_file():
         raise UsageError(f"no checkpoint at {path}")
     return path
 
 
+def newest_whole(folder: Path) -> Path:
+    """Return the newest whole checkpoint of a run folder: the last, or the one kept from before it."""
+    there = [path for name in (LAST, PREVIOUS) if (path := folder / "checkpoints" / name).is_file()]
+    if not there:
+        raise UsageError(f"no checkpoint at {folder / 'checkpoints' / LAST}")
+    for path in there:
+        if damage_of(path) is None:
+            if path != there[0]:
+                log.warning("%s; going on from the one before it, %s", damage_of(there[0]), path)
+            return path
+    raise UsageError(f"{damage_of(there[0])}, and no whole one is kept beside it")
+
+
+def damage_of(path: Path) -> str | None:
+    """Say why a file is no whole memsuite checkpoint of plain values and tensors; None if it is one."""
+    try:
+        _read(path)
+    except Exception as error:
+        return f"{path} is not a whole memsuite checkpoint ({type(error).__name__})"
+    return None
+
+
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read a memsuite checkpoint, plain values and tensors only; anything else is a usage error."""
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        checkpoint["memsuite"]["config"]
+        return _read(path)
     except Exception as error:
-        raise UsageError(f"{path} is not a whole memsuite checkpoint ({type(error).__name__})") from error
+        text = f"{path} is not a whole memsuite checkpoint ({type(error).__name__})"
+        before = path.with_name(PREVIOUS)
+        if path.name == LAST and before.is_file() and not damage_of(before):
+            text += f"; the one before it is whole: {before}"
+        raise UsageError(text) from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    saved = checkpoint["memsuite"]
+    if not isinstance(saved["config"]["ppo"], dict) or not isinstance(checkpoint["state_dict"], dict):
+        raise TypeError
+    int(saved["iteration"])
     return checkpoint  # type: ignore[no-any-return]

@@ -25,7 +25,8 @@ from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 from rich.table import Table
 
-from memsuite.callbacks import ProgressBar, commit, hardware, versions
+from memsuite.callbacks import ProgressBar
+from memsuite.callbacks.record import commit, hardware, versions
 from memsuite.cli.allocator import keep_freed_memory
 from memsuite.cli.bench_ops import bench_ops, ops_table
 from memsuite.cli.bench_scaling import HORIZONS, bench_scaling, scaling_table
@@ -33,9 +34,10 @@ from memsuite.cli.fit import TRAINER_DEFAULTS, quiet_lightning
 from memsuite.cli.plain import PlainParser
 from memsuite.controllers import CONTROLLERS
 from memsuite.errors import UsageError, unknown
+from memsuite.files import write_json
 from memsuite.module import MemoryPPO
 from memsuite.rl import PPOConfig
-from memsuite.storage import MetricsCSV, write_json
+from memsuite.storage import MetricsCSV
 from memsuite.tasks import TASKS, ScriptedTask, Task, make_task
 
 PARTS = ("environments", "training")  # and "scaling" and "ops", which are asked for
@@ -91,6 +93,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="print JSON in place of tables")
     parser.add_argument("--out", help="write the JSON to this file too")
     options = parser.parse_args(arguments)
+    if options.out and Path(options.out).is_dir():
+        raise UsageError(f"--out {options.out} is a folder; name a file")
     for name, valid in names.items():
         chosen = getattr(options, name).split(",")
         for one in chosen:

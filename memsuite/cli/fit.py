@@ -6,21 +6,32 @@ import logging
 import math
 import shlex
 import warnings
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
 from jsonargparse._deprecated import JsonargparseDeprecationWarning
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from rich.console import Console
 
-from memsuite.analysis.loading import find_checkpoint, read_checkpoint
+from memsuite.analysis.loading import read_checkpoint
 from memsuite.callbacks import Checkpoints, ProgressBar, RunRecord
 from memsuite.cli.allocator import keep_freed_memory
 from memsuite.cli.parsing import Parser, positive
-from memsuite.cli.run_folder import as_text, check_folder, default_folder, log_to, summary, wandb_logger
+from memsuite.cli.plain import flat
+from memsuite.cli.resuming import SaveConfig, asked_checkpoint, check_same_run, folder_of, options, own_settings
+from memsuite.cli.run_folder import (
+    as_text,
+    check_folder,
+    check_space,
+    default_folder,
+    log_to,
+    summary,
+    told_in_one_line,
+    wandb_logger,
+)
 from memsuite.errors import UsageError, unknown
 from memsuite.module import MemoryPPO
 from memsuite.storage import AtomicCheckpointIO, MetricsCSV
@@ -54,11 +65,20 @@ TRAINER_DEFAULTS = {
     "accelerator": "auto",
     "devices": 1,
 }
+# What Lightning's loop would do with these is done by PPO's settings, or by ours.
+NOT_HERE: dict[str, tuple[Any, str]] = {
+    "max_epochs": (1, "--steps"),
+    "val_check_interval": (None, "--evaluate_every"),
+    "check_val_every_n_epoch": (None, "--evaluate_every"),
+    "gradient_clip_val": (None, "--model.ppo.max_grad_norm"),
+    "accumulate_grad_batches": (1, "--model.ppo.minibatches"),
+}
 ADVICE = (
     ".*does not have many workers.*",
     ".*`training_step` returned `None`.*",
     ".*GPU available but not used.*",
     ".*callbacks used to create the checkpoint need to be provided.*",
+    ".*your dataloader is not resumable.*",
     ".*isinstance.treespec, LeafSpec.*",
 )
 
@@ -67,9 +87,12 @@ class FitCLI(LightningCLI):
     """The options of ``fit``, ``validate`` and ``test``: the short forms, then every nested key of Lightning's."""
 
     def __init__(self, verb: str, arguments: list[str]) -> None:
-        self.verb = verb
-        self.checkpoint = asked_checkpoint(arguments)
+        self.verb, self.given = verb, arguments
         self.command = shlex.join(["memsuite", verb, *arguments])
+        self.checkpoint = asked_checkpoint(verb, arguments)
+        self.saved = read_checkpoint(self.checkpoint)["memsuite"] if self.checkpoint else None
+        if verb == "fit":
+            arguments = [*own_settings(arguments, self.checkpoint), *arguments]
         super().__init__(
             MemoryPPO,
             args=arguments,
@@ -80,7 +103,7 @@ class FitCLI(LightningCLI):
                 "description": "Train or evaluate an agent.",
                 "allow_abbrev": False,
             },
-            save_config_kwargs={"overwrite": True},
+            save_config_callback=SaveConfig,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
         )
@@ -114,8 +137,8 @@ class FitCLI(LightningCLI):
         """Link the short forms to the model; a checkpoint's own settings are the defaults."""
         for name in SHORT_FORMS:
             parser.link_arguments(name, f"model.{name}")
-        if self.checkpoint is not None:
-            config = dict(read_checkpoint(self.checkpoint)["memsuite"]["config"])
+        if self.saved is not None:
+            config = dict(self.saved["config"])
             config |= {f"model.ppo.{key}": value for key, value in config.pop("ppo").items()}
             parser.set_defaults(config)
 
@@ -126,17 +149,31 @@ class FitCLI(LightningCLI):
         self.config = parser.parse_args(args)
 
     def _set_seed(self) -> None:
+        if not 0 <= self.config.seed < 2**32:
+            raise UsageError(f"seed is {self.config.seed}; it must be between 0 and {2**32 - 1}")
         pl.seed_everything(self.config.seed, verbose=False)
 
     def before_instantiate_classes(self) -> None:
         """Turn the short forms that stand for several of Lightning's settings into those."""
         config = self.config
-        self.out = Path(config.out or default_folder(config))
+        if config.ckpt_path and not options(self.given, "--ckpt_path"):
+            raise UsageError("ckpt_path is no setting of a run; give it on the command line: --ckpt_path ...")
+        self.out = Path(config.out or folder_of(self.checkpoint) or default_folder(config))
         config.out = str(self.out)
         if config.device != "auto":
             config.trainer.accelerator, config.trainer.devices = device_settings(config.device)
+        for name, (value, instead) in NOT_HERE.items():
+            if config.trainer[name] != value:
+                raise UsageError(f"trainer.{name} has no effect that is wanted here; use {instead}")
         if config.wandb_mode not in ("offline", "online", "disabled"):
             raise unknown("wandb_mode", config.wandb_mode, ("offline", "online", "disabled"))
+
+    @property
+    def resumes(self) -> bool:
+        """Whether the run folder's own run is gone on with, or begun again where it left no checkpoint."""
+        if self.checkpoint is None:
+            return self.config.ckpt_path == "last" and not (self.out / "result.json").exists()
+        return self.checkpoint.resolve().parent.parent == self.out.resolve()
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Build the trainer around the run folder."""
@@ -159,7 +196,10 @@ class FitCLI(LightningCLI):
         plugins = plugins if isinstance(plugins, list) else [plugins] if plugins else []
         kwargs |= {"logger": loggers or False, "plugins": [*plugins, AtomicCheckpointIO()]}
         trainer_config = {**self.config_init.trainer, **kwargs}
-        return self._instantiate_trainer(trainer_config, callbacks)
+        try:
+            return self._instantiate_trainer(trainer_config, callbacks)
+        except (MisconfigurationException, ValueError, TypeError) as error:
+            raise UsageError(f"trainer: {flat(str(error))}") from error
 
 
 def device_settings(device: str) -> tuple[str, Any]:
@@ -170,25 +210,6 @@ def device_settings(device: str) -> tuple[str, Any]:
     if kind == "cuda" and not torch.cuda.is_available():
         raise UsageError("device cuda is not available to PyTorch here; use --device cpu")
     return kind, [int(index)] if index else 1
-
-
-def asked_checkpoint(arguments: list[str]) -> Path | None:
-    """Find the checkpoint the arguments ask for: a file, a run folder, or ``last`` for the one of ``--out``."""
-    asked = options(arguments, "--ckpt_path")
-    if asked[-1:] == ["last"]:
-        asked = options(arguments, "--out")
-        if not asked:
-            raise UsageError("--ckpt_path last means the last checkpoint of a run: name its folder with --out")
-    if not asked:
-        return None
-    return find_checkpoint(asked[-1])
-
-
-def options(arguments: list[str], name: str) -> list[str]:
-    """Return the values of a command-line option, spelt ``--name value`` or ``--name=value``."""
-    apart = [(i, value) for i, (this, value) in enumerate(pairwise(arguments)) if this == name]
-    joined = [(i, this.partition("=")[2]) for i, this in enumerate(arguments) if this.startswith(f"{name}=")]
-    return [value for _, value in sorted(apart + joined)]
 
 
 def quiet_lightning() -> None:
@@ -226,8 +247,11 @@ def main(verb: str, arguments: list[str]) -> int:
 
 def fit(cli: FitCLI) -> int:
     """Train, and print the summary."""
-    check_folder(cli.out, cli.checkpoint is not None, cli.config.overwrite)
-    with log_to(cli.out) as log:
+    if cli.saved is not None:
+        check_same_run(cli.saved["config"], cli.model.config)
+    check_space(cli.out, cli.model)
+    check_folder(cli.out, cli.resumes, cli.config.overwrite)
+    with log_to(cli.out) as log, told_in_one_line(cli.out):
         log.debug(cli.command)
         cli.trainer.fit(cli.model, ckpt_path=str(cli.checkpoint) if cli.checkpoint else None)
         assert cli.record.result is not None

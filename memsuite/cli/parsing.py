@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import yaml
 from jsonargparse.typing import PositiveInt
@@ -25,6 +25,20 @@ WORDS = {
 }
 
 
+class UniqueKeys(yaml.SafeLoader):
+    """Refuses a key that is given twice, of which the first would be dropped unseen."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Build a mapping of keys that differ."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            name = str(key.value)
+            if name in seen and name != "<<":
+                raise yaml.YAMLError(f"line {key.start_mark.line + 1} gives {name!r} a second time")
+            seen.add(name)
+        return super().construct_mapping(node, deep)
+
+
 class Parser(LightningArgumentParser):
     """Lightning's parser, raising :class:`~memsuite.errors.UsageError` in place of a page of usage."""
 
@@ -39,19 +53,30 @@ class Parser(LightningArgumentParser):
     def check_config_file(self, path: str) -> None:
         """Refuse a file that is not a mapping of known top-level keys; an empty unknown one would pass unseen."""
         try:
-            content = yaml.safe_load(Path(path).read_text())
+            content = yaml.load(Path(path).read_text(), UniqueKeys)
         except OSError as error:
             raise UsageError(f"cannot read the configuration {path}: {error.strerror}") from error
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise UsageError(f"{path} is not YAML: {flat(str(error))}") from error
         if not isinstance(content, dict):
             raise UsageError(f"{path} holds no settings; write keys such as 'task: delayed_cue'")
+        self._check_groups(content, path)
         valid = {key.split(".")[0] for key in self.known_keys()}
         for key in content:
             if key not in valid:
                 raise UsageError(
                     f"{path}: no key {str(key)!r}; did you mean: {', '.join(nearest(str(key), sorted(valid)))}"
                 )
+
+    def _check_groups(self, content: dict[Any, Any], path: str, above: str = "") -> None:
+        """Refuse a plain value where there are keys below; null would be taken for no settings, unseen."""
+        for key, value in content.items():
+            name = f"{above}{key}"
+            below = any(known.startswith(f"{name}.") for known in self.known_keys())
+            if below and not isinstance(value, dict):
+                raise UsageError(f"{path}: {name} is {flat(repr(value))}; it must hold settings, as '{name}: {{...}}'")
+            if below:
+                self._check_groups(value, path, f"{name}.")
 
     def _in_one_line(self, message: str) -> str:
         text = flat(message)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import io
 import logging
+import shlex
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,8 +17,14 @@ from typing import Any
 from jsonargparse import Namespace
 from rich.console import Console
 from rich.table import Table
+from torch import nn
 
-from memsuite.errors import UsageError
+from memsuite.errors import Stopped, UsageError
+from memsuite.files import LAST, PREVIOUS, remove_leftovers, write_atomically
+
+CHECKPOINTS = (f"checkpoints/{LAST}", f"checkpoints/{PREVIOUS}")
+SMALL = 1_000_000  # bytes for what a checkpoint holds besides weights and moments: episodes, generators, memory
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
 
 def default_folder(config: Namespace) -> str:
@@ -32,15 +42,73 @@ def check_folder(folder: Path, resuming: bool, overwrite: bool) -> None:
             "it, or another --out"
         )
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
+        _try_writing(folder)
     except OSError as error:
         raise UsageError(f"cannot write the run folder {folder}: {error.strerror}") from error
+    remove_leftovers(folder)
     if held and not resuming:
-        for name in ("result.json", "config.yaml", "metrics.csv", "log.txt", "checkpoints/last.ckpt"):
+        for name in ("result.json", "config.yaml", "metrics.csv", "log.txt", *CHECKPOINTS):
             (folder / name).unlink(missing_ok=True)
+
+
+def _try_writing(folder: Path) -> None:
+    """Write a file where the run will, and open those it will go on with; a folder made for it is taken away again."""
+    missing = [part for part in (folder / "checkpoints", folder, *folder.parents) if not part.exists()]
+    try:
+        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+        for name in ("metrics.csv", "log.txt"):
+            if (folder / name).exists():
+                (folder / name).open("ab").close()
+        for part in (folder, folder / "checkpoints"):
+            write_atomically(part / ".writable", lambda file: file.write(bytes(4096)))
+            (part / ".writable").unlink()
+    except OSError:
+        for part in missing:
+            with contextlib.suppress(OSError):
+                part.rmdir()
+        raise
+
+
+def check_space(folder: Path, model: nn.Module) -> None:
+    """Refuse a disk without room for three checkpoints: the one being written, the last and the one before it."""
+    needed = 3 * (3 * sum(p.numel() * p.element_size() for p in model.parameters()) + SMALL)
+    free = shutil.disk_usage(next(part for part in (folder, *folder.absolute().parents) if part.exists())).free
+    if free < needed:
+        raise UsageError(
+            f"{folder} has {free / 1e6:.0f} MB of free space, the checkpoints need {needed / 1e6:.0f} MB: make room, "
+            "or use another --out"
+        )
+
+
+@contextmanager
+def told_in_one_line(folder: Path) -> Iterator[None]:
+    """Say how to go on when the run ends before its time, by a signal, a full disk or updates that are not finite.
+
+    Raises:
+        Stopped: with that line.
+    """
+    try:
+        yield
+    except Stopped as end:
+        raise Stopped(f"{end}; {how_to_go_on(folder)}", end.status) from end
+    except OSError as error:
+        if error.errno not in DISK:
+            raise
+        raise Stopped(f"cannot write into {folder}: {error.strerror}; {how_to_go_on(folder)}") from error
+
+
+def how_to_go_on(folder: Path) -> str:
+    """Return the command that goes on with a run."""
+    command = shlex.join(["memsuite", "fit", "--ckpt_path", "last", "--out", str(folder)])
+    kept = (folder / CHECKPOINTS[0]).exists()
+    return f"go on with: {command}" if kept else f"no checkpoint was written yet; start again with: {command}"
+
+
+class QuietFileHandler(logging.FileHandler):
+    """A log that a full disk cuts short, and that says nothing of it: the run itself will."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Leave the line out."""
 
 
 @contextmanager
@@ -48,7 +116,7 @@ def log_to(folder: Path) -> Iterator[logging.Logger]:
     """Send memsuite's messages to standard error, and with their times to ``log.txt`` in the run folder."""
     logger = logging.getLogger("memsuite")
     logger.setLevel(logging.DEBUG)
-    console, file = logging.StreamHandler(sys.stderr), logging.FileHandler(folder / "log.txt")
+    console, file = logging.StreamHandler(sys.stderr), QuietFileHandler(folder / "log.txt")
     console.setLevel(logging.INFO)
     file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     handlers = (console, file)

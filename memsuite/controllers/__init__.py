@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from memsuite.controllers.base import Controller, accepted_arguments
+import torch
+
+from memsuite.controllers.base import Controller, accepted_arguments, check_arguments
 from memsuite.controllers.gated_deltanet import GatedDeltaNet
 from memsuite.controllers.gru import GRU
 from memsuite.controllers.linear_attention import LinearAttention
@@ -89,7 +91,14 @@ def make_controller(name: str, *, input_dim: int, memory_horizon: int | None = N
             raise unknown(f"argument of {name}", argument, valid)
     if "memory_horizon" in valid:
         overrides["memory_horizon"] = memory_horizon
+    if name in CONTROLLERS:
+        check_arguments(name, cls, overrides)
     try:
-        return cls(input_dim=input_dim, **overrides)
-    except (TypeError, RuntimeError) as error:
+        controller = cls(input_dim=input_dim, **overrides)
+    except UsageError:
+        raise
+    except (TypeError, RuntimeError, ArithmeticError, ValueError) as error:
         raise UsageError(f"controller {name} does not take {overrides}: {error}") from error
+    if not all(bool(torch.isfinite(parameter).all()) for parameter in controller.parameters()):
+        raise UsageError(f"controller {name} with {overrides} begins with weights that are not finite")
+    return controller

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from memsuite.errors import UsageError
 from memsuite.types import State
 
 
@@ -112,6 +115,25 @@ def zero_where(state: State, is_first_B: Tensor) -> State:
         return leaf.masked_fill(is_first_B.view(-1, *[1] * (leaf.dim() - 1)), 0)
 
     return map_state(zero, state)
+
+
+def check_arguments(name: str, cls: type, given: dict[str, Any]) -> None:
+    """Raise a usage error for an argument of a built-in controller that is of another kind or out of range.
+
+    Whole numbers are sizes, at least 1, but for ``memory_horizon``, which a task without memory sets to 0.
+    """
+    parameters = inspect.signature(cls).parameters
+    for argument, value in given.items():
+        kind = parameters[argument].annotation
+        if value is None and "None" in kind:
+            continue
+        whole, least = kind.startswith("int"), int(kind.startswith("int") and argument != "memory_horizon")
+        kinds = bool if kind == "bool" else int if whole else (int, float)
+        if not isinstance(value, kinds) or (isinstance(value, bool) and kind != "bool"):
+            wanted = {"bool": "true or false", "int": "a whole number"}.get(kind.split(" ")[0], "a number")
+            raise UsageError(f"controller {name} does not take {argument} {value!r}; it must be {wanted}")
+        if not (least <= value < math.inf):
+            raise UsageError(f"controller {name}: {argument} is {value}; the least is {least}")
 
 
 def accepted_arguments(cls: type) -> list[str]:

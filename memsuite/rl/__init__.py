@@ -7,7 +7,7 @@ from memsuite.rl.gae import gae
 from memsuite.rl.loss import LossTerms, log_prob_and_entropy, ppo_loss
 from memsuite.rl.minibatch import AdvantageScale, minibatch_losses
 from memsuite.rl.rollout import Actor, begin, choose, collect, sample
-from memsuite.rl.streams import Iterations, stream
+from memsuite.rl.streams import Iterations, count_iterations, stream
 
 __all__ = [
     "Actor",
@@ -19,6 +19,7 @@ __all__ = [
     "begin",
     "choose",
     "collect",
+    "count_iterations",
     "evaluate",
     "gae",
     "log_prob_and_entropy",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -39,6 +40,8 @@ class PPOConfig:
         anneal: let the learning rate fall linearly to 0 over the run.
         rollout_length: steps of a rollout; null for one whole episode.
         bptt_steps: cut backpropagation (never the memory) every so many steps; null for the whole rollout.
+        max_skipped_updates: end the run after so many updates in a row whose loss or gradient was not finite; each of
+            them is skipped.
     """
 
     learning_rate: float = 3e-3
@@ -60,12 +63,14 @@ class PPOConfig:
     anneal: bool = True
     rollout_length: int | None = None
     bptt_steps: int | None = None
+    max_skipped_updates: int = 20
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "minibatches", "rollout_length", "bptt_steps"):
+        for name in ("epochs", "minibatches", "rollout_length", "bptt_steps", "max_skipped_updates"):
             self._require(name, "at least 1", lambda value: value >= 1)
-        for name in ("discount", "gae_lambda", "adam_beta1"):
+        for name in ("discount", "gae_lambda"):
             self._require(name, "between 0 and 1", lambda value: 0 <= value <= 1)
+        self._require("adam_beta1", "at least 0 and below 1", lambda value: 0 <= value < 1)
         for name in ("learning_rate", "clip", "max_grad_norm", "value_clip", "target_kl", "reward_scale"):
             self._require(name, "above 0", lambda value: value > 0)
         for name in ("recurrent_lr_scale", "value_coefficient", "entropy_coefficient"):
@@ -73,5 +78,5 @@ class PPOConfig:
 
     def _require(self, name: str, bound: str, holds: Callable[[float], bool]) -> None:
         value = getattr(self, name)
-        if value is not None and not holds(value):
+        if value is not None and not (math.isfinite(value) and holds(value)):
             raise UsageError(f"ppo.{name} is {value}; it must be {bound}")

@@ -73,7 +73,9 @@ class AdvantageScale(nn.Module):
     def forward(self, advantages: Tensor) -> Tensor:
         """Take one rollout's advantages into account and return them scaled, ``[T, B]``."""
         now = advantages.double().square().mean()
-        self.mean_square.lerp_(now, 1 - MEMORY_OF_SCALE)
-        self.gathered.lerp_(torch.ones_like(now), 1 - MEMORY_OF_SCALE)
+        # A rollout that is not finite is learnt nothing from, and must not be remembered either.
+        share = torch.isfinite(now).double() * (1 - MEMORY_OF_SCALE)
+        self.mean_square.lerp_(torch.nan_to_num(now, posinf=0.0), share)
+        self.gathered.lerp_(torch.ones_like(now), share)
         square = torch.maximum(now, self.mean_square / self.gathered)
         return advantages / (square.sqrt() + 1e-8).to(advantages.dtype)

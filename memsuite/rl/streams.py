@@ -7,11 +7,32 @@ from collections.abc import Iterator
 
 import torch
 
+from memsuite.errors import UsageError
+
+MOST = 10_000_000_000  # steps of one iteration: hundreds of gigabytes of observations
+
 
 def stream(seed: int, name: str, device: torch.device | str = "cpu") -> torch.Generator:
     """Return a generator of its own for each purpose, so that none shifts another's numbers."""
     digest = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=7).digest()
     return torch.Generator(device=device).manual_seed(int.from_bytes(digest, "big"))
+
+
+def count_iterations(steps: int | None, num_envs: int, rollout_length: int, default: int) -> int:
+    """Return how many whole iterations ``steps`` environment steps are; ``default`` without a number of steps.
+
+    Raises:
+        UsageError: less than one iteration, or one that no memory could hold.
+    """
+    per_iteration = num_envs * rollout_length
+    per = f"one iteration of {num_envs} environments x {rollout_length} steps"
+    if per_iteration > MOST:
+        raise UsageError(f"{per} is more than {MOST:,}; fewer environments or a shorter rollout are needed")
+    if steps is None:
+        return default
+    if steps < per_iteration:
+        raise UsageError(f"steps is {steps}, less than {per}; the least is {per_iteration}")
+    return steps // per_iteration
 
 
 class Iterations:

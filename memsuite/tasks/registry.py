@@ -33,6 +33,8 @@ TASKS: dict[str, type[Task]] = {
     "distractor_nav": DistractorNav,
 }
 
+MOST = 10**9  # of any argument of a task: a script of so many steps fits no memory
+
 
 @dataclass(frozen=True)
 class TaskConfig:
@@ -73,6 +75,8 @@ class TaskConfig:
                 raise UsageError(f"{self.task}: {name} must be a number, not {value!r}")
             if parameters[name].annotation == "int" and not isinstance(value, int):
                 raise UsageError(f"{self.task}: {name} must be a whole number, not {value!r}")
+            if not abs(value) <= MOST:
+                raise UsageError(f"{self.task}: {name} is {value}; the most is {MOST}")
         return cls(**arguments)
 
     def _make_gym(self, **overrides: Any) -> Task:

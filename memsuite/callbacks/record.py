@@ -1,4 +1,4 @@
-"""What happens around the training loop: progress, checkpoints, stopping at the target, the record of the run."""
+"""The record of a run: what was trained, what it achieved, on what, and at what cost."""
 
 from __future__ import annotations
 
@@ -17,132 +17,12 @@ from typing import Any, cast
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from memsuite.callbacks.stopping import evaluated
+from memsuite.files import write_json
 from memsuite.module import MemoryPPO
-from memsuite.storage import write_json
 
 log = logging.getLogger("memsuite")
-
-
-class ProgressBar(Callback):
-    """Environment steps, steps/s, sampled success and time left: a live bar on a terminal, else a line now and then.
-
-    Args:
-        every_seconds: seconds between two lines where there is no terminal.
-    """
-
-    def __init__(self, every_seconds: float = 10.0) -> None:
-        self.every_seconds = every_seconds
-        self._bar: Progress | None = None
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Show the bar."""
-        if not trainer.is_global_zero:
-            return
-        module = cast(MemoryPPO, pl_module)
-        self._began, self._began_steps = time.perf_counter(), module.env_steps
-        self._trained = module.seconds["training"][0]
-        self._next_line = self._began + self.every_seconds
-        console = Console(stderr=True)
-        if console.is_terminal:
-            columns = "{task.fields[steps]} steps  {task.fields[rate]} steps/s  {task.fields[success]}"
-            self._bar = Progress(
-                TextColumn("training"),
-                BarColumn(),
-                TextColumn(columns),
-                TextColumn("time left"),
-                TimeRemainingColumn(compact=True),
-                console=console,
-                refresh_per_second=4,
-            )
-            self._row = self._bar.add_task("", total=module.iterations, steps="0", rate="-", success="")
-            self._bar.start()
-
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        """Move on."""
-        module, now = cast(MemoryPPO, pl_module), time.perf_counter()
-        if not trainer.is_global_zero:
-            return
-        rate = (module.env_steps - self._began_steps) / max(module.seconds["training"][0] - self._trained, 1e-9)
-        pace = (now - self._began) / max(1, module.env_steps - self._began_steps)  # with evaluations, for the time left
-        steps, success = f"{module.env_steps:,}", achieved(module.statistics)
-        if self._bar is not None:
-            self._bar.update(self._row, completed=module.iteration, steps=steps, rate=f"{rate:,.0f}", success=success)
-        elif now >= self._next_line:
-            self._next_line = now + self.every_seconds
-            left = (module.iterations - module.iteration) * module.num_envs * module.rollout_length * pace
-            log.info("%s steps, %s steps/s, %s, %.0f s left", steps, f"{rate:,.0f}", success, left)
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take the bar away."""
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
-
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Take the bar away, so that what is said next can be read."""
-        self.on_train_end(trainer, pl_module)
-
-
-def achieved(statistics: dict[str, float]) -> str:
-    """Say how the last rollout went: its sampled success, or its return where no decision is scored."""
-    if math.isnan(statistics["success"]):
-        return f"return {statistics['return']:.1f}"
-    return f"success {statistics['success']:.2f}"
-
-
-class StopAtTarget(Callback):
-    """End training once greedy success has reached the target at ``patience`` evaluations in a row.
-
-    Args:
-        target: success that counts, in [0, 1]; None takes the preset's.
-        patience: evaluations in a row that must reach it.
-    """
-
-    def __init__(self, target: float | None = None, patience: int = 3) -> None:
-        self.target, self.patience = target, patience
-        self._held = 0
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Count, and stop."""
-        if trainer.state.fn != "fit":
-            return
-        target = cast(MemoryPPO, pl_module).preset.target_success if self.target is None else self.target
-        self._held = self._held + 1 if evaluated(trainer) >= target else 0
-        trainer.should_stop = trainer.should_stop or self._held >= self.patience
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the count."""
-        return {"held": self._held}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the count."""
-        self._held = state_dict["held"]
-
-
-class Checkpoints(Callback):
-    """Write ``checkpoints/last.ckpt`` every so many iterations and at the end.
-
-    Args:
-        folder: the run folder.
-        every: iterations between two checkpoints.
-    """
-
-    def __init__(self, folder: str | Path, every: int = 50) -> None:
-        self.path, self.every = Path(folder) / "checkpoints" / "last.ckpt", every
-
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        """Save when it is time, and at the end: here, where a resumed run can still be made longer."""
-        module = cast(MemoryPPO, pl_module)
-        if module.iteration % self.every == 0 or module.iteration == module.iterations:
-            trainer.save_checkpoint(self.path)
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save when this evaluation ends the run."""
-        if trainer.state.fn == "fit" and trainer.should_stop:
-            trainer.save_checkpoint(self.path)
 
 
 class RunRecord(Callback):
@@ -229,6 +109,7 @@ def describe_run(module: MemoryPPO, outcome: dict[str, float]) -> dict[str, Any]
         "reached_target": outcome["success"] >= preset.target_success,
         "steps_per_second": module.env_steps / training if training else None,
         "parameters": sum(parameter.numel() for parameter in module.model.parameters()),
+        "skipped_updates": module.guard.total,
         "state_floats": module.model.controller.state_floats(),
     }
 
@@ -236,11 +117,6 @@ def describe_run(module: MemoryPPO, outcome: dict[str, float]) -> dict[str, Any]
 def without_nan(values: dict[str, Any]) -> dict[str, Any]:
     """Return the values with null where a number is not known, as JSON has no NaN."""
     return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in values.items()}
-
-
-def evaluated(trainer: pl.Trainer) -> float:
-    """Return the greedy success of the evaluation that just ended."""
-    return float(trainer.callback_metrics["evaluation/success"])
 
 
 def hardware(device: torch.device) -> dict[str, Any]:

@@ -1,0 +1,120 @@
+"""When a run is saved: every so many iterations, at the end, and when a signal asks it to stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Any, cast
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Callback
+
+from memsuite.errors import Stopped
+from memsuite.files import PREVIOUS, link
+from memsuite.module import MemoryPPO
+from memsuite.storage import MetricsCSV
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Checkpoints(Callback):
+    """Write ``checkpoints/last.ckpt`` every so many iterations, at the end, and on SIGTERM or SIGINT.
+
+    What is due is written when the next iteration begins or the run ends, which is after the evaluation that belongs to
+    the iteration: its row is never lost. On a signal the iteration at hand, and its evaluation if it has one, is
+    finished and saved before the run stops; a second signal ends the process at once.
+
+    Args:
+        folder: the run folder.
+        every: iterations between two checkpoints.
+
+    Raises:
+        Stopped: after a signal, with status 128 + its number.
+    """
+
+    def __init__(self, folder: str | Path, every: int = 50) -> None:
+        self.path, self.every = Path(folder) / "checkpoints" / "last.ckpt", every
+        self._due = False
+        self._saved: int | None = None
+        self._watch = SignalWatch()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Listen to signals from now on, in Lightning's place; before, there is nothing to save."""
+        if trainer.received_sigterm:
+            raise Stopped("stopped by SIGTERM before training began", 128 + signal.SIGTERM)
+        source = Path(trainer.ckpt_path).absolute() if trainer.ckpt_path else None
+        if source is not None and source == self.path.absolute().with_name(PREVIOUS):
+            link(source, self.path)  # a torn last one must not take the place of the whole one before it
+            source = self.path.absolute()
+        self._saved = cast(MemoryPPO, pl_module).iteration if source == self.path.absolute() else None
+        self._watch.start()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        """Mark when it is time; a run whose updates are being skipped keeps its last good checkpoint."""
+        module = cast(MemoryPPO, pl_module)
+        self._due = module.iteration % self.every == 0 and not module.guard.in_a_row
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        """Save what is due; stop if a signal asked for it."""
+        if self._due or self._watch.received:
+            self._save(trainer, pl_module)
+        self._stop_if_asked(pl_module)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save the end of the run."""
+        self._save(trainer, pl_module)
+        self._stop_if_asked(pl_module)
+        self._watch.end()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Leave the signals to whoever had them."""
+        self._watch.end()
+
+    def _save(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        iteration = cast(MemoryPPO, pl_module).iteration
+        if iteration != self._saved:
+            for logger in trainer.loggers:
+                if isinstance(logger, MetricsCSV):
+                    logger.sync()
+            trainer.save_checkpoint(self.path)
+        self._saved, self._due = iteration, False
+
+    def _stop_if_asked(self, pl_module: pl.LightningModule) -> None:
+        if self._watch.received:
+            name = signal.Signals(self._watch.received).name
+            steps = cast(MemoryPPO, pl_module).env_steps
+            raise Stopped(f"stopped by {name} after {steps:,} steps, all saved", 128 + self._watch.received)
+
+
+class SignalWatch:
+    """Remembers the first SIGTERM or SIGINT; a second one has its default effect, at once.
+
+    Attributes:
+        received: the signal's number, 0 for none.
+    """
+
+    def __init__(self) -> None:
+        self.received = 0
+        self._before: dict[signal.Signals, Any] = {}
+
+    def start(self) -> None:
+        """Take the signals over; outside the main thread, where Python allows no handlers, do nothing."""
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._receive) for number in SIGNALS}
+
+    def end(self) -> None:
+        """Give the signals back."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        self.received = number
+        for each in SIGNALS:
+            signal.signal(each, signal.SIG_DFL)
+        if sys.stderr.isatty():  # written past Python's buffers, which may be in use
+            os.write(2, b"\nfinishing this iteration; once more to stop at once\n")

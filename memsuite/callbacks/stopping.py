@@ -1,0 +1,44 @@
+"""Ending a run once it has reached its target."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Callback
+
+from memsuite.module import MemoryPPO
+
+
+class StopAtTarget(Callback):
+    """End training once greedy success has reached the target at ``patience`` evaluations in a row.
+
+    Args:
+        target: success that counts, in [0, 1]; None takes the preset's.
+        patience: evaluations in a row that must reach it.
+    """
+
+    def __init__(self, target: float | None = None, patience: int = 3) -> None:
+        self.target, self.patience = target, patience
+        self._held = 0
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Count, and stop."""
+        if trainer.state.fn != "fit":
+            return
+        target = cast(MemoryPPO, pl_module).preset.target_success if self.target is None else self.target
+        self._held = self._held + 1 if evaluated(trainer) >= target else 0
+        trainer.should_stop = trainer.should_stop or self._held >= self.patience
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the count."""
+        return {"held": self._held}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the count."""
+        self._held = state_dict["held"]
+
+
+def evaluated(trainer: pl.Trainer) -> float:
+    """Return the greedy success of the evaluation that just ended."""
+    return float(trainer.callback_metrics["evaluation/success"])

@@ -1,0 +1,76 @@
+"""How files get on disk: whole or not at all.
+
+A file appears under its name only when it is complete (temporary file beside it, fsync, rename), so a run that is
+killed at any moment leaves the previous version or the next one, never half of one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
+
+
+def write_atomically(path: Path, write: Callable[[IO[bytes]], Any], keep: Path | None = None) -> None:
+    """Let ``write`` fill a temporary file in the same folder, then put it in the place of ``path``.
+
+    With ``keep``, what ``path`` held before lives on under that name.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        if keep is not None and path.exists():
+            link(path, keep)
+        os.replace(name, path)
+        _sync_folder(path.parent)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def link(path: Path, name: Path) -> None:
+    """Let ``name`` mean the file ``path`` means now; at no moment is there neither."""
+    beside = name.with_name(f".{name.name}.link")
+    beside.unlink(missing_ok=True)
+    try:
+        os.link(path, beside)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(path, beside)
+    os.replace(beside, name)
+    beside.unlink(missing_ok=True)  # renaming one name of a file to another name of it does nothing
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename last through a power failure, where the file system lets a folder be synchronised."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of writes that were killed."""
+    for part in (folder, folder / "checkpoints"):
+        for pattern in (".*.ckpt.*", ".*.csv.*", ".*.json.*", ".*.yaml.*"):
+            for path in part.glob(pattern):
+                path.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write plain values as indented JSON, atomically."""
+    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+    write_atomically(path, lambda file: file.write(text.encode()))

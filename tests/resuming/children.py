@@ -1,0 +1,87 @@
+"""Runs in processes of their own that can be killed, started from a server that has the imports behind it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).parents[2]
+TINY = "--horizon 10 --num_envs 4 --evaluation_episodes 8 --device cpu --controller_args.hidden_dim 8".split()
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["memsuite.cli.fit", "lightning.pytorch", "torch"])
+
+
+class SlowFile:
+    """Hands an archive on in small pieces, with time between them in which to be killed."""
+
+    def __init__(self, file, seconds: float) -> None:
+        self.file, self.seconds = file, seconds
+
+    def write(self, data) -> int:
+        data = memoryview(data).cast("B")
+        for start in range(0, len(data), 4096):
+            time.sleep(self.seconds)
+            self.file.write(data[start : start + 4096])
+            self.file.flush()
+        return len(data)
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+def _child(arguments: list[str], errors: str, slow_write: float, slow_iteration: float, started) -> None:
+    """Run the command in this process; its standard error goes to a file."""
+    torch.set_num_threads(1)
+    handle = os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(handle, 1)
+    os.dup2(handle, 2)
+    sys.stdout = sys.stderr = os.fdopen(handle, "w", buffering=1, closefd=False)
+    from memsuite.__main__ import main
+    from memsuite.module import MemoryPPO
+
+    write, step, begin = torch.save, MemoryPPO.training_step, MemoryPPO.on_train_start
+    if slow_write:
+        torch.save = lambda content, file: write(content, SlowFile(file, slow_write))
+
+    def training_step(self, *args):
+        time.sleep(slow_iteration)
+        return step(self, *args)
+
+    def on_train_start(self):
+        begin(self)
+        started.set()
+
+    MemoryPPO.training_step, MemoryPPO.on_train_start = training_step, on_train_start
+    status = main(arguments)
+    sys.stderr.flush()
+    os._exit(status)
+
+
+class Run:
+    """One ``memsuite`` command in a process of its own."""
+
+    def __init__(
+        self, line: str, *more: str, errors: Path, slow_write: float = 0.0, slow_iteration: float = 0.0
+    ) -> None:
+        self.errors, self.started = errors, PROCESSES.Event()
+        arguments = ([*line.split(), *more], str(errors), slow_write, slow_iteration, self.started)
+        self.process = PROCESSES.Process(target=_child, args=arguments)
+        self.process.start()
+
+    def wait_for_training(self) -> None:
+        """Return once the run trains, or has ended before."""
+        while not self.started.wait(0.02) and self.process.is_alive():
+            pass
+
+    def end(self) -> tuple[int, str]:
+        """Wait for the end; return the status (negative: killed by that signal) and what it said."""
+        self.process.join(120)
+        status = self.process.exitcode
+        assert status is not None, "the run hangs"
+        self.process.close()
+        return status, self.errors.read_text()

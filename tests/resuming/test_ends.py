@@ -1,0 +1,239 @@
+"""How a run ends when it cannot go on: one line that says why and how to go on, with the last whole checkpoint kept."""
+
+import json
+import os
+import resource
+import signal
+
+import pytest
+import torch
+
+import memsuite
+from memsuite import files, storage
+from memsuite.__main__ import main
+from memsuite.analysis.loading import newest_whole, read_checkpoint
+from memsuite.cli import run_folder
+from memsuite.errors import UsageError
+
+TINY = "--horizon 10 --num_envs 4 --steps 240 --evaluation_episodes 8 --device cpu".split()
+TINY += "--controller_args.hidden_dim 8 --checkpoint_every 2".split()
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+
+    def call(line: str, *more: str) -> tuple[int, str]:
+        status = main([*line.split(), *more])
+        return status, capfd.readouterr().err
+
+    return call
+
+
+@pytest.fixture
+def finished(run, tmp_path):
+    assert run("fit --out x", *TINY)[0] == 0
+    return tmp_path / "x"
+
+
+def iteration_of(path) -> int:
+    return torch.load(path, weights_only=True)["memsuite"]["iteration"]
+
+
+def test_updates_that_are_never_finite_end_the_run(run, tmp_path):
+    status, err = run("fit --out x --model.ppo.reward_scale 1e39 --model.ppo.max_skipped_updates 12", *TINY)
+    assert status == 1
+    lines = err.strip().splitlines()
+    assert "Traceback" not in err
+    assert "12 updates in a row" in lines[-1]
+    assert "start again with" in lines[-1]  # none of its updates was good, so none was saved
+    assert not (tmp_path / "x" / "result.json").exists()
+
+
+def test_the_last_good_checkpoint_is_kept(run, finished):
+    before = (finished / "checkpoints" / "last.ckpt").read_bytes()
+    bad = "--model.ppo.reward_scale 1e39 --steps 4000 --checkpoint_every 1"
+    status, err = run(f"fit --ckpt_path last --out x {bad}")
+    assert status == 1
+    assert err.strip().splitlines()[-1].endswith("go on with: memsuite fit --ckpt_path last --out x")
+    assert (finished / "checkpoints" / "last.ckpt").read_bytes() == before
+
+
+def test_the_result_counts_skipped_updates(finished):
+    assert json.loads((finished / "result.json").read_text())["skipped_updates"] == 0
+
+
+def test_the_checkpoint_before_the_last_is_kept_whole(finished):
+    last, previous = (finished / "checkpoints" / name for name in ("last.ckpt", "previous.ckpt"))
+    assert (iteration_of(last), iteration_of(previous)) == (6, 4)
+    assert last.stat().st_nlink == previous.stat().st_nlink == 1
+
+
+def test_no_hard_links_is_no_hindrance(tmp_path, monkeypatch):
+    monkeypatch.setattr(files.os, "link", lambda *_: (_ for _ in ()).throw(OSError("not here")))
+    for content in (b"1", b"2"):
+        files.write_atomically(tmp_path / "a", lambda file, content=content: file.write(content), tmp_path / "b")
+    assert ((tmp_path / "a").read_bytes(), (tmp_path / "b").read_bytes()) == (b"2", b"1")
+
+
+def test_a_checkpoint_cut_short_anywhere_is_refused_and_the_one_before_it_offered(finished):
+    last = finished / "checkpoints" / "last.ckpt"
+    whole = last.read_bytes()
+    for size in sorted({*range(0, len(whole), 331), *range(len(whole) - 40, len(whole))}):
+        last.write_bytes(whole[:size])
+        with pytest.raises(UsageError, match=r"not a whole.*the one before it is whole: .*previous\.ckpt") as error:
+            read_checkpoint(last)
+        assert "\n" not in str(error.value)
+        assert newest_whole(finished).name == "previous.ckpt"
+
+
+class Harmful:
+    """Unpickled, it would write a file."""
+
+    def __init__(self, path) -> None:
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def test_a_pickled_object_is_refused_and_not_run(run, finished, tmp_path):
+    last = finished / "checkpoints" / "last.ckpt"
+    content = torch.load(last, weights_only=True)
+    content["memsuite"]["run"]["state"] = Harmful(tmp_path / "harm")
+    torch.save(content, last)
+    status, err = run(f"fit --ckpt_path {last} --steps 480")
+    assert (status, len(err.splitlines())) == (2, 1)
+    assert "not a whole memsuite checkpoint" in err
+    assert "previous.ckpt" in err
+    assert not (tmp_path / "harm").exists()
+
+
+def test_last_takes_the_newest_whole_one_and_says_so(run, finished, caplog):
+    last = finished / "checkpoints" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:-100])
+    before = (finished / "metrics.csv").read_bytes()
+    assert run("fit --ckpt_path last --out x")[0] == 0
+    (line,) = [record.getMessage() for record in caplog.records if "not a whole" in record.getMessage()]
+    assert "going on from the one before it, x/checkpoints/previous.ckpt" in line
+    assert iteration_of(last) == 6
+    assert (finished / "metrics.csv").read_bytes() == before
+    assert memsuite.load(finished).iteration == 6
+
+
+def test_a_torn_one_never_takes_the_place_of_a_whole_one(run, finished, monkeypatch):
+    last = finished / "checkpoints" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:-100])
+    with monkeypatch.context() as context:
+        context.setattr(storage.torch, "save", full)
+        assert run("fit --ckpt_path last --out x")[0] == 1
+    assert {path.name: iteration_of(path) for path in last.parent.iterdir()} == {"last.ckpt": 4, "previous.ckpt": 4}
+    assert run("fit --ckpt_path last --out x")[0] == 0
+    assert {path.name: iteration_of(path) for path in last.parent.iterdir()} == {"last.ckpt": 6, "previous.ckpt": 4}
+
+
+def test_two_broken_checkpoints_are_one_line(run, finished):
+    for name in ("last.ckpt", "previous.ckpt"):
+        (finished / "checkpoints" / name).write_bytes(b"PK")
+    status, err = run("fit --ckpt_path last --out x")
+    assert (status, len(err.splitlines())) == (2, 1)
+    assert "no whole one" in err
+
+
+def test_a_full_disk_is_told_before_training(run, tmp_path, monkeypatch):
+    usage = run_folder.shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(run_folder.shutil, "disk_usage", lambda _: usage._replace(free=1_000_000))
+    status, err = run("fit --out x", *TINY)
+    assert (status, len(err.splitlines())) == (2, 1)
+    assert "x has 1 MB of free space" in err
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("name", ["metrics.csv", "log.txt", "checkpoints"])
+def test_what_cannot_be_written_is_told_before_training(run, tmp_path, name):
+    (tmp_path / "x").mkdir()
+    if name == "checkpoints":
+        (tmp_path / "x" / name).write_text("a file")
+    else:
+        (tmp_path / "x" / name).mkdir()
+    status, err = run("fit --out x --overwrite", *TINY)
+    assert (status, len(err.splitlines())) == (2, 1)
+    assert "cannot write" in err
+    assert [path.name for path in (tmp_path / "x").iterdir()] == [name]
+
+
+def full(content, file):
+    file.write(b"PK" + bytes(1000))
+    raise OSError(28, "No space left on device")
+
+
+def test_a_disk_that_fills_up_in_mid_run_keeps_the_last_checkpoint(run, finished, monkeypatch):
+    before = (finished / "checkpoints" / "last.ckpt").read_bytes()
+    monkeypatch.setattr(storage.torch, "save", full)
+    status, err = run("fit --ckpt_path last --out x --steps 480")
+    assert status == 1
+    assert err.strip().splitlines()[-1] == (
+        "memsuite fit: cannot write into x: No space left on device; "
+        "go on with: memsuite fit --ckpt_path last --out x"
+    )
+    assert "Traceback" not in err
+    assert (finished / "checkpoints" / "last.ckpt").read_bytes() == before
+    assert not list(finished.rglob(".*"))
+
+
+def test_a_write_the_kernel_refuses_is_an_error_of_the_disk(tmp_path):
+    """PyTorch's archive writer has errors of its own; what the disk said must come through."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            storage.AtomicCheckpointIO().save_checkpoint({"a": torch.zeros(100_000)}, tmp_path / "last.ckpt")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, old)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ("--num_envs 8", "num_envs is 4 in the checkpoint, not 8"),
+        ("--controller lstm", "controller is gru"),
+        ("--controller_args.hidden_dim 16", "controller_args"),
+        ("--horizon 12", "horizon is 10"),
+        ("--model.ppo.rollout_length 5", "rollout_length"),
+    ],
+)
+def test_another_run_is_not_gone_on_with(run, finished, change, named):
+    before = sorted((path, path.stat().st_mtime_ns) for path in finished.rglob("*"))
+    status, err = run(f"fit --ckpt_path last --out x {change}")
+    assert (status, len(err.splitlines())) == (2, 1)
+    assert named in err
+    assert sorted((path, path.stat().st_mtime_ns) for path in finished.rglob("*")) == before
+
+
+def test_a_checkpoint_of_another_folder_does_not_open_one_that_holds_a_run(run, finished, tmp_path):
+    assert run("fit --out y", *TINY)[0] == 0
+    status, err = run("fit --ckpt_path x --out y --steps 480")
+    assert status == 2
+    assert "already holds a run" in err
+    assert run("fit --ckpt_path x --out z --steps 480")[0] == 0
+    assert iteration_of(tmp_path / "z" / "checkpoints" / "last.ckpt") == 12
+    assert run("fit --ckpt_path x --steps 480")[0] == 0  # without --out it goes on where it lies
+    assert iteration_of(finished / "checkpoints" / "last.ckpt") == 12
+
+
+def test_last_without_a_checkpoint_begins_anew_with_the_runs_own_settings(run, finished, caplog):
+    for name in ("checkpoints/last.ckpt", "checkpoints/previous.ckpt", "result.json"):
+        (finished / name).unlink()
+    assert run("fit --ckpt_path last --out x")[0] == 0
+    assert "x holds no checkpoint yet: starting from the beginning" in caplog.text
+    assert memsuite.load(finished).env_steps == 240
+
+
+def test_a_torn_last_row_is_dropped(tmp_path):
+    (tmp_path / "metrics.csv").write_text("env_steps,a\n10,1\n20,2\n1")
+    logger = storage.MetricsCSV(tmp_path)
+    logger.rewind(20)
+    assert (tmp_path / "metrics.csv").read_bytes() == b"env_steps,a\r\n10,1\r\n20,2\r\n"

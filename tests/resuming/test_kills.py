@@ -1,0 +1,119 @@
+"""A run killed at any moment, also inside a checkpoint's write, goes on to the same bits as if it had not been."""
+
+import csv
+import json
+import os
+import random
+import signal
+import time
+
+import pytest
+import torch
+from children import TINY, Run
+
+TIMES = ("steps_per_second", "wall_seconds", "cpu_seconds", "hardware", "versions", "commit", "command")
+SPEED = {"slow_iteration": 0.02, "slow_write": 0.0003}
+
+
+def end_state(folder) -> dict:
+    """Return all that a run leaves, without times and without what names this start of it."""
+    checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    run = checkpoint["memsuite"]["run"]
+    result = json.loads((folder / "result.json").read_text())
+    return {
+        "weights": checkpoint["state_dict"],
+        "optimiser": checkpoint["optimizer_states"],
+        "config": checkpoint["memsuite"]["config"],
+        "iteration": checkpoint["memsuite"]["iteration"],
+        "run": {name: value for name, value in run.items() if name != "seconds"},
+        "steps_to_target": checkpoint["callbacks"]["RunRecord"]["steps_to_target"],
+        "metrics": (folder / "metrics.csv").read_bytes(),
+        "result": {name: value for name, value in result.items() if name not in TIMES},
+    }
+
+
+def assert_same(one, other, path: str = "") -> None:
+    assert type(one) is type(other), path
+    if isinstance(one, torch.Tensor):
+        assert one.dtype == other.dtype, path
+        assert torch.equal(one, other), path
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys(), path
+        for name in one:
+            assert_same(one[name], other[name], f"{path}/{name}")
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other), path
+        for i, (a, b) in enumerate(zip(one, other, strict=True)):
+            assert_same(a, b, f"{path}/{i}")
+    else:
+        assert one == other, path
+
+
+def kill_and_go_on(folder, errors, settings, kills: int, span: float, rng: random.Random) -> tuple[int, int]:
+    """Kill the run that many times, at random; return how often it was killed, and how often inside a write."""
+    killed = inside = 0
+    for i in range(kills):
+        # The same command starts the run and goes on with it.
+        run = Run(f"fit --ckpt_path last --out {folder}", *settings, errors=errors, **SPEED)
+        if i % 5:
+            run.wait_for_training()
+            time.sleep(rng.uniform(0, span))
+        else:
+            time.sleep(rng.uniform(0, 0.6))
+        os.kill(run.process.pid, signal.SIGKILL)
+        status, said = run.end()
+        assert status in (0, -signal.SIGKILL), said
+        if status == 0:
+            break
+        killed += 1
+        inside += bool(list(folder.rglob(".last.ckpt.*")))
+    return killed, inside
+
+
+def check(tmp_path, settings: list[str], kills: int, seed: int) -> tuple[int, int]:
+    errors = tmp_path / "errors"
+    settings = [*TINY, "--checkpoint_every", "2", "--evaluate_every", "3", *settings]
+    run = Run(f"fit --out {tmp_path / 'whole'}", *settings, errors=errors, **SPEED)
+    run.wait_for_training()
+    began = time.perf_counter()
+    assert run.end()[0] == 0, errors.read_text()
+    span = 1.5 * (time.perf_counter() - began) / kills
+    counts = kill_and_go_on(tmp_path / "cut", errors, settings, kills, span, random.Random(seed))
+    status, said = Run("fit --ckpt_path last --out", str(tmp_path / "cut"), errors=errors).end()
+    assert status == 0, said
+    assert_same(end_state(tmp_path / "whole"), end_state(tmp_path / "cut"))
+    with (tmp_path / "cut" / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert sum(bool(row["evaluation_success"]) for row in rows) == rows_expected(rows)
+    assert not list((tmp_path / "cut").rglob(".*"))
+    return counts
+
+
+def rows_expected(rows) -> int:
+    iterations = max(int(row["iteration"]) for row in rows)
+    return iterations // 3
+
+
+MID_EPISODE = ["--model.ppo.rollout_length", "7", "--steps", str(4 * 7 * 16)]
+
+
+def test_killed_and_resumed_equals_undisturbed(tmp_path):
+    killed, _ = check(tmp_path, MID_EPISODE, kills=4, seed=1)
+    assert killed >= 2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("rollout", ["whole", "mid-episode"])
+@pytest.mark.parametrize("controller", ["gru", "mamba", "transformer"])
+def test_killed_twenty_times_equals_undisturbed(tmp_path, controller, rollout):
+    length = ["--steps", str(4 * 10 * 120)] if rollout == "whole" else [*MID_EPISODE[:2], "--steps", str(4 * 7 * 120)]
+    killed, inside = check(tmp_path, ["--controller", controller, *length], kills=20, seed=2)
+    print(f"{controller}, {rollout}: killed {killed} times, {inside} of them inside a write")
+    assert killed >= 15
+    assert inside >= 1
+
+
+def test_an_interactive_task_too(tmp_path):
+    killed, _ = check(tmp_path, ["--task", "distractor_nav", "--horizon", "12", *MID_EPISODE], kills=3, seed=3)
+    assert killed >= 1

@@ -1,0 +1,76 @@
+"""A signal stops a run after the iteration at hand, saved, with one line that says how to go on."""
+
+import os
+import shlex
+import signal
+import time
+
+import pytest
+import torch
+from children import TINY, Run
+
+LONG = "fit --steps 400000 --out {} --checkpoint_every 1000000"
+
+
+def last_line(text: str) -> str:
+    return text.strip().splitlines()[-1]
+
+
+def read(folder):
+    return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_a_signal_saves_and_says_how_to_go_on(tmp_path, number):
+    out = tmp_path / "x"
+    run = Run(LONG.format(out), *TINY, errors=tmp_path / "errors", slow_iteration=0.3)
+    run.wait_for_training()
+    time.sleep(0.5)
+    began = time.perf_counter()
+    os.kill(run.process.pid, number)
+    status, said = run.end()
+    assert time.perf_counter() - began < 2.0  # one iteration of a third of a second, the write, the process's end
+    assert status == 128 + number
+    assert "Traceback" not in said
+    assert len(said.strip().splitlines()) == 1
+    saved = read(out)["memsuite"]
+    assert saved["iteration"] >= 1
+    rows = (out / "metrics.csv").read_text().splitlines()
+    assert rows[-1].startswith(f"{40 * saved['iteration']},{saved['iteration']},")  # nothing computed was thrown away
+    assert not list(out.rglob(".*"))
+    assert not (out / "result.json").exists()
+    command = shlex.split(last_line(said).rpartition("go on with: memsuite ")[2])
+    steps = str(40 * (saved["iteration"] + 2))
+    status, said = Run(shlex.join(command), "--steps", steps, errors=tmp_path / "errors").end()
+    assert status == 0, said
+    assert read(out)["memsuite"]["iteration"] == saved["iteration"] + 2
+
+
+def test_a_second_signal_ends_the_run_at_once_and_keeps_what_was_saved(tmp_path):
+    out = tmp_path / "x"
+    line = f"fit --steps 400000 --out {out} --checkpoint_every 1"
+    run = Run(line, *TINY, errors=tmp_path / "errors", slow_iteration=0.2, slow_write=0.05)
+    while not (out / "checkpoints" / "last.ckpt").exists():
+        time.sleep(0.05)
+    before = (out / "checkpoints" / "last.ckpt").read_bytes()
+    os.kill(run.process.pid, signal.SIGTERM)
+    time.sleep(0.5)  # now it writes, in small pieces with 50 ms before each
+    assert run.process.is_alive()
+    os.kill(run.process.pid, signal.SIGTERM)
+    status, said = run.end()
+    assert status == -signal.SIGTERM
+    assert "Traceback" not in said
+    assert (out / "checkpoints" / "last.ckpt").read_bytes() == before
+    read(out)
+
+
+def test_a_signal_at_an_evaluation_keeps_its_row(tmp_path):
+    out = tmp_path / "x"
+    run = Run(LONG.format(out), "--evaluate_every", "1", *TINY, errors=tmp_path / "errors", slow_iteration=0.2)
+    run.wait_for_training()
+    time.sleep(0.7)
+    os.kill(run.process.pid, signal.SIGTERM)
+    assert run.end()[0] == 143
+    iteration = read(out)["memsuite"]["iteration"]
+    rows = [row.split(",")[0] for row in (out / "metrics.csv").read_text().splitlines()[1:]]
+    assert rows == [str(40 * i) for i in range(1, iteration + 1) for _ in range(2)]

@@ -1,0 +1,109 @@
+"""A loss or gradient that is not finite changes nothing, is counted, and too many in a row end the run."""
+
+import copy
+import csv
+
+import pytest
+import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
+
+from memsuite.errors import Stopped
+from memsuite.rl import AdvantageScale
+from memsuite.rl.guard import UpdateGuard
+
+NAN, INF = float("nan"), float("inf")
+
+
+def optimiser(dtype=torch.float32):
+    parameter = torch.nn.Parameter(torch.ones(3, dtype=dtype))
+    adam = torch.optim.Adam([parameter], fused=True)
+    return parameter, adam, type("Wrapped", (), {"optimizer": adam, "step": staticmethod(adam.step)})
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("loss", "norm"), [(NAN, 1.0), (INF, 1.0), (1.0, NAN), (1.0, INF), (-INF, NAN)])
+def test_a_skipped_step_leaves_everything_as_it_was(loss, norm, dtype):
+    parameter, adam, wrapped = optimiser(dtype)
+    guard = UpdateGuard(3)
+    guard.begin(torch.device("cpu"))
+    parameter.grad = torch.ones_like(parameter)
+    guard.step(wrapped, torch.tensor(1.0), torch.tensor(1.0))
+    before, state = parameter.detach().clone(), copy.deepcopy(adam.state_dict())
+    parameter.grad = torch.full_like(parameter, NAN)
+    guard.step(wrapped, torch.tensor(loss), torch.tensor(norm))
+    assert torch.equal(parameter, before)
+    for name, value in adam.state_dict()["state"][0].items():
+        assert torch.equal(value, state["state"][0][name]), name
+    assert guard.counts().tolist() == [1, 1, 1]
+    parameter.grad = torch.ones_like(parameter)
+    guard.step(wrapped, torch.tensor(1.0), torch.tensor(1.0))
+    assert not torch.equal(parameter, before)
+    assert guard.counts().tolist() == [1, 0, 1]
+
+
+def test_the_wrapper_lightning_gives_is_the_one_that_is_guarded():
+    adam = torch.optim.Adam([torch.nn.Parameter(torch.ones(1))], fused=True)
+    assert LightningOptimizer(adam).optimizer is adam
+
+
+def test_a_row_of_skipped_updates_reaches_across_iterations_and_ends_the_run():
+    _, _, wrapped = optimiser()
+    guard = UpdateGuard(3)
+    bad, good = torch.tensor(NAN), torch.tensor(1.0)
+    for losses in ([bad, good, bad], [bad]):
+        guard.begin(torch.device("cpu"))
+        for loss in losses:
+            guard.step(wrapped, loss, good)
+        guard.take(*guard.counts().tolist())
+    assert (guard.total, guard.in_a_row) == (3, 2)
+    restored = UpdateGuard(3)
+    restored.load_state_dict(guard.state_dict())
+    restored.begin(torch.device("cpu"))
+    restored.step(wrapped, bad, good)
+    with pytest.raises(Stopped, match="3 updates in a row"):
+        restored.take(*restored.counts().tolist())
+
+
+@pytest.mark.parametrize("bad", [NAN, INF, -INF])
+def test_the_scale_of_advantages_forgets_a_rollout_that_is_not_finite(bad):
+    scale, clean = AdvantageScale(), AdvantageScale()
+    scale(torch.full((4, 2), bad))
+    for value in (1.0, 3.0):
+        assert torch.equal(scale(torch.full((4, 2), value)), clean(torch.full((4, 2), value)))
+        scale(torch.full((4, 2), bad))
+    assert torch.equal(scale.mean_square, clean.mean_square)
+    assert torch.equal(scale.gathered, clean.gathered)
+
+
+def read_rows(folder):
+    with (folder / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def poisoned(module, iterations):
+    """Let the rollouts of some iterations end in a reward that is no number."""
+    from memsuite import module as where
+
+    collect = where.collect
+
+    def collect_poisoned(*args):
+        trajectory, actor = collect(*args)
+        if module.iteration in iterations:
+            trajectory.rewards[-1, 0] = NAN
+        return trajectory, actor
+
+    return collect_poisoned
+
+
+def test_training_goes_on_after_a_bad_rollout(tmp_path, monkeypatch):
+    from test_module import quiet_lightning, small, train
+
+    from memsuite import module as where
+
+    quiet_lightning()
+    module = small()
+    monkeypatch.setattr(where, "collect", poisoned(module, (2,)))
+    train(module, tmp_path, limit_val_batches=0)
+    assert all(torch.isfinite(parameter).all() for parameter in module.parameters())
+    assert [row["skipped_updates"] for row in read_rows(tmp_path)] == ["0", "0", "4", "0", "0", "0"]
+    assert (module.guard.total, module.guard.in_a_row) == (4, 0)
