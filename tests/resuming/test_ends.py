@@ -15,8 +15,8 @@ from memsuite.analysis.loading import newest_whole, read_checkpoint
 from memsuite.cli import run_folder
 from memsuite.errors import UsageError
 
-TINY = "--horizon 10 --num_envs 4 --steps 240 --evaluation_episodes 8 --device cpu".split()
-TINY += "--controller_args.hidden_dim 8 --checkpoint_every 2".split()
+TINY = ["--horizon", "10", "--num_envs", "4", "--steps", "240", "--evaluation_episodes", "8", "--device", "cpu"]
+TINY += ["--controller_args.hidden_dim", "8", "--checkpoint_every", "2"]
 
 
 @pytest.fixture
@@ -173,8 +173,7 @@ def test_a_disk_that_fills_up_in_mid_run_keeps_the_last_checkpoint(run, finished
     status, err = run("fit --ckpt_path last --out x --steps 480")
     assert status == 1
     assert err.strip().splitlines()[-1] == (
-        "memsuite fit: cannot write into x: No space left on device; "
-        "go on with: memsuite fit --ckpt_path last --out x"
+        "memsuite fit: cannot write into x: No space left on device; go on with: memsuite fit --ckpt_path last --out x"
     )
     assert "Traceback" not in err
     assert (finished / "checkpoints" / "last.ckpt").read_bytes() == before
