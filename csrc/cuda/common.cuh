@@ -16,7 +16,9 @@
 
 namespace memsuite::cuda {
 
-constexpr int kAhead = 8;  // steps fetched before they are needed
+// Steps fetched before they are needed, by the kind of number: what registers hold.
+template <class Number>
+constexpr int kAhead = sizeof(Number) <= 4 ? 8 : sizeof(Number) <= 8 ? 4 : 2;
 constexpr int64_t kThreads = 128;
 constexpr unsigned kAll = 0xffffffffu;
 

@@ -42,7 +42,7 @@ int64_t gru_shared(int64_t size) {
 }
 
 template <class T, int Rows>
-__global__ void __launch_bounds__(kGruThreads) gru_forward(GruJob<T> job) {
+__global__ void __launch_bounds__(kGruThreads, 1) gru_forward(GruJob<T> job) {
   MEMSUITE_SHARED(T, shared);
   const int64_t D = job.size, first = int64_t(blockIdx.x) * Rows;
   Row<T, Rows>* now = reinterpret_cast<Row<T, Rows>*>(shared);  // [D], erased where this step resets
@@ -136,7 +136,7 @@ struct GruStep {
 };
 
 template <class T, int Rows>
-__global__ void __launch_bounds__(kGruThreads) gru_reverse(GruJob<T> job, T* previous) {
+__global__ void __launch_bounds__(kGruThreads, 1) gru_reverse(GruJob<T> job, T* previous) {
   MEMSUITE_SHARED(T, shared);
   const int64_t D = job.size, first = int64_t(blockIdx.x) * Rows;
   Row<T, Rows>* const back = reinterpret_cast<Row<T, Rows>*>(shared);  // [D], what the step after sends

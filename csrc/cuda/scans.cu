@@ -8,12 +8,12 @@
 namespace memsuite::cuda {
 namespace {
 
-// The steps [begin, begin + kAhead) of a walk, forwards or from the end, of what one thread reads; those that are not
+// The steps [begin, begin + kAhead<Number>) of a walk, forwards or from the end, of what one thread reads; those that are not
 // there are not read.
-template <bool Reverse, class Read>
+template <bool Reverse, class Number, class Read>
 __device__ inline void each_step(int64_t begin, int64_t steps, const Read& read) {
 #pragma unroll
-  for (int i = 0; i < kAhead; ++i) {
+  for (int i = 0; i < kAhead<Number>; ++i) {
     const int64_t step = begin + i;
     if (step < steps) read(i, Reverse ? steps - 1 - step : step);
   }
@@ -21,8 +21,8 @@ __device__ inline void each_step(int64_t begin, int64_t steps, const Read& read)
 
 template <class T>
 struct PscanAhead {
-  T x[kAhead], y[kAhead];
-  bool erase[kAhead];
+  T x[kAhead<T>], y[kAhead<T>];
+  bool erase[kAhead<T>];
 };
 
 template <class T>
@@ -32,16 +32,16 @@ __global__ void __launch_bounds__(kThreads) pscan_forward(PscanJob<T> job) {
   const int64_t b = column / job.size;
   PscanAhead<T> now, next;
   const auto fetch = [&](PscanAhead<T>& to, int64_t begin) {
-    each_step<false>(begin, job.steps, [&](int i, int64_t t) {
+    each_step<false, T>(begin, job.steps, [&](int i, int64_t t) {
       to.x[i] = job.x[t * width + column];
       to.erase[i] = job.reset[t * job.batch + b];
     });
   };
   T h = job.h0[column];
   fetch(now, 0);
-  for (int64_t begin = 0; begin < job.steps; begin += kAhead) {
-    fetch(next, begin + kAhead);
-    each_step<false>(begin, job.steps, [&](int i, int64_t t) {
+  for (int64_t begin = 0; begin < job.steps; begin += kAhead<T>) {
+    fetch(next, begin + kAhead<T>);
+    each_step<false, T>(begin, job.steps, [&](int i, int64_t t) {
       h = tanh_of(now.erase[i] ? now.x[i] : now.x[i] + h);
       job.out[t * width + column] = h;
     });
@@ -56,7 +56,7 @@ __global__ void __launch_bounds__(kThreads) pscan_reverse(PscanJob<T> job) {
   const int64_t b = column / job.size;
   PscanAhead<T> now, next;
   const auto fetch = [&](PscanAhead<T>& to, int64_t begin) {
-    each_step<true>(begin, job.steps, [&](int i, int64_t t) {
+    each_step<true, T>(begin, job.steps, [&](int i, int64_t t) {
       to.x[i] = job.grad[t * width + column];
       to.y[i] = job.states[t * width + column];
       to.erase[i] = job.reset[t * job.batch + b];
@@ -64,9 +64,9 @@ __global__ void __launch_bounds__(kThreads) pscan_reverse(PscanJob<T> job) {
   };
   T back = 0;  // the gradient that the step after sends, erased by its reset
   fetch(now, 0);
-  for (int64_t begin = 0; begin < job.steps; begin += kAhead) {
-    fetch(next, begin + kAhead);
-    each_step<true>(begin, job.steps, [&](int i, int64_t t) {
+  for (int64_t begin = 0; begin < job.steps; begin += kAhead<T>) {
+    fetch(next, begin + kAhead<T>);
+    each_step<true, T>(begin, job.steps, [&](int i, int64_t t) {
       const T d = (now.x[i] + back) * (T(1) - now.y[i] * now.y[i]);
       job.dx[t * width + column] = d;
       back = now.erase[i] ? T(0) : d;
@@ -87,8 +87,8 @@ struct Diagonal {
 
 template <class Number>
 struct DiagonalAhead {
-  Number a[kAhead], x[kAhead], y[kAhead];
-  bool erase[kAhead];
+  Number a[kAhead<Number>], x[kAhead<Number>], y[kAhead<Number>];
+  bool erase[kAhead<Number>];
 };
 
 template <class Number, bool Constant>
@@ -99,7 +99,7 @@ __global__ void __launch_bounds__(kThreads) diagonal_forward(Diagonal<Number> jo
   const Number none = zero(job.a), decay = Constant ? job.a[column % job.size] : none;
   DiagonalAhead<Number> now, next;
   const auto fetch = [&](DiagonalAhead<Number>& to, int64_t begin) {
-    each_step<false>(begin, job.steps, [&](int i, int64_t t) {
+    each_step<false, Number>(begin, job.steps, [&](int i, int64_t t) {
       if (!Constant) to.a[i] = job.a[t * width + column];
       to.x[i] = job.x[t * width + column];
       to.erase[i] = job.reset[t * job.batch + b];
@@ -107,9 +107,9 @@ __global__ void __launch_bounds__(kThreads) diagonal_forward(Diagonal<Number> jo
   };
   Number h = job.h0[column];
   fetch(now, 0);
-  for (int64_t begin = 0; begin < job.steps; begin += kAhead) {
-    fetch(next, begin + kAhead);
-    each_step<false>(begin, job.steps, [&](int i, int64_t t) {
+  for (int64_t begin = 0; begin < job.steps; begin += kAhead<Number>) {
+    fetch(next, begin + kAhead<Number>);
+    each_step<false, Number>(begin, job.steps, [&](int i, int64_t t) {
       h = carry(Constant ? decay : now.a[i], now.erase[i] ? none : h, now.x[i]);
       job.out[t * width + column] = h;
     });
@@ -125,7 +125,7 @@ __global__ void __launch_bounds__(kThreads) diagonal_reverse(Diagonal<Number> jo
   const Number none = zero(job.a), decay = Constant ? job.a[column % job.size] : none;
   DiagonalAhead<Number> now, next;
   const auto fetch = [&](DiagonalAhead<Number>& to, int64_t begin) {
-    each_step<true>(begin, job.steps, [&](int i, int64_t t) {
+    each_step<true, Number>(begin, job.steps, [&](int i, int64_t t) {
       if (!Constant) to.a[i] = job.a[t * width + column];
       to.x[i] = job.grad[t * width + column];
       to.y[i] = t == 0 ? job.h0[column] : job.states[(t - 1) * width + column];
@@ -134,9 +134,9 @@ __global__ void __launch_bounds__(kThreads) diagonal_reverse(Diagonal<Number> jo
   };
   Number back = none, total = none;
   fetch(now, 0);
-  for (int64_t begin = 0; begin < job.steps; begin += kAhead) {
-    fetch(next, begin + kAhead);
-    each_step<true>(begin, job.steps, [&](int i, int64_t t) {
+  for (int64_t begin = 0; begin < job.steps; begin += kAhead<Number>) {
+    fetch(next, begin + kAhead<Number>);
+    each_step<true, Number>(begin, job.steps, [&](int i, int64_t t) {
       const Number d = plus(now.x[i], back);
       const Number slope = conjugate_times(now.erase[i] ? none : now.y[i], d);
       job.dx[t * width + column] = d;

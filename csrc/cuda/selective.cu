@@ -56,7 +56,7 @@ __device__ inline T over_lanes(T value) {
 }
 
 template <class T>
-__global__ void __launch_bounds__(kBlockThreads) selective_forward(SelectiveJob<T> job, int64_t group) {
+__global__ void __launch_bounds__(kBlockThreads, 1) selective_forward(SelectiveJob<T> job, int64_t group) {
   __shared__ Weights<T> weights;
   const Place<T> at(job, group);
   const int64_t N = job.states_each, D = job.size;
@@ -128,7 +128,7 @@ struct WarpSums {
 };
 
 template <class T>
-__global__ void __launch_bounds__(kBlockThreads) selective_reverse(SelectiveJob<T> job, SelectiveSums<T> sums,
+__global__ void __launch_bounds__(kBlockThreads, 1) selective_reverse(SelectiveJob<T> job, SelectiveSums<T> sums,
                                                                    int64_t group) {
   __shared__ Weights<T> weights;
   __shared__ WarpSums<T> warps;
