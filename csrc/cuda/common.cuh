@@ -81,7 +81,7 @@ __device__ inline Pair<T> plus(Pair<T> a, Pair<T> b) {
   return {a.re + b.re, a.im + b.im};
 }
 
-// totals[column] = the sum of values[row][column] over rows, always in the same order. Blocks of (32, up to 32) threads.
+// totals[column] = the sum of values[row][column] over rows, always in the same order. Blocks: (32, up to 32).
 template <class T>
 __global__ void sum_rows(T* totals, const T* values, int64_t rows, int64_t columns) {
   __shared__ T part[32][33];

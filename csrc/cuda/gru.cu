@@ -214,8 +214,8 @@ __global__ void __launch_bounds__(kGruThreads, 1) gru_reverse(GruJob<T> job, T* 
 int64_t shared_limit() {
   int device = 0, limit = 0;
   if (cudaGetDevice(&device) != cudaSuccess) return kSafeShared;
-  if (cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, device) != cudaSuccess) return kSafeShared;
-  return limit;
+  const auto code = cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  return code == cudaSuccess ? limit : kSafeShared;
 }
 
 }  // namespace

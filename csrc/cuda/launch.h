@@ -24,7 +24,7 @@ int diagonal_backward(const DiagonalJob<T>& job, T* total, bool complex, void* s
 // `weights` are transposed: [D, 3 D], so that neighbouring threads read neighbouring numbers.
 template <class T>
 int gru(const GruJob<T>& job, void* stream);
-// Fills d_gi, d_gn, d_h0 and `previous` [T, B, D], the states before each step; the weights' gradient is then one matrix
+// Fills d_gi, d_gn, d_h0 and `previous` [T, B, D], the states before each step; the weights' gradient is then a matrix
 // product, which is not made here. `weights` are as given: [3 D, D].
 template <class T>
 int gru_backward(const GruJob<T>& job, T* previous, void* stream);

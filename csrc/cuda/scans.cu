@@ -8,8 +8,7 @@
 namespace memsuite::cuda {
 namespace {
 
-// The steps [begin, begin + kAhead<Number>) of a walk, forwards or from the end, of what one thread reads; those that are not
-// there are not read.
+// Calls read(i, t) for the kAhead steps from `begin` on of a walk, forwards or from the end, as far as there are steps.
 template <bool Reverse, class Number, class Read>
 __device__ inline void each_step(int64_t begin, int64_t steps, const Read& read) {
 #pragma unroll

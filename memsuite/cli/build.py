@@ -11,7 +11,7 @@ from memsuite.cli.plain import PlainParser
 
 
 def main(verb: str, arguments: list[str]) -> int:
-    """Build the libraries unless they are there (the CUDA one where there is a GPU); return 0 if so in the end, else 1."""
+    """Build the libraries, that for CUDA where a GPU is, unless they are there; return 0 if all is there in the end."""
     parser = PlainParser(prog=f"memsuite {verb}", description=__doc__.partition(": ")[2])
     parser.add_argument("--force", action="store_true", help="build even if the cache has it")
     force = parser.parse_args(arguments).force

@@ -2,7 +2,8 @@
 
 Each op is a ``torch.library`` op: schema, fake and autograd formula here in Python, a PyTorch reference as the
 implementation that is always there; :mod:`memsuite.ops._build` adds compiled ones for the CPU,
-:mod:`memsuite.ops._build_cuda` those for a GPU. Layout is time-major; ``reset[t, b]`` zeroes the state before step ``t``.
+:mod:`memsuite.ops._build_cuda` those for a GPU. Layout is time-major; ``reset[t, b]`` zeroes the state before step
+``t``.
 """
 
 import torch

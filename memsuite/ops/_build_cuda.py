@@ -1,8 +1,8 @@
 """Builds the CUDA kernels on first use and loads them beside the compiled CPU ops, in the same way and the same cache.
 
-Only where torch is built with CUDA and a GPU is there. The C++ compiler makes the binding and ``nvcc`` the kernels, which
-know nothing of torch. Without ``nvcc`` the PyTorch references run on the GPU. The kernels have been compiled for sm_80
-and sm_90, and tested in a host emulation; they have not yet run on a GPU.
+Only where torch is built with CUDA and a GPU is there. The C++ compiler makes the binding and ``nvcc`` the kernels,
+which know nothing of torch. Without ``nvcc`` the PyTorch references run on the GPU. The kernels have been compiled for
+sm_80 and sm_90, and tested in a host emulation; they have not yet run on a GPU.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ def register(library: str, key: str = "CUDA") -> None:
 def _gru_scan_backward(
     grad: Tensor, states: Tensor, gates: Tensor, candidates: Tensor, reset: Tensor, h0: Tensor, w_hh: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the gradients of ``gi``, ``h0``, ``w_hh`` and ``b_hh``: the recurrence in a kernel, the weights by cuBLAS."""
+    """Return the gradients of ``gi, h0, w_hh, b_hh``: the recurrence is a kernel, the weights matrix products."""
     kind = states.dtype
     if kind in (torch.float16, torch.bfloat16):  # sums over time and batch, too long for these
         wide = [x.float() if x.is_floating_point() else x for x in (grad, states, gates, candidates, reset, h0, w_hh)]
