@@ -137,6 +137,8 @@ def build(show: Callable[[str], None] = lambda line: None) -> Path:
 def find_or_build() -> Path:
     """Return a library that may be loaded, from the cache if it is there; :class:`BuildError` says why not."""
     path = library_path(architectures())
+    if _build.intact(path):
+        return path
     with _build._alone(path.parent):
         if _build.intact(path):
             return path

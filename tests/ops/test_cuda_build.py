@@ -16,6 +16,7 @@ KERNEL = re.compile(r"Compiling entry function '(\S+)' for '(sm_\d+)'(.*?)Used (
 
 
 @needs_nvcc
+@pytest.mark.timeout(1200)  # twenty seconds, but not on a machine that is busy with other things
 def test_compiles_and_links_for_two_generations(tmp_path):
     commands = _build_cuda.compile_commands(str(tmp_path), [80, 90], ["-Xptxas", "-v"])
     pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}

@@ -19,6 +19,7 @@ COMPILER = shutil.which("g++") or shutil.which("c++")
 pytestmark = pytest.mark.skipif(COMPILER is None or sys.platform != "linux", reason="no C++ compiler")
 
 
+@pytest.mark.timeout(1200)  # half a minute, but not on a machine that is busy with other things
 def test_the_kernels_emulated_on_the_host(tmp_path):
     commands = _build_cuda.compile_commands(str(tmp_path), [], compilers=("nvcc", [COMPILER]))
     binding = [*commands.pop("binding"), "-O1", "-DMEMSUITE_EMULATED"]
@@ -31,7 +32,21 @@ def test_the_kernels_emulated_on_the_host(tmp_path):
     libraries = [f"-L{Path(_build.torch.__file__).parent / 'lib'}", "-ltorch_cpu", "-lc10"]
     subprocess.run([COMPILER, "-shared", *objects, "-o", str(library), *libraries], check=True)
     env = os.environ | {"MEMSUITE_KERNELS": "off", "MEMSUITE_EMULATED": str(library), "OMP_NUM_THREADS": "1"}
-    tests = [sys.executable, "-m", "pytest", "-q", "-x", "-m", "gpu", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    tests = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-x",
+        "-m",
+        "gpu",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:xdist",
+        "--timeout",
+        "900",
+    ]
     tests.append(str(HERE / "test_cuda_kernels.py"))
     done = subprocess.run(tests, env=env, capture_output=True, text=True, cwd=HERE.parents[1])
     assert done.returncode == 0, f"{shlex.join(tests)}\n{done.stdout}\n{done.stderr}"
