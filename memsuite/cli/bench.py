@@ -28,6 +28,7 @@ from rich.table import Table
 from memsuite.callbacks import ProgressBar
 from memsuite.callbacks.record import commit, hardware, versions
 from memsuite.cli.allocator import keep_freed_memory
+from memsuite.cli.bench_gpu import bench_gpu, gpu_table
 from memsuite.cli.bench_ops import bench_ops, ops_table
 from memsuite.cli.bench_scaling import HORIZONS, bench_scaling, scaling_table
 from memsuite.cli.fit import TRAINER_DEFAULTS, quiet_lightning
@@ -40,7 +41,7 @@ from memsuite.rl import PPOConfig
 from memsuite.storage import MetricsCSV
 from memsuite.tasks import TASKS, ScriptedTask, Task, make_task
 
-PARTS = ("environments", "training")  # and "scaling" and "ops", which are asked for
+PARTS = ("environments", "training")  # and "scaling", "ops" and "gpu", which are asked for
 # (horizon, environments): the usual sizes, then blocks of about as many steps from the shortest horizon to the longest.
 BLOCKS = ((200, 64), (200, 1024), (50, 4096), (1000, 205), (5000, 41), (20000, 10))
 SECTIONS = ("rollout", "update", "logging", "lightning")
@@ -70,6 +71,8 @@ def main(verb: str, arguments: list[str]) -> int:
     if "ops" in options.only:
         with console.status("ops, compiled and not"):
             report["ops"] = bench_ops(options.repeats)
+    if "gpu" in options.only:
+        report["gpu"] = bench_gpu(console)
     if options.out:
         write_json(Path(options.out), report)
     if options.json:
@@ -88,6 +91,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         parser.add_argument(f"--{name}", default=",".join(valid), help="comma-separated; default: all")
     parser.add_argument("--scaling", action="store_true", help="the cost of a step as the horizon grows, and only that")
     parser.add_argument("--ops", action="store_true", help="the ops against their references, and only that")
+    parser.add_argument("--gpu", action="store_true", help="training on a GPU in large batches, and only that")
     parser.add_argument("--horizons", help="comma-separated; default: 50,200,1000, for --scaling 200,1000,5000,20000")
     parser.add_argument("--repeats", type=int, default=5, help="counted repeats of each measurement; default: 5")
     parser.add_argument("--json", action="store_true", help="print JSON in place of tables")
@@ -101,8 +105,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
             if one not in valid:
                 raise unknown(name.removesuffix("s"), one, valid)
         setattr(options, name, chosen)
-    if options.scaling or options.ops:
-        options.only = [part for part in ("scaling", "ops") if getattr(options, part)]
+    asked = [part for part in ("scaling", "ops", "gpu") if getattr(options, part)]
+    options.only = asked or options.only
+    if options.gpu and not torch.cuda.is_available():
+        raise UsageError("--gpu needs a device that PyTorch can use: torch.cuda.is_available() is false here")
     if options.horizons is None:
         options.horizons = ",".join(map(str, HORIZONS)) if options.scaling else "50,200,1000"
     try:
@@ -170,21 +176,9 @@ class _Cycles(Callback):
 
 def bench_training(controller: str, horizon: int, repeats: int) -> dict[str, Any]:
     """Train through Lightning and time whole iterations, from the start of one to the start of the next."""
-    ppo = PPOConfig(epochs=4, minibatches=4, discount=0.99, gae_lambda=0.95)
     count = max(1, 400 // horizon) * repeats + 3  # two to warm up, and the last one has no successor
-    module = MemoryPPO(
-        horizon=horizon,
-        task_args={"num_cues": 8, "vocabulary": 8},
-        controller=controller,
-        num_envs=64,
-        steps=count * 64 * horizon,
-        ppo=ppo,
-    )
     cycles = _Cycles()
-    with tempfile.TemporaryDirectory() as folder:
-        settings: dict[str, Any] = {**TRAINER_DEFAULTS, "logger": MetricsCSV(folder), "accelerator": "cpu"}
-        trainer = pl.Trainer(**settings, callbacks=[ProgressBar(), cycles], limit_val_batches=0)
-        trainer.fit(module)
+    module = train_briefly(controller, 64, horizon, count, cycles, "cpu")
     steps = 64 * horizon
     wall, cpu = (spent(cycles.marks, "total", clock) for clock in (0, 1))
     row = {
@@ -197,9 +191,26 @@ def bench_training(controller: str, horizon: int, repeats: int) -> dict[str, Any
     return row | {"share": shares | {"lightning": 1 - spent(cycles.marks, "training", 1) / cpu}}
 
 
-def spent(marks: list[dict[str, tuple[float, float]]], name: str, clock: int) -> float:
+def train_briefly(controller: str, num_envs: int, horizon: int, count: int, cycles: Callback, device: str) -> MemoryPPO:
+    """Train for ``count`` iterations through Lightning."""
+    module = MemoryPPO(
+        horizon=horizon,
+        task_args={"num_cues": 8, "vocabulary": 8},
+        controller=controller,
+        num_envs=num_envs,
+        steps=count * num_envs * horizon,
+        ppo=PPOConfig(epochs=4, minibatches=4, discount=0.99, gae_lambda=0.95),
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        settings: dict[str, Any] = {**TRAINER_DEFAULTS, "logger": MetricsCSV(folder), "accelerator": device}
+        trainer = pl.Trainer(**settings, callbacks=[ProgressBar(), cycles], limit_val_batches=0)
+        trainer.fit(module)
+    return module
+
+
+def spent(marks: list[dict[str, tuple[float, float]]], name: str, clock: int, warm_up: int = 2) -> float:
     """Return the median seconds an iteration spent in a section, by wall (0) or CPU (1) clock, warm-up left out."""
-    times = [mark[name][clock] for mark in marks[2:]]
+    times = [mark[name][clock] for mark in marks[warm_up:]]
     return statistics.median(after - before for before, after in pairwise(times))
 
 
@@ -223,4 +234,6 @@ def tables(report: dict[str, Any]) -> list[Table]:
         found.append(scaling_table(report["scaling"]))
     if "ops" in report:
         found.append(ops_table(report["ops"]))
+    if "gpu" in report:
+        found.append(gpu_table(report["gpu"]))
     return found

@@ -4,28 +4,40 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 from memsuite.cli.plain import PlainParser
 
 
 def main(verb: str, arguments: list[str]) -> int:
-    """Build the library unless it is there; return 0 if there is one in the end, else 1."""
+    """Build the libraries, that for CUDA where a GPU is, unless they are there; return 0 if all is there in the end."""
     parser = PlainParser(prog=f"memsuite {verb}", description=__doc__.partition(": ")[2])
     parser.add_argument("--force", action="store_true", help="build even if the cache has it")
     force = parser.parse_args(arguments).force
     os.environ["MEMSUITE_KERNELS"] = "off"  # importing the ops would build them first, in silence
+    from memsuite.ops import _build, _build_cuda
+
+    found = _built(_build.library_path, _build.build, force)
+    if _build_cuda.wanted():
+        found &= _built(lambda: _build_cuda.library_path(_build_cuda.architectures()), _build_cuda.build, force)
+    return 0 if found else 1
+
+
+def _built(where: Callable[[], Path], build: Callable[[Callable[[str], None]], Path], force: bool) -> bool:
+    """Build one library unless it is there, and tell whether there is one in the end."""
     from memsuite.ops import _build
 
     begin = time.perf_counter()
     try:
-        path = _build.library_path()
+        path = where()
         if _build.intact(path) and not force:
             print(f"memsuite build: already built: {path}")
-            return 0
-        path = _build.build(lambda line: print(f"memsuite build: {line}", flush=True))
+            return True
+        path = build(lambda line: print(f"memsuite build: {line}", flush=True))
     except (_build.BuildError, OSError) as error:
         print(f"memsuite build: not built: {error}")
         print("memsuite build: the ops run on their PyTorch references, which give the same results more slowly")
-        return 1
+        return False
     print(f"memsuite build: built {path} in {time.perf_counter() - begin:.0f} s")
-    return 0
+    return True

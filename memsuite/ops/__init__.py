@@ -1,9 +1,12 @@
 """Reset-aware recurrences, the only place where time is looped over in training.
 
 Each op is a ``torch.library`` op: schema, fake and autograd formula here in Python, a PyTorch reference as the
-implementation that is always there; :mod:`memsuite.ops._build` adds compiled ones for the CPU. Layout is time-major;
-``reset[t, b]`` zeroes the state before step ``t``.
+implementation that is always there; :mod:`memsuite.ops._build` adds compiled ones for the CPU,
+:mod:`memsuite.ops._build_cuda` those for a GPU. Layout is time-major; ``reset[t, b]`` zeroes the state before step
+``t``.
 """
+
+import torch
 
 from memsuite.ops import _build
 from memsuite.ops.diagonal_scan import diagonal_scan
@@ -27,3 +30,7 @@ __all__ = [
 ]
 
 _build.load()
+if torch.version.cuda is not None:  # a torch without CUDA does not even look for a GPU
+    from memsuite.ops import _build_cuda
+
+    _build_cuda.load()
