@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from memsuite.controllers import CONTROLLERS
-from memsuite.storage import write_json
+from memsuite.files import write_json
 
 ROOT = Path(__file__).parents[1]
 SEEDS = range(5)
