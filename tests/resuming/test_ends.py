@@ -173,8 +173,7 @@ def test_a_disk_that_fills_up_in_mid_run_keeps_the_last_checkpoint(run, finished
     status, err = run("fit --ckpt_path last --out x --steps 480")
     assert status == 1
     assert err.strip().splitlines()[-1] == (
-        "memsuite fit: cannot write into x: No space left on device; "
-        "go on with: memsuite fit --ckpt_path last --out x"
+        "memsuite fit: cannot write into x: No space left on device; go on with: memsuite fit --ckpt_path last --out x"
     )
     assert "Traceback" not in err
     assert (finished / "checkpoints" / "last.ckpt").read_bytes() == before
