@@ -11,7 +11,18 @@ from pathlib import Path
 import torch
 
 ROOT = Path(__file__).parents[2]
-TINY = "--horizon 10 --num_envs 4 --evaluation_episodes 8 --device cpu --controller_args.hidden_dim 8".split()
+TINY = [
+    "--horizon",
+    "10",
+    "--num_envs",
+    "4",
+    "--evaluation_episodes",
+    "8",
+    "--device",
+    "cpu",
+    "--controller_args.hidden_dim",
+    "8",
+]
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["memsuite.cli.fit", "lightning.pytorch", "torch"])
 

@@ -15,8 +15,8 @@ from memsuite.analysis.loading import newest_whole, read_checkpoint
 from memsuite.cli import run_folder
 from memsuite.errors import UsageError
 
-TINY = "--horizon 10 --num_envs 4 --steps 240 --evaluation_episodes 8 --device cpu".split()
-TINY += "--controller_args.hidden_dim 8 --checkpoint_every 2".split()
+TINY = ["--horizon", "10", "--num_envs", "4", "--steps", "240", "--evaluation_episodes", "8", "--device", "cpu"]
+TINY += ["--controller_args.hidden_dim", "8", "--checkpoint_every", "2"]
 
 
 @pytest.fixture
