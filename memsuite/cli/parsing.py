@@ -14,6 +14,7 @@ from memsuite.cli.plain import flat
 from memsuite.errors import UsageError, nearest
 
 positive = PositiveInt
+GROUPS = ("model", "model.ppo", "trainer")  # keys that hold others
 WORDS = {
     "PositiveInt": "a whole number above 0",
     "int": "a whole number",
@@ -68,15 +69,16 @@ class Parser(LightningArgumentParser):
                     f"{path}: no key {str(key)!r}; did you mean: {', '.join(nearest(str(key), sorted(valid)))}"
                 )
 
-    def _check_groups(self, content: dict[Any, Any], path: str, above: str = "") -> None:
+    @classmethod
+    def _check_groups(cls, content: dict[Any, Any], path: str, above: str = "") -> None:
         """Refuse a plain value where there are keys below; null would be taken for no settings, unseen."""
         for key, value in content.items():
             name = f"{above}{key}"
-            below = any(known.startswith(f"{name}.") for known in self.known_keys())
+            below = name in GROUPS
             if below and not isinstance(value, dict):
                 raise UsageError(f"{path}: {name} is {flat(repr(value))}; it must hold settings, as '{name}: {{...}}'")
             if below:
-                self._check_groups(value, path, f"{name}.")
+                cls._check_groups(value, path, f"{name}.")
 
     def _in_one_line(self, message: str) -> str:
         text = flat(message)
