@@ -105,7 +105,8 @@ def scaling_table(rows: list[dict[str, Any]]) -> Table:
     """Lay out a row a controller: microseconds a step at each horizon, their spread, and kilobytes a step."""
     horizons = sorted({row["horizon"] for row in rows})
     title = "Training, a step: CPU microseconds, and kilobytes at the peak"
-    found = Table("controller", title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    found = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    found.add_column("controller", no_wrap=True, min_width=16)
     for heading in [*(f"us {h:,}" for h in horizons), "last / first", *(f"kB {h:,}" for h in horizons[-2:])]:
         found.add_column(heading, justify="right", no_wrap=True)
     for controller in dict.fromkeys(row["controller"] for row in rows):

@@ -111,7 +111,8 @@ def table(rows: list[dict[str, Any]], options: argparse.Namespace) -> Table:
     )
     headings = [f"{horizon:,}" for horizon in options.horizons]
     headings[:1] = [f"H {heading}" for heading in headings[:1]]
-    found = Table("controller", title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    found = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    found.add_column("controller", no_wrap=True, min_width=16)
     for heading in ("params", "state", *headings, "runs on"):
         found.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
