@@ -1,8 +1,7 @@
 """``memsuite bench --gpu``: training at 4,096 environments and 1,000 steps, and the golden task's time to target.
 
 Every measurement is a process of its own with a limit of time, so that one that is slow or out of memory costs the
-others nothing; what did not finish is in the report with the reason. Written without a GPU at hand: it has been run on
-a CPU at small sizes only.
+others nothing; what did not finish is in the report with the reason. Written without a GPU at hand: not yet run on one.
 """
 
 from __future__ import annotations
