@@ -173,8 +173,6 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> gru_scan_backward(const Tensor& grad,
   return {d_gi, d_h0, d_w, d_b};
 }
 
-constexpr int64_t kBlock = 16;  // steps between saved states, as in memsuite/ops/selective_scan.py
-
 std::tuple<Tensor, Tensor, Tensor> selective_scan(const Tensor& u, const Tensor& dt, const Tensor& a, const Tensor& b,
                                                   const Tensor& c, const Tensor& reset, const Tensor& h0) {
   STD_TORCH_CHECK(u.dim() == 3 && a.dim() == 2, "memsuite::selective_scan: u must be [T, B, D], a [D, N]");

@@ -91,6 +91,9 @@ struct Widened<Op> {
   }
 };
 
+constexpr int64_t kBlock = 16;  // steps between the selective scan's saved states; STEPS in memsuite/ops, where opcheck
+                                // compares the shapes
+
 struct Shape {
   int64_t T, B, D;
   explicit Shape(const Tensor& x) : T(x.size(0)), B(x.size(1)), D(x.size(2)) {}

@@ -67,17 +67,21 @@ class Controller(nn.Module, ABC):
         return sum(leaf.numel() for leaf in pytree.tree_leaves(self.init_state(1)))
 
 
-class VectorMemory(Controller):
+class ZeroBegin(Controller):
+    """A controller whose state, of whatever tensors, is zero when an episode begins."""
+
+    def reset_mask(self, state: State, is_first_B: Tensor) -> State:
+        """Zero the rows that begin an episode."""
+        return zero_where(state, is_first_B)
+
+
+class VectorMemory(ZeroBegin):
     """A controller whose state is one vector of ``feature_dim`` numbers, zero when an episode begins."""
 
     def init_state(self, batch_size: int, device: torch.device | str | None = None) -> State:
         """Return zeros ``[B, feature_dim]``."""
         like = next(self.parameters())
         return torch.zeros(batch_size, self.feature_dim, device=device or like.device, dtype=like.dtype)
-
-    def reset_mask(self, state: State, is_first_B: Tensor) -> State:
-        """Zero the rows that begin an episode."""
-        return zero_where(state, is_first_B)
 
 
 def forward_in_blocks(

@@ -109,6 +109,35 @@ class Stack(Controller):
                 yield block.shift
 
 
+class RecurrentStack(Stack):
+    """A stack of the recurrent layers that a class of it names as ``layer``, the first one bare.
+
+    State: that of the layer, ``depth`` times.
+
+    Args:
+        input_dim: width of the input.
+        hidden_dim: width of the features and of every layer.
+        depth: number of layers; beyond the first they are residual blocks.
+        memory_horizon: steps every layer should hold something before any training; None for the layer's default.
+        mlp_ratio: of the blocks, if there are any.
+    """
+
+    layer: Callable[[int, int, int | None], Controller]  # of the input's width, hidden_dim and memory_horizon
+
+    def __init__(
+        self,
+        input_dim: int,
+        hidden_dim: int = 128,
+        depth: int = 1,
+        memory_horizon: int | None = None,
+        mlp_ratio: float = 2.0,
+    ) -> None:
+        make_layer = type(self).layer
+        super().__init__(
+            input_dim, hidden_dim, depth, lambda width: make_layer(width, hidden_dim, memory_horizon), mlp_ratio
+        )
+
+
 class Bare(nn.Module):
     """A layer with nothing around it."""
 

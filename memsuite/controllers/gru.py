@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from memsuite.controllers.base import VectorMemory
-from memsuite.controllers.blocks import Stack
+from memsuite.controllers.blocks import RecurrentStack
 from memsuite.controllers.init import default_uniform_, gru_integrator_
 from memsuite.ops import gru_scan
 from memsuite.types import State
@@ -61,31 +61,7 @@ class GRULayer(VectorMemory):
         yield from (self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
 
 
-class GRU(Stack):
-    r"""Gated recurrent units, as in ``torch.nn.GRU``.
+class GRU(RecurrentStack):
+    """Gated recurrent units, as in ``torch.nn.GRU``."""
 
-    State: that of :class:`GRULayer`, ``depth`` times.
-
-    Args:
-        input_dim: width of the input.
-        hidden_dim: width of the features and of every layer.
-        depth: number of layers; beyond the first they are residual blocks.
-        memory_horizon: steps every layer should hold something before any training; None for the layer's default.
-        mlp_ratio: of the blocks, if there are any (:class:`~memsuite.controllers.blocks.Stack`).
-    """
-
-    def __init__(
-        self,
-        input_dim: int,
-        hidden_dim: int = 128,
-        depth: int = 1,
-        memory_horizon: int | None = None,
-        mlp_ratio: float = 2.0,
-    ) -> None:
-        super().__init__(
-            input_dim,
-            hidden_dim,
-            depth,
-            lambda width: GRULayer(width, hidden_dim, memory_horizon),
-            mlp_ratio,
-        )
+    layer = GRULayer

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from memsuite.controllers.base import Controller, zero_where
+from memsuite.controllers.base import ZeroBegin
 from memsuite.controllers.blocks import Stack
 from memsuite.ops import diagonal_scan
 from memsuite.types import State
 
 
-class LRULayer(Controller):
+class LRULayer(ZeroBegin):
     r"""One LRU layer; linear from end to end, and without bias, so a blank input is no drive.
 
     .. math::
@@ -91,10 +91,6 @@ class LRULayer(Controller):
         assert isinstance(state, Tensor)
         h = torch.addcmul(self._drive(x_BD), self._decay(), torch.view_as_complex(state))
         return self._read(h, x_BD), torch.view_as_real(h)
-
-    def reset_mask(self, state: State, is_first_B: Tensor) -> State:
-        """Zero the rows that begin an episode."""
-        return zero_where(state, is_first_B)
 
     def forward_sequence(self, x_TBD: Tensor, state: State, is_first_TB: Tensor) -> tuple[Tensor, State]:
         """Run the scan between two matrix products over all steps."""

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from memsuite.controllers.base import Controller, zero_where
-from memsuite.controllers.blocks import Stack
+from memsuite.controllers.base import ZeroBegin
+from memsuite.controllers.blocks import RecurrentStack
 from memsuite.controllers.init import default_uniform_, lstm_chrono_
 from memsuite.ops import lstm_scan
 from memsuite.types import State
 
 
-class LSTMLayer(Controller):
+class LSTMLayer(ZeroBegin):
     r"""One LSTM layer; parameters, gate order and numerics are those of ``torch.nn.LSTM``.
 
     .. math::
@@ -55,10 +55,6 @@ class LSTMLayer(Controller):
         h, c = torch.lstm_cell(x_BD, before, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
         return h, (h, c)
 
-    def reset_mask(self, state: State, is_first_B: Tensor) -> State:
-        """Zero the rows that begin an episode."""
-        return zero_where(state, is_first_B)
-
     def forward_sequence(self, x_TBD: Tensor, state: State, is_first_TB: Tensor) -> tuple[Tensor, State]:
         """Make the input products in one go, then run the recurrence."""
         h, c = self.reset_mask(state, is_first_TB[0])
@@ -73,31 +69,7 @@ class LSTMLayer(Controller):
         yield from (self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
 
 
-class LSTM(Stack):
-    r"""Long short-term memory, as in ``torch.nn.LSTM``.
+class LSTM(RecurrentStack):
+    """Long short-term memory, as in ``torch.nn.LSTM``."""
 
-    State: that of :class:`LSTMLayer`, ``depth`` times.
-
-    Args:
-        input_dim: width of the input.
-        hidden_dim: width of the features and of every layer.
-        depth: number of layers; beyond the first they are residual blocks.
-        memory_horizon: steps every layer should hold something before any training; None for the layer's default.
-        mlp_ratio: of the blocks, if there are any (:class:`~memsuite.controllers.blocks.Stack`).
-    """
-
-    def __init__(
-        self,
-        input_dim: int,
-        hidden_dim: int = 128,
-        depth: int = 1,
-        memory_horizon: int | None = None,
-        mlp_ratio: float = 2.0,
-    ) -> None:
-        super().__init__(
-            input_dim,
-            hidden_dim,
-            depth,
-            lambda width: LSTMLayer(width, hidden_dim, memory_horizon),
-            mlp_ratio,
-        )
+    layer = LSTMLayer

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, silu, softplus
 
-from memsuite.controllers.base import Controller, zero_where
+from memsuite.controllers.base import ZeroBegin
 from memsuite.controllers.blocks import Stack, at_least
 from memsuite.controllers.conv import ShortConv
 from memsuite.controllers.init import blank_shift, inverse_softplus
@@ -30,7 +30,7 @@ class Drive(NamedTuple):
     c: Tensor
 
 
-class MambaLayer(Controller):
+class MambaLayer(ZeroBegin):
     r"""The block of ``mamba_ssm.Mamba``: the same parameters, names and numbers, so that a state dict moves both ways.
 
     .. math::
@@ -95,10 +95,6 @@ class MambaLayer(Controller):
         """Return zeros."""
         conv = self.conv1d.init_state(batch_size, device)
         return {"conv": conv, "ssm": conv.new_zeros(batch_size, self.d_inner, self.d_state)}
-
-    def reset_mask(self, state: State, is_first_B: Tensor) -> State:
-        """Zero the rows that begin an episode."""
-        return zero_where(state, is_first_B)
 
     def forward_step(self, x_BD: Tensor, state: State) -> tuple[Tensor, State]:
         """Take one step."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu, softplus
 
-from memsuite.controllers.base import Controller, zero_where
+from memsuite.controllers.base import ZeroBegin
 from memsuite.controllers.blocks import Stack
 from memsuite.controllers.conv import ShortConv
 from memsuite.controllers.init import blank_shift
@@ -27,7 +27,7 @@ HEADDIM = 64  # the package's
 CHUNK = 64  # steps a chunk of the package's kernel
 
 
-class Mamba2Layer(Controller):
+class Mamba2Layer(ZeroBegin):
     r"""The block of ``mamba_ssm.Mamba2``: the same parameters, names and numbers, so that a state dict moves both ways.
 
     .. math::
@@ -105,10 +105,6 @@ class Mamba2Layer(Controller):
         """Return zeros."""
         conv = self.conv1d.init_state(batch_size, device)
         return {"conv": conv, "ssm": conv.new_zeros(batch_size, self.num_heads, self.d_state, self.headdim)}
-
-    def reset_mask(self, state: State, is_first_B: Tensor) -> State:
-        """Zero the rows that begin an episode."""
-        return zero_where(state, is_first_B)
 
     def forward_step(self, x_BD: Tensor, state: State) -> tuple[Tensor, State]:
         """Take one step."""

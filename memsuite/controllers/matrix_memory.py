@@ -8,7 +8,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from memsuite.controllers.base import Controller, zero_where
+from memsuite.controllers.base import ZeroBegin
 from memsuite.controllers.blocks import at_least
 from memsuite.errors import UsageError
 from memsuite.ops import matrix_scan, matrix_step
@@ -27,7 +27,7 @@ class Drive(NamedTuple):
     beta: Tensor | None = None
 
 
-class MatrixMemory(Controller):
+class MatrixMemory(ZeroBegin):
     """A layer of heads, each with a matrix for a state; everything is zero when an episode begins.
 
     State: a dict with ``matrix``, ``[B, num_heads, key_dim, value_dim]``, and what else the class needs before it
@@ -83,10 +83,6 @@ class MatrixMemory(Controller):
         drive, aside = self.drive(x_BD, aside, None)
         y, matrix = matrix_step(drive.q, drive.k, drive.v, drive.log_decay, matrix, drive.beta)
         return self.read(y, x_BD), {"matrix": matrix, **aside}
-
-    def reset_mask(self, state: State, is_first_B: Tensor) -> State:
-        """Zero the rows that begin an episode."""
-        return zero_where(state, is_first_B)
 
     def forward_sequence(self, x_TBD: Tensor, state: State, is_first_TB: Tensor) -> tuple[Tensor, State]:
         """Run the chunked scan between the maps over all steps."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from memsuite.controllers.base import VectorMemory
-from memsuite.controllers.blocks import Stack
+from memsuite.controllers.blocks import RecurrentStack
 from memsuite.controllers.init import log_uniform_times
 from memsuite.ops import diagonal_scan
 from memsuite.types import State
@@ -73,31 +73,7 @@ class MinGRULayer(VectorMemory):
         yield from self.gate.parameters()
 
 
-class MinGRU(Stack):
-    r"""Minimal GRU: leaky integrators whose leak the input sets.
+class MinGRU(RecurrentStack):
+    """Minimal GRU: leaky integrators whose leak the input sets."""
 
-    State: that of :class:`MinGRULayer`, ``depth`` times.
-
-    Args:
-        input_dim: width of the input.
-        hidden_dim: width of the features and of every layer.
-        depth: number of layers; beyond the first they are residual blocks.
-        memory_horizon: steps every layer should hold something before any training; None for the layer's default.
-        mlp_ratio: of the blocks, if there are any (:class:`~memsuite.controllers.blocks.Stack`).
-    """
-
-    def __init__(
-        self,
-        input_dim: int,
-        hidden_dim: int = 128,
-        depth: int = 1,
-        memory_horizon: int | None = None,
-        mlp_ratio: float = 2.0,
-    ) -> None:
-        super().__init__(
-            input_dim,
-            hidden_dim,
-            depth,
-            lambda width: MinGRULayer(width, hidden_dim, memory_horizon),
-            mlp_ratio,
-        )
+    layer = MinGRULayer

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad, scaled_dot_product_attention
 
-from memsuite.controllers.base import Controller, zero_where
+from memsuite.controllers.base import ZeroBegin
 from memsuite.controllers.blocks import Stack, at_least, rms_norm
 from memsuite.errors import UsageError
 from memsuite.types import State
@@ -16,7 +16,7 @@ from memsuite.types import State
 BASE = 10_000.0  # of the rotary frequencies, as published
 
 
-class AttentionLayer(Controller):
+class AttentionLayer(ZeroBegin):
     r"""Causal attention to the last ``context_length`` steps of the same episode, this one included.
 
     .. math::
@@ -74,10 +74,6 @@ class AttentionLayer(Controller):
         k, v = (_zero_unseen(torch.cat([old[:, 1:], new], dim=1), seen) for old, new in ((keys, k), (values, v)))
         y = self._read(self._attend(q, k, v, seen.unsqueeze(1)))
         return y.squeeze(1), {"keys": k, "values": v, "position": position + 1}
-
-    def reset_mask(self, state: State, is_first_B: Tensor) -> State:
-        """Empty the caches and zero the position in the rows that begin an episode."""
-        return zero_where(state, is_first_B)
 
     def forward_sequence(self, x_TBD: Tensor, state: State, is_first_TB: Tensor) -> tuple[Tensor, State]:
         """Attend chunk by chunk, then read all at once."""

@@ -258,6 +258,7 @@ def test_controllers_table(run):
     rows = {row["name"]: row for row in json.loads(out)}
     assert rows["gru"]["state_floats"] == 32
     assert rows["gru"]["parameters"] == 3 * 32 * (17 + 32 + 2)
+    assert all("cpu" in row["devices"] for row in rows.values())
     assert run("controllers --horizons none")[0] == 0
 
 
