@@ -2,54 +2,16 @@
 //
 // Schemas, shapes of fakes and autograd live in memsuite/ops; what is registered here takes the place of the PyTorch
 // reference there. Tensors are made contiguous, half precision is computed in float32.
-#include "cpu/table.h"
+#include "levels.h"
 #include "tensors.h"
 
 namespace memsuite {
-
-#if defined(MEMSUITE_X86)
-namespace base { extern const Level level; }
-namespace v3 { extern const Level level; }
-namespace v4 { extern const Level level; }
-#else
-namespace base { extern const Level level; }
-#endif
-
 namespace {
-
-// The instruction sets by size: 0 is what every processor of the kind has, then AVX2 with FMA, then AVX-512.
-int best_level() {
-#if defined(MEMSUITE_X86)
-  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("bmi2")) return 0;
-  const bool wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                    __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
-                    __builtin_cpu_supports("avx512vl");
-  return wide ? 2 : 1;
-#else
-  return 0;
-#endif
-}
-
-int current_level = best_level();
 
 // Sets the level, if this processor has it, and returns the one in force; tests compare the levels.
 int64_t kernel_level(int64_t level) {
   if (level >= 0 && level <= best_level()) current_level = static_cast<int>(level);
   return current_level;
-}
-
-template <class T>
-const Table<T>& table() {
-#if defined(MEMSUITE_X86)
-  const Level& level = current_level == 2 ? v4::level : current_level == 1 ? v3::level : base::level;
-#else
-  const Level& level = base::level;
-#endif
-  if constexpr (std::is_same_v<T, float>) {
-    return level.of_float;
-  } else {
-    return level.of_double;
-  }
 }
 
 Tensor pscan(const Tensor& x, const Tensor& reset, const Tensor& h0) {

@@ -1,5 +1,7 @@
 // The loops of every op for one instruction set; compiled once for each, with MEMSUITE_LEVEL as its name.
+#include "categorical.h"
 #include "gru.h"
+#include "narrow.h"
 #include "scans.h"
 #include "selective.h"
 
@@ -22,6 +24,16 @@ constexpr Table<T> make_table() {
       kOuterRows,
       selective_forward<T>,
       selective_backward<T>,
+      widening_packed_size<T>,
+      pack_strided<T, 2>,
+      narrowing_packed_size<T>,
+      pack_strided<T, 1>,
+      narrow_linear<T>,
+      narrow_linear_backward<T>,
+      normed_linear<T>,
+      normed_linear_backward<T>,
+      categorical<T>,
+      categorical_backward<T>,
   };
 }
 

@@ -4,7 +4,7 @@ from memsuite.rl.actor_critic import ActorCritic
 from memsuite.rl.config import PPOConfig
 from memsuite.rl.evaluate import evaluate
 from memsuite.rl.gae import gae
-from memsuite.rl.loss import LossTerms, log_prob_and_entropy, ppo_loss
+from memsuite.rl.loss import LossTerms, ppo_loss
 from memsuite.rl.minibatch import AdvantageScale, minibatch_losses
 from memsuite.rl.rollout import Actor, begin, choose, collect, sample
 from memsuite.rl.streams import Iterations, count_iterations, stream
@@ -22,7 +22,6 @@ __all__ = [
     "count_iterations",
     "evaluate",
     "gae",
-    "log_prob_and_entropy",
     "minibatch_losses",
     "ppo_loss",
     "sample",
