@@ -71,17 +71,17 @@ def bench_peers(
 def _run(name: str, command: list[str]) -> dict[str, Any]:
     """Run a peer's command and return the JSON object in its last line."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        finished = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError as error:
         raise UsageError(f"peer {name}: cannot run {command[0]}: {error.strerror}") from error
-    lines = done.stdout.strip().splitlines()
+    lines = finished.stdout.strip().splitlines()
     try:
         row = json.loads(lines[-1])
         row[KEY] = float(row[KEY])
     except (IndexError, ValueError, KeyError, TypeError) as error:
-        said = flat((done.stderr.strip().splitlines() or ["it printed nothing"])[-1])
+        said = flat((finished.stderr.strip().splitlines() or ["it printed nothing"])[-1])
         raise UsageError(
-            f"peer {name}: no JSON with {KEY!r} in its last line (status {done.returncode}): {said}"
+            f"peer {name}: no JSON with {KEY!r} in its last line (status {finished.returncode}): {said}"
         ) from error
     assert isinstance(row, dict)
     return row
