@@ -34,6 +34,15 @@ struct GruJob {
   T *d_gi, *d_gn, *d_h0, *d_w, *d_b;
 };
 
+template <class T>
+struct LstmJob {
+  int64_t steps, batch, size;
+  const T *gi, *h0, *c0, *states, *weights, *biases, *grad, *grad_cells;  // grad_cells may be null
+  const bool* reset;
+  T *out, *cells, *gates;
+  T *d_gi, *d_h0, *d_c0, *d_w, *d_b;
+};
+
 // As in memsuite/ops/selective_scan.py; `saved` holds the state before each block of time, [blocks, B, N, D].
 template <class T>
 struct SelectiveJob {
@@ -77,6 +86,13 @@ struct Table {
   void (*gru_pack_backward)(T* packed, const T* weights, int64_t size);
   void (*gru_backward)(const GruJob<T>&, const T* packed, int64_t first, int64_t last);
   void (*gru_weights)(const GruJob<T>&, int64_t first, int64_t last);
+  int64_t (*lstm_packed)(int64_t size);
+  void (*lstm_pack)(T* packed, const T* weights, const T* biases, int64_t size);
+  void (*lstm)(const LstmJob<T>&, const T* packed, int64_t first, int64_t last);
+  int64_t (*lstm_packed_backward)(int64_t size);
+  void (*lstm_pack_backward)(T* packed, const T* weights, int64_t size);
+  void (*lstm_backward)(const LstmJob<T>&, const T* packed, int64_t first, int64_t last);
+  void (*lstm_weights)(const LstmJob<T>&, int64_t first, int64_t last);
   int64_t outer_rows;
   void (*selective)(const SelectiveJob<T>&, int64_t first, int64_t last);
   // d_a [N, D] gets the sum over the environments of the range.

@@ -177,11 +177,12 @@ _TRIAL = """
 import os, sys
 os.environ["MEMSUITE_KERNELS"] = "off"
 import torch
-from memsuite.ops import categorical, diagonal_scan, gru_scan, narrow_linear, normed_linear, pscan
+from memsuite.ops import categorical, diagonal_scan, gru_scan, lstm_scan, narrow_linear, normed_linear, pscan
 torch.ops.load_library(sys.argv[1])
 x, reset, h = torch.ones(2, 3, 4), torch.zeros(2, 3, dtype=torch.bool), torch.zeros(3, 4, requires_grad=True)
 gru = gru_scan(torch.ones(2, 3, 12), reset, h, torch.ones(12, 4), torch.ones(12))
-(gru + pscan(x, reset, h) + diagonal_scan(torch.ones(4), x, reset, h)).sum().backward()
+lstm = lstm_scan(torch.ones(2, 3, 16), reset, h, h, torch.ones(16, 4), torch.ones(16))[0]
+(gru + lstm + pscan(x, reset, h) + diagonal_scan(torch.ones(4), x, reset, h)).sum().backward()
 out = normed_linear(narrow_linear(x, torch.ones(8, 4)), torch.ones(5, 8, requires_grad=True), 1e-8)
 sum(part.sum() for part in categorical(out, torch.zeros(2, 3, dtype=torch.int64))).backward()
 assert h.grad.isfinite().all()
