@@ -16,6 +16,7 @@ VERBS = {
     "build": "compile the ops ahead of their first use",
     "compare": "set results against a baseline, cell by cell; status 1 if something is worse",
     "report": "make one page of results: tables, curves, maps",
+    "retention": "evaluate a trained agent at horizons far beyond its own",
     "bench": "measure the speed of tasks, of training, and where an iteration's time goes",
 }
 

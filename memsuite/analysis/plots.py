@@ -256,3 +256,23 @@ def retention_curves(table: pd.DataFrame, retained: pd.DataFrame) -> Figure | No
             panel.set(title=name, xscale="log", ylim=(-0.03, 1.03))
         _finish(figure, panels, len(rows), "steps of an episode (trained at the dotted line)", "greedy success")
         return figure  # type: ignore[no-any-return]
+
+
+def success_beyond(reports: list[dict[str, Any]]) -> Figure:
+    """Draw success against the horizon it was evaluated at, a curve for each run of ``memsuite retention``."""
+    plt = pyplot()
+    with plt.rc_context(SETTINGS):
+        figure, axes = plt.subplots(figsize=(7.2, 4.2), layout="constrained")
+        for index, report in enumerate(reports):
+            rows, colour = report["rows"], COLOURS[index % len(COLOURS)]
+            steps = [row["horizon"] for row in rows]
+            name = f"{report['controller']}, seed {report['seed']}, trained at {report['trained_horizon']:,}"
+            axes.plot(steps, [row["success"] for row in rows], color=colour, marker="o", markersize=3.5, label=name)
+            ends = [[row[end] for row in rows] for end in ("success_low", "success_high")]
+            axes.fill_between(steps, *ends, color=colour, alpha=0.15, linewidth=0)
+            axes.axvline(report["trained_horizon"], color=colour, linewidth=1, linestyle=":")
+        axes.plot(steps, [row["chance"] for row in rows], color=FAINT, linewidth=1, label="best without memory")
+        axes.set(xscale="log", ylim=(-0.03, 1.03), xlabel="steps of an episode", ylabel="greedy success")
+        axes.set_title(f"{reports[0]['task']}, {reports[0]['difficulty']}")
+        figure.legend(loc="outside lower center", ncols=2, fontsize=9)
+        return figure  # type: ignore[no-any-return]

@@ -1,12 +1,18 @@
-"""What a memory holds before any training: the first thing to know about a model at a horizon."""
+"""How far a memory reaches: what it holds before any training, and what a trained agent still knows far beyond it."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from memsuite.controllers import Controller
-from memsuite.controllers.base import forward_in_blocks
+
+if TYPE_CHECKING:
+    from memsuite.module import MemoryPPO
 
 CUES = 8
 BLOCK = 1024  # steps read at once, so that the longest horizons need no more memory than the state
@@ -26,11 +32,69 @@ def retention(controller: Controller, horizon: int) -> float:
         controller: the model, ``input_dim`` at least :data:`CUES` + 1.
         horizon: steps of the episode, at least 2.
     """
-    x = torch.zeros(horizon, CUES, controller.input_dim)
-    x[0, :, :CUES] = torch.eye(CUES)
-    x[-1, :, -1] = 1.0
-    is_first = torch.zeros(horizon, CUES, dtype=torch.bool)
-    is_first[0] = True
-    features, _ = forward_in_blocks(controller, x, controller.init_state(CUES), is_first, BLOCK)
-    feature = nn.functional.rms_norm(features[-1], features.shape[-1:], eps=1e-8)
+    state, feature = controller.init_state(CUES), torch.empty(0)
+    for x, is_first in _blank_episodes(horizon, controller.input_dim):
+        features, state = controller.forward_sequence(x, state, is_first)
+        feature = features[-1]
+    feature = nn.functional.rms_norm(feature, feature.shape[-1:], eps=1e-8)
     return float((feature - feature.mean(0)).norm() / feature.norm())
+
+
+def _blank_episodes(horizon: int, width: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield the episodes of :func:`retention` block by block: observations ``[T, B, D]`` and first steps ``[T, B]``."""
+    for begin in range(0, horizon, BLOCK):
+        steps = min(BLOCK, horizon - begin)
+        x, is_first = torch.zeros(steps, CUES, width), torch.zeros(steps, CUES, dtype=torch.bool)
+        if begin == 0:
+            x[0, :, :CUES], is_first[0] = torch.eye(CUES), True
+        if begin + steps == horizon:
+            x[-1, :, -1] = 1.0
+        yield x, is_first
+
+
+def beyond(module: MemoryPPO, horizons: Sequence[int], episodes: int = 256) -> Iterator[dict[str, Any]]:
+    """Evaluate a trained agent at other horizons than its own, the longest a million steps and more.
+
+    Only the horizon of the task changes. So many episodes run side by side that their steps are about the same number
+    at every horizon, and so is the memory it takes.
+
+    Args:
+        module: a trained one (:func:`memsuite.load`), of a task of ours.
+        horizons: steps of an episode.
+        episodes: at each horizon.
+
+    Yields:
+        One row a horizon: ``horizon``, ``success`` with its interval, ``episodes``, ``chance`` (the best without
+        memory), ``score``, and ``retention`` (:func:`retention`) where the observation is wide enough for its cues.
+    """
+    from memsuite.rl import evaluate, stream
+
+    config = module.config
+    controller = module.model.controller
+    for horizon in horizons:
+        task = module.preset.make(**{**(config["task_args"] or {}), "horizon": horizon})
+        anchors = task.anchors()
+        found = evaluate(task, module.model, episodes, stream(module.seed, "retention"))
+        row = {"horizon": horizon, **{k: found[k] for k in ("success", "success_low", "success_high", "episodes")}}
+        row |= {"chance": anchors.memoryless, "score": anchors.score(found["success"])}
+        held = retention(controller, horizon) if controller.input_dim > CUES else None
+        yield row | {"retention": held}
+
+
+def half_life(rows: Sequence[dict[str, Any]]) -> float | None:
+    """Return the horizon at which the score has fallen to half of the highest, between rows in the log of the horizon.
+
+    None if it never falls so far, or was never above 0.
+    """
+    rows = sorted(rows, key=lambda row: int(row["horizon"]))
+    scores = [float(row["score"]) for row in rows]
+    top = scores.index(max(scores))
+    half = scores[top] / 2
+    if half <= 0:
+        return None
+    for before, after in zip(rows[top:], rows[top + 1 :], strict=False):
+        high, low = float(before["score"]), float(after["score"])
+        if low < half:
+            share = (high - half) / (high - low)
+            return math.exp(math.log(before["horizon"]) * (1 - share) + math.log(after["horizon"]) * share)
+    return None

@@ -10,6 +10,7 @@ from memsuite.rl.rollout import begin, collect
 from memsuite.tasks import ScriptedTask, Task
 
 SCRIPTED_ENVS, STEPPED_ENVS = 256, 64  # environments side by side: a script is drawn whole, the others cost each
+MOST_STEPS = 1 << 22  # of all of them in an episode, about half a gigabyte: at a million steps, four environments
 
 
 @torch.no_grad()
@@ -25,6 +26,7 @@ def evaluate(task: Task, model: ActorCritic, episodes: int, generator: torch.Gen
     success, returns = Success().to(generator.device), EpisodeReturn().to(generator.device)
     task = task.fresh()
     side_by_side = SCRIPTED_ENVS if isinstance(task, ScriptedTask) else STEPPED_ENVS
+    side_by_side = max(1, min(side_by_side, MOST_STEPS // task.horizon))
     for start in range(0, episodes, side_by_side):
         actor = begin(task, model, min(side_by_side, episodes - start), generator)
         # No episode is longer than the horizon, so the first of every environment ends within it; what follows in the
