@@ -1,0 +1,108 @@
+"""Evaluation far beyond the trained horizon: the same agent, any horizon, memory that does not grow."""
+
+import json
+import math
+import resource
+import sys
+
+import pytest
+import torch
+
+import memsuite
+from memsuite.__main__ import main
+from memsuite.analysis.retention import beyond, half_life, retention
+from memsuite.controllers import make_controller
+from memsuite.controllers.base import forward_in_blocks
+from memsuite.rl.evaluate import MOST_STEPS
+
+LINE = "fit --task delayed_cue --difficulty easy --horizon 10 --num_envs 8 --steps 1600 --evaluation_episodes 16"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A short run of a controller that holds for ever: an integrator that starts with a long memory."""
+    folder = tmp_path_factory.mktemp("runs") / "x"
+    more = "--device cpu --controller pseudo_mamba --controller_args.hidden_dim 16"
+    assert main([*f"{LINE} {more}".split(), "--out", str(folder)]) == 0
+    return folder
+
+
+def rows_of(*scores, begin=10):
+    return [{"horizon": begin * 10**i, "score": score} for i, score in enumerate(scores)]
+
+
+def test_half_life_is_between_the_rows_in_the_log():
+    assert half_life(rows_of(1.0, 0.75, 0.25)) == pytest.approx(math.sqrt(100 * 1000))
+    assert half_life(rows_of(0.5, 1.0, 0.0)) == pytest.approx(math.sqrt(100 * 1000))  # from where it is highest
+    assert half_life(rows_of(1.0, 0.9)) is None
+    assert half_life(rows_of(0.0, -0.1)) is None
+
+
+def test_what_is_held_is_read_in_blocks():
+    controller = make_controller("gru", input_dim=9, hidden_dim=16, memory_horizon=3000)
+    x, is_first = torch.zeros(2500, 8, 9), torch.zeros(2500, 8, dtype=torch.bool)
+    x[0, :, :8], x[-1, :, -1], is_first[0] = torch.eye(8), 1.0, True
+    with torch.no_grad():
+        feature = forward_in_blocks(controller, x, controller.init_state(8), is_first, 2500)[0][-1]
+    feature = torch.nn.functional.rms_norm(feature, (16,), eps=1e-8)
+    assert retention(controller, 2500) == pytest.approx(float((feature - feature.mean(0)).norm() / feature.norm()))
+
+
+def test_the_rows_are_evaluations_of_the_same_agent(run):
+    module = memsuite.load(run)
+    rows = list(beyond(module, [10, 300], episodes=64))
+    assert [row["horizon"] for row in rows] == [10, 300]
+    assert all(row["success_low"] <= row["success"] <= row["success_high"] for row in rows)
+    assert rows[0]["chance"] == 0.25
+    assert rows[0]["episodes"] == 64
+    assert module.task.horizon == 10
+
+
+def test_the_number_side_by_side_falls_with_the_horizon(run, monkeypatch):
+    module, sizes = memsuite.load(run), []
+    inside = sys.modules["memsuite.rl.evaluate"]
+    begin = inside.begin
+    monkeypatch.setattr(inside, "begin", lambda task, model, n, g: sizes.append(n) or begin(task, model, n, g))
+    list(beyond(module, [10, MOST_STEPS // 4], episodes=5))
+    assert sizes == [5, 4, 1]
+
+
+def test_the_command_writes_a_file_for_the_report_and_draws(run, tmp_path, capsys):
+    line = ["retention", str(run), "--horizons", "10,40", "--episodes", "8", "--plot", str(tmp_path / "a" / "b.png")]
+    assert main(line) == 0
+    assert "trained at 10 steps" in " ".join(capsys.readouterr().out.split())
+    assert (tmp_path / "a" / "b.png").stat().st_size > 10_000
+    report = json.loads((run / "retention.json").read_text())
+    assert [row["horizon"] for row in report["rows"]] == [10, 40]
+    assert main(["report", "--results", str(run), "--out", str(tmp_path / "page")]) == 0
+    assert 'id="retention"' in (tmp_path / "page" / "index.html").read_text()
+
+
+MISTAKES = {
+    "retention": "required: runs",
+    "retention none": "no checkpoint at none",
+    "retention RUN --horizons 5,x": "not a list of whole numbers",
+    "retention RUN --horizons 1": "the shortest is",
+    "retention RUN --episodes 0": "the least is 1",
+    "retention RUN --plot a.xyz": "ends in one of",
+}
+
+
+@pytest.mark.parametrize("line", MISTAKES)
+def test_a_mistake_is_one_line(line, run, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(line.replace("RUN", str(run)).split()) == 2
+    err = capsys.readouterr().err
+    assert MISTAKES[line] in err
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_a_million_steps_take_no_more_memory_than_ten_thousand(run):
+    module = memsuite.load(run)
+    list(beyond(module, [40_000], episodes=128))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    (row,) = beyond(module, [1_000_000], episodes=4)
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert row["episodes"] == 4
+    assert after < 1.2 * before
