@@ -34,7 +34,7 @@ from memsuite.cli.bench_ops import bench_ops, ops_table
 from memsuite.cli.bench_peers import bench_peers, parse_peers, peers_table
 from memsuite.cli.bench_scaling import HORIZONS, bench_scaling, scaling_table
 from memsuite.cli.fit import TRAINER_DEFAULTS, quiet_lightning
-from memsuite.cli.plain import PlainParser
+from memsuite.cli.plain import PlainParser, for_tables
 from memsuite.controllers import CONTROLLERS
 from memsuite.errors import UsageError, unknown
 from memsuite.files import write_json
@@ -83,7 +83,7 @@ def main(verb: str, arguments: list[str]) -> int:
         print(json.dumps(report, indent=2))
     else:
         for table in tables(report):
-            Console().print(table)
+            for_tables().print(table)
     return 0
 
 

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich import box
-from rich.console import Console
 from rich.table import Column, Table
 
 from memsuite.analysis.compare import VERDICTS, compare, summarise
 from memsuite.analysis.results import labels, read_results
-from memsuite.cli.plain import PlainParser
+from memsuite.cli.plain import PlainParser, for_tables
 from memsuite.errors import UsageError
 from memsuite.files import write_json
 
@@ -40,7 +39,7 @@ def main(verb: str, arguments: list[str]) -> int:
     if options.json:
         print(json.dumps(plain, indent=2))
     else:
-        Console().print(table)
+        for_tables().print(table)
     return status
 
 

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from typing import Any, NoReturn
 
+from rich.console import Console
+
 from memsuite.errors import UsageError, unknown
+
+PIPED = 140  # columns where there is no screen: rich would take 80 and cut what does not fit
 
 
 class PlainParser(argparse.ArgumentParser):
@@ -27,3 +32,8 @@ class PlainParser(argparse.ArgumentParser):
 def flat(text: Any) -> str:
     """Return a message in one line."""
     return re.sub(r"\s+", " ", str(text)).strip()
+
+
+def for_tables() -> Console:
+    """Return a console as wide as the screen, or wide enough where the output goes to a file or a pipe."""
+    return Console(width=None if sys.stdout.isatty() else PIPED)

@@ -14,7 +14,7 @@ from rich.table import Column, Table
 from memsuite.analysis.loading import load
 from memsuite.analysis.retention import beyond, half_life
 from memsuite.cli.allocator import keep_freed_memory
-from memsuite.cli.plain import PlainParser
+from memsuite.cli.plain import PlainParser, for_tables
 from memsuite.errors import UsageError
 from memsuite.files import write_json
 
@@ -35,7 +35,7 @@ def main(verb: str, arguments: list[str]) -> int:
         print(json.dumps(reports, indent=2))
     else:
         for table in [table_of(report) for report in reports]:
-            Console().print(table)
+            for_tables().print(table)
     if options.plot:
         draw(reports, Path(options.plot))
     return 0
