@@ -94,16 +94,17 @@ def check_processes(trainer: pl.Trainer) -> None:
     environment = trainer._accelerator_connector.cluster_environment
     started = {TorchElasticEnvironment: ("torchrun", "WORLD_SIZE"), SLURMEnvironment: ("srun", "SLURM_STEP_NUM_TASKS")}
     who, variable = started.get(type(environment), ("", ""))
-    if who and int(os.environ[variable]) != trainer.world_size:
+    size = trainer.num_devices * trainer.num_nodes
+    if who and int(os.environ[variable]) != size:
         raise UsageError(
-            f"{who} started {os.environ[variable]} processes, the run is of {trainer.world_size} (devices "
-            f"{trainer.num_devices} x trainer.num_nodes {trainer.num_nodes}); the numbers must be equal"
+            f"{who} started {os.environ[variable]} processes, the run is of {size}: devices {trainer.num_devices} x "
+            f"trainer.num_nodes {trainer.num_nodes}; the two must be equal"
         )
     if trainer.num_nodes > 1 and isinstance(environment, LightningEnvironment):
         missing = [name for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK") if name not in os.environ]
         if missing:
             raise UsageError(f"trainer.num_nodes is {trainer.num_nodes}, but {', '.join(missing)} is not set")
-    if trainer.world_size == 1:
+    if size == 1:
         rank_zero_only.rank = 0  # type: ignore[attr-defined]  # whatever SLURM's number of this task is
     else:
         # Lightning's handlers wait for the other processes, whatever those do; ours agree between iterations.
