@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 
 from memsuite.errors import UsageError
 
-LOST = re.compile(r"gloo|NCCL|ncclRemote|Connection (closed|reset)|Broken pipe|Socket|process group", re.IGNORECASE)
+LOST = re.compile(r"gloo|NCCL|ncclRemote|Connection (closed|reset)|Broken pipe|Socket", re.IGNORECASE)
 
 
 def world_size() -> int:

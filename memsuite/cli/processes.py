@@ -141,6 +141,7 @@ def started(trainer: pl.Trainer, command: list[str], advice: str) -> Iterator[No
         subprocess.Popen(
             [sys.executable, "-m", "memsuite", *command],
             env={**os.environ, "LOCAL_RANK": str(number), PARENT: str(os.getpid())},
+            start_new_session=True,  # Ctrl-C is this process's to hear, and all processes' to agree on
         )
         for number in range(1, trainer.num_devices)
     ]

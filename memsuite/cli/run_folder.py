@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from memsuite.cli.processes import PARENT
 from memsuite.distributed import lost_a_process
 from memsuite.errors import Stopped, UsageError
 from memsuite.files import LAST, PREVIOUS, remove_leftovers, write_atomically
@@ -38,6 +39,7 @@ HELD = ("result.json", "config.yaml", "metrics.csv")
 CHECKPOINTS = (f"checkpoints/{LAST}", f"checkpoints/{PREVIOUS}")
 SMALL = 1_000_000  # bytes for what a checkpoint holds besides weights and moments: episodes, generators, memory
 OUT_OF_MEMORY = re.compile("can't allocate memory|out of memory|not enough memory", re.IGNORECASE)
+UNUSED = "some parameters of the model take no part in its loss; several processes then need"
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
 
@@ -141,9 +143,11 @@ def told_in_one_line(folder: Path, model: MemoryPPO) -> Iterator[None]:
             raise
         raise Stopped(f"cannot write into {folder}: {error.strerror}; {how_to_go_on(folder)}") from error
     except (MemoryError, RuntimeError) as error:
+        if "parameters that were not used" in str(error):  # Lightning's words for what DDP says at more length
+            raise UsageError(f"{UNUSED} --trainer.strategy ddp_find_unused_parameters_true") from error
         if lost_a_process(error):
             text = f"another process of this run ended before its time; {how_to_go_on(folder)}"
-            raise Stopped(text, together="MEMSUITE_PARENT" in os.environ) from error
+            raise Stopped(text, together=PARENT in os.environ) from error
         if not (isinstance(error, MemoryError | torch.OutOfMemoryError) or OUT_OF_MEMORY.search(str(error))):
             raise
         raise Stopped(f"out of memory: {lower(model)}; {how_to_go_on(folder)}") from error
@@ -211,7 +215,9 @@ def summary(result: dict[str, Any], folder: Path) -> Table:
         )
     else:
         _add_success(table, result)
-    table.add_row("trained", f"{result['env_steps']:,} environment steps, {result['steps_per_second']:,.0f} steps/s")
+    processes = f", {result['world_size']} processes" if result["world_size"] > 1 else ""
+    trained = f"{result['env_steps']:,} environment steps, {result['steps_per_second']:,.0f} steps/s{processes}"
+    table.add_row("trained", trained)
     table.add_row("run folder", str(folder))
     return table
 

@@ -4,12 +4,15 @@ import json
 import os
 import shlex
 import signal
+import subprocess
+import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 import torch
-from children import TINY, Pair, Run, free_port
+from children import PROCESSES, TINY, Pair, Run, free_port
 from test_kills import assert_same, end_state
 
 import memsuite
@@ -220,3 +223,45 @@ def test_the_processes_started_end_with_the_first(tmp_path):
     while is_running(child) and time.monotonic() < until:
         time.sleep(0.05)
     assert not is_running(child)
+
+
+def hang_with_a_lost_process(errors: str) -> None:
+    """Stand for a process that waits for ever, as NCCL lets it, while one it started has failed."""
+    os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT), 2)
+    processes.GRACE = 0.2
+    lost = subprocess.Popen([sys.executable, "-c", "raise SystemExit(7)"], stderr=subprocess.DEVNULL)
+    processes._watch([lost], threading.Event(), "go on with: this")
+    time.sleep(60)
+
+
+def test_a_process_that_hangs_because_another_is_lost_is_ended(tmp_path):
+    waiting = PROCESSES.Process(target=hang_with_a_lost_process, args=(str(tmp_path / "errors"),))
+    waiting.start()
+    waiting.join(30)
+    assert waiting.exitcode == 1
+    said = (tmp_path / "errors").read_text()
+    assert said == "memsuite: process 1 of the run ended with status 7; go on with: this\n"
+
+
+def test_a_model_with_idle_parameters_is_told_the_strategy_it_needs(tmp_path):
+    line = f"fit --out {tmp_path / 'x'} --controller own_idle.Idle"
+    status, said = Pair(line, *SETTINGS, errors=tmp_path / "errors").end()
+    assert status == 2
+    assert "take no part in its loss" in said
+    more = ["--overwrite", "--trainer.strategy", "ddp_find_unused_parameters_true"]
+    finish(Pair(line, *SETTINGS, *more, errors=tmp_path / "errors"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_torchrun(tmp_path, by_two, nodes):
+    out = tmp_path / "x"
+    line = f"fit --out {out} --devices {2 // nodes} --trainer.num_nodes {nodes}"
+    start = [sys.executable, "-m", "torch.distributed.run", "--nnodes", str(nodes), "--nproc_per_node", str(2 // nodes)]
+    start += ["--master_addr", "127.0.0.1", "--master_port", str(free_port())]
+    agents = [
+        subprocess.Popen([*start, "--node_rank", str(node), "-m", "memsuite", *line.split(), *SETTINGS])
+        for node in range(nodes)
+    ]
+    assert [agent.wait(120) for agent in agents] == [0] * nodes
+    assert_same(end_state(out), end_state(by_two))
