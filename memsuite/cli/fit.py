@@ -24,7 +24,7 @@ from memsuite.callbacks import Checkpoints, ProgressBar, RunRecord
 from memsuite.cli.allocator import keep_freed_memory
 from memsuite.cli.parsing import Parser, positive
 from memsuite.cli.plain import flat
-from memsuite.cli.processes import check_processes, choose_devices, end_with_parent, place, started
+from memsuite.cli.processes import PARENT, check_processes, choose_devices, end_with_parent, place, started
 from memsuite.cli.resuming import SaveConfig, asked_checkpoint, check_same_run, folder_of, options, own_settings
 from memsuite.cli.run_folder import (
     as_text,
@@ -284,9 +284,9 @@ def fit_along(cli: FitCLI, checkpoint: str | None) -> int:
     try:
         with told_in_one_line(cli.out, cli.model), started(cli.trainer, ["fit", *cli.given], how_to_go_on(cli.out)):
             cli.trainer.fit(cli.model, ckpt_path=checkpoint)
-    except Stopped as end:
-        if not end.together:
+    except (Stopped, UsageError) as end:
+        if not (end.together if isinstance(end, Stopped) else PARENT in os.environ):
             raise
         time.sleep(1)  # who started us ends the others once one has ended: let the first one say why before
-        return end.status
+        return end.status if isinstance(end, Stopped) else 2
     return 0
