@@ -95,8 +95,11 @@ def require_same(settings: dict[str, Any]) -> None:
                 )
 
 
-def lost_a_process(error: BaseException) -> bool:
-    """Tell whether an error means that another process of the run has gone."""
-    if world_size() == 1 and not isinstance(error, dist.DistError):
-        return False
-    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and bool(LOST.search(str(error))))
+def what_was_lost(error: BaseException) -> str | None:
+    """Say what an error means if it means that the processes have lost each other; None if it does not."""
+    if isinstance(error, dist.DistError) and not dist.is_initialized():
+        return f"the processes did not find each other: {str(error).splitlines()[0]}"
+    lost = isinstance(error, RuntimeError) and LOST.search(str(error))
+    if world_size() > 1 and (lost or isinstance(error, dist.DistError)):
+        return "another process of this run ended before its time"
+    return None

@@ -23,7 +23,7 @@ from rich.table import Table
 from torch import nn
 
 from memsuite.cli.processes import PARENT
-from memsuite.distributed import lost_a_process
+from memsuite.distributed import what_was_lost
 from memsuite.errors import Stopped, UsageError
 from memsuite.files import LAST, PREVIOUS, remove_leftovers, write_atomically
 from memsuite.module import MemoryPPO
@@ -145,9 +145,8 @@ def told_in_one_line(folder: Path, model: MemoryPPO) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if "parameters that were not used" in str(error):  # Lightning's words for what DDP says at more length
             raise UsageError(f"{UNUSED} --trainer.strategy ddp_find_unused_parameters_true") from error
-        if lost_a_process(error):
-            text = f"another process of this run ended before its time; {how_to_go_on(folder)}"
-            raise Stopped(text, together=PARENT in os.environ) from error
+        if text := what_was_lost(error):
+            raise Stopped(f"{text}; {how_to_go_on(folder)}", together=PARENT in os.environ) from error
         if not (isinstance(error, MemoryError | torch.OutOfMemoryError) or OUT_OF_MEMORY.search(str(error))):
             raise
         raise Stopped(f"out of memory: {lower(model)}; {how_to_go_on(folder)}") from error

@@ -4,6 +4,7 @@ import json
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -172,6 +173,18 @@ def test_another_number_of_processes_than_was_started_is_refused(
     assert len(err.splitlines()) == 1
     assert message in err
     assert not (tmp_path / "x").exists()
+
+
+def test_a_port_that_is_taken_is_one_line(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("", 0))
+        taken.listen()
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(taken.getsockname()[1]), "NODE_RANK": "0"}
+        line = f"fit --out {tmp_path / 'x'} --trainer.num_nodes 2"
+        status, said = Run(line, *TINY, errors=tmp_path / "errors", variables=place).end()
+    assert status == 1
+    assert "Traceback" not in said
+    assert said.strip().splitlines()[-1].startswith("memsuite fit: the processes did not find each other: ")
 
 
 def test_processes_with_other_options_are_refused(tmp_path):
