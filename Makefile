@@ -6,7 +6,7 @@ SHELL := /bin/bash
 # Small matrices: one thread a process is faster than two, and leaves the other cores to other runs.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo test peers test-slow learn learn-controllers gpu-check check clean
+.PHONY: setup demo test peers test-slow learn learn-controllers bench-peers gpu-check check clean
 
 setup: $(VENV)/.ready
 
@@ -46,6 +46,14 @@ learn: peers
 # The golden task with every controller, seeds 0-2, at 200,000 and 1,000,000 steps: about an hour on two cores.
 learn-controllers: setup
 	$(RUN)/pytest -m learns --timeout 36000 -s -k every_controller
+
+# Training beside JAX on one core, in turn, into results/peers.json: about fifteen minutes on a core of its own.
+bench-peers: setup
+	test -x .venv-jax/bin/python || $(PYTHON) -m venv .venv-jax
+	.venv-jax/bin/pip install --quiet --disable-pip-version-check 'jax==0.10.2' 'optax>=0.2.5'
+	$(RUN)/memsuite bench --controllers gru,lru,pseudo_mamba,mamba --repeats 7 --out results/peers.json \
+	  --peer 'jax_gru=.venv-jax/bin/python tests/peers/jax_ppo.py --cell gru' \
+	  --peer 'jax_s5=.venv-jax/bin/python tests/peers/jax_ppo.py --cell s5'
 
 # On a machine with a GPU, in less than eight minutes: build, the gpu tests, and the figures, into results/gpu.json.
 gpu-check: setup

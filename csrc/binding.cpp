@@ -2,54 +2,16 @@
 //
 // Schemas, shapes of fakes and autograd live in memsuite/ops; what is registered here takes the place of the PyTorch
 // reference there. Tensors are made contiguous, half precision is computed in float32.
-#include "cpu/table.h"
+#include "levels.h"
 #include "tensors.h"
 
 namespace memsuite {
-
-#if defined(MEMSUITE_X86)
-namespace base { extern const Level level; }
-namespace v3 { extern const Level level; }
-namespace v4 { extern const Level level; }
-#else
-namespace base { extern const Level level; }
-#endif
-
 namespace {
-
-// The instruction sets by size: 0 is what every processor of the kind has, then AVX2 with FMA, then AVX-512.
-int best_level() {
-#if defined(MEMSUITE_X86)
-  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("bmi2")) return 0;
-  const bool wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                    __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
-                    __builtin_cpu_supports("avx512vl");
-  return wide ? 2 : 1;
-#else
-  return 0;
-#endif
-}
-
-int current_level = best_level();
 
 // Sets the level, if this processor has it, and returns the one in force; tests compare the levels.
 int64_t kernel_level(int64_t level) {
   if (level >= 0 && level <= best_level()) current_level = static_cast<int>(level);
   return current_level;
-}
-
-template <class T>
-const Table<T>& table() {
-#if defined(MEMSUITE_X86)
-  const Level& level = current_level == 2 ? v4::level : current_level == 1 ? v3::level : base::level;
-#else
-  const Level& level = base::level;
-#endif
-  if constexpr (std::is_same_v<T, float>) {
-    return level.of_float;
-  } else {
-    return level.of_double;
-  }
 }
 
 Tensor pscan(const Tensor& x, const Tensor& reset, const Tensor& h0) {
@@ -173,6 +135,60 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> gru_scan_backward(const Tensor& grad,
   return {d_gi, d_h0, d_w, d_b};
 }
 
+std::tuple<Tensor, Tensor, Tensor> lstm_scan(const Tensor& gi, const Tensor& reset, const Tensor& h0,
+                                             const Tensor& c0, const Tensor& w_hh, const Tensor& b_hh) {
+  STD_TORCH_CHECK(gi.dim() == 3 && h0.dim() == 2, "memsuite::lstm_scan: gi must be [T, B, 4 D], h0 [B, D]");
+  Shape s(gi);
+  s.D = h0.size(1);
+  const ScalarType type = gi.scalar_type();
+  const Input in(gi, type, s.gates(4)), r(reset, ScalarType::Bool, s.rows());
+  const Input h(h0, type, s.state()), c(c0, type, s.state());
+  const Input w(w_hh, type, {4 * s.D, s.D}), b(b_hh, type, {4 * s.D});
+  Tensor out = make(gi, s.all()), cells = make(gi, s.all()), gates = make(gi, s.gates(4));
+  by_type(gi, [&](auto number) {
+    using T = decltype(number);
+    const Table<T>& kernels = table<T>();
+    LstmJob<T> job{s.T, s.B, s.D};
+    job.gi = in, job.h0 = h, job.c0 = c, job.reset = r;
+    job.out = data<T>(out), job.cells = data<T>(cells), job.gates = data<T>(gates);
+    const Aligned<T> packed(kernels.lstm_packed(s.D));
+    kernels.lstm_pack(packed.data, w, b, s.D);
+    share(s.B, 4 * s.T * s.D * s.D, 4,
+          [&](int64_t first, int64_t last) { kernels.lstm(job, packed.data, first, last); });
+  });
+  return {out, cells, gates};
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> lstm_scan_backward(
+    const Tensor& grad, const std::optional<Tensor>& grad_cells, const Tensor& states, const Tensor& cells,
+    const Tensor& gates, const Tensor& reset, const Tensor& h0, const Tensor& c0, const Tensor& w_hh) {
+  const Shape s(states);
+  const ScalarType type = states.scalar_type();
+  const Input g(grad, type, s.all()), y(states, type, s.all()), kept(cells, type, s.all());
+  const Input g_c(grad_cells.value_or(grad), type, s.all()), saved(gates, type, s.gates(4));
+  const Input r(reset, ScalarType::Bool, s.rows()), h(h0, type, s.state()), c(c0, type, s.state());
+  const Input w(w_hh, type, {4 * s.D, s.D});
+  Tensor d_gi = make(states, s.gates(4)), d_h0 = make(states, s.state()), d_c0 = make(states, s.state());
+  Tensor d_w = make(states, {4 * s.D, s.D}), d_b = make(states, {4 * s.D});
+  by_type(states, [&](auto number) {
+    using T = decltype(number);
+    const Table<T>& kernels = table<T>();
+    LstmJob<T> job{s.T, s.B, s.D};
+    job.grad = g, job.grad_cells = grad_cells.has_value() ? static_cast<const T*>(g_c) : nullptr;
+    job.states = y, job.h0 = h, job.c0 = c, job.reset = r;
+    job.cells = const_cast<T*>(static_cast<const T*>(kept));
+    job.gates = const_cast<T*>(static_cast<const T*>(saved));
+    job.d_gi = data<T>(d_gi), job.d_h0 = data<T>(d_h0), job.d_c0 = data<T>(d_c0);
+    job.d_w = data<T>(d_w), job.d_b = data<T>(d_b);
+    const Aligned<T> packed(kernels.lstm_packed_backward(s.D));
+    kernels.lstm_pack_backward(packed.data, w, s.D);
+    const int64_t work = 4 * s.T * s.D * s.D, rows = kernels.outer_rows, tiles = (4 * s.D + rows - 1) / rows;
+    share(s.B, work, 4, [&](int64_t first, int64_t last) { kernels.lstm_backward(job, packed.data, first, last); });
+    share(tiles, work * s.B / tiles, 1, [&](int64_t first, int64_t last) { kernels.lstm_weights(job, first, last); });
+  });
+  return {d_gi, d_h0, d_c0, d_w, d_b};
+}
+
 std::tuple<Tensor, Tensor, Tensor> selective_scan(const Tensor& u, const Tensor& dt, const Tensor& a, const Tensor& b,
                                                   const Tensor& c, const Tensor& reset, const Tensor& h0) {
   STD_TORCH_CHECK(u.dim() == 3 && a.dim() == 2, "memsuite::selective_scan: u must be [T, B, D], a [D, N]");
@@ -239,6 +255,8 @@ STABLE_TORCH_LIBRARY_IMPL(memsuite, CPU, m) {
   m.impl("diagonal_scan_backward", TORCH_BOX(&Widened<&diagonal_scan_backward>::call));
   m.impl("gru_scan", TORCH_BOX(&Widened<&gru_scan>::call));
   m.impl("gru_scan_backward", TORCH_BOX(&Widened<&gru_scan_backward>::call));
+  m.impl("lstm_scan", TORCH_BOX(&Widened<&lstm_scan>::call));
+  m.impl("lstm_scan_backward", TORCH_BOX(&Widened<&lstm_scan_backward>::call));
   m.impl("selective_scan", TORCH_BOX(&Widened<&selective_scan>::call));
   m.impl("selective_scan_backward", TORCH_BOX(&Widened<&selective_scan_backward>::call));
 }

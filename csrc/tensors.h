@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <tuple>
 #include <vector>
 
@@ -80,6 +81,8 @@ struct Widened;
 template <class Result, class... Given, Result (*Op)(Given...)>
 struct Widened<Op> {
   static Tensor wide(const Tensor& x) { return is_half(x) ? torch::stable::to(x, ScalarType::Float) : x; }
+  static std::optional<Tensor> wide(const std::optional<Tensor>& x) { return x ? std::optional(wide(*x)) : x; }
+  static double wide(double x) { return x; }
   static Tensor narrow(const Tensor& x, ScalarType type) { return torch::stable::to(x, type); }
   template <class... Parts>
   static std::tuple<Parts...> narrow(const std::tuple<Parts...>& all, ScalarType type) {

@@ -20,27 +20,6 @@ int64_t gru_packed_size(int64_t size) {
   return 3 * (size + 1) * round_up<Simd<T>::lanes>(size);
 }
 
-// packed[unit block][D + 1][3][lanes]: the biases, then column k of the three gates' weights.
-template <class T>
-void gru_pack(T* packed, const T* weights, const T* biases, int64_t size) {
-  constexpr int L = Simd<T>::lanes;
-  for (int64_t unit = 0; unit < size; unit += L) {
-    T* block = packed + unit * 3 * (size + 1);
-    const int count = size - unit < L ? static_cast<int>(size - unit) : L;
-    memset(block, 0, sizeof(T) * 3 * L * (size + 1));
-    for (int g = 0; g < 3; ++g) {
-      const T* bias = biases + g * size + unit;
-      const T* from = weights + (g * size + unit) * size;
-      T* to = block + g * L;
-      for (int l = 0; l < count; ++l) to[l] = bias[l];
-      for (int64_t k = 0; k < size; ++k) {
-        to += 3 * L;
-        for (int l = 0; l < count; ++l) to[l] = from[l * size + k];
-      }
-    }
-  }
-}
-
 template <class T>
 struct GruStep {
   const Gru<T>& job;

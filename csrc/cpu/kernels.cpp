@@ -1,5 +1,8 @@
 // The loops of every op for one instruction set; compiled once for each, with MEMSUITE_LEVEL as its name.
+#include "categorical.h"
 #include "gru.h"
+#include "lstm.h"
+#include "narrow.h"
 #include "scans.h"
 #include "selective.h"
 
@@ -13,15 +16,32 @@ constexpr Table<T> make_table() {
       {diagonal_forward<T, false>, diagonal_forward<T, true>},
       {diagonal_backward<T, false>, diagonal_backward<T, true>},
       gru_packed_size<T>,
-      gru_pack<T>,
+      pack_gates<T, 3>,
       gru_forward<T>,
       gru_packed_size_backward<T>,
       gru_pack_backward<T>,
       gru_backward<T>,
       gru_weights<T>,
+      lstm_packed_size<T>,
+      pack_gates<T, 4>,
+      lstm_forward<T>,
+      lstm_packed_size_backward<T>,
+      lstm_pack_backward<T>,
+      lstm_backward<T>,
+      lstm_weights<T>,
       kOuterRows,
       selective_forward<T>,
       selective_backward<T>,
+      widening_packed_size<T>,
+      pack_strided<T, 2>,
+      narrowing_packed_size<T>,
+      pack_strided<T, 1>,
+      narrow_linear<T>,
+      narrow_linear_backward<T>,
+      normed_linear<T>,
+      normed_linear_backward<T>,
+      categorical<T>,
+      categorical_backward<T>,
   };
 }
 

@@ -99,6 +99,27 @@ void pack_columns(T* out, const T* const* rows, int64_t depth, int64_t width) {
   }
 }
 
+// packed[unit block][D + 1][G][lanes]: the biases, then column k of the weights [G D, D] of G gates.
+template <class T, int G>
+void pack_gates(T* packed, const T* weights, const T* biases, int64_t size) {
+  constexpr int L = Simd<T>::lanes;
+  for (int64_t unit = 0; unit < size; unit += L) {
+    T* block = packed + unit * G * (size + 1);
+    const int count = size - unit < L ? static_cast<int>(size - unit) : L;
+    memset(block, 0, sizeof(T) * G * L * (size + 1));
+    for (int g = 0; g < G; ++g) {
+      const T* bias = biases + g * size + unit;
+      const T* from = weights + (g * size + unit) * size;
+      T* to = block + g * L;
+      for (int l = 0; l < count; ++l) to[l] = bias[l];
+      for (int64_t k = 0; k < size; ++k) {
+        to += G * L;
+        for (int l = 0; l < count; ++l) to[l] = from[l * size + k];
+      }
+    }
+  }
+}
+
 template <int64_t Block>
 constexpr int64_t round_up(int64_t n) {
   return (n + Block - 1) / Block * Block;

@@ -34,6 +34,15 @@ struct GruJob {
   T *d_gi, *d_gn, *d_h0, *d_w, *d_b;
 };
 
+template <class T>
+struct LstmJob {
+  int64_t steps, batch, size;
+  const T *gi, *h0, *c0, *states, *weights, *biases, *grad, *grad_cells;  // grad_cells may be null
+  const bool* reset;
+  T *out, *cells, *gates;
+  T *d_gi, *d_h0, *d_c0, *d_w, *d_b;
+};
+
 // As in memsuite/ops/selective_scan.py; `saved` holds the state before each block of time, [blocks, B, N, D].
 template <class T>
 struct SelectiveJob {
@@ -42,6 +51,24 @@ struct SelectiveJob {
   const bool* reset;
   T *y, *saved, *last;
   T *d_u, *d_dt, *d_b, *d_c, *d_h0;
+};
+
+// Rows with a narrow side; see memsuite/ops/narrow_linear.py and normed_linear.py for which of x and y is wide.
+template <class T>
+struct NarrowJob {
+  int64_t rows, narrow, wide;
+  T eps;
+  const T *x, *bias, *grad;
+  T *y, *plain, *scale;
+};
+
+template <class T>
+struct CategoricalJob {
+  int64_t rows, width;
+  const T *logits;
+  const int64_t* actions;
+  const T *d_log_prob, *d_entropy;
+  T *log_prob, *entropy, *log_sum, *d_logits;
 };
 
 template <class T>
@@ -59,10 +86,28 @@ struct Table {
   void (*gru_pack_backward)(T* packed, const T* weights, int64_t size);
   void (*gru_backward)(const GruJob<T>&, const T* packed, int64_t first, int64_t last);
   void (*gru_weights)(const GruJob<T>&, int64_t first, int64_t last);
+  int64_t (*lstm_packed)(int64_t size);
+  void (*lstm_pack)(T* packed, const T* weights, const T* biases, int64_t size);
+  void (*lstm)(const LstmJob<T>&, const T* packed, int64_t first, int64_t last);
+  int64_t (*lstm_packed_backward)(int64_t size);
+  void (*lstm_pack_backward)(T* packed, const T* weights, int64_t size);
+  void (*lstm_backward)(const LstmJob<T>&, const T* packed, int64_t first, int64_t last);
+  void (*lstm_weights)(const LstmJob<T>&, int64_t first, int64_t last);
   int64_t outer_rows;
   void (*selective)(const SelectiveJob<T>&, int64_t first, int64_t last);
   // d_a [N, D] gets the sum over the environments of the range.
   void (*selective_backward)(const SelectiveJob<T>&, T* d_a, int64_t first, int64_t last);
+  // Numbers in a narrow matrix packed for a wide result, or for a narrow one; at(k, n) = from[k * down + n * across].
+  int64_t (*widening_packed)(int64_t narrow, int64_t wide);
+  void (*pack_widening)(T* packed, const T* from, int64_t depth, int64_t width, int64_t down, int64_t across);
+  int64_t (*narrowing_packed)(int64_t narrow, int64_t wide);
+  void (*pack_narrowing)(T* packed, const T* from, int64_t depth, int64_t width, int64_t down, int64_t across);
+  void (*narrow_linear)(const NarrowJob<T>&, const T* packed, int64_t first, int64_t last);
+  void (*narrow_linear_backward)(const NarrowJob<T>&, T* d_w, T* d_b, int64_t first, int64_t last);
+  void (*normed_linear)(const NarrowJob<T>&, const T* packed, int64_t first, int64_t last);
+  void (*normed_linear_backward)(const NarrowJob<T>&, const T* packed, T* d_w, int64_t first, int64_t last);
+  void (*categorical)(const CategoricalJob<T>&, int64_t first, int64_t last);
+  void (*categorical_backward)(const CategoricalJob<T>&, int64_t first, int64_t last);
 };
 
 struct Level {

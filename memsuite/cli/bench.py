@@ -15,6 +15,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
@@ -30,6 +31,7 @@ from memsuite.callbacks.record import commit, hardware, versions
 from memsuite.cli.allocator import keep_freed_memory
 from memsuite.cli.bench_gpu import bench_gpu, gpu_table
 from memsuite.cli.bench_ops import bench_ops, ops_table
+from memsuite.cli.bench_peers import bench_peers, parse_peers, peers_table
 from memsuite.cli.bench_scaling import HORIZONS, bench_scaling, scaling_table
 from memsuite.cli.fit import TRAINER_DEFAULTS, quiet_lightning
 from memsuite.cli.plain import PlainParser
@@ -41,7 +43,7 @@ from memsuite.rl import PPOConfig
 from memsuite.storage import MetricsCSV
 from memsuite.tasks import TASKS, ScriptedTask, Task, make_task
 
-PARTS = ("environments", "training")  # and "scaling", "ops" and "gpu", which are asked for
+PARTS = ("environments", "training")  # and "scaling", "ops", "gpu" and "peers", which are asked for
 # (horizon, environments): the usual sizes, then blocks of about as many steps from the shortest horizon to the longest.
 BLOCKS = ((200, 64), (200, 1024), (50, 4096), (1000, 205), (5000, 41), (20000, 10))
 SECTIONS = ("rollout", "update", "logging", "lightning")
@@ -73,6 +75,8 @@ def main(verb: str, arguments: list[str]) -> int:
             report["ops"] = bench_ops(options.repeats)
     if "gpu" in options.only:
         report["gpu"] = bench_gpu(console)
+    if "peer" in options.only:
+        report["peers"] = beside_peers(options, console)
     if options.out:
         write_json(Path(options.out), report)
     if options.json:
@@ -92,6 +96,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--scaling", action="store_true", help="the cost of a step as the horizon grows, and only that")
     parser.add_argument("--ops", action="store_true", help="the ops against their references, and only that")
     parser.add_argument("--gpu", action="store_true", help="training on a GPU in large batches, and only that")
+    parser.add_argument(
+        "--peer",
+        action="append",
+        metavar="NAME=COMMAND",
+        help="training, in turn with this command, whose last line is JSON with steps_per_cpu_second; may be repeated",
+    )
     parser.add_argument("--horizons", help="comma-separated; default: 50,200,1000, for --scaling 200,1000,5000,20000")
     parser.add_argument("--repeats", type=int, default=5, help="counted repeats of each measurement; default: 5")
     parser.add_argument("--json", action="store_true", help="print JSON in place of tables")
@@ -105,12 +115,14 @@ def parse(arguments: list[str]) -> argparse.Namespace:
             if one not in valid:
                 raise unknown(name.removesuffix("s"), one, valid)
         setattr(options, name, chosen)
-    asked = [part for part in ("scaling", "ops", "gpu") if getattr(options, part)]
+    asked = [part for part in ("scaling", "ops", "gpu", "peer") if getattr(options, part)]
+    options.peer = parse_peers(options.peer or [])
     options.only = asked or options.only
     if options.gpu and not torch.cuda.is_available():
         raise UsageError("--gpu needs a device that PyTorch can use: torch.cuda.is_available() is false here")
     if options.horizons is None:
-        options.horizons = ",".join(map(str, HORIZONS)) if options.scaling else "50,200,1000"
+        usual = "200" if options.peer else "50,200,1000"
+        options.horizons = ",".join(map(str, HORIZONS)) if options.scaling else usual
     try:
         options.horizons = [int(horizon) for horizon in options.horizons.split(",")]
     except ValueError as error:
@@ -191,6 +203,16 @@ def bench_training(controller: str, horizon: int, repeats: int) -> dict[str, Any
     return row | {"share": shares | {"lightning": 1 - spent(cycles.marks, "training", 1) / cpu}}
 
 
+def beside_peers(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """Measure the controllers at the horizons in turn with the peers."""
+    ours = {
+        f"{controller}, H = {horizon}": partial(bench_training, controller, horizon, 2)
+        for controller in options.controllers
+        for horizon in options.horizons
+    }
+    return bench_peers(options.peer, ours, options.repeats, console)
+
+
 def train_briefly(controller: str, num_envs: int, horizon: int, count: int, cycles: Callback, device: str) -> MemoryPPO:
     """Train for ``count`` iterations through Lightning."""
     module = MemoryPPO(
@@ -236,4 +258,6 @@ def tables(report: dict[str, Any]) -> list[Table]:
         found.append(ops_table(report["ops"]))
     if "gpu" in report:
         found.append(gpu_table(report["gpu"]))
+    if "peers" in report:
+        found.append(peers_table(report["peers"]))
     return found

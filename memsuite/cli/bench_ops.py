@@ -1,9 +1,12 @@
-"""``memsuite bench --ops``: each op, forward and backward, against its PyTorch reference and PyTorch's own layers.
+"""``memsuite bench --ops``: each op, forward and backward, against its PyTorch reference and the library's way.
+
+The library's way is ``nn.GRU`` and ``nn.LSTM``, which know no resets (theirs is easier work, and includes the input
+products, of input width 1), ``rms_norm`` and ``linear``, ``torch.distributions``, and ``mamba_ssm``'s
+``selective_scan_ref`` where that package is. Memory is what is kept for the backward pass, the result included.
 
 One thread, CPU time, medians of interleaved repeats, so that a busy machine slows both sides alike. The share of the
 machine is of a float32 matrix product (1024 cubed) for the products of a GRU, and of a copy of 64 MB for ops that only
-pass over memory; both are measured in the same run. ``nn.GRU`` and ``nn.LSTM`` know no resets: theirs is easier work,
-and includes the input products, of input width 1.
+pass over memory; both are measured in the same run.
 """
 
 from __future__ import annotations
@@ -15,14 +18,17 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from rich.table import Table
+from rich import box
+from rich.table import Column, Table
 from torch import Tensor, nn
+from torch.nn import functional
 
 from memsuite import ops
 
-WIDTH, STATES, RESETS = 128, 16, 0.01
+WIDTH, STATES, INPUTS, RESETS = 128, 16, 9, 0.01
 BLOCKS = ((200, 16), (1000, 16), (5000, 4))  # steps, environments: minibatches as training makes them
 Work = Callable[[], Any]
+Forward = tuple[Callable[..., Any], list[Any]]  # a function and its arguments
 
 
 def bench_ops(repeats: int) -> dict[str, Any]:
@@ -34,17 +40,19 @@ def bench_ops(repeats: int) -> dict[str, Any]:
 
 
 def _row(name: str, steps: int, batch: int, repeats: int, roof: dict[str, float]) -> dict[str, Any]:
-    op, make, layer = CASES[name]
+    op, make, library = CASES[name]
     inputs = make(steps, batch)
-    sides = {"op": _through_autograd(op, inputs), "reference": _reference(op, inputs)}
-    if layer is not None:
-        sides["layer"] = _layer(layer, steps, batch)
-    times = _interleaved(sides, repeats)
+    forward = {"op": (getattr(ops, op), inputs)}
+    other = library(inputs) if library is not None else None
+    if other is not None:
+        forward["library"] = other
+    seen = int(op == "narrow_linear")  # what is observed needs no gradient
+    works = {side: _through_autograd(*call, seen) for side, call in forward.items()}
+    times = _interleaved({**works, "reference": _reference(op, inputs)}, repeats)
     row: dict[str, Any] = {"op": name, "steps": steps, "batch": batch, "width": WIDTH}
     row |= {f"{side}_ms": 1000 * seconds for side, seconds in times.items()}
-    row["reference_ratio"] = times["reference"] / times["op"]
-    if layer is not None:
-        row["layer_ratio"] = times["layer"] / times["op"]
+    row |= {f"{side}_kept_mb": _kept(*call, seen) / 1e6 for side, call in forward.items()}
+    row |= {f"{side}_ratio": times[side] / times["op"] for side in times if side != "op"}
     if name == "gru_scan":
         row["share"] = 18e-9 * WIDTH**2 * steps * batch / times["op"] / roof["product_gflops"]
     elif name in PASSES:
@@ -121,24 +129,77 @@ def _selective(steps: int, batch: int) -> list[Tensor]:
     return [*wide, *narrow, _resets(steps, batch), _drawn(batch, WIDTH, STATES)]
 
 
-# What each op is drawn from, and the layer of PyTorch's that does nearly the same.
-CASES: dict[str, tuple[str, Callable[[int, int], list[Tensor]], type[nn.RNNBase] | None]] = {
+def _narrow(steps: int, batch: int) -> list[Tensor]:
+    return [torch.randn(steps, batch, INPUTS), _drawn(WIDTH, INPUTS), _drawn(WIDTH)]
+
+
+def _normed(steps: int, batch: int) -> list[Any]:
+    return [_drawn(steps, batch, WIDTH), _drawn(INPUTS, WIDTH), 1e-8]
+
+
+def _categorical(steps: int, batch: int) -> list[Tensor]:
+    return [_drawn(steps, batch, INPUTS), torch.randint(INPUTS, (steps, batch))]
+
+
+def _layer(kind: type[nn.RNNBase]) -> Callable[[list[Any]], Forward]:
+    """Return what ``nn.GRU`` or ``nn.LSTM`` calls, its parameters among the arguments."""
+    layer = kind(1, WIDTH)  # type: ignore[arg-type, call-arg]
+
+    def forward(x: Tensor, *parameters: Tensor) -> Tensor:
+        zero = torch.zeros(1, x.shape[1], WIDTH)
+        begin = (zero, zero) if kind is nn.LSTM else zero
+        run: Any = torch.lstm if kind is nn.LSTM else torch.gru
+        return run(x, begin, parameters, True, 1, 0.0, True, False, False)[0]  # type: ignore[no-any-return]
+
+    return lambda inputs: (forward, [torch.randn(*inputs[0].shape[:2], 1), *layer.parameters()])
+
+
+def _rms_norm_and_linear(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    return functional.linear(functional.rms_norm(x, x.shape[-1:], eps=eps), weight)
+
+
+def _distribution(logits: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+    distribution = torch.distributions.Categorical(logits=logits, validate_args=False)
+    return distribution.log_prob(actions), distribution.entropy()  # type: ignore[no-untyped-call]
+
+
+def _mamba_ssm(inputs: list[Any]) -> Forward | None:
+    """Return the package's own path on a CPU: batch first, channels before time, and without resets."""
+    try:
+        from mamba_ssm.ops.selective_scan_interface import selective_scan_ref  # type: ignore[import-not-found]
+    except ImportError:
+        return None
+    u, dt, rates, b, c, _, _ = inputs
+    last = [x.permute(1, 2, 0).contiguous() for x in (u, dt, b, c)]
+    return selective_scan_ref, [last[0], last[1], rates, last[2], last[3]]
+
+
+# What each op is drawn from, and what a library offers that does nearly the same.
+CASES: dict[str, tuple[str, Callable[[int, int], list[Any]], Callable[[list[Any]], Forward | None] | None]] = {
     "pscan": ("pscan", _pscan, None),
     "diagonal_scan, varying": ("diagonal_scan", _mingru, None),
     "diagonal_scan, complex": ("diagonal_scan", _lru, None),
-    "gru_scan": ("gru_scan", _gru, nn.GRU),
-    "lstm_scan": ("lstm_scan", _lstm, nn.LSTM),
-    "selective_scan": ("selective_scan", _selective, None),
+    "gru_scan": ("gru_scan", _gru, _layer(nn.GRU)),
+    "lstm_scan": ("lstm_scan", _lstm, _layer(nn.LSTM)),
+    "selective_scan": ("selective_scan", _selective, _mamba_ssm),
+    "narrow_linear": ("narrow_linear", _narrow, lambda inputs: (functional.linear, inputs)),
+    "normed_linear": ("normed_linear", _normed, lambda inputs: (_rms_norm_and_linear, inputs)),
+    "categorical": ("categorical", _categorical, lambda inputs: (_distribution, inputs)),
 }
 # How often forward and backward read or write an array of the size of the states, at the least.
 PASSES = {"pscan": 5, "diagonal_scan, varying": 9, "diagonal_scan, complex": 5}
 
 
-def _through_autograd(op: str, inputs: list[Tensor]) -> Work:
-    """Return the public function, forward and backward, with a gradient for every input."""
-    leaves = [x.clone().requires_grad_(x.dtype != torch.bool) for x in inputs]
-    wanted = [x for x in leaves if x.requires_grad]
-    function = getattr(ops, op)
+def _leaves(inputs: list[Any], seen: int = 0) -> tuple[list[Any], list[Tensor]]:
+    """Return copies of the inputs, and those that get a gradient: all numbers but the first ``seen``, observations."""
+    leaves = [x.detach().clone() if isinstance(x, Tensor) else x for x in inputs]
+    wanted = [x for x in leaves[seen:] if isinstance(x, Tensor) and (x.is_floating_point() or x.is_complex())]
+    return leaves, [x.requires_grad_() for x in wanted]
+
+
+def _through_autograd(function: Callable[..., Any], inputs: list[Any], seen: int = 0) -> Work:
+    """Return a function's forward and backward pass."""
+    leaves, wanted = _leaves(inputs, seen)
 
     def work() -> Any:
         found = function(*leaves)
@@ -146,6 +207,20 @@ def _through_autograd(op: str, inputs: list[Tensor]) -> Work:
         return torch.autograd.grad(out, wanted, torch.ones_like(out))
 
     return work
+
+
+def _kept(function: Callable[..., Any], inputs: list[Any], seen: int = 0) -> int:
+    """Return the bytes that a forward pass keeps for the backward pass, its result and its inputs included."""
+    kept: dict[int, int] = {}
+
+    def keep(x: Tensor) -> Tensor:
+        kept[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        found = function(*_leaves(inputs, seen)[0])
+        keep(found if isinstance(found, Tensor) else found[0])
+        return sum(kept.values())
 
 
 def _reference(op: str, inputs: list[Tensor]) -> Work:
@@ -167,27 +242,23 @@ _BACKWARD: dict[str, Callable[[Tensor, list[Tensor], tuple[Tensor, ...]], list[T
     "gru_scan": lambda grad, inputs, saved: [grad, *saved, *inputs[1:4]],
     "lstm_scan": lambda grad, inputs, saved: [grad, None, *saved, *inputs[1:5]],
     "selective_scan": lambda grad, inputs, saved: [grad, torch.zeros_like(saved[2]), *inputs[:6], saved[1]],
+    "narrow_linear": lambda grad, inputs, saved: [grad, inputs[0]],
+    "normed_linear": lambda grad, inputs, saved: [grad, *inputs[:2], *saved[1:]],
+    "categorical": lambda grad, inputs, saved: [grad, torch.zeros_like(grad), *inputs, *saved[1:]],
 }
-
-
-def _layer(kind: type[nn.RNNBase], steps: int, batch: int) -> Work:
-    layer, x = kind(1, WIDTH), torch.randn(steps, batch, 1, requires_grad=True)  # type: ignore[arg-type, call-arg]
-
-    def work() -> Any:
-        out = layer(x)[0]
-        return torch.autograd.grad(out, [x, *layer.parameters()], torch.ones_like(out))
-
-    return work
 
 
 def ops_table(report: dict[str, Any]) -> Table:
     """Return the table of a report's rows."""
     title = "Ops, forward and backward, width 128" + ("" if report["compiled"] else " (nothing compiled)")
     roof = f"product {report['roof']['product_gflops']:.0f} GFLOP/s, copy {report['roof']['copy_gb_per_s']:.1f} GB/s"
-    columns = ("op", "steps", "batch", "ms", "reference", "nn.GRU, nn.LSTM", "share of the machine")
-    table = Table(*columns, title=title, caption=roof)
+    headings = ("steps", "batch", "ms", "reference", "library", "kept MB", "library's", "share")
+    columns = [Column("op", no_wrap=True), *(Column(heading, justify="right", no_wrap=True) for heading in headings)]
+    note = f"times of the others over the op's; {roof}, of which the share is"
+    table = Table(*columns, title=title, caption=note, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for row in report["rows"]:
-        ratios = [f"{row[key]:.2f}x" if key in row else "" for key in ("reference_ratio", "layer_ratio")]
+        ratios = [f"{row[key]:.2f}x" if key in row else "" for key in ("reference_ratio", "library_ratio")]
+        kept = [f"{row[key]:.1f}" if key in row else "" for key in ("op_kept_mb", "library_kept_mb")]
         share = f"{100 * row['share']:.0f}%" if "share" in row else ""
-        table.add_row(row["op"], str(row["steps"]), str(row["batch"]), f"{row['op_ms']:.2f}", *ratios, share)
+        table.add_row(row["op"], str(row["steps"]), str(row["batch"]), f"{row['op_ms']:.2f}", *ratios, *kept, share)
     return table

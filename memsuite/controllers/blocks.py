@@ -11,6 +11,7 @@ from torch.nn.functional import silu
 
 from memsuite.controllers.base import Controller
 from memsuite.errors import UsageError
+from memsuite.ops import narrow_linear
 from memsuite.types import State
 
 
@@ -89,7 +90,7 @@ class Stack(Controller):
         self, x: Tensor, state: State, run: Callable[[Controller, Tensor, State], tuple[Tensor, State]]
     ) -> tuple[Tensor, State]:
         # The stream begins in full precision under autocast too: half precision loses small terms.
-        u = x if self.embed is None else self.embed(x).to(self.embed.weight.dtype)
+        u = x if self.embed is None else narrow_linear(x, self.embed.weight).to(self.embed.weight.dtype)
         after = []
         for block, its in zip(self.blocks, cast(Sequence[State], state), strict=True):
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from memsuite.controllers.base import VectorMemory
 from memsuite.controllers.blocks import RecurrentStack
 from memsuite.controllers.init import default_uniform_, gru_integrator_
-from memsuite.ops import gru_scan
+from memsuite.ops import gru_scan, narrow_linear
 from memsuite.types import State
 
 
@@ -52,7 +52,7 @@ class GRULayer(VectorMemory):
         """Make the input products in one go, then run the recurrence."""
         state = self.reset_mask(state, is_first_TB[0])
         assert isinstance(state, Tensor)
-        gates = nn.functional.linear(x_TBD, self.weight_ih, self.bias_ih)
+        gates = narrow_linear(x_TBD, self.weight_ih, self.bias_ih)
         h_TBD = gru_scan(gates, is_first_TB, state, self.weight_hh, self.bias_hh)
         return h_TBD, h_TBD[-1]
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from memsuite.controllers.base import ZeroBegin
 from memsuite.controllers.blocks import Stack
-from memsuite.ops import diagonal_scan
+from memsuite.ops import diagonal_scan, narrow_linear
 from memsuite.types import State
 
 
@@ -79,12 +79,12 @@ class LRULayer(ZeroBegin):
         """Return ``exp(gamma) * B x``, complex ``[.., state_dim]``."""
         scaled = self.gamma_log.exp().view(-1, 1, 1) * self.b
         # Autocast answers in half precision, which has no complex numbers and is too coarse for a recurrence.
-        drive = nn.functional.linear(x, scaled.flatten(0, 1)).to(scaled.dtype)
+        drive = narrow_linear(x, scaled.flatten(0, 1)).to(scaled.dtype)
         return torch.view_as_complex(drive.view(*drive.shape[:-1], self.state_dim, 2))
 
     def _read(self, h: Tensor, x: Tensor) -> Tensor:
         seen = nn.functional.linear(torch.view_as_real(h).flatten(-2), self.c.flatten(1))
-        return seen + nn.functional.linear(x, self.d)
+        return seen + narrow_linear(x, self.d)
 
     def forward_step(self, x_BD: Tensor, state: State) -> tuple[Tensor, State]:
         """Take one step."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from memsuite.controllers.base import ZeroBegin
 from memsuite.controllers.blocks import RecurrentStack
 from memsuite.controllers.init import default_uniform_, lstm_chrono_
-from memsuite.ops import lstm_scan
+from memsuite.ops import lstm_scan, narrow_linear
 from memsuite.types import State
 
 
@@ -60,7 +60,7 @@ class LSTMLayer(ZeroBegin):
         h, c = self.reset_mask(state, is_first_TB[0])
         assert isinstance(h, Tensor)
         assert isinstance(c, Tensor)
-        gates = nn.functional.linear(x_TBD, self.weight_ih, self.bias_ih)
+        gates = narrow_linear(x_TBD, self.weight_ih, self.bias_ih)
         h_TBD, c_TBD = lstm_scan(gates, is_first_TB, h, c, self.weight_hh, self.bias_hh)
         return h_TBD, (h_TBD[-1], c_TBD[-1])
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from memsuite.controllers.base import VectorMemory
 from memsuite.controllers.blocks import RecurrentStack
 from memsuite.controllers.init import log_uniform_times
-from memsuite.ops import diagonal_scan
+from memsuite.ops import diagonal_scan, narrow_linear
 from memsuite.types import State
 
 
@@ -50,8 +50,8 @@ class MinGRULayer(VectorMemory):
 
     def _keep_and_write(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return ``1 - z`` and ``z * candidate``; both gates by their own sigmoid, as ``z`` may be tiny."""
-        gate = self.gate(x)
-        return torch.sigmoid(-gate), torch.sigmoid(gate) * (self.write_scale * self.candidate(x))
+        gate = narrow_linear(x, self.gate.weight, self.gate.bias)
+        return torch.sigmoid(-gate), torch.sigmoid(gate) * (self.write_scale * narrow_linear(x, self.candidate.weight))
 
     def forward_step(self, x_BD: Tensor, state: State) -> tuple[Tensor, State]:
         """Take one step; the feature is the state."""

@@ -8,7 +8,7 @@ from torch.nn.functional import silu
 
 from memsuite.controllers.base import VectorMemory
 from memsuite.controllers.blocks import Stack, rms_norm
-from memsuite.ops import pscan
+from memsuite.ops import narrow_linear, pscan
 from memsuite.types import State
 
 
@@ -41,7 +41,7 @@ class PseudoMambaLayer(VectorMemory):
         """Run the scan over the whole sequence."""
         state = self.reset_mask(state, is_first_TB[0])
         assert isinstance(state, Tensor)
-        h_TBD = pscan(self.input_map(x_TBD), is_first_TB, state)
+        h_TBD = pscan(narrow_linear(x_TBD, self.input_map.weight), is_first_TB, state)
         return h_TBD, h_TBD[-1]
 
 

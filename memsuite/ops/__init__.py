@@ -9,20 +9,24 @@ implementation that is always there; :mod:`memsuite.ops._build` adds compiled on
 import torch
 
 from memsuite.ops import _build
+from memsuite.ops.categorical import categorical
 from memsuite.ops.diagonal_scan import diagonal_scan
 from memsuite.ops.gru_scan import gru_scan
 from memsuite.ops.lstm_scan import lstm_scan
 from memsuite.ops.matrix_scan import matrix_scan, matrix_step
+from memsuite.ops.narrow_linear import narrow_linear
 from memsuite.ops.normed_linear import normed_linear
 from memsuite.ops.pscan import pscan
 from memsuite.ops.selective_scan import selective_scan, selective_step
 
 __all__ = [
+    "categorical",
     "diagonal_scan",
     "gru_scan",
     "lstm_scan",
     "matrix_scan",
     "matrix_step",
+    "narrow_linear",
     "normed_linear",
     "pscan",
     "selective_scan",

@@ -105,8 +105,9 @@ def _objects(folder: Path) -> dict[str, list[str]]:
     levels = {"base": [], "v3": AVX2, "v4": AVX512} if _is_x86() else {"base": []}
     found = {name: [loops, f"-DMEMSUITE_LEVEL={name}", *flags] for name, flags in levels.items()}
     headers = str(Path(torch.__file__).parent / "include")
-    binding = [str(folder / "binding.cpp"), f"-DTORCH_TARGET_VERSION={STABLE_ABI}", "-isystem", headers]
-    return found | {"binding": [*binding, "-DMEMSUITE_X86"] if _is_x86() else binding}
+    against_torch = [f"-DTORCH_TARGET_VERSION={STABLE_ABI}", "-isystem", headers]
+    against_torch += ["-DMEMSUITE_X86"] if _is_x86() else []
+    return found | {name: [str(folder / f"{name}.cpp"), *against_torch] for name in ("binding", "binding_heads")}
 
 
 def source_key() -> str:
@@ -176,11 +177,14 @@ _TRIAL = """
 import os, sys
 os.environ["MEMSUITE_KERNELS"] = "off"
 import torch
-from memsuite.ops import diagonal_scan, gru_scan, pscan
+from memsuite.ops import categorical, diagonal_scan, gru_scan, lstm_scan, narrow_linear, normed_linear, pscan
 torch.ops.load_library(sys.argv[1])
 x, reset, h = torch.ones(2, 3, 4), torch.zeros(2, 3, dtype=torch.bool), torch.zeros(3, 4, requires_grad=True)
 gru = gru_scan(torch.ones(2, 3, 12), reset, h, torch.ones(12, 4), torch.ones(12))
-(gru + pscan(x, reset, h) + diagonal_scan(torch.ones(4), x, reset, h)).sum().backward()
+lstm = lstm_scan(torch.ones(2, 3, 16), reset, h, h, torch.ones(16, 4), torch.ones(16))[0]
+(gru + lstm + pscan(x, reset, h) + diagonal_scan(torch.ones(4), x, reset, h)).sum().backward()
+out = normed_linear(narrow_linear(x, torch.ones(8, 4)), torch.ones(5, 8, requires_grad=True), 1e-8)
+sum(part.sum() for part in categorical(out, torch.zeros(2, 3, dtype=torch.int64))).backward()
 assert h.grad.isfinite().all()
 """
 

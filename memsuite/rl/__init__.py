@@ -4,7 +4,7 @@ from memsuite.rl.actor_critic import ActorCritic
 from memsuite.rl.config import PPOConfig
 from memsuite.rl.evaluate import evaluate
 from memsuite.rl.gae import gae
-from memsuite.rl.loss import LossTerms, log_prob_and_entropy, ppo_loss
+from memsuite.rl.loss import LossTerms, ppo_loss
 from memsuite.rl.minibatch import AdvantageScale, minibatch_columns, minibatch_losses
 from memsuite.rl.outcome import rollout_outcome
 from memsuite.rl.rollout import Actor, begin, choose, collect, sample
@@ -24,7 +24,6 @@ __all__ = [
     "envs_per_process",
     "evaluate",
     "gae",
-    "log_prob_and_entropy",
     "minibatch_columns",
     "minibatch_losses",
     "ppo_loss",

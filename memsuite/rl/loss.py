@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from memsuite.ops import categorical
+
 
 @dataclass(frozen=True)
 class LossTerms:
@@ -31,12 +33,6 @@ class LossTerms:
     def stacked(self) -> Tensor:
         """Return the terms as one vector without gradient, in the order above."""
         return torch.stack([getattr(self, field.name).detach() for field in fields(self)])
-
-
-def log_prob_and_entropy(logits: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-    """Return each action's log-probability and each distribution's entropy: ``[.., A], [..] -> [..], [..]``."""
-    log_p = torch.log_softmax(logits, dim=-1)
-    return log_p.gather(-1, actions.unsqueeze(-1)).squeeze(-1), -(log_p.exp() * log_p).sum(-1)
 
 
 def ppo_loss(
@@ -68,7 +64,7 @@ def ppo_loss(
         value_coefficient: weight of the critic's loss.
         entropy_coefficient: weight of the entropy bonus.
     """
-    log_probs, entropies = log_prob_and_entropy(logits, actions)
+    log_probs, entropies = categorical(logits, actions)
     log_ratio = log_probs - old_log_probs
     ratio = log_ratio.exp()
     policy = -torch.minimum(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages).mean()

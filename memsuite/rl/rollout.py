@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from memsuite.controllers.base import map_state
+from memsuite.ops import categorical
 from memsuite.rl.actor_critic import ActorCritic
 from memsuite.tasks import ScriptedTask, Task
 from memsuite.types import State, TimeStep, Trajectory
@@ -89,7 +90,7 @@ def _collect_script(
         at = slice(begin_at, begin_at + size)
         logits, values, state = model(block.observations[at], state, block.is_first[at])
         actions = choose(logits, None if uniform is None else uniform[at])
-        parts.append((actions, _log_prob(logits, actions), values))
+        parts.append((actions, categorical(logits, actions)[0], values))
     actions, log_probs, values = (torch.cat(part) for part in zip(*parts, strict=True))
     correct = block.scored & (actions == block.targets)
     following = task.peek()
@@ -126,7 +127,7 @@ def _collect_steps(
                 "observations": now.observation,
                 "is_first": now.is_first,
                 "actions": actions,
-                "log_probs": _log_prob(logits, actions),
+                "log_probs": categorical(logits, actions)[0],
                 "values": values,
                 "next_values": _final_values(model, following, state, values),
                 "rewards": following.reward.to(values.dtype),
@@ -155,7 +156,3 @@ def _final_values(model: ActorCritic, following: TimeStep, state: State, like: T
     no_reset = torch.zeros_like(following.is_first)
     values = model.step(following.final_observation, map_state(torch.clone, state), no_reset)[1]
     return torch.where(following.truncated & ~following.terminated, values, 0.0)
-
-
-def _log_prob(logits: Tensor, actions: Tensor) -> Tensor:
-    return torch.log_softmax(logits, dim=-1).gather(-1, actions.unsqueeze(-1)).squeeze(-1)

@@ -11,7 +11,9 @@ import yaml
 
 import memsuite
 from memsuite.__main__ import VERBS, main
+from memsuite.cli.bench_peers import parse_peers
 from memsuite.controllers import CONTROLLERS
+from memsuite.errors import UsageError
 
 NAMES = """task difficulty controller seed horizon env_steps iterations success success_low success_high score chance
 target_success reached_target steps_to_target steps_per_second wall_seconds cpu_seconds parameters state_floats hardware
@@ -198,6 +200,9 @@ MISTAKES = {
     "fiit": "did you mean: fit",
     "bench --only speed": "valid names",
     "bench --repeats 0": "the least is 1",
+    "bench --peer jax": "NAME=COMMAND",
+    "bench --controllers lru --peer a=true": "it printed nothing",
+    "bench --controllers lru --peer a=/no/such": "No such file",
     "bench --horizon 3": "--horizons",
     "controllers --jso": "--json",
 }
@@ -268,3 +273,18 @@ def test_every_config_runs(run, tmp_path, path):
         pytest.importorskip("popgym", reason="comes with memsuite[peers], not with the usual set-up")
     status, _, err = run(f"fit --config {path} --out x --model.ppo.rollout_length 10", *TINY)
     assert status == 0, err
+
+
+def test_a_peer_is_a_command():
+    with pytest.raises(UsageError, match="NAME=COMMAND"):
+        parse_peers(["peer=echo 'not closed"])
+
+
+def test_bench_measures_beside_a_peer(run):
+    peer = """peer=echo '{"steps_per_cpu_second": 1000}'"""
+    status, out, _ = run("bench --json --controllers pseudo_mamba --horizons 20 --repeats 2", "--peer", peer)
+    report = json.loads(out)["peers"]
+    assert status == 0
+    assert report["rounds"]["peer"] == [1000, 1000]
+    (name,) = report["ratio"]
+    assert report["ratio"][name]["peer"] == pytest.approx(report["median"][name] / 1000)

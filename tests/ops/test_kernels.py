@@ -14,7 +14,16 @@ LEVELS = {"base": 0, "avx2": 1, "avx512": 2}
 SHAPES = [(1, 1, 1), (5, 3, 17), (7, 16, 128), (9, 13, 40), (4, 2, 200), (33, 35, 3), (18, 1, 128)]
 WIDE = {torch.float32: torch.float64, torch.complex64: torch.complex128}
 NARROW = {torch.float64: torch.float32, torch.complex128: torch.complex64}
-OPS = ["pscan", "gru_scan", "diagonal", "diagonal-varying", "diagonal-complex", "diagonal-varying-complex", "selective"]
+OPS = [
+    "pscan",
+    "gru_scan",
+    "lstm_scan",
+    "diagonal",
+    "diagonal-varying",
+    "diagonal-complex",
+    "diagonal-varying-complex",
+    "selective",
+]
 
 
 @pytest.fixture(params=LEVELS)
@@ -44,6 +53,9 @@ def arguments(case: str, steps: int, batch: int, size: int, reset: float = 0.2) 
         return [x, erase, h0]
     if case == "gru_scan":
         return [draw(steps, batch, 3 * size), erase, h0, draw(3 * size, size) / size**0.5, draw(3 * size)]
+    if case == "lstm_scan":
+        weights = [draw(4 * size, size) / size**0.5, draw(4 * size)]
+        return [draw(steps, batch, 4 * size), erase, h0, draw(batch, size), *weights]
     if case == "selective":
         rates, dt = -draw(size, 5).exp(), draw(steps, batch, size).exp()
         return [x, dt, rates, draw(steps, batch, 5), draw(steps, batch, 5), erase, draw(batch, size, 5)]
@@ -56,6 +68,8 @@ def backward_arguments(case: str, inputs: list[Tensor], outputs: tuple[Tensor, .
         return [grad, outputs[0], inputs[1]]
     if case == "gru_scan":
         return [grad, *outputs, *inputs[1:4]]
+    if case == "lstm_scan":
+        return [grad, torch.randn_like(outputs[1]), *outputs, *inputs[1:5]]
     if case == "selective":
         return [grad, torch.randn_like(outputs[2]), *inputs[:6], outputs[1]]
     return [grad, inputs[0], outputs[0], *inputs[2:]]
@@ -132,7 +146,8 @@ def test_a_reset_erases_a_poisoned_state_and_its_gradient(case, level):
     at = next(i for i, x in enumerate(inputs) if x.dtype == torch.bool)
     inputs[at][0, 1] = True
     state = at + 1
-    inputs[state][1] = float("nan")
+    for x in inputs[state : state + 1 + (case == "lstm_scan")]:
+        x[1] = float("nan")
     outputs = as_tuple(getattr(torch.ops.memsuite, op)(*inputs))
     # The selective scan saves the state before a block as it was; the others return states after steps.
     assert all(x.isfinite().all() for i, x in enumerate(outputs) if (case, i) != ("selective", 1))

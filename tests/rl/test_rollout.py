@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from memsuite.controllers import CONTROLLERS, Controller, make_controller
-from memsuite.rl import ActorCritic, begin, collect, log_prob_and_entropy, sample
+from memsuite.ops import categorical
+from memsuite.rl import ActorCritic, begin, collect, sample
 from memsuite.tasks import DIFFICULTIES, TASKS, ScriptedTask, make_task
 from memsuite.types import Trajectory
 
@@ -78,7 +79,7 @@ def test_ratio_is_one_before_the_first_update(task, controller, train_mode):
     for _ in range(3):  # the length is no divisor of the horizon: resets fall in mid-rollout, memory is carried
         trajectory, actor = collect(env, model, actor, env.horizon // 2 + 3, actions)
         logits, values, _ = model(trajectory.observations, trajectory.initial_state, trajectory.is_first)
-        log_probs, _ = log_prob_and_entropy(logits, trajectory.actions)
+        log_probs, _ = categorical(logits, trajectory.actions)
         torch.testing.assert_close(
             (log_probs - trajectory.log_probs).exp(), torch.ones_like(log_probs), rtol=0, atol=1e-5
         )
@@ -171,7 +172,7 @@ def test_the_loss_at_the_last_scored_step_reaches_what_it_asks_for(task, control
     model.double()
     observations = trajectory.observations.double().requires_grad_()
     logits, _, _ = model(observations, model.init_state(2), trajectory.is_first)
-    log_probs, _ = log_prob_and_entropy(logits, trajectory.actions)
+    log_probs, _ = categorical(logits, trajectory.actions)
     last = trajectory.scored.nonzero()[:, 0].max()
     (gradient,) = torch.autograd.grad(log_probs[last].sum(), observations)
     reaches = gradient[last - env.steps_to_remember()].abs().max() > 0

@@ -1,0 +1,106 @@
+"""``memsuite bench --peer NAME=COMMAND``: our training beside somebody else's, interleaved on one machine.
+
+A rate moves with whatever else a machine does, so a ratio is fair only between runs that follow one another: each round
+runs every peer once and each controller once, and what is reported are medians over the rounds and their ratios. A
+peer's command prints, as its last line, a JSON object with ``steps_per_cpu_second``; see tests/peers.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import statistics
+import subprocess
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Column, Table
+
+from memsuite.cli.plain import flat
+from memsuite.errors import UsageError
+
+KEY = "steps_per_cpu_second"
+
+
+def parse_peers(given: list[str]) -> dict[str, list[str]]:
+    """Read ``NAME=COMMAND`` options into commands by name."""
+    peers = {}
+    for text in given:
+        name, sign, command = text.partition("=")
+        try:
+            words = shlex.split(command)
+        except ValueError:  # a quotation without its end
+            words = []
+        if not (name and sign and words):
+            raise UsageError(f"--peer {text!r} is not NAME=COMMAND, such as 'jax=python tests/peers/jax_ppo.py'")
+        peers[name] = words
+    return peers
+
+
+def bench_peers(
+    peers: dict[str, list[str]], ours: Mapping[str, Callable[[], dict[str, Any]]], rounds: int, console: Console
+) -> dict[str, Any]:
+    """Measure peers and controllers in turn.
+
+    Args:
+        peers: commands by name.
+        ours: functions that measure a controller and return a row with ``steps_per_cpu_second``.
+        rounds: how often each is measured.
+        console: shows which one is.
+    """
+    sides: dict[str, Callable[[], dict[str, Any]]] = {
+        name: lambda name=name, command=command: _run(name, command)  # type: ignore[misc]
+        for name, command in peers.items()
+    }
+    sides |= ours
+    rates: dict[str, list[float]] = {name: [] for name in sides}
+    for turn in range(rounds):
+        for name, work in sides.items():
+            with console.status(f"round {turn + 1} of {rounds}: {name}"):
+                rates[name].append(work()[KEY])
+    medians = {name: statistics.median(values) for name, values in rates.items()}
+    return {
+        "commands": {name: shlex.join(command) for name, command in peers.items()},
+        "rounds": rates,
+        "median": medians,
+        "ratio": {name: {peer: medians[name] / medians[peer] for peer in peers} for name in ours},
+    }
+
+
+def _run(name: str, command: list[str]) -> dict[str, Any]:
+    """Run a peer's command and return the JSON object in its last line."""
+    try:
+        finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise UsageError(f"peer {name}: cannot run {command[0]}: {error.strerror}") from error
+    lines = finished.stdout.strip().splitlines()
+    try:
+        row = json.loads(lines[-1])
+        row[KEY] = float(row[KEY])
+    except (IndexError, ValueError, KeyError, TypeError) as error:
+        said = flat((finished.stderr.strip().splitlines() or ["it printed nothing"])[-1])
+        raise UsageError(
+            f"peer {name}: no JSON with {KEY!r} in its last line (status {finished.returncode}): {said}"
+        ) from error
+    assert isinstance(row, dict)
+    return row
+
+
+def peers_table(report: dict[str, Any]) -> Table:
+    """Return the table of a report: steps per CPU-second, and our rate over each peer's."""
+    peers = list(report["commands"])
+    columns: list[Column | str] = [
+        Column("", no_wrap=True),
+        "steps / CPU-s",
+        "lowest",
+        "highest",
+        *(f"x {peer}" for peer in peers),
+    ]
+    rounds = len(next(iter(report["rounds"].values())))
+    table = Table(*columns, title=f"Training beside peers, medians of {rounds} interleaved rounds")
+    for name, values in report["rounds"].items():
+        numbers = [f"{value:,.0f}" for value in (report["median"][name], min(values), max(values))]
+        ratios = [f"{report['ratio'][name][peer]:.2f}" if name in report["ratio"] else "" for peer in peers]
+        table.add_row(name, *numbers, *ratios)
+    return table
