@@ -33,6 +33,7 @@ from memsuite.errors import UsageError
 
 PARENT = "MEMSUITE_PARENT"  # the process that started this one
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_false", "ddp_find_unused_parameters_true")
+PATIENCE = 15.0  # seconds after which a process that waits for others says so
 GRACE = 15.0  # seconds in which a process that lost another ends by itself, with a line of its own
 
 
@@ -130,6 +131,10 @@ def started(trainer: pl.Trainer, command: list[str], advice: str) -> Iterator[No
         advice: how to go on if one of them is lost.
     """
     environment, strategy = trainer._accelerator_connector.cluster_environment, trainer.strategy
+    if trainer.world_size > 1 and environment.local_rank() == 0:
+        timer = threading.Timer(PATIENCE, _say_who_is_missing, (trainer.world_size,))
+        timer.daemon = True
+        timer.start()
     if not isinstance(strategy, DDPStrategy) or environment.creates_processes_externally:
         yield
         return
@@ -155,6 +160,13 @@ def started(trainer: pl.Trainer, command: list[str], advice: str) -> Iterator[No
         _end(children)
         os.environ.clear()
         os.environ.update(before)
+
+
+def _say_who_is_missing(size: int) -> None:
+    """Say what a process waits for that found no others yet; it looks like hanging."""
+    if not torch.distributed.is_initialized():
+        where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+        os.write(2, f"memsuite: waiting at {where} until all {size} processes of the run are there\n".encode())
 
 
 def _free_port() -> int:

@@ -48,7 +48,7 @@ def run(function, world: int, folder: Path, *arguments) -> list:
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(120)
         hangs = process.is_alive()
         if hangs:
             process.kill()

@@ -94,6 +94,7 @@ def rows_expected(rows) -> int:
     return iterations // 3
 
 
+INTERACTIVE = "--task distractor_nav --horizon 12"
 MID_EPISODE = ["--model.ppo.rollout_length", "7", "--steps", str(4 * 7 * 16)]
 
 
@@ -115,7 +116,7 @@ def test_killed_twenty_times_equals_undisturbed(tmp_path, controller, rollout):
 
 
 def test_an_interactive_task_too(tmp_path):
-    killed, _ = check(tmp_path, ["--task", "distractor_nav", "--horizon", "12", *MID_EPISODE], kills=3, seed=3)
+    killed, _ = check(tmp_path, [*INTERACTIVE.split(), *MID_EPISODE], kills=3, seed=3)
     assert killed >= 1
 
 
@@ -128,10 +129,10 @@ def test_two_processes_killed_and_resumed_equal_undisturbed_ones(tmp_path):
 @pytest.mark.ddp
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("controller", ["gru", "mamba", "transformer"])
-def test_two_processes_killed_twenty_times_equal_undisturbed_ones(tmp_path, controller):
+@pytest.mark.parametrize("line", ["--controller gru", "--controller mamba", "--controller transformer", INTERACTIVE])
+def test_two_processes_killed_twenty_times_equal_undisturbed_ones(tmp_path, line):
     length = [*MID_EPISODE[:2], "--steps", str(4 * 7 * 120)]
-    killed, inside = check(tmp_path, ["--controller", controller, *length], kills=20, seed=5, start=Pair)
-    print(f"{controller}, two processes: killed {killed} times, {inside} of them inside a write")
+    killed, inside = check(tmp_path, [*line.split(), *length], kills=20, seed=5, start=Pair)
+    print(f"{line}, two processes: killed {killed} times, {inside} of them inside a write")
     assert killed >= 15
     assert inside >= 1

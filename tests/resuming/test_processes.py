@@ -238,6 +238,25 @@ def test_the_processes_started_end_with_the_first(tmp_path):
     assert not is_running(child)
 
 
+def start_one_of_two(errors: str, out: str, port: str) -> None:
+    os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT), 2)
+    os.environ.update({"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "NODE_RANK": "0"})
+    processes.PATIENCE = 0.5
+    main(["fit", "--out", out, *SETTINGS, "--trainer.num_nodes", "2"])
+
+
+def test_a_process_that_finds_no_others_says_what_it_waits_for(tmp_path):
+    errors, port = tmp_path / "errors", str(free_port())
+    alone = PROCESSES.Process(target=start_one_of_two, args=(str(errors), str(tmp_path / "x"), port))
+    alone.start()
+    until = time.monotonic() + 30
+    while not (errors.exists() and errors.read_text()) and time.monotonic() < until:
+        time.sleep(0.05)
+    alone.kill()
+    alone.join()
+    assert errors.read_text() == f"memsuite: waiting at 127.0.0.1:{port} until all 2 processes of the run are there\n"
+
+
 def hang_with_a_lost_process(errors: str) -> None:
     """Stand for a process that waits for ever, as NCCL lets it, while one it started has failed."""
     os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT), 2)
