@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import math
 import os
@@ -238,7 +239,7 @@ def main(verb: str, arguments: list[str]) -> int:
         raise UsageError(f"{verb} needs a trained agent: --ckpt_path FILE or RUN_FOLDER")
     run = cli.trainer.validate if verb == "validate" else cli.trainer.test
     prefix = "evaluation" if verb == "validate" else "test"
-    with started(cli.trainer, [verb, *arguments], "nothing was evaluated"):
+    with started(cli.trainer, [verb, *arguments], lambda: "nothing was evaluated"):
         run(cli.model, ckpt_path=str(cli.checkpoint), verbose=False)
     if cli.trainer.global_rank > 0:
         return 0
@@ -269,7 +270,7 @@ def fit(cli: FitCLI) -> int:
         log = stack.enter_context(log_to(cli.out))
         stack.enter_context(told_in_one_line(cli.out, cli.model))
         log.debug(cli.command)
-        with started(trainer, ["fit", *cli.given], how_to_go_on(cli.out)):
+        with started(trainer, ["fit", *cli.given], functools.partial(how_to_go_on, cli.out)):
             trainer.fit(cli.model, ckpt_path=checkpoint)
         assert cli.record.result is not None
         table = summary(cli.record.result, cli.out)
@@ -281,8 +282,9 @@ def fit(cli: FitCLI) -> int:
 def fit_along(cli: FitCLI, checkpoint: str | None) -> int:
     """Train as a process after the first; say only what the first one cannot know."""
     logging.getLogger("memsuite").setLevel(logging.CRITICAL)
+    advice = functools.partial(how_to_go_on, cli.out)
     try:
-        with told_in_one_line(cli.out, cli.model), started(cli.trainer, ["fit", *cli.given], how_to_go_on(cli.out)):
+        with told_in_one_line(cli.out, cli.model), started(cli.trainer, ["fit", *cli.given], advice):
             cli.trainer.fit(cli.model, ckpt_path=checkpoint)
     except (Stopped, UsageError) as end:
         if not (end.together if isinstance(end, Stopped) else PARENT in os.environ):

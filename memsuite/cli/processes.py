@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -122,13 +122,13 @@ def end_with_parent() -> None:
 
 
 @contextmanager
-def started(trainer: pl.Trainer, command: list[str], advice: str) -> Iterator[None]:
+def started(trainer: pl.Trainer, command: list[str], advice: Callable[[], str]) -> Iterator[None]:
     """Have the other processes of this node run the same command for as long as the block; watch them.
 
     Args:
         trainer: says how many there are.
         command: what follows ``memsuite``.
-        advice: how to go on if one of them is lost.
+        advice: says how to go on if one of them is lost.
     """
     environment, strategy = trainer._accelerator_connector.cluster_environment, trainer.strategy
     if trainer.world_size > 1 and environment.local_rank() == 0:
@@ -175,13 +175,13 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _watch(children: list[subprocess.Popen[bytes]], over: threading.Event, advice: str) -> None:
+def _watch(children: list[subprocess.Popen[bytes]], over: threading.Event, advice: Callable[[], str]) -> None:
     """Once a process is lost, give this one time to notice; if it hangs, end it with a line."""
     while not over.wait(0.2):
         lost = [number for number, child in enumerate(children, 1) if child.poll()]
         if lost and not over.wait(GRACE):
             status = children[lost[0] - 1].returncode
-            os.write(2, f"memsuite: process {lost[0]} of the run ended with status {status}; {advice}\n".encode())
+            os.write(2, f"memsuite: process {lost[0]} of the run ended with status {status}; {advice()}\n".encode())
             _end(children)
             os._exit(1)
 

@@ -38,7 +38,7 @@ log = logging.getLogger("memsuite")
 HELD = ("result.json", "config.yaml", "metrics.csv")
 CHECKPOINTS = (f"checkpoints/{LAST}", f"checkpoints/{PREVIOUS}")
 SMALL = 1_000_000  # bytes for what a checkpoint holds besides weights and moments: episodes, generators, memory
-OUT_OF_MEMORY = re.compile("can't allocate memory|out of memory|not enough memory", re.IGNORECASE)
+OUT_OF_MEMORY = re.compile("can't allocate memory|out of memory|not enough memory|ALLOC_FAILED", re.IGNORECASE)
 UNUSED = "some parameters of the model take no part in its loss; several processes then need"
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
@@ -108,7 +108,7 @@ def _try_writing(folder: Path) -> None:
                 (folder / name).open("ab").close()
         for part in (folder, folder / "checkpoints"):
             write_atomically(part / ".writable", lambda file: file.write(bytes(4096)))
-            (part / ".writable").unlink()
+            (part / ".writable").unlink(missing_ok=True)
     except OSError:
         for part in missing:
             with contextlib.suppress(OSError):

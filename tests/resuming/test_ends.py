@@ -264,3 +264,13 @@ def test_other_errors_are_not_taken_for_too_little_memory(run, finished, monkeyp
     monkeypatch.setattr(module.MemoryPPO, "training_step", lambda *_: torch.ones(2) @ torch.ones(3))
     with pytest.raises(RuntimeError, match="size"):
         run("fit --ckpt_path last --out x --steps 480")
+
+
+def test_what_killed_writes_left_is_removed(run, finished):
+    names = [".last.ckpt.x1", ".previous.ckpt.link", "..writable.x1", ".writable"]
+    names = [finished / "checkpoints" / name for name in names]
+    names += [finished / name for name in (".metrics.csv.x1", ".result.json.x1", ".config.yaml.x1", "..writable.x1")]
+    for name in names:
+        name.write_bytes(b"half")
+    assert run("fit --ckpt_path last --out x")[0] == 0
+    assert not list(finished.rglob(".*"))

@@ -262,7 +262,7 @@ def hang_with_a_lost_process(errors: str) -> None:
     os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT), 2)
     processes.GRACE = 0.2
     lost = subprocess.Popen([sys.executable, "-c", "raise SystemExit(7)"], stderr=subprocess.DEVNULL)
-    processes._watch([lost], threading.Event(), "go on with: this")
+    processes._watch([lost], threading.Event(), lambda: "go on with: this")
     time.sleep(60)
 
 
