@@ -14,6 +14,8 @@ VERBS = {
     "tasks": "list the tasks and what each difficulty means",
     "controllers": "list the sequence models, their parameters and the size of their state",
     "build": "compile the ops ahead of their first use",
+    "compare": "set results against a baseline, cell by cell; status 1 if something is worse",
+    "report": "make one page of results: tables, curves, maps",
     "bench": "measure the speed of tasks, of training, and where an iteration's time goes",
 }
 

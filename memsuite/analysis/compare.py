@@ -1,0 +1,100 @@
+"""Two sets of results, cell by cell: what is better, what is worse, and what the seeds cannot tell."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from memsuite.analysis.results import CELL, import_pandas
+from memsuite.analysis.stats import Interval, difference, mean_interval, sampling_variance
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+VERDICTS = ("worse", "better", "similar", "unknown", "new", "missing")
+
+
+def group_cells(table: pd.DataFrame) -> dict[tuple[Any, ...], pd.DataFrame]:
+    """Split a table of runs into its cells, in the order they come in."""
+    keys = [tuple(None if value != value else value for value in row) for row in table[CELL].itertuples(index=False)]
+    cells: dict[tuple[Any, ...], list[int]] = {}
+    for index, key in enumerate(keys):
+        cells.setdefault(key, []).append(index)
+    return {key: table.iloc[rows] for key, rows in cells.items()}
+
+
+def summarise(table: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
+    """Return one row a cell: seeds, success and score with intervals over seeds, solved seeds, cost."""
+    rows = []
+    for key, runs in group_cells(table).items():
+        success = _of(runs, "success", confidence)
+        row = dict(zip(CELL, key, strict=True)) | {"seeds": len(runs), **_columns("success", success)}
+        if "score" in runs:
+            span = _score_span(runs)
+            row |= _columns("score", _of(runs, "score", confidence, span))
+        for name in ("target_success", "parameters", "state_floats"):
+            row[name] = runs[name].iloc[0] if name in runs else None
+        if "reached_target" in runs:
+            row["solved_seeds"] = int(runs["reached_target"].sum())
+        for name in ("steps_to_target", "steps_per_second", "cpu_seconds"):
+            row[name] = runs[name].median(skipna=False) if name in runs else None
+        rows.append(row)
+    return import_pandas().DataFrame(rows)
+
+
+def _columns(name: str, interval: Interval) -> dict[str, float]:
+    return {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
+
+
+def _score_span(runs: pd.DataFrame) -> float:
+    """Return how much score one of success is worth, ``1 / (oracle - memoryless)``, from any run that shows it."""
+    apart = runs["success"] - runs["chance"] if "chance" in runs else runs["success"] * 0
+    known = runs[apart.abs() > 1e-6]
+    return float((known["score"] / (known["success"] - known["chance"])).iloc[0]) if len(known) else 1.0
+
+
+def _of(runs: pd.DataFrame, name: str, confidence: float, span: float = 1.0) -> Interval:
+    """Return a mean over seeds with its interval, cut to what can be."""
+    noise = sampling_variance(runs["success_low"], runs["success_high"]) * span**2
+    found = mean_interval(runs[name].astype(float).tolist(), noise, confidence)
+    low = max(found.low, 0.0) if name == "success" else found.low
+    return Interval(found.mean, low, min(found.high, 1.0))
+
+
+def compare(new: pd.DataFrame, old: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
+    """Compare success cell by cell.
+
+    A cell is better or worse if its interval for the difference excludes 0. The intervals hold together (Bonferroni):
+    with the probability ``confidence`` none of them misses, so that results of equal models raise an alarm at most that
+    rarely, however many cells there are.
+
+    Returns:
+        One row a cell of either side: ``new``, ``old`` (means), ``difference``, its interval, and ``verdict``, one of
+        :data:`VERDICTS`; unknown where both sides are of one seed.
+    """
+    ours, theirs = group_cells(new), group_cells(old)
+    common = [key for key in ours if key in theirs]
+    each = 1 - (1 - confidence) / max(1, len(common))
+    rows = []
+    for key in [*ours, *(key for key in theirs if key not in ours)]:
+        one, other = ours.get(key), theirs.get(key)
+        row: dict[str, Any] = dict(zip(CELL, key, strict=True))
+        for name, side in (("new", one), ("old", other)):
+            row[name], row[f"{name}_seeds"] = (math.nan, 0) if side is None else (side["success"].mean(), len(side))
+        found = Interval(math.nan, math.nan, math.nan)
+        if one is not None and other is not None:
+            found = difference(*_sampled(one), *_sampled(other), confidence=each)
+        rows.append(row | {**_columns("difference", found), "verdict": _verdict(one, other, found)})
+    return import_pandas().DataFrame(rows)
+
+
+def _sampled(runs: pd.DataFrame) -> tuple[list[float], Any]:
+    return runs["success"].astype(float).tolist(), sampling_variance(runs["success_low"], runs["success_high"])
+
+
+def _verdict(new: pd.DataFrame | None, old: pd.DataFrame | None, found: Interval) -> str:
+    if new is None or old is None:
+        return "missing" if new is None else "new"
+    if math.isnan(found.low):
+        return "unknown"
+    return "worse" if found.high < 0 else "better" if found.low > 0 else "similar"

@@ -1,0 +1,204 @@
+"""One page of results that works offline: the solved map, curves, aggregates, costs, tables, and how each was made."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from memsuite.analysis import plots
+from memsuite.analysis.compare import compare, summarise
+from memsuite.analysis.results import labels, read_curves, read_retention
+from memsuite.errors import UsageError
+from memsuite.files import write_atomically
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+TEMPLATE = Path(__file__).with_name("report.html.jinja")
+HIDDEN = ("config", "hardware", "versions", "folder", "return_mean", "return_low", "return_high", "variant", "budget")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure of the page: its name as a file, its heading, what it shows, and its SVG."""
+
+    name: str
+    title: str
+    caption: str
+    svg: str
+
+
+def write_report(table: pd.DataFrame, folder: Path, baseline: pd.DataFrame | None = None, title: str = "") -> Path:
+    """Write ``index.html``, ``results.csv``, ``results.parquet`` and ``figures/`` into a folder.
+
+    Args:
+        table: the runs (:func:`memsuite.analysis.results.read_results`).
+        folder: made if it is not there.
+        baseline: runs to compare with, for a table of differences.
+        title: of the page.
+
+    Returns:
+        The page.
+    """
+    try:
+        from jinja2 import Environment
+    except ImportError as error:
+        raise UsageError("a report needs jinja2: pip install 'memsuite[report]'") from error
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    pictures = [
+        _saved(folder, name, heading, caption, figure)
+        for name, heading, caption, figure in _figures(table)
+        if figure is not None
+    ]
+    for name, write in (("results.csv", _csv), ("results.parquet", _parquet)):
+        write_atomically(folder / name, lambda file, write=write: write(table, file))  # type: ignore[misc]
+    page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(TEMPLATE.read_text())
+    text = page.render(
+        title=title or "Memory benchmark results",
+        pictures=pictures,
+        facts=_facts(table),
+        cells=_without_empty(_cells(summarise(table))),
+        differences=_without_empty(_differences(table, baseline)) if baseline is not None else None,
+        runs=_without_empty(_runs(table)),
+        commands=_commands(table),
+    )
+    write_atomically(folder / "index.html", lambda file: file.write(text.encode()))
+    return folder / "index.html"
+
+
+def _figures(table: pd.DataFrame) -> list[tuple[str, str, str, Figure | None]]:
+    """Return every figure with its name, heading and caption; None for what was not measured."""
+    curves, retained = read_curves(table), read_retention(table)
+    mapped = "Mean greedy success over seeds, and how many of them reached the target of the tier; bold where all did."
+    curve = "Greedy success on the way: mean and range over seeds. Dotted: the target. Grey: the best without memory. "
+    curve += "A seed that stopped at its target is counted with its last value from there on."
+    iqm = (
+        "Interquartile mean of the score (0: the best memoryless policy, 1: the oracle) with 95% stratified bootstrap "
+    )
+    iqm += "intervals (Agarwal et al. 2021). Models that ran on different tasks are not comparable by it."
+    kept = "Success at horizons beyond the one trained at: mean and range over seeds."
+    return [
+        ("solved", "What is solved", mapped, plots.solved_map(table)),
+        ("curves", "Learning curves", curve, plots.learning_curves(table, curves)),
+        ("aggregate", "Over all tasks", iqm, plots.aggregate_scores(table)),
+        ("profiles", "Performance profiles", "Share of runs above each score, 95% bands.", plots.profiles(table)),
+        ("retention", "Beyond the horizon of training", kept, plots.retention_curves(table, retained)),
+        ("cost", "Cost", "Training steps a second against the size of the state; a point a cell, larger for more "
+         "parameters. Speeds of different machines are not comparable.", plots.cost(table)),
+    ]  # fmt: skip
+
+
+def _saved(folder: Path, name: str, title: str, caption: str, figure: Figure) -> Picture:
+    plt = plots.pyplot()
+    buffer = io.StringIO()
+    # The salt keeps identifiers of one picture from meaning something in another, and the same from run to run.
+    with plt.rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+        svg = buffer.getvalue()
+        write_atomically(folder / "figures" / f"{name}.svg", lambda file: file.write(svg.encode()))
+        figure.savefig(folder / "figures" / f"{name}.png", dpi=150)
+    plt.close(figure)
+    width = 72 * figure.get_figwidth()
+    # Identifiers that are a picture's own: a page holds them all.
+    inline = re.sub(r'(\sid="|url\(#|href="#)', rf"\g<1>{name}-", svg[svg.index("<svg") :])
+    inline = inline.replace("<svg", f'<svg role="img" aria-label="{title}" style="--width: {width:.0f}px"', 1)
+    return Picture(name, title, caption, inline)
+
+
+def _csv(table: pd.DataFrame, file: Any) -> None:
+    file.write(table.to_csv(index=False).encode())
+
+
+def _parquet(table: pd.DataFrame, file: Any) -> None:
+    table.to_parquet(file, index=False)
+
+
+def _facts(table: pd.DataFrame) -> dict[str, str]:
+    """Return what a reader asks first: how many runs, on what, with what."""
+    found = {"runs": str(len(table)), "seeds": ", ".join(map(str, sorted(set(table["seed"]))))}
+    for column, wanted in (("hardware", ("cpu", "gpu")), ("versions", ("memsuite", "torch"))):
+        values = [json.loads(text) for text in table[column].dropna()] if column in table else []
+        for name in wanted:
+            if seen := sorted({str(value[name]) for value in values if value.get(name)}):
+                found[name] = ", ".join(seen)
+    if "commit" in table:
+        found["commit"] = ", ".join(sorted({str(value)[:12] for value in table["commit"].dropna()}))
+    if "cpu_seconds" in table:
+        found["CPU time"] = f"{table['cpu_seconds'].sum() / 3600:.1f} hours"
+    return found
+
+
+def _number(value: Any, digits: int = 3) -> str:
+    if value is None or value != value:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,.0f}" if float(value).is_integer() and abs(value) > 1 else f"{value:,.{digits}f}"
+
+
+def _cells(cells: pd.DataFrame) -> dict[str, Any]:
+    """Return heading and rows of the table of cells; a row's text beside the value it is sorted by."""
+    names = labels(cells)
+    headings = ["task", "controller", "settings", "seeds", "success", "95% interval", "target", "solved"]
+    headings += ["score", "steps to target", "steps / s", "parameters", "state"]
+    rows = []
+    for index, row in cells.iterrows():
+        interval = f"{row['success_low']:.3f} to {row['success_high']:.3f}"
+        solved = f"{row['solved_seeds']}/{row['seeds']}" if "solved_seeds" in row else ""
+        texts = [*names.loc[index][["cell", "model", "apart"]], str(row["seeds"]), f"{row['success']:.3f}", interval]
+        texts += [_number(row.get("target_success"), 2), solved, _number(row.get("score"))]
+        texts += [_number(row.get(name), 0) for name in ("steps_to_target", "steps_per_second", "parameters")]
+        rows.append([*texts, _number(row.get("state_floats"), 0)])
+    return {"headings": headings, "rows": rows}
+
+
+def _without_empty(table: dict[str, Any]) -> dict[str, Any]:
+    """Leave out the columns that hold nothing in any row."""
+    kept = [i for i in range(len(table["headings"])) if any(row[i] for row in table["rows"])]
+    rows = [[row[i] for i in kept] for row in table["rows"]]
+    return {"headings": [table["headings"][i] for i in kept], "rows": rows}
+
+
+def _differences(table: pd.DataFrame, baseline: pd.DataFrame) -> dict[str, Any]:
+    found = compare(table, baseline)
+    names = labels(found)
+    rows = []
+    for index, row in found.iterrows():
+        interval = "" if row["difference_low"] != row["difference_low"] else (
+            f"{row['difference_low']:+.3f} to {row['difference_high']:+.3f}"
+        )  # fmt: skip
+        values = [_number(row[name]) for name in ("new", "old", "difference")]
+        rows.append([*names.loc[index][["cell", "model", "apart"]], *values, interval, row["verdict"]])
+    headings = ["task", "controller", "settings", "here", "baseline", "difference", "interval", "verdict"]
+    return {"headings": headings, "rows": rows}
+
+
+def _runs(table: pd.DataFrame) -> dict[str, Any]:
+    """Return heading and rows of the table of runs, every seed."""
+    names = labels(table)
+    headings = ["task", "controller", "settings", "seed", "success", "95% interval"]
+    numbers = {"score": 3, "env_steps": 0, "steps_to_target": 0, "cpu_seconds": 0}
+    rows = []
+    for index, row in table.iterrows():
+        interval = f"{row['success_low']:.3f} to {row['success_high']:.3f}"
+        own = names.loc[index][["cell", "model", "apart"]]
+        rest = [_number(row.get(name), digits) for name, digits in numbers.items()]
+        rows.append([*own, str(row["seed"]), f"{row['success']:.3f}", interval, *rest])
+    return {"headings": [*headings, "score", "steps", "steps to target", "CPU s"], "rows": rows}
+
+
+def _commands(table: pd.DataFrame) -> list[str]:
+    return [str(text) for text in table["command"].dropna()] if "command" in table else []
+
+
+def clear_report(folder: Path) -> None:
+    """Take away what an earlier report left in a folder."""
+    shutil.rmtree(folder / "figures", ignore_errors=True)
+    for name in ("index.html", "results.csv", "results.parquet"):
+        (folder / name).unlink(missing_ok=True)

@@ -1,0 +1,163 @@
+"""Finished runs as one tidy table: a row for every run, whatever folder or file it lies in."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from memsuite.errors import UsageError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# What tells one cell of results from another; the seeds are what is repeated.
+CELL = ["task", "difficulty", "horizon", "controller", "variant", "budget"]
+NEEDED = ("task", "difficulty", "horizon", "controller", "seed", "success", "success_low", "success_high")
+NUM_ENVS = 32  # what a run has that says nothing else
+DIFFICULTIES = ("easy", "medium", "hard", "extreme")
+
+
+def import_pandas() -> Any:
+    """Import pandas; :class:`UsageError` that names the extra if it is not there."""
+    try:
+        import pandas
+    except ImportError as error:
+        raise UsageError("this needs pandas and scipy: pip install 'memsuite[report]'") from error
+    return pandas
+
+
+def read_results(path: str | Path) -> pd.DataFrame:
+    """Read every run under a folder, or in a file of results, sorted by cell and seed.
+
+    A folder is searched for ``result.json``; a run without one is not finished and not counted. A file holds a list of
+    such results, or mappings of them (``results/reference.json``).
+
+    Returns:
+        A table with the fields of ``result.json``; ``hardware``, ``versions`` and ``config`` as JSON text; ``variant``,
+        what of the settings is not the default; ``budget``, the steps that were asked for; and ``folder``.
+
+    Raises:
+        UsageError: nothing there, or not results.
+    """
+    pandas = import_pandas()
+    path = Path(path)
+    if path.is_dir():
+        files = sorted(path.rglob("result.json"))
+        runs = [{**_read(file), "folder": str(file.parent)} for file in files]
+        if not runs:
+            raise UsageError(f"no finished run (result.json) under {path}")
+    elif path.is_file():
+        runs = list(_runs_in(_read(path), path))
+    else:
+        raise UsageError(f"no results at {path}")
+    for run in runs:
+        if missing := [name for name in NEEDED if run.get(name, "") == ""]:
+            where = run.get("folder", path)
+            raise UsageError(f"{where} holds no result of memsuite's: it has no {missing[0]!r}")
+    table = pandas.DataFrame([_row(run) for run in runs])
+    order = {name: index for index, name in enumerate(DIFFICULTIES)}
+    table = table.assign(_order=table["difficulty"].map(order)).sort_values(["task", "_order", *CELL[2:], "seed"])
+    table = table.drop(columns="_order").reset_index(drop=True)
+    again = table[table.duplicated([*CELL, "seed"])]
+    if len(again):
+        one = again.iloc[0]
+        raise UsageError(
+            f"{path} holds {cell_name(one)} seed {one['seed']} more than once; a seed counts once, so keep one of them"
+        )
+    return table
+
+
+def _read(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{file} is not JSON: {type(error).__name__}") from error
+
+
+def _runs_in(content: Any, path: Path) -> list[dict[str, Any]]:
+    """Find the results in nested lists and mappings."""
+    if isinstance(content, dict) and "success" in content and "seed" in content:
+        return [content]
+    parts = content.values() if isinstance(content, dict) else content if isinstance(content, list) else []
+    found = [run for part in parts if isinstance(part, dict | list) for run in _runs_in(part, path)]
+    if not found and parts is content:
+        raise UsageError(f"{path} holds no results")
+    return found
+
+
+def _row(run: dict[str, Any]) -> dict[str, Any]:
+    plain = {key: value for key, value in run.items() if not isinstance(value, dict)}
+    nested = {key: json.dumps(value, sort_keys=True) for key, value in run.items() if isinstance(value, dict)}
+    config = run.get("config") or {}
+    success = float("nan") if run["success"] is None else run["success"]
+    return {**plain, **nested, "success": success, "variant": variant(config), "budget": config.get("steps")}
+
+
+def variant(config: dict[str, Any]) -> str:
+    """Name what of a run's settings is not the default, such as ``depth=2, epochs=8``; empty if all is."""
+    from memsuite.rl.config import PPOConfig
+
+    ppo = config.get("ppo") or {}
+    usual = asdict(PPOConfig())
+    found = dict(config.get("controller_args") or {}) | dict(config.get("task_args") or {})
+    if config.get("num_envs", NUM_ENVS) != NUM_ENVS:
+        found["num_envs"] = config["num_envs"]
+    found |= {key: value for key, value in ppo.items() if key in usual and value != usual[key]}
+    return ", ".join(f"{key}={value}" for key, value in sorted(found.items()))
+
+
+def cell_name(row: Any) -> str:
+    """Name a cell in full: ``delayed_cue-medium H=200 gru (depth=2), 200000 steps``."""
+    text = f"{row['task']}-{row['difficulty']} H={row['horizon']} {row['controller']}"
+    text += f" ({row['variant']})" if row["variant"] else ""
+    return f"{text}, {row['budget']:.0f} steps" if row["budget"] and row["budget"] == row["budget"] else text
+
+
+def labels(rows: pd.DataFrame) -> pd.DataFrame:
+    """Name the cells of a table as briefly as tells them apart: columns ``cell`` (task and tier), ``model``, ``apart``.
+
+    A horizon or a budget is named where a tier has several, a setting where not all cells share it.
+    """
+    parts = [set(text.split(", ")) - {""} for text in rows["variant"]]
+    common = set.intersection(*parts) if parts else set()
+    tiers = rows.fillna({"budget": -1}).groupby(["task", "difficulty"])
+    horizons, budgets = (tiers[name].transform("nunique") for name in ("horizon", "budget"))
+    names = []
+    for (_, row), own, lengths, costs in zip(rows.iterrows(), parts, horizons, budgets, strict=True):
+        cell = f"{row['task']}-{row['difficulty']}" + (f" H={row['horizon']}" if lengths > 1 else "")
+        if costs > 1:
+            cell += f" {row['budget'] / 1000:g}k steps" if row["budget"] == row["budget"] else " default steps"
+        names.append({"cell": cell, "model": row["controller"], "apart": ", ".join(sorted(own - common))})
+    return import_pandas().DataFrame(names, index=rows.index)
+
+
+def read_curves(table: pd.DataFrame) -> pd.DataFrame:
+    """Read the evaluations on the way of every run that has a folder: CELL, seed, env_steps, success."""
+    pandas = import_pandas()
+    parts = []
+    for _, run in table.iterrows():
+        file = Path(str(run.get("folder", ""))) / "metrics.csv"
+        if not file.is_file():
+            continue
+        rows = pandas.read_csv(file)
+        if "evaluation_success" not in rows:
+            continue
+        rows = rows.dropna(subset="evaluation_success")[["env_steps", "evaluation_success"]]
+        rows = rows.rename(columns={"evaluation_success": "success"})
+        parts.append(rows.assign(seed=run["seed"], **{key: run[key] for key in CELL}))
+    columns = [*CELL, "seed", "env_steps", "success"]
+    return pandas.concat(parts)[columns] if parts else pandas.DataFrame(columns=columns)
+
+
+def read_retention(table: pd.DataFrame) -> pd.DataFrame:
+    """Read what ``memsuite retention`` measured of the runs: CELL, seed, evaluated_horizon, success, retention."""
+    pandas = import_pandas()
+    parts = []
+    for _, run in table.iterrows():
+        file = Path(str(run.get("folder", ""))) / "retention.json"
+        if file.is_file():
+            rows = pandas.DataFrame(_read(file)["rows"]).rename(columns={"horizon": "evaluated_horizon"})
+            parts.append(rows.assign(seed=run["seed"], **{key: run[key] for key in CELL}))
+    return pandas.concat(parts) if parts else pandas.DataFrame(columns=[*CELL, "seed", "evaluated_horizon", "success"])

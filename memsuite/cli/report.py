@@ -1,0 +1,34 @@
+"""``memsuite report``: one page of results that works offline, its figures and its table beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from memsuite.analysis.report import clear_report, write_report
+from memsuite.analysis.results import read_results
+from memsuite.cli.plain import PlainParser
+from memsuite.errors import UsageError
+
+
+def main(verb: str, arguments: list[str]) -> int:
+    """Write the report, and say where it lies."""
+    parser = PlainParser(prog="memsuite report", description=__doc__.partition(":")[2])
+    parser.add_argument("--results", required=True, help="a folder of runs, or a file of results")
+    parser.add_argument("--baseline", help="results to compare with, likewise")
+    parser.add_argument("--out", default="report", help="folder to write; default: report/")
+    parser.add_argument("--title", default="", help="of the page")
+    parser.add_argument("--overwrite", action="store_true", help="replace a report that is there")
+    options = parser.parse_args(arguments)
+    folder = Path(options.out)
+    if (folder / "index.html").exists() and not options.overwrite:
+        raise UsageError(f"{folder} already holds a report; add --overwrite to replace it, or another --out")
+    table = read_results(options.results)
+    baseline = read_results(options.baseline) if options.baseline else None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        clear_report(folder)
+        page = write_report(table, folder, baseline, options.title)
+    except OSError as error:
+        raise UsageError(f"cannot write the report into {folder}: {error.strerror}") from error
+    print(f"{page}: {len(table)} runs; {folder}/results.csv and {folder}/figures hold the same")
+    return 0

@@ -1,0 +1,1 @@
+"""Tests of the tables, statistics and pages of results."""

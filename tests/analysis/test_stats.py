@@ -1,0 +1,76 @@
+"""Intervals against SciPy and by their coverage; aggregates against rliable."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from memsuite.analysis.stats import difference, iqm, mean_interval, performance_profile, stratified_bootstrap
+
+SCORES = [np.array(row) for row in ([0.1, 0.9, 0.5, 0.7, 0.3], [0.2, 0.2, 0.4, 1.0, 0.8], [1.0, 1.0, 0.9, 1.0, 0.95])]
+
+
+def test_a_mean_has_students_interval():
+    x = [0.4, 0.7, 0.5, 0.9]
+    expected = stats.ttest_1samp(x, 0).confidence_interval(0.95)
+    found = mean_interval(x, [0.0] * 4)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+
+
+def test_seeds_that_agree_are_no_surer_than_their_episodes():
+    found = mean_interval([1.0] * 5, [1e-4] * 5)
+    assert found.high - found.mean == pytest.approx(stats.t.ppf(0.975, 4) * (1e-4 / 5) ** 0.5)
+
+
+def test_a_difference_has_welchs_interval():
+    x, y = [0.4, 0.7, 0.5, 0.9], [0.1, 0.2, 0.3]
+    expected = stats.ttest_ind(x, y, equal_var=False).confidence_interval(0.9)
+    found = difference(x, [0.0] * 4, y, [0.0] * 3, confidence=0.9)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+
+
+def test_single_seeds():
+    assert np.isnan(difference([0.2], [1e-4], [0.9], [1e-4]).low)
+    one, five = [0.2], [0.9, 0.8, 0.85, 0.95, 0.9]
+    found = difference(one, [1e-4], five, [1e-4] * 5)
+    assert found.high < 0
+    turned = difference(five, [1e-4] * 5, one, [1e-4])
+    assert (turned.low, turned.high) == pytest.approx((-found.high, -found.low))
+
+
+def test_iqm_is_the_mean_of_the_middle_half():
+    assert iqm(np.arange(8.0)) == 3.5
+    assert iqm(np.concatenate(SCORES)) == stats.trim_mean(np.concatenate(SCORES), 0.25)
+
+
+def test_one_stratum_is_scipys_bootstrap():
+    x = np.random.default_rng(1).random(40)
+    found = stratified_bootstrap([x], iqm, resamples=4000)
+    expected = stats.bootstrap((x,), iqm, method="percentile", n_resamples=4000, vectorized=False, rng=2)
+    assert found.low == pytest.approx(expected.confidence_interval.low, abs=0.01)
+    assert found.high == pytest.approx(expected.confidence_interval.high, abs=0.01)
+
+
+def test_strata_are_resampled_apart():
+    """A task that all runs solve adds no spread, whatever the other tasks are like."""
+    sure = [np.ones(5), np.zeros(5)]
+    found = stratified_bootstrap(sure, np.mean)
+    assert (found.low, found.mean, found.high) == (0.5, 0.5, 0.5)
+
+
+def test_a_profile_falls_from_one_to_none():
+    share, low, high = performance_profile(SCORES, np.array([-0.1, 0.45, 1.0]))
+    assert share.tolist() == pytest.approx([1, 10 / 15, 0])
+    assert (low <= share).all()
+    assert (share <= high).all()
+
+
+def test_equals_rliable():
+    """Recorded from rliable 1.2.0 (which needs pandas 2): aggregate_iqm and its interval of 5000 resamples of SCORES.
+
+    Of five runs a task the resampled statistic has few values, so that the ends of an interval are a step or two apart.
+    """
+    point, low, high = 0.71666667, 0.52777778, 0.87777778
+    found = stratified_bootstrap(SCORES, iqm, resamples=5000)
+    assert found.mean == pytest.approx(point)
+    assert [found.low, found.high] == pytest.approx([low, high], abs=0.02)
+    assert performance_profile(SCORES, np.array([0.25, 0.75]))[0] == pytest.approx([12 / 15, 8 / 15])
