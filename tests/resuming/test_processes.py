@@ -101,7 +101,8 @@ def test_a_signal_to_one_process_stops_both_after_the_iteration(tmp_path):
     ends = [run.end() for run in pair.runs]
     assert time.perf_counter() - began < 6
     assert [status for status, _ in ends] == [143, 143]
-    (line,) = ends[0][1].strip().splitlines()
+    assert "Traceback" not in ends[0][1]
+    line = ends[0][1].strip().splitlines()[-1]  # before it, how far the run is, on a slow machine
     assert "stopped by SIGTERM after" in line
     assert ends[1][1] == ""
     iteration = read(out)["memsuite"]["iteration"]
@@ -220,7 +221,8 @@ def test_the_command_starts_its_processes_and_ends_with_them(tmp_path):
     status, said = run.end()
     assert time.perf_counter() - began < processes.GRACE + 5
     assert status == 1
-    (line,) = said.strip().splitlines()
+    assert "Traceback" not in said
+    line = said.strip().splitlines()[-1]  # before it, how far the run is, on a slow machine
     assert "another process of this run ended before its time; go on with: memsuite fit --ckpt_path last" in line
 
 
