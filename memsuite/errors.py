@@ -16,11 +16,12 @@ class Stopped(RuntimeError):
     Args:
         message: one line that says why, and what is kept.
         status: the exit status; 128 + its number after a signal.
+        together: all processes of the run come to this end, so that one line for all is enough.
     """
 
-    def __init__(self, message: str, status: int = 1) -> None:
+    def __init__(self, message: str, status: int = 1, together: bool = False) -> None:
         super().__init__(message)
-        self.status = status
+        self.status, self.together = status, together
 
 
 def nearest(name: str, valid: Iterable[str], count: int = 3) -> list[str]:

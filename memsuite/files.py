@@ -65,7 +65,7 @@ def _sync_folder(folder: Path) -> None:
 def remove_leftovers(folder: Path) -> None:
     """Remove the temporary files of writes that were killed."""
     for part in (folder, folder / "checkpoints"):
-        for pattern in (".*.ckpt.*", ".*.csv.*", ".*.json.*", ".*.yaml.*"):
+        for pattern in (".*.ckpt.*", ".*.csv.*", ".*.json.*", ".*.yaml.*", ".*writable*"):
             for path in part.glob(pattern):
                 path.unlink(missing_ok=True)
 

@@ -89,7 +89,7 @@ class EpisodeReturn(Metric):
 
 
 def finished_returns(rewards_TB: Tensor, ended_TB: Tensor, running_B: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mean return of the episodes that end in a rollout (NaN if none does), and what the others have so far.
+    """Return the summed returns of the episodes that end in a rollout, and what the others have so far.
 
     Args:
         rewards_TB: rewards ``[T, B]``.
@@ -100,7 +100,7 @@ def finished_returns(rewards_TB: Tensor, ended_TB: Tensor, running_B: Tensor) ->
     steps = torch.arange(1, len(ended_TB) + 1, device=ended_TB.device).unsqueeze(1)
     last = (ended_TB * steps).amax(0)  # the last end in each row, counted from 1; 0 if there is none
     at_last = torch.where(last > 0, gathered.gather(0, (last - 1).clamp(min=0).unsqueeze(0))[0], 0.0)
-    return at_last.sum() / ended_TB.sum(), gathered[-1] - at_last
+    return at_last.sum(), gathered[-1] - at_last
 
 
 def wilson_interval(fraction: float, number: float, confidence: float = 0.95) -> tuple[float, float]:

@@ -8,15 +8,16 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, fields
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
 from memsuite.controllers import make_controller
+from memsuite.distributed import gathered, mean, require_same, world_size
 from memsuite.errors import UsageError
-from memsuite.metrics import finished_returns
 from memsuite.rl import (
     Actor,
     ActorCritic,
@@ -24,16 +25,25 @@ from memsuite.rl import (
     Iterations,
     LossTerms,
     PPOConfig,
-    begin,
     collect,
     count_iterations,
+    envs_per_process,
     evaluate,
     gae,
+    minibatch_columns,
     minibatch_losses,
+    rollout_outcome,
     stream,
 )
 from memsuite.rl.guard import UpdateGuard
-from memsuite.rl.resume import acting_state, go_on_after, restore_acting, restore_global_random_states
+from memsuite.rl.resume import (
+    acting_state,
+    go_on_after,
+    open_streams,
+    own_state,
+    set_global_random_states,
+    start_acting,
+)
 from memsuite.storage import MetricsCSV, plain
 from memsuite.tasks import get_task_config
 from memsuite.types import Trajectory
@@ -56,7 +66,7 @@ class MemoryPPO(pl.LightningModule):
         controller: name of a controller, or the path of a class of your own.
         controller_args: its arguments. ``memory_horizon`` (steps its initialisation should hold something for) is the
             task's unless given; null asks for the model's default initialisation.
-        num_envs: environments that run side by side.
+        num_envs: environments that run side by side, in all processes together; each has an equal share.
         steps: environment steps to train for at most; None takes the difficulty's budget of iterations.
         seed: decides the weights, the episodes and the actions.
         evaluation_episodes: episodes of the final evaluation; the ones on the way use a quarter of them.
@@ -93,8 +103,7 @@ class MemoryPPO(pl.LightningModule):
         self.gae_lambda = self.preset.gae_lambda if ppo.gae_lambda is None else ppo.gae_lambda
         self.rollout_length = ppo.rollout_length or self.task.horizon
         self.iterations = count_iterations(steps, self.num_envs, self.rollout_length, self.preset.updates)
-        if ppo.minibatches > num_envs:
-            raise UsageError(f"ppo.minibatches is {ppo.minibatches}; at most num_envs = {num_envs}")
+        envs_per_process(self.num_envs, 1, ppo.minibatches)
         self.model = self._make_model(controller, controller_args or {})
         self.advantage_scale = AdvantageScale()
         self.guard = UpdateGuard(ppo.max_skipped_updates)
@@ -102,8 +111,8 @@ class MemoryPPO(pl.LightningModule):
         self.actor: Actor | None = None
         self.seconds: defaultdict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
         self._generators: dict[str, torch.Generator] = {}
-        self._running_return = torch.zeros(num_envs)
-        self._resume: dict[str, Any] | None = None
+        self._running_return = torch.zeros(0)
+        self._resume: Any = None
         self._stream = Iterations(self.iterations)
 
     def _make_model(self, controller: str, controller_args: dict[str, Any]) -> ActorCritic:
@@ -153,24 +162,26 @@ class MemoryPPO(pl.LightningModule):
         """Return one batch, of other episodes than validation's."""
         return ["test"]
 
+    def setup(self, stage: str) -> None:
+        """Check that all processes are about to do the same."""
+        trainer = self.trainer
+        require_same(self.config | {"evaluate_every": trainer.val_check_interval, "resumed": bool(trainer.ckpt_path)})
+
     def on_fit_start(self) -> None:
         """Start the episodes, or go on where the checkpoint left them."""
-        self._generators = {name: stream(self.seed, name, self.device) for name in ("task", "actions")}
-        self._generators["permutations"] = stream(self.seed, "permutations")
-        self._running_return = self._running_return.to(self.device)
-        if self._resume is None:
-            self.actor = begin(self.task, self.model, self.num_envs, self._generators["task"])
-            return
-        for logger in self.loggers:
-            if isinstance(logger, MetricsCSV):
-                logger.rewind(self.env_steps)
-        self.actor = restore_acting(self._resume, self.task, self._generators, self.device)
-        self._running_return = self._resume["running_return"].to(self.device)
+        require_same({"iteration": self.iteration})
+        self._generators = open_streams(self.seed, self.device)
+        if self._resume is not None:
+            for logger in self.loggers:
+                if isinstance(logger, MetricsCSV):
+                    logger.rewind(self.env_steps)
+            self._resume = own_state(self._resume["ranks"], self.seed, self.iteration, self._generators)
+        share = envs_per_process(self.num_envs, world_size(), self.ppo.minibatches)
+        self.actor, self._running_return = start_acting(self.task, self.model, share, self._generators, self._resume)
 
     def on_train_start(self) -> None:
         """Put the global generators back last, when nothing else draws from them any more."""
-        if self._resume is not None and "random" in self._resume:
-            restore_global_random_states(self._resume["random"])
+        set_global_random_states(self._resume, self.seed)
         self._resume = None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -178,8 +189,7 @@ class MemoryPPO(pl.LightningModule):
         checkpoint["memsuite"] = {"config": self.config, "iteration": self.iteration}
         if self.actor is not None:
             checkpoint["memsuite"]["run"] = {
-                **acting_state(self.task, self.actor, self._generators),
-                "running_return": self._running_return,
+                "ranks": gathered(acting_state(self.task, self.actor, self._running_return, self._generators)),
                 "guard": self.guard.state_dict(),
                 "seconds": {name: list(spent) for name, spent in self.seconds.items()},
             }
@@ -212,8 +222,7 @@ class MemoryPPO(pl.LightningModule):
 
     def update(self, trajectory: Trajectory) -> Tensor:
         """Run the epochs over one rollout; return STATISTICS and the guard's counts, ``[13]``, on the device."""
-        optimizer = self.optimizers()
-        assert not isinstance(optimizer, list)
+        optimizer, num_envs = cast(LightningOptimizer, self.optimizers()), trajectory.actions.shape[1]
         factor = 1 - self.iteration / self.iterations if self.ppo.anneal else 1.0
         for group in optimizer.param_groups:
             group["lr"] = self.ppo.learning_rate * group["scale"] * factor
@@ -225,36 +234,36 @@ class MemoryPPO(pl.LightningModule):
         rows: list[Tensor] = []
         self.guard.begin(self.device)
         for _ in range(self.ppo.epochs):
-            order = torch.randperm(self.num_envs, generator=self._generators["permutations"]).to(self.device)
-            for columns in order.tensor_split(self.ppo.minibatches):
+            for columns in minibatch_columns(num_envs, self.ppo, self._generators["permutations"]):
                 optimizer.zero_grad()
-                terms = self._backward(trajectory, weights, returns, columns)
+                terms = self._backward(trajectory, weights, returns, columns.to(self.device))
                 norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.ppo.max_grad_norm)
                 self.guard.step(optimizer, terms[0], norm)
                 rows.append(torch.cat([terms, norm.unsqueeze(0)]))
-            if self.ppo.target_kl is not None and float(rows[-1][KL]) > self.ppo.target_kl:
+            if self.ppo.target_kl is not None and float(rows[-1][TERMS.index("kl")]) > self.ppo.target_kl:
                 break
-        success = trajectory.correct.sum() / trajectory.scored.sum()
-        mean_return, self._running_return = finished_returns(trajectory.rewards, ended, self._running_return)
-        unexplained = (returns - trajectory.values).var() / (returns.var() + 1e-8)
-        outcome = torch.stack([success, mean_return, 1 - unexplained])
+        outcome, self._running_return = rollout_outcome(trajectory, returns, self._running_return)
         dtype = rows[0].dtype
         return torch.cat([torch.stack(rows).mean(0), outcome.to(dtype), self.guard.counts().to(dtype)])
 
     def _backward(self, trajectory: Trajectory, weights: Tensor, returns: Tensor, columns: Tensor) -> Tensor:
-        """Accumulate the gradient of one minibatch of environments; return the loss terms, ``[6]``."""
+        """Accumulate the gradient of one minibatch of environments; return the loss terms, ``[6]``.
+
+        Both are averages over the processes, the same bits in each: so all decide alike, by the KL and in the guard.
+        """
         total = torch.zeros((), device=self.device)
         for share, terms in minibatch_losses(self.model, trajectory, weights, returns, columns, self.ppo):
             self.manual_backward(terms.total * share)
             total = total + share * terms.stacked()
-        return total
+        return mean(total)
 
     def _record(self, statistics: Tensor) -> None:
         """Bring the iteration's statistics to the host, once, and hand them to the loggers."""
         values = statistics.tolist()
         self.statistics = dict(zip(STATISTICS, values, strict=False))
         skipped, *in_a_row = values[len(STATISTICS) :]
-        self.log_row({"iteration": self.iteration, **self.statistics, "skipped_updates": int(skipped)})
+        processes = {"world_size": world_size()} if world_size() > 1 else {}
+        self.log_row({"iteration": self.iteration, **self.statistics, "skipped_updates": int(skipped), **processes})
         if skipped:
             log.warning("%d steps: %d updates skipped, loss or gradient not finite", self.env_steps, skipped)
         self.guard.take(skipped, *in_a_row)
@@ -288,5 +297,4 @@ class MemoryPPO(pl.LightningModule):
 
 
 TERMS = [field.name for field in fields(LossTerms)]
-KL = TERMS.index("kl")
 STATISTICS = [*TERMS, "gradient_norm", "success", "return", "explained_variance"]

@@ -14,6 +14,7 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.loggers import Logger
 
+from memsuite.distributed import rank
 from memsuite.errors import UsageError
 from memsuite.files import LAST, PREVIOUS, write_atomically
 
@@ -69,6 +70,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 class MetricsCSV(Logger):
     """One ``metrics.csv`` in the run folder, a row for every call, environment steps as the x axis.
 
+    Of several processes the first writes; in the others it does nothing.
+
     Rows are appended as they come. A row with columns never seen before rewrites the file, once, with a wider header.
     """
 
@@ -99,6 +102,8 @@ class MetricsCSV(Logger):
     def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
         """Append one row; ``step`` is the number of environment steps so far."""
         row = {"env_steps": step, **metrics}
+        if rank() > 0:
+            return
         if self._fresh:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._path.unlink(missing_ok=True)
@@ -113,14 +118,14 @@ class MetricsCSV(Logger):
 
     def sync(self) -> None:
         """Have the rows on the disk before a checkpoint says they are there."""
-        if self._path.exists():
+        if rank() == 0 and self._path.exists():
             with self._path.open("a") as file:
                 os.fsync(file.fileno())
 
     def rewind(self, env_steps: int) -> None:
         """Go on from an existing file: keep the rows up to ``env_steps``, drop the later ones."""
         self._fresh = False
-        rows = self._rows()
+        rows = self._rows() if rank() == 0 else []
         if rows:
             self._columns = list(rows[0])
             self._rewrite([row for row in rows if int(row["env_steps"] or 0) <= env_steps])

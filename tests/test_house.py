@@ -12,11 +12,12 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # A room may import from rooms with a smaller number, and from itself.
 LEVELS = {
     "errors": 0,
+    "distributed": 1,
     "files": 0,
     "types": 0,
     "ops": 1,
     "metrics": 1,
-    "storage": 1,
+    "storage": 2,
     "tasks": 2,
     "controllers": 2,
     "rl": 3,

@@ -13,6 +13,7 @@ from typing import Any, cast
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 
+from memsuite.distributed import largest, rank
 from memsuite.errors import Stopped
 from memsuite.files import PREVIOUS, link
 from memsuite.module import MemoryPPO
@@ -26,7 +27,8 @@ class Checkpoints(Callback):
 
     What is due is written when the next iteration begins or the run ends, which is after the evaluation that belongs to
     the iteration: its row is never lost. On a signal the iteration at hand, and its evaluation if it has one, is
-    finished and saved before the run stops; a second signal ends the process at once.
+    finished and saved before the run stops; a second signal ends the process at once. Of several processes any may get
+    the signal: all agree on it when the next iteration begins, and the first one writes what all have to say.
 
     Args:
         folder: the run folder.
@@ -48,7 +50,8 @@ class Checkpoints(Callback):
             raise Stopped("stopped by SIGTERM before training began", 128 + signal.SIGTERM)
         source = Path(trainer.ckpt_path).absolute() if trainer.ckpt_path else None
         if source is not None and source == self.path.absolute().with_name(PREVIOUS):
-            link(source, self.path)  # a torn last one must not take the place of the whole one before it
+            if rank() == 0:
+                link(source, self.path)  # a torn last one must not take the place of the whole one before it
             source = self.path.absolute()
         self._saved = cast(MemoryPPO, pl_module).iteration if source == self.path.absolute() else None
         self._watch.start()
@@ -60,14 +63,15 @@ class Checkpoints(Callback):
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         """Save what is due; stop if a signal asked for it."""
-        if self._due or self._watch.received:
+        received = largest(self._watch.received, pl_module.device)
+        if self._due or received:
             self._save(trainer, pl_module)
-        self._stop_if_asked(pl_module)
+        self._stop_if_asked(received, pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save the end of the run."""
         self._save(trainer, pl_module)
-        self._stop_if_asked(pl_module)
+        self._stop_if_asked(largest(self._watch.received, pl_module.device), pl_module)
         self._watch.end()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
@@ -83,11 +87,11 @@ class Checkpoints(Callback):
             trainer.save_checkpoint(self.path)
         self._saved, self._due = iteration, False
 
-    def _stop_if_asked(self, pl_module: pl.LightningModule) -> None:
-        if self._watch.received:
-            name = signal.Signals(self._watch.received).name
-            steps = cast(MemoryPPO, pl_module).env_steps
-            raise Stopped(f"stopped by {name} after {steps:,} steps, all saved", 128 + self._watch.received)
+    @staticmethod
+    def _stop_if_asked(received: int, pl_module: pl.LightningModule) -> None:
+        if received:
+            name, steps = signal.Signals(received).name, cast(MemoryPPO, pl_module).env_steps
+            raise Stopped(f"stopped by {name} after {steps:,} steps, all saved", 128 + received, together=True)
 
 
 class SignalWatch:

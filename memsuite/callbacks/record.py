@@ -19,6 +19,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from memsuite.callbacks.stopping import evaluated
+from memsuite.distributed import total, world_size
 from memsuite.files import write_json
 from memsuite.module import MemoryPPO
 
@@ -42,7 +43,7 @@ class RunRecord(Callback):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clocks; a resumed run goes on counting."""
-        self._began = (time.perf_counter() - self._spent[0], time.process_time() - self._spent[1])
+        self._began, self._device = (time.perf_counter(), time.process_time()), pl_module.device
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Remember when the target was first reached."""
@@ -56,21 +57,27 @@ class RunRecord(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what the record needs of the past."""
-        spent = [time.perf_counter() - self._began[0], time.process_time() - self._began[1]]
-        return {"steps_to_target": self.steps_to_target, "spent": spent}
+        return {"steps_to_target": self.steps_to_target, "spent": list(self._spent_so_far())}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore it."""
         self.steps_to_target = state_dict["steps_to_target"]
         self._spent = tuple(state_dict["spent"])
 
+    def _spent_so_far(self) -> tuple[float, float]:
+        """Return the wall seconds, and the CPU seconds of all processes."""
+        wall, cpu = time.perf_counter() - self._began[0], time.process_time() - self._began[1]
+        if world_size() > 1:
+            cpu = float(total(torch.tensor(cpu, dtype=torch.float64, device=self._device)))
+        return self._spent[0] + wall, self._spent[1] + cpu
+
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Evaluate on the test episodes and write the result."""
         module = cast(MemoryPPO, pl_module)
         outcome = module.evaluate(module.evaluation_episodes, "test")
+        wall, cpu = self._spent_so_far()
         if not trainer.is_global_zero:
             return
-        wall, cpu = time.perf_counter() - self._began[0], time.process_time() - self._began[1]
         self.result = {**describe_run(module, outcome), "steps_to_target": self.steps_to_target}
         self.result |= {
             "wall_seconds": wall,
@@ -108,6 +115,7 @@ def describe_run(module: MemoryPPO, outcome: dict[str, float]) -> dict[str, Any]
         "target_success": preset.target_success,
         "reached_target": outcome["success"] >= preset.target_success,
         "steps_per_second": module.env_steps / training if training else None,
+        "world_size": world_size(),
         "parameters": sum(parameter.numel() for parameter in module.model.parameters()),
         "skipped_updates": module.guard.total,
         "state_floats": module.model.controller.state_floats(),

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import logging
 import math
+import os
 import shlex
+import time
 import warnings
 from pathlib import Path
 from typing import Any, cast
 
 import lightning.pytorch as pl
-import torch
 from jsonargparse._deprecated import JsonargparseDeprecationWarning
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from rich.console import Console
@@ -21,19 +25,22 @@ from memsuite.callbacks import Checkpoints, ProgressBar, RunRecord
 from memsuite.cli.allocator import keep_freed_memory
 from memsuite.cli.parsing import Parser, positive
 from memsuite.cli.plain import flat
+from memsuite.cli.processes import PARENT, check_processes, choose_devices, end_with_parent, place, started
 from memsuite.cli.resuming import SaveConfig, asked_checkpoint, check_same_run, folder_of, options, own_settings
 from memsuite.cli.run_folder import (
     as_text,
-    check_folder,
     check_space,
     default_folder,
+    how_to_go_on,
     log_to,
+    own_folder,
     summary,
     told_in_one_line,
     wandb_logger,
 )
-from memsuite.errors import UsageError, unknown
+from memsuite.errors import Stopped, UsageError, unknown
 from memsuite.module import MemoryPPO
+from memsuite.rl import envs_per_process
 from memsuite.storage import AtomicCheckpointIO, MetricsCSV
 
 SHORT_FORMS: dict[str, tuple[Any, Any, str]] = {
@@ -47,7 +54,7 @@ SHORT_FORMS: dict[str, tuple[Any, Any, str]] = {
         "name of the sequence model (memsuite controllers lists them), or the path of your class",
     ),
     "controller_args": (dict[str, Any] | None, None, "its arguments, as --controller_args.hidden_dim 64"),
-    "num_envs": (positive, 32, "environments that run side by side"),
+    "num_envs": (positive, 32, "environments that run side by side, in all processes together"),
     "steps": (positive | None, None, "environment steps to train for at most; the difficulty's budget if not given"),
     "seed": (int, 0, "decides the weights, the episodes and the actions"),
     "evaluation_episodes": (positive, 1024, "episodes of the final evaluation"),
@@ -80,6 +87,7 @@ ADVICE = (
     ".*callbacks used to create the checkpoint need to be provided.*",
     ".*your dataloader is not resumable.*",
     ".*isinstance.treespec, LeafSpec.*",
+    ".*recommended to use `self.log.*sync_dist=True.*",
 )
 
 
@@ -115,6 +123,9 @@ class FitCLI(LightningCLI):
         parser.add_argument("--out", type=str | None, default=None, help="run folder (default: runs/TASK-.../seedN)")
         parser.add_argument("--overwrite", action="store_true", help="write into a folder that holds a run")
         parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda or cuda:N")
+        parser.add_argument(
+            "--devices", type=positive | None, default=None, help="processes of this machine that train together"
+        )
         parser.add_argument("--wandb_mode", type=str, default="disabled", help="offline, online or disabled")
         parser.add_argument(
             "--ckpt_path", type=str | None, default=None, help="a checkpoint, a run folder, or last: that of --out"
@@ -160,8 +171,7 @@ class FitCLI(LightningCLI):
             raise UsageError("ckpt_path is no setting of a run; give it on the command line: --ckpt_path ...")
         self.out = Path(config.out or folder_of(self.checkpoint) or default_folder(config))
         config.out = str(self.out)
-        if config.device != "auto":
-            config.trainer.accelerator, config.trainer.devices = device_settings(config.device)
+        choose_devices(config)
         for name, (value, instead) in NOT_HERE.items():
             if config.trainer[name] != value:
                 raise UsageError(f"trainer.{name} has no effect that is wanted here; use {instead}")
@@ -194,27 +204,22 @@ class FitCLI(LightningCLI):
             self.save_config_callback = None
         plugins = self.config_init.trainer.plugins
         plugins = plugins if isinstance(plugins, list) else [plugins] if plugins else []
+        if not any(isinstance(plugin, ClusterEnvironment) for plugin in plugins):
+            plugins = [*plugins, place(config.trainer.devices, config.trainer.num_nodes)]
         kwargs |= {"logger": loggers or False, "plugins": [*plugins, AtomicCheckpointIO()]}
         trainer_config = {**self.config_init.trainer, **kwargs}
         try:
-            return self._instantiate_trainer(trainer_config, callbacks)
+            trainer = self._instantiate_trainer(trainer_config, callbacks)
         except (MisconfigurationException, ValueError, TypeError) as error:
             raise UsageError(f"trainer: {flat(str(error))}") from error
-
-
-def device_settings(device: str) -> tuple[str, Any]:
-    """Translate ``cpu``, ``cuda`` or ``cuda:1`` into Lightning's accelerator and devices."""
-    kind, _, index = device.partition(":")
-    if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
-        raise UsageError(f"no device {device!r}; valid: auto, cpu, cuda, cuda:N")
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise UsageError("device cuda is not available to PyTorch here; use --device cpu")
-    return kind, [int(index)] if index else 1
+        check_processes(trainer)
+        return trainer
 
 
 def quiet_lightning() -> None:
     """Keep Lightning's advice about data loaders and devices, which does not apply here, off the screen."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", category=JsonargparseDeprecationWarning)  # what Lightning 2.6 calls, not we
     for text in ADVICE:
         warnings.filterwarnings("ignore", text)
@@ -222,7 +227,10 @@ def quiet_lightning() -> None:
 
 def main(verb: str, arguments: list[str]) -> int:
     """Run the verb."""
+    end_with_parent()
     quiet_lightning()
+    if os.environ.get("LOCAL_RANK", "0") != "0":  # what is said here, the first process says
+        logging.getLogger("memsuite").setLevel(logging.CRITICAL)
     keep_freed_memory()
     cli = FitCLI(verb, arguments)
     if verb == "fit":
@@ -231,7 +239,10 @@ def main(verb: str, arguments: list[str]) -> int:
         raise UsageError(f"{verb} needs a trained agent: --ckpt_path FILE or RUN_FOLDER")
     run = cli.trainer.validate if verb == "validate" else cli.trainer.test
     prefix = "evaluation" if verb == "validate" else "test"
-    run(cli.model, ckpt_path=str(cli.checkpoint), verbose=False)
+    with started(cli.trainer, [verb, *arguments], lambda: "nothing was evaluated"):
+        run(cli.model, ckpt_path=str(cli.checkpoint), verbose=False)
+    if cli.trainer.global_rank > 0:
+        return 0
     metrics = cli.trainer.callback_metrics
     values = {key.removeprefix(f"{prefix}/"): float(value) for key, value in metrics.items()}
     name, low, high = ("success", "success_low", "success_high")
@@ -246,16 +257,38 @@ def main(verb: str, arguments: list[str]) -> int:
 
 
 def fit(cli: FitCLI) -> int:
-    """Train, and print the summary."""
+    """Train, and print the summary; of several processes the first one writes and speaks."""
+    trainer, checkpoint = cli.trainer, str(cli.checkpoint) if cli.checkpoint else None
+    envs_per_process(cli.model.num_envs, trainer.world_size, cli.model.ppo.minibatches)
     if cli.saved is not None:
         check_same_run(cli.saved["config"], cli.model.config)
+    if trainer.global_rank > 0:
+        return fit_along(cli, checkpoint)
     check_space(cli.out, cli.model)
-    check_folder(cli.out, cli.resumes, cli.config.overwrite)
-    with log_to(cli.out) as log, told_in_one_line(cli.out):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(own_folder(cli.out, cli.resumes, cli.config.overwrite))
+        log = stack.enter_context(log_to(cli.out))
+        stack.enter_context(told_in_one_line(cli.out, cli.model))
         log.debug(cli.command)
-        cli.trainer.fit(cli.model, ckpt_path=str(cli.checkpoint) if cli.checkpoint else None)
+        with started(trainer, ["fit", *cli.given], functools.partial(how_to_go_on, cli.out)):
+            trainer.fit(cli.model, ckpt_path=checkpoint)
         assert cli.record.result is not None
         table = summary(cli.record.result, cli.out)
         Console().print(table)
         log.debug(as_text(table))
+    return 0
+
+
+def fit_along(cli: FitCLI, checkpoint: str | None) -> int:
+    """Train as a process after the first; say only what the first one cannot know."""
+    logging.getLogger("memsuite").setLevel(logging.CRITICAL)
+    advice = functools.partial(how_to_go_on, cli.out)
+    try:
+        with told_in_one_line(cli.out, cli.model), started(cli.trainer, ["fit", *cli.given], advice):
+            cli.trainer.fit(cli.model, ckpt_path=checkpoint)
+    except (Stopped, UsageError) as end:
+        if not (end.together if isinstance(end, Stopped) else PARENT in os.environ):
+            raise
+        time.sleep(1)  # who started us ends the others once one has ended: let the first one say why before
+        return end.status if isinstance(end, Stopped) else 2
     return 0

@@ -29,10 +29,11 @@ class SaveConfig(SaveConfigCallback):
     def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Write it."""
         config = copy.deepcopy(self.config)
-        config.out, config.ckpt_path, config.overwrite = None, None, False
+        config.out, config.ckpt_path, config.overwrite, config.devices = None, None, False, None
         text = self.parser.dump(config, skip_none=False)
-        assert trainer.log_dir is not None
-        write_atomically(Path(trainer.log_dir) / self.config_filename, lambda file: file.write(text.encode()))
+        folder = trainer.loggers[0].save_dir  # trainer.log_dir would wait for the processes that save nothing
+        assert folder is not None
+        write_atomically(Path(folder) / self.config_filename, lambda file: file.write(text.encode()))
 
 
 def asked_checkpoint(verb: str, arguments: list[str]) -> Path | None:

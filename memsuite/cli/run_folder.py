@@ -6,24 +6,40 @@ import contextlib
 import errno
 import io
 import logging
+import os
+import re
 import shlex
 import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+import torch
 from jsonargparse import Namespace
 from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from memsuite.cli.processes import PARENT
+from memsuite.distributed import what_was_lost
 from memsuite.errors import Stopped, UsageError
 from memsuite.files import LAST, PREVIOUS, remove_leftovers, write_atomically
+from memsuite.module import MemoryPPO
 
+fcntl: Any
+try:
+    import fcntl
+except ImportError:  # not on this system
+    fcntl = None
+
+log = logging.getLogger("memsuite")
+HELD = ("result.json", "config.yaml", "metrics.csv")
 CHECKPOINTS = (f"checkpoints/{LAST}", f"checkpoints/{PREVIOUS}")
 SMALL = 1_000_000  # bytes for what a checkpoint holds besides weights and moments: episodes, generators, memory
+OUT_OF_MEMORY = re.compile("can't allocate memory|out of memory|not enough memory|ALLOC_FAILED", re.IGNORECASE)
+UNUSED = "some parameters of the model take no part in its loss; several processes then need"
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
 
@@ -33,22 +49,53 @@ def default_folder(config: Namespace) -> str:
     return f"runs/{task}/{config.controller}/seed{config.seed}"
 
 
-def check_folder(folder: Path, resuming: bool, overwrite: bool) -> None:
-    """Refuse a folder that holds another run, and one that cannot be written, before anything is computed."""
-    held = [name for name in ("result.json", "config.yaml", "metrics.csv") if (folder / name).exists()]
-    if held and not (resuming or overwrite):
-        raise UsageError(
-            f"{folder} already holds a run ({held[0]}); add --ckpt_path last to go on with it, --overwrite to replace "
-            "it, or another --out"
-        )
+@contextmanager
+def own_folder(folder: Path, resuming: bool, overwrite: bool) -> Iterator[None]:
+    """Hold the run folder for this process alone; refuse one that holds another run or cannot be written.
+
+    Nothing is computed before, and what another process writes there is not touched.
+    """
+    if not (resuming or overwrite):
+        refuse_held(folder)
     try:
         _try_writing(folder)
     except OSError as error:
         raise UsageError(f"cannot write the run folder {folder}: {error.strerror}") from error
-    remove_leftovers(folder)
-    if held and not resuming:
-        for name in ("result.json", "config.yaml", "metrics.csv", "log.txt", *CHECKPOINTS):
-            (folder / name).unlink(missing_ok=True)
+    # The log is there as long as the run is, so it serves as the lock; it is let go when the process ends, however.
+    with (folder / "log.txt").open("ab") as log:
+        lock(log, folder)
+        remove_leftovers(folder)
+        if not resuming:
+            if not overwrite:
+                refuse_held(folder)  # by a run that ended a moment ago
+            for name in (*HELD, *CHECKPOINTS):
+                (folder / name).unlink(missing_ok=True)
+            log.truncate(0)
+        yield
+
+
+def refuse_held(folder: Path) -> None:
+    """Raise a usage error if the folder holds a run."""
+    if held := [name for name in HELD if (folder / name).exists()]:
+        raise UsageError(
+            f"{folder} already holds a run ({held[0]}); add --ckpt_path last to go on with it, --overwrite to replace "
+            "it, or another --out"
+        )
+
+
+def lock(file: IO[bytes], folder: Path) -> None:
+    """Take the lock on an open file for as long as it is open; refuse if another process has it.
+
+    Where the system or the file system knows no locks the run goes on without.
+    """
+    if fcntl is None:
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise UsageError(f"another process is writing into {folder}; wait for its end or use another --out") from error
+    except OSError as error:
+        log.debug("no lock on %s: %s", folder, error.strerror)
 
 
 def _try_writing(folder: Path) -> None:
@@ -61,7 +108,7 @@ def _try_writing(folder: Path) -> None:
                 (folder / name).open("ab").close()
         for part in (folder, folder / "checkpoints"):
             write_atomically(part / ".writable", lambda file: file.write(bytes(4096)))
-            (part / ".writable").unlink()
+            (part / ".writable").unlink(missing_ok=True)
     except OSError:
         for part in missing:
             with contextlib.suppress(OSError):
@@ -81,8 +128,8 @@ def check_space(folder: Path, model: nn.Module) -> None:
 
 
 @contextmanager
-def told_in_one_line(folder: Path) -> Iterator[None]:
-    """Say how to go on when the run ends before its time, by a signal, a full disk or updates that are not finite.
+def told_in_one_line(folder: Path, model: MemoryPPO) -> Iterator[None]:
+    """Say how to go on when the run ends before its time: by a signal, a full disk, too little memory, a lost process.
 
     Raises:
         Stopped: with that line.
@@ -90,11 +137,26 @@ def told_in_one_line(folder: Path) -> Iterator[None]:
     try:
         yield
     except Stopped as end:
-        raise Stopped(f"{end}; {how_to_go_on(folder)}", end.status) from end
+        raise Stopped(f"{end}; {how_to_go_on(folder)}", end.status, end.together) from end
     except OSError as error:
         if error.errno not in DISK:
             raise
         raise Stopped(f"cannot write into {folder}: {error.strerror}; {how_to_go_on(folder)}") from error
+    except (MemoryError, RuntimeError) as error:
+        if "parameters that were not used" in str(error):  # Lightning's words for what DDP says at more length
+            raise UsageError(f"{UNUSED} --trainer.strategy ddp_find_unused_parameters_true") from error
+        if text := what_was_lost(error):
+            raise Stopped(f"{text}; {how_to_go_on(folder)}", together=PARENT in os.environ) from error
+        if not (isinstance(error, MemoryError | torch.OutOfMemoryError) or OUT_OF_MEMORY.search(str(error))):
+            raise
+        raise Stopped(f"out of memory: {lower(model)}; {how_to_go_on(folder)}") from error
+
+
+def lower(model: MemoryPPO) -> str:
+    """Say which settings to change for a run that needs less memory."""
+    ppo = model.ppo
+    window = f"set ppo.bptt_steps (below {ppo.bptt_steps or model.rollout_length})"
+    return f"raise ppo.minibatches ({ppo.minibatches}), {window}, or start a run with fewer num_envs ({model.num_envs})"
 
 
 def how_to_go_on(folder: Path) -> str:
@@ -152,7 +214,9 @@ def summary(result: dict[str, Any], folder: Path) -> Table:
         )
     else:
         _add_success(table, result)
-    table.add_row("trained", f"{result['env_steps']:,} environment steps, {result['steps_per_second']:,.0f} steps/s")
+    processes = f", {result['world_size']} processes" if result["world_size"] > 1 else ""
+    trained = f"{result['env_steps']:,} environment steps, {result['steps_per_second']:,.0f} steps/s{processes}"
+    table.add_row("trained", trained)
     table.add_row("run folder", str(folder))
     return table
 

@@ -5,9 +5,10 @@ from memsuite.rl.config import PPOConfig
 from memsuite.rl.evaluate import evaluate
 from memsuite.rl.gae import gae
 from memsuite.rl.loss import LossTerms, ppo_loss
-from memsuite.rl.minibatch import AdvantageScale, minibatch_losses
+from memsuite.rl.minibatch import AdvantageScale, minibatch_columns, minibatch_losses
+from memsuite.rl.outcome import rollout_outcome
 from memsuite.rl.rollout import Actor, begin, choose, collect, sample
-from memsuite.rl.streams import Iterations, count_iterations, stream
+from memsuite.rl.streams import Iterations, count_iterations, envs_per_process, stream
 
 __all__ = [
     "Actor",
@@ -20,10 +21,13 @@ __all__ = [
     "choose",
     "collect",
     "count_iterations",
+    "envs_per_process",
     "evaluate",
     "gae",
+    "minibatch_columns",
     "minibatch_losses",
     "ppo_loss",
+    "rollout_outcome",
     "sample",
     "stream",
 ]

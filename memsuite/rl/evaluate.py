@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from memsuite.distributed import from_first, rank
 from memsuite.metrics import EpisodeReturn, Success
 from memsuite.rl.actor_critic import ActorCritic
 from memsuite.rl.rollout import begin, collect
@@ -13,17 +14,27 @@ SCRIPTED_ENVS, STEPPED_ENVS = 256, 64  # environments side by side: a script is 
 MOST_STEPS = 1 << 22  # of all of them in an episode, about half a gigabyte: at a million steps, four environments
 
 
-@torch.no_grad()
 def evaluate(task: Task, model: ActorCritic, episodes: int, generator: torch.Generator) -> dict[str, float]:
     """Act greedily through ``episodes`` whole episodes, on a copy of the task.
+
+    In a run of several processes all call it, the first one acts and tells the others: the numbers are those of one
+    process to the bit, and whoever decides by them decides alike everywhere.
 
     Returns:
         ``success``, ``success_low``, ``success_high`` (NaN where no decision is scored), ``return_mean``,
         ``return_low``, ``return_high`` and ``episodes``.
     """
+    outcome = _evaluate(task, model, episodes, generator) if rank() == 0 else None
+    return from_first(outcome)  # type: ignore[no-any-return]
+
+
+@torch.no_grad()
+def _evaluate(task: Task, model: ActorCritic, episodes: int, generator: torch.Generator) -> dict[str, float]:
     was_training = model.training
     model.eval()
-    success, returns = Success().to(generator.device), EpisodeReturn().to(generator.device)
+    # Nothing to add up with other processes: they do not evaluate.
+    success = Success(sync_on_compute=False).to(generator.device)
+    returns = EpisodeReturn(sync_on_compute=False).to(generator.device)
     task = task.fresh()
     side_by_side = SCRIPTED_ENVS if isinstance(task, ScriptedTask) else STEPPED_ENVS
     side_by_side = max(1, min(side_by_side, MOST_STEPS // task.horizon))

@@ -63,7 +63,8 @@ class UpdateGuard:
         if longest >= self.most:
             raise Stopped(
                 f"the loss or its gradient was not finite at {self.most} updates in a row (ppo.max_skipped_updates); "
-                "a smaller learning rate or reward scale may help"
+                "a smaller learning rate or reward scale may help",
+                together=True,
             )
 
     def state_dict(self) -> dict[str, int]:

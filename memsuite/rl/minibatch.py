@@ -8,12 +8,22 @@ import torch
 from torch import Tensor, nn
 
 from memsuite.controllers.base import map_state
+from memsuite.distributed import mean
 from memsuite.rl.actor_critic import ActorCritic
 from memsuite.rl.config import PPOConfig
 from memsuite.rl.loss import LossTerms, ppo_loss
 from memsuite.types import State, Trajectory
 
 MEMORY_OF_SCALE = 0.9  # how much of the advantages' scale is kept from one rollout to the next
+
+
+def minibatch_columns(num_envs: int, ppo: PPOConfig, generator: torch.Generator) -> tuple[Tensor, ...]:
+    """Deal one pass's environments out to its minibatches, ``[M]`` each.
+
+    The generator stands alike in every process, so that all have as many environments in each minibatch and the
+    average of their gradients is the gradient of all their environments.
+    """
+    return torch.randperm(num_envs, generator=generator).tensor_split(ppo.minibatches)
 
 
 def minibatch_losses(
@@ -71,8 +81,8 @@ class AdvantageScale(nn.Module):
             self.register_buffer(name, torch.zeros((), dtype=torch.float64))
 
     def forward(self, advantages: Tensor) -> Tensor:
-        """Take one rollout's advantages into account and return them scaled, ``[T, B]``."""
-        now = advantages.double().square().mean()
+        """Take one rollout's advantages into account, those of all processes; return them scaled, ``[T, B]``."""
+        now = mean(advantages.double().square().mean())
         # A rollout that is not finite is learnt nothing from, and must not be remembered either.
         share = torch.isfinite(now).double() * (1 - MEMORY_OF_SCALE)
         self.mean_square.lerp_(torch.nan_to_num(now, posinf=0.0), share)

@@ -2,35 +2,84 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from memsuite.controllers.base import map_state
-from memsuite.rl.rollout import Actor
+from memsuite.distributed import rank, world_size
+from memsuite.rl.actor_critic import ActorCritic
+from memsuite.rl.rollout import Actor, begin
+from memsuite.rl.streams import stream
 from memsuite.tasks import Task
 
+log = logging.getLogger("memsuite")
 
-def acting_state(task: Task, actor: Actor, generators: dict[str, torch.Generator]) -> dict[str, Any]:
-    """Return where the episodes, the memory and the generators stand between two rollouts."""
+
+def open_streams(seed: int, device: torch.device, after: int = 0) -> dict[str, torch.Generator]:
+    """Return the generators of this process: episodes and actions of its own, the deal of the minibatches for all.
+
+    Args:
+        seed: the run's seed.
+        device: where episodes and actions are drawn.
+        after: iterations done before, for a run that goes on with fresh episodes.
+    """
+    which = (f"/after{after}" if after else "") + (f"/rank{rank()}" if rank() else "")
+    streams = {name: stream(seed, name + which, device) for name in ("task", "actions")}
+    return {**streams, "permutations": stream(seed, "permutations")}
+
+
+def own_state(ranks: list[dict[str, Any]], seed: int, iteration: int, generators: dict[str, torch.Generator]) -> Any:
+    """Return what this process left in a checkpoint; None where the processes are others than those that wrote it.
+
+    Then the generators are set to episodes that were not seen before, and a warning says what is not exact.
+    """
+    if len(ranks) == world_size():
+        return ranks[rank()]
+    log.warning(
+        "the checkpoint is of world size %d, this run of %d: weights, optimiser, counts and metrics go on exactly, "
+        "episodes and memories begin anew",
+        len(ranks),
+        world_size(),
+    )
+    generators.update(open_streams(seed, generators["task"].device, iteration))
+    generators["permutations"].set_state(ranks[0]["generators"]["permutations"])
+    return None
+
+
+def acting_state(
+    task: Task, actor: Actor, running_return: Tensor, generators: dict[str, torch.Generator]
+) -> dict[str, Any]:
+    """Return where the episodes, the memory and the generators of this process stand between two rollouts."""
     return {
         "task": task.state_dict(),
         "state": actor.state,
+        "running_return": running_return,
         "generators": {name: generator.get_state() for name, generator in generators.items()},
         "random": global_random_states(),
     }
 
 
-def restore_acting(
-    saved: dict[str, Any], task: Task, generators: dict[str, torch.Generator], device: torch.device
-) -> Actor:
-    """Put back what :func:`acting_state` returned; the global generators are for later, when nothing else draws."""
+def start_acting(
+    task: Task, model: ActorCritic, num_envs: int, generators: dict[str, torch.Generator], saved: dict[str, Any] | None
+) -> tuple[Actor, Tensor]:
+    """Begin ``num_envs`` episodes, or put back what :func:`acting_state` returned but for the global generators.
+
+    Returns:
+        Where to act on, and what the running episodes have gathered, ``[B]``.
+    """
+    device = generators["task"].device
+    if saved is None:
+        return begin(task, model, num_envs, generators["task"]), torch.zeros(num_envs, device=device)
     timestep = task.load_state_dict(saved["task"], generators["task"])
     for name, generator in generators.items():
         generator.set_state(saved["generators"][name])
-    return Actor(timestep, map_state(lambda leaf: leaf.to(device), saved["state"]))
+    state = map_state(lambda leaf: leaf.to(device), saved["state"])
+    return Actor(timestep, state), saved["running_return"].to(device)
 
 
 def global_random_states() -> dict[str, Any]:
@@ -45,8 +94,22 @@ def global_random_states() -> dict[str, Any]:
     }
 
 
+def set_global_random_states(saved: dict[str, Any] | None, seed: int) -> None:
+    """Put the global generators of :func:`acting_state` back; with another number of GPUs, theirs begin anew.
+
+    At a beginning, processes after the first get generators of their own.
+    """
+    if saved is not None:
+        restore_global_random_states(saved["random"])
+    elif rank() > 0:
+        number = stream(seed, f"global/rank{rank()}").initial_seed()
+        torch.manual_seed(number)
+        random.seed(number)
+        np.random.seed(number % 2**32)  # noqa: NPY002
+
+
 def restore_global_random_states(saved: dict[str, Any]) -> None:
-    """Put back what :func:`global_random_states` returned; with another number of GPUs, theirs begin anew."""
+    """Put back what :func:`global_random_states` returned."""
     torch.set_rng_state(saved["torch"].cpu())
     if saved["cuda"] and len(saved["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all([state.cpu() for state in saved["cuda"]])

@@ -35,6 +35,20 @@ def count_iterations(steps: int | None, num_envs: int, rollout_length: int, defa
     return steps // per_iteration
 
 
+def envs_per_process(num_envs: int, processes: int, minibatches: int) -> int:
+    """Return each process's share of the environments.
+
+    Raises:
+        UsageError: the shares would differ, or be too few for the minibatches.
+    """
+    if num_envs % processes:
+        raise UsageError(f"num_envs is {num_envs}, shared by {processes} processes: it must be a multiple of that")
+    if minibatches > num_envs // processes:
+        most = f"at most num_envs = {num_envs}" + (f" / {processes} processes" if processes > 1 else "")
+        raise UsageError(f"ppo.minibatches is {minibatches}; {most}")
+    return num_envs // processes
+
+
 class Iterations:
     """The numbers of the iterations still to run, as a sized iterable; one epoch is the whole run.
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import random
+import signal
+import socket
 import sys
 import time
 from pathlib import Path
@@ -27,6 +30,12 @@ PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["memsuite.cli.fit", "lightning.pytorch", "torch"])
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 class SlowFile:
     """Hands an archive on in small pieces, with time between them in which to be killed."""
 
@@ -45,9 +54,12 @@ class SlowFile:
         self.file.flush()
 
 
-def _child(arguments: list[str], errors: str, slow_write: float, slow_iteration: float, started) -> None:
+def _child(
+    arguments: list[str], errors: str, slow_write: float, slow_iteration: float, started, variables: dict[str, str]
+) -> None:
     """Run the command in this process; its standard error goes to a file."""
     torch.set_num_threads(1)
+    os.environ.update(variables)
     handle = os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(handle, 1)
     os.dup2(handle, 2)
@@ -57,7 +69,8 @@ def _child(arguments: list[str], errors: str, slow_write: float, slow_iteration:
 
     write, step, begin = torch.save, MemoryPPO.training_step, MemoryPPO.on_train_start
     if slow_write:
-        torch.save = lambda content, file: write(content, SlowFile(file, slow_write))
+        # What processes send each other is saved with options, and not slowed.
+        torch.save = lambda content, file, **more: write(content, file if more else SlowFile(file, slow_write), **more)
 
     def training_step(self, *args):
         time.sleep(slow_iteration)
@@ -77,10 +90,16 @@ class Run:
     """One ``memsuite`` command in a process of its own."""
 
     def __init__(
-        self, line: str, *more: str, errors: Path, slow_write: float = 0.0, slow_iteration: float = 0.0
+        self,
+        line: str,
+        *more: str,
+        errors: Path,
+        slow_write: float = 0.0,
+        slow_iteration: float = 0.0,
+        variables: dict[str, str] | None = None,
     ) -> None:
         self.errors, self.started = errors, PROCESSES.Event()
-        arguments = ([*line.split(), *more], str(errors), slow_write, slow_iteration, self.started)
+        arguments = ([*line.split(), *more], str(errors), slow_write, slow_iteration, self.started, variables or {})
         self.process = PROCESSES.Process(target=_child, args=arguments)
         self.process.start()
 
@@ -89,6 +108,10 @@ class Run:
         while not self.started.wait(0.02) and self.process.is_alive():
             pass
 
+    def kill(self, rng: random.Random) -> None:
+        """Kill it."""
+        os.kill(self.process.pid, signal.SIGKILL)
+
     def end(self) -> tuple[int, str]:
         """Wait for the end; return the status (negative: killed by that signal) and what it said."""
         self.process.join(120)
@@ -96,3 +119,43 @@ class Run:
         assert status is not None, "the run hangs"
         self.process.close()
         return status, self.errors.read_text()
+
+
+class Pair:
+    """Two processes that form one run, started by hand; the methods are those of :class:`Run`."""
+
+    def __init__(self, line: str, *more: str, errors: Path, **speed: float) -> None:
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "NODE_RANK": "0"}
+        self.runs = [
+            Run(
+                line,
+                *more,
+                "--devices=2",
+                errors=errors.with_name(f"{errors.name}{rank}"),
+                variables={**place, "LOCAL_RANK": str(rank)},
+                **speed,
+            )
+            for rank in range(2)
+        ]
+
+    def wait_for_training(self) -> None:
+        for run in self.runs:
+            run.wait_for_training()
+
+    def kill(self, rng: random.Random) -> None:
+        """Kill both, or only one once they know each other: before, the other would go on waiting for it."""
+        training = all(run.started.is_set() for run in self.runs)
+        for run in rng.choice([self.runs, self.runs[:1], self.runs[1:]]) if training else self.runs:
+            run.kill(rng)
+
+    def end(self) -> tuple[int, str]:
+        """Wait for the end of both; what a killed one leaves must end too, in one line."""
+        ends = [run.end() for run in self.runs]
+        statuses, said = [status for status, _ in ends], "".join(text for _, text in ends)
+        assert "Traceback" not in said, said
+        if -signal.SIGKILL not in statuses:
+            assert statuses[0] == statuses[1], said
+            return statuses[0], said
+        for status, text in ends:
+            assert status in (0, -signal.SIGKILL) or (status, "another process of this run" in text) == (1, True), text
+        return -signal.SIGKILL, said

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import memsuite
-from memsuite import files, storage
+from memsuite import files, module, storage
 from memsuite.__main__ import main
 from memsuite.analysis.loading import newest_whole, read_checkpoint
 from memsuite.cli import run_folder
@@ -236,3 +236,41 @@ def test_a_torn_last_row_is_dropped(tmp_path):
     logger = storage.MetricsCSV(tmp_path)
     logger.rewind(20)
     assert (tmp_path / "metrics.csv").read_bytes() == b"env_steps,a\r\n10,1\r\n20,2\r\n"
+
+
+def take_it_all(self, *_):
+    torch.empty(10**15)
+
+
+def run_out(self, *_):
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has ...")
+
+
+@pytest.mark.parametrize("step", [take_it_all, run_out], ids=["CPU", "GPU"])
+def test_too_little_memory_names_what_to_lower(run, finished, monkeypatch, step):
+    before = (finished / "checkpoints" / "last.ckpt").read_bytes()
+    monkeypatch.setattr(module.MemoryPPO, "training_step", step)
+    status, err = run("fit --ckpt_path last --out x --steps 480")
+    assert status == 1
+    assert "Traceback" not in err
+    assert err.strip().splitlines()[-1] == (
+        "memsuite fit: out of memory: raise ppo.minibatches (2), set ppo.bptt_steps (below 10), or start a run with "
+        "fewer num_envs (4); go on with: memsuite fit --ckpt_path last --out x"
+    )
+    assert (finished / "checkpoints" / "last.ckpt").read_bytes() == before
+
+
+def test_other_errors_are_not_taken_for_too_little_memory(run, finished, monkeypatch):
+    monkeypatch.setattr(module.MemoryPPO, "training_step", lambda *_: torch.ones(2) @ torch.ones(3))
+    with pytest.raises(RuntimeError, match="size"):
+        run("fit --ckpt_path last --out x --steps 480")
+
+
+def test_what_killed_writes_left_is_removed(run, finished):
+    names = [".last.ckpt.x1", ".previous.ckpt.link", "..writable.x1", ".writable"]
+    names = [finished / "checkpoints" / name for name in names]
+    names += [finished / name for name in (".metrics.csv.x1", ".result.json.x1", ".config.yaml.x1", "..writable.x1")]
+    for name in names:
+        name.write_bytes(b"half")
+    assert run("fit --ckpt_path last --out x")[0] == 0
+    assert not list(finished.rglob(".*"))

@@ -2,14 +2,13 @@
 
 import csv
 import json
-import os
 import random
 import signal
 import time
 
 import pytest
 import torch
-from children import TINY, Run
+from children import TINY, Pair, Run
 
 TIMES = ("steps_per_second", "wall_seconds", "cpu_seconds", "hardware", "versions", "commit", "command")
 SPEED = {"slow_iteration": 0.02, "slow_write": 0.0003}
@@ -49,18 +48,18 @@ def assert_same(one, other, path: str = "") -> None:
         assert one == other, path
 
 
-def kill_and_go_on(folder, errors, settings, kills: int, span: float, rng: random.Random) -> tuple[int, int]:
+def kill_and_go_on(folder, errors, settings, kills: int, span: float, rng, start) -> tuple[int, int]:
     """Kill the run that many times, at random; return how often it was killed, and how often inside a write."""
     killed = inside = 0
     for i in range(kills):
         # The same command starts the run and goes on with it.
-        run = Run(f"fit --ckpt_path last --out {folder}", *settings, errors=errors, **SPEED)
+        run = start(f"fit --ckpt_path last --out {folder}", *settings, errors=errors, **SPEED)
         if i % 5:
             run.wait_for_training()
             time.sleep(rng.uniform(0, span))
         else:
             time.sleep(rng.uniform(0, 0.6))
-        os.kill(run.process.pid, signal.SIGKILL)
+        run.kill(rng)
         status, said = run.end()
         assert status in (0, -signal.SIGKILL), said
         if status == 0:
@@ -70,16 +69,17 @@ def kill_and_go_on(folder, errors, settings, kills: int, span: float, rng: rando
     return killed, inside
 
 
-def check(tmp_path, settings: list[str], kills: int, seed: int) -> tuple[int, int]:
+def check(tmp_path, settings: list[str], kills: int, seed: int, start=Run) -> tuple[int, int]:
     errors = tmp_path / "errors"
     settings = [*TINY, "--checkpoint_every", "2", "--evaluate_every", "3", *settings]
-    run = Run(f"fit --out {tmp_path / 'whole'}", *settings, errors=errors, **SPEED)
+    run = start(f"fit --out {tmp_path / 'whole'}", *settings, errors=errors, **SPEED)
     run.wait_for_training()
     began = time.perf_counter()
-    assert run.end()[0] == 0, errors.read_text()
+    status, said = run.end()
+    assert status == 0, said
     span = 1.5 * (time.perf_counter() - began) / kills
-    counts = kill_and_go_on(tmp_path / "cut", errors, settings, kills, span, random.Random(seed))
-    status, said = Run("fit --ckpt_path last --out", str(tmp_path / "cut"), errors=errors).end()
+    counts = kill_and_go_on(tmp_path / "cut", errors, settings, kills, span, random.Random(seed), start)
+    status, said = start("fit --ckpt_path last --out", str(tmp_path / "cut"), errors=errors).end()
     assert status == 0, said
     assert_same(end_state(tmp_path / "whole"), end_state(tmp_path / "cut"))
     with (tmp_path / "cut" / "metrics.csv").open(newline="") as file:
@@ -94,6 +94,7 @@ def rows_expected(rows) -> int:
     return iterations // 3
 
 
+INTERACTIVE = "--task distractor_nav --horizon 12"
 MID_EPISODE = ["--model.ppo.rollout_length", "7", "--steps", str(4 * 7 * 16)]
 
 
@@ -115,5 +116,23 @@ def test_killed_twenty_times_equals_undisturbed(tmp_path, controller, rollout):
 
 
 def test_an_interactive_task_too(tmp_path):
-    killed, _ = check(tmp_path, ["--task", "distractor_nav", "--horizon", "12", *MID_EPISODE], kills=3, seed=3)
+    killed, _ = check(tmp_path, [*INTERACTIVE.split(), *MID_EPISODE], kills=3, seed=3)
     assert killed >= 1
+
+
+@pytest.mark.ddp
+def test_two_processes_killed_and_resumed_equal_undisturbed_ones(tmp_path):
+    killed, _ = check(tmp_path, MID_EPISODE, kills=4, seed=4, start=Pair)
+    assert killed >= 2
+
+
+@pytest.mark.ddp
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("line", ["--controller gru", "--controller mamba", "--controller transformer", INTERACTIVE])
+def test_two_processes_killed_twenty_times_equal_undisturbed_ones(tmp_path, line):
+    length = [*MID_EPISODE[:2], "--steps", str(4 * 7 * 120)]
+    killed, inside = check(tmp_path, [*line.split(), *length], kills=20, seed=5, start=Pair)
+    print(f"{line}, two processes: killed {killed} times, {inside} of them inside a write")
+    assert killed >= 15
+    assert inside >= 1

@@ -1,0 +1,30 @@
+"""How a rollout went, over the environments of all processes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from memsuite.distributed import total, variance
+from memsuite.metrics import finished_returns
+from memsuite.types import Trajectory
+
+
+def rollout_outcome(trajectory: Trajectory, returns: Tensor, running: Tensor) -> tuple[Tensor, Tensor]:
+    """Return ``[success, mean return of the episodes that ended, explained variance]`` and the running returns.
+
+    Args:
+        trajectory: this process's rollout.
+        returns: the critic's targets, ``[T, B]``.
+        running: what the running episodes had gathered before it, ``[B]``.
+
+    Returns:
+        The three numbers, NaN where nothing was scored or nothing ended, and what the running episodes have gathered
+        now, ``[B]``.
+    """
+    ended = trajectory.terminated | trajectory.truncated
+    finished, running = finished_returns(trajectory.rewards, ended, running)
+    counts = torch.stack([trajectory.correct.sum(), trajectory.scored.sum(), ended.sum()])
+    correct, scored, episodes = total(counts)
+    unexplained = variance(returns - trajectory.values) / (variance(returns) + 1e-8)
+    return torch.stack([correct / scored, total(finished) / episodes, 1 - unexplained]), running

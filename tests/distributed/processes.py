@@ -1,0 +1,57 @@
+"""Functions run in several processes that form one run, and what they returned."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import socket
+import warnings
+from pathlib import Path
+
+import torch
+
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["memsuite.cli.fit", "lightning.pytorch", "torch"])
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def environment(rank: int, port: int) -> dict[str, str]:
+    """Return the variables by which a process started by hand knows its place."""
+    return {"LOCAL_RANK": str(rank), "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+
+
+def _run(function, rank: int, world: int, port: int, path: str, arguments) -> None:
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    if world > 1:
+        os.environ.update(environment(rank, port))
+    from memsuite.cli.fit import quiet_lightning
+
+    quiet_lightning()
+    torch.save(function(rank, world, *arguments), path)
+    os._exit(0)
+
+
+def run(function, world: int, folder: Path, *arguments) -> list:
+    """Run ``function(rank, world, *arguments)`` in ``world`` processes at once; return what each returned."""
+    folder.mkdir(parents=True, exist_ok=True)
+    port, paths = free_port(), [folder / f"{rank}.pt" for rank in range(world)]
+    processes = [
+        PROCESSES.Process(target=_run, args=(function, rank, world, port, str(paths[rank]), arguments))
+        for rank in range(world)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+        hangs = process.is_alive()
+        if hangs:
+            process.kill()
+        assert not hangs, "a process hangs"
+        assert process.exitcode == 0
+    return [torch.load(path, weights_only=False) for path in paths]
