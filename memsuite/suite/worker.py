@@ -1,0 +1,79 @@
+"""One run, in this process: whatever has been done of it is kept, so it can be started as often as one likes.
+
+Every launcher ends here. The process should be fresh: what the run prints, its signals and its threads are its own.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+
+from memsuite.suite import store
+from memsuite.suite.grid import Run
+
+HELD = 75  # EX_TEMPFAIL: another process works on this run
+SIGNALLED = 128  # fit adds the number of the signal that stopped it
+
+
+def work(run: Run, folder: str, overwrite: bool = False) -> int:
+    """Start, go on with, or leave alone one run; return its exit status, 0 when it is finished.
+
+    Args:
+        run: the run.
+        folder: the working directory, from which its paths are meant.
+        overwrite: take a run with other settings away.
+    """
+    os.chdir(folder)
+    with store.locked(run.folder, patience=2.0) as had:
+        if not had:
+            return HELD
+        kind = store.look(run).kind
+        if kind == "finished" or (kind == "other" and not overwrite):
+            return 0
+        store.prepare(run, overwrite)
+        status = _fit(run)
+        if 0 < status < SIGNALLED:
+            store.record_failure(run.folder)
+        return status
+
+
+def _fit(run: Run) -> int:
+    """Run ``memsuite fit``; what it prints goes into the folder."""
+    with (run.folder / store.OUTPUT).open("a", buffering=1) as file:
+        for number in (1, 2):
+            os.dup2(file.fileno(), number)
+        sys.stdout = sys.stderr = file
+        try:
+            from memsuite.__main__ import main
+
+            status = main(["fit", *run.arguments])
+        except BaseException:
+            traceback.print_exc()
+            status = 1
+        # What a late thread or another library's exit prints must find a file that is open.
+        sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
+    return status
+
+
+def one_thread() -> None:
+    """Use one thread unless the environment says otherwise: matrices here are small, and other runs need the cores."""
+    import torch
+
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+
+
+def die_with_parent() -> None:
+    """Let the kernel end this process when the one that started it ends."""
+    if sys.platform.startswith("linux"):
+        import ctypes
+
+        set_parent_death_signal = 1  # PR_SET_PDEATHSIG, from sys/prctl.h
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+
+
+def here() -> str:
+    """Return the working directory."""
+    return str(Path.cwd())
