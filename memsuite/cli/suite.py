@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from memsuite.suite.drive import Drive
 from memsuite.suite.grid import Run, Suite, choose, read_suite
 from memsuite.suite.launch import Launcher, LocalLauncher, forkserver, slots
 from memsuite.suite.view import View
+from memsuite.suite.worker import die_with_suite
 
 if TYPE_CHECKING:
     from memsuite.cli.suite_check import Checked
@@ -31,6 +33,9 @@ def main(verb: str, arguments: list[str]) -> int:
     options = parse(arguments)
     suite = read_suite(Path(options.file), Path(options.out) if options.out else None)
     runs = choose(suite.runs, options.only)
+    if not options.dry_run and all(store.look(run).kind == "finished" for run in runs):
+        print(f"{len(runs)} of {len(runs)} runs finished in {suite.folder}, all before")
+        return 0
     checked = look_at(suite, runs, options.launcher != "local")
     if options.dry_run:
         dry_run(runs, checked.sizes, len(slots(options.jobs, checked.gpus)))
@@ -73,11 +78,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 def look_at(suite: Suite, runs: list[Run], elsewhere: bool) -> Checked:
     """Check every run, in a process of the fork server, which then has its imports ready for the runs."""
-    with ProcessPoolExecutor(1, mp_context=forkserver()) as pool:
+    with ProcessPoolExecutor(1, mp_context=forkserver(), initializer=die_with_suite) as pool:
         try:
             return pool.submit(_check, runs, elsewhere).result()
         except UsageError as error:
             raise UsageError(f"{suite.path}: {error}") from None
+        except BrokenProcessPool:
+            raise Stopped("the process that looks at the runs was killed; nothing was started") from None
 
 
 def _check(runs: list[Run], elsewhere: bool) -> Checked:
@@ -137,8 +144,8 @@ def dry_run(runs: list[Run], sizes: list[estimate.Size], jobs: int) -> None:
     )
     print(f"with --jobs {jobs}")
     print(
-        f"An estimate for {known} of {len(runs)} runs, from results/controllers.json and results/scaling.json (one core "
-        "of an AMD EPYC for a run, the golden task's settings); another machine may take half or twice as long."
+        f"An estimate for {known} of {len(runs)} runs, from results/controllers.json and results/scaling.json (one core\n"
+        "of an AMD EPYC for each run, the golden task's settings); another machine may take half or twice as long."
     )
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 
 from memsuite.cli.fit import FitCLI, quiet_lightning
+from memsuite.cli.parsing import Parser
 from memsuite.errors import UsageError, nearest
 from memsuite.suite.estimate import Size
 from memsuite.suite.grid import ENTRY_KEYS, Run
@@ -69,7 +71,7 @@ def _size(run: Run, elsewhere: bool) -> Size:
 
 
 def _check_keys(runs: list[Run]) -> None:
-    known = FitCLI("fit", []).parser.known_keys()
+    known = cast(Parser, FitCLI("fit", []).parser).known_keys()
     for key in {key for run in runs for key in run.settings}:
         if not any(key == name or key.startswith(f"{name}.") for name in known if name):
             close = nearest(key, [*known, *ENTRY_KEYS])

@@ -41,11 +41,11 @@ class Size:
 def seconds(size: Size, folder: Path = RESULTS) -> float | None:
     """Estimate the seconds of a run on one core; None where there is no measurement of its model."""
     costs, scaling = _read(folder / "controllers.json"), _read(folder / "scaling.json").get("scaling", [])
-    measured = [run["cpu_seconds"] / run["env_steps"] for run in costs.get(size.controller, [])]
+    measured: list[float] = [run["cpu_seconds"] / run["env_steps"] for run in costs.get(size.controller, [])]
     if not measured:
         return None
     by_horizon = {row["horizon"]: row["microseconds"] for row in scaling if row["controller"] == size.controller}
-    ratio = 1.0
+    ratio: float = 1.0
     if MEASURED_HORIZON in by_horizon:
         nearest = min(by_horizon, key=lambda horizon: abs(math.log(horizon / size.horizon)))
         ratio = by_horizon[nearest] / by_horizon[MEASURED_HORIZON]

@@ -10,9 +10,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
-import signal
 import sys
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing import connection
@@ -22,7 +20,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from memsuite.suite.grid import Run
-from memsuite.suite.worker import die_with_parent, one_thread, work
+from memsuite.suite.worker import die_with_suite, one_thread, work
 
 POLL = 0.5  # seconds between two looks
 PRELOAD = ["memsuite.cli.fit", "lightning.pytorch", "torch"]
@@ -55,7 +53,7 @@ class Slot:
 
 
 def slots(jobs: int | None, gpus: int) -> list[Slot]:
-    """Divide the machine: a slot a GPU, or a core; with ``jobs`` that many, sharing GPUs if there are fewer of those."""
+    """Divide the machine: a slot a GPU, or a core; with ``jobs`` that many, which share the GPUs if there are fewer."""
     cores = _cores()
     count = jobs or gpus or len(cores)
     ids = _gpu_ids(gpus)
@@ -64,7 +62,7 @@ def slots(jobs: int | None, gpus: int) -> list[Slot]:
 
 
 def _cores() -> list[int]:
-    if sys.platform.startswith("linux"):
+    if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
 
@@ -128,21 +126,14 @@ class LocalLauncher:
 
 def _run_in(slot: Slot, run: Run, folder: str, overwrite: bool) -> None:
     """Do one run in this process, in its slot."""
-    die_with_parent()  # with the fork server, that is
-    threading.Thread(target=_die_with_suite, daemon=True).start()
+    die_with_suite()
     os.setpgid(0, 0)  # a Ctrl-C is for the suite, which tells its runs
     if slot.gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = slot.gpu
-    elif sys.platform.startswith("linux"):
+    elif hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, slot.cores)
     one_thread()
     status = work(run, folder, overwrite)
     sys.stdout.flush()
     os._exit(status)
 
-
-def _die_with_suite() -> None:
-    suite = multiprocessing.parent_process()
-    assert suite is not None
-    suite.join()
-    os.kill(os.getpid(), signal.SIGKILL)

@@ -5,11 +5,12 @@ Every launcher ends here. The process should be fresh: what the run prints, its 
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import sys
+import threading
 import traceback
-from pathlib import Path
 
 from memsuite.suite import store
 from memsuite.suite.grid import Run
@@ -65,15 +66,18 @@ def one_thread() -> None:
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 
 
-def die_with_parent() -> None:
-    """Let the kernel end this process when the one that started it ends."""
+def die_with_suite() -> None:
+    """End this process as soon as the suite ends, however it ends, or the fork server between the two."""
     if sys.platform.startswith("linux"):
         import ctypes
 
-        set_parent_death_signal = 1  # PR_SET_PDEATHSIG, from sys/prctl.h
+        set_parent_death_signal = 1  # PR_SET_PDEATHSIG, from sys/prctl.h; the parent is the fork server
         ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+    threading.Thread(target=_await_suite, daemon=True).start()
 
 
-def here() -> str:
-    """Return the working directory."""
-    return str(Path.cwd())
+def _await_suite() -> None:
+    suite = multiprocessing.parent_process()
+    if suite is not None:
+        suite.join()
+        os.kill(os.getpid(), signal.SIGKILL)
