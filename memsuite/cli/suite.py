@@ -139,14 +139,9 @@ def dry_run(runs: list[Run], sizes: list[estimate.Size], jobs: int) -> None:
     console = Console(width=None if Console().is_terminal else 120)
     console.print(table)
     total = sum(size.env_steps for size in sizes)
-    print(
-        f"{len(runs)} runs, {total:,} environment steps; still to do: about {estimate.in_words(left / jobs)}", end=" "
-    )
-    print(f"with --jobs {jobs}")
-    print(
-        f"An estimate for {known} of {len(runs)} runs, from results/controllers.json and results/scaling.json (one core\n"
-        "of an AMD EPYC for each run, the golden task's settings); another machine may take half or twice as long."
-    )
+    still = estimate.in_words(left / jobs)
+    print(f"{len(runs)} runs, {total:,} environment steps; still to do: about {still} with --jobs {jobs}")
+    print(f"An estimate for {known} of {len(runs)} runs: {estimate.BASIS}.")
 
 
 def conclude(drive: Drive, console: Console, command: str, suite: Suite) -> int:

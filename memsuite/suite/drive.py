@@ -19,7 +19,7 @@ from memsuite.suite.view import Row, View, outcome
 from memsuite.suite.worker import HELD
 
 AGAIN = 1.0  # seconds until a run that another process works on is looked at again
-LIVES = 2  # processes that may be killed under a run before the suite leaves it alone
+LIVES = 2  # processes that may be killed under a run without it getting further
 
 
 class Drive:
@@ -48,6 +48,7 @@ class Drive:
         self.running: dict[str, Run] = {}
         self.received = 0
         self._killed: Counter[str] = Counter()
+        self._reached: dict[str, int] = {}
         self._not_before: dict[str, float] = {}
         self._began, self._done = time.monotonic(), 0.0
         # The longest first, so that no core is left without work while a long one ends.
@@ -104,12 +105,14 @@ class Drive:
         elif status == HELD:
             self.queue.append(run)
         elif not self.received:
-            self._killed[run.id] += 1
+            reached = store.env_steps(run.folder)
+            self._killed[run.id] = 1 if reached > self._reached.get(run.id, -1) else self._killed[run.id] + 1
+            self._reached[run.id] = max(reached, self._reached.get(run.id, -1))
             if self._killed[run.id] < LIVES:
                 self.view.line(f"{run.id}: {in_words(status)}; going on with it")
                 self.queue.insert(0, run)
             else:
-                self._fail(run, f"{in_words(status)}, {LIVES} times; is there enough memory?")
+                self._fail(run, f"{in_words(status)}, {LIVES} times at the same place; is there enough memory?")
 
     def _fail(self, run: Run, line: str) -> None:
         self.failed[run.id] = line

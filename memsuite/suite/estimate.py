@@ -15,6 +15,10 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parents[2] / "results"  # there in a checkout, not in an installed package
+BASIS = (
+    "one core of an AMD EPYC a run and the golden task's settings, from results/controllers.json and scaling.json;\n"
+    "another machine may take half or twice as long"
+)
 MEASURED_HORIZON = 200
 STEPPED = 1.5  # a task that is stepped costs about that much of one that is drawn at once (GRU 1.5, Mamba 1.4)
 START = 1.0  # seconds until a run trains

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from memsuite.suite.grid import Run
-from memsuite.suite.worker import die_with_suite, one_thread, work
+from memsuite.suite.worker import die_with_suite, work_with_one_thread
 
 POLL = 0.5  # seconds between two looks
 PRELOAD = ["memsuite.cli.fit", "lightning.pytorch", "torch"]
@@ -54,14 +54,14 @@ class Slot:
 
 def slots(jobs: int | None, gpus: int) -> list[Slot]:
     """Divide the machine: a slot a GPU, or a core; with ``jobs`` that many, which share the GPUs if there are fewer."""
-    cores = _cores()
-    count = jobs or gpus or len(cores)
-    ids = _gpu_ids(gpus)
-    groups = [tuple(cores[i * len(cores) // count : (i + 1) * len(cores) // count]) for i in range(count)]
-    return [Slot(ids[i % gpus] if gpus else None, groups[i] or tuple(cores)) for i in range(count)]
+    ids, ours = _gpu_ids(gpus), cores()
+    count = jobs or gpus or len(ours)
+    groups = [tuple(ours[i * len(ours) // count : (i + 1) * len(ours) // count]) for i in range(count)]
+    return [Slot(ids[i % gpus] if gpus else None, groups[i] or tuple(ours)) for i in range(count)]
 
 
-def _cores() -> list[int]:
+def cores() -> list[int]:
+    """List the cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
@@ -132,8 +132,6 @@ def _run_in(slot: Slot, run: Run, folder: str, overwrite: bool) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = slot.gpu
     elif hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, slot.cores)
-    one_thread()
-    status = work(run, folder, overwrite)
+    status = work_with_one_thread(run, folder, overwrite)
     sys.stdout.flush()
     os._exit(status)
-

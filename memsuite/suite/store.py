@@ -76,6 +76,8 @@ def _difference(run: Run) -> str:
     is asked for can be compared.
     """
     asked = _read_json(run.folder / ASKED)
+    if asked is None and not (run.folder / "config.yaml").exists():
+        return f"{run.folder} holds files of a run, and no config.yaml that says which"
     held = _own_config(run.folder) if asked is None else asked
     keys = run.asked.keys() | (held.keys() if asked is not None else set())
     for key in sorted(keys):

@@ -11,11 +11,15 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
 
 from memsuite.suite import store
 from memsuite.suite.grid import Run
 
 HELD = 75  # EX_TEMPFAIL: another process works on this run
+KILLED = -signal.SIGKILL  # the status of a process that could not tell one
 SIGNALLED = 128  # fit adds the number of the signal that stopped it
 
 
@@ -43,27 +47,38 @@ def work(run: Run, folder: str, overwrite: bool = False) -> int:
 
 def _fit(run: Run) -> int:
     """Run ``memsuite fit``; what it prints goes into the folder."""
-    with (run.folder / store.OUTPUT).open("a", buffering=1) as file:
-        for number in (1, 2):
-            os.dup2(file.fileno(), number)
-        sys.stdout = sys.stderr = file
+    with (run.folder / store.OUTPUT).open("a", buffering=1) as file, _printing_into(file):
         try:
             from memsuite.__main__ import main
 
-            status = main(["fit", *run.arguments])
-        except BaseException:
+            return main(["fit", *run.arguments])
+        except Exception:
             traceback.print_exc()
-            status = 1
-        # What a late thread or another library's exit prints must find a file that is open.
-        sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
-    return status
+            return 1
 
 
-def one_thread() -> None:
-    """Use one thread unless the environment says otherwise: matrices here are small, and other runs need the cores."""
+@contextmanager
+def _printing_into(file: TextIO) -> Iterator[None]:
+    """Send standard output and error to a file, also what is written past Python."""
+    before, streams = [os.dup(number) for number in (1, 2)], (sys.stdout, sys.stderr)
+    for number in (1, 2):
+        os.dup2(file.fileno(), number)
+    sys.stdout = sys.stderr = file
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = streams
+        for number, handle in zip((1, 2), before, strict=True):
+            os.dup2(handle, number)
+            os.close(handle)
+
+
+def work_with_one_thread(run: Run, folder: str, overwrite: bool = False) -> int:
+    """Work with one thread unless the environment says otherwise: the matrices are small, others need the cores."""
     import torch
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    return work(run, folder, overwrite)
 
 
 def die_with_suite() -> None:

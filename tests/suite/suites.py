@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -79,14 +80,16 @@ class SuiteProcess:
         workers = self.workers()
         victims = {"suite": [self.pid], "worker": [choice(workers)] if workers else [], "both": [self.pid, *workers]}
         for pid in victims[what]:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
 
     def end(self, seconds: float = 240) -> tuple[int, str]:
         """Wait for the end; return the status and what was said."""
-        status = self.process.wait(seconds)
+        try:
+            status = self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.process.kill()  # its runs die with it
+            raise
         return status, self.output.read_text()
 
 

@@ -36,7 +36,7 @@ def kill_and_go_on(suite, out, tmp_path, kills: int, span: float, rng: random.Ra
         time.sleep(rng.uniform(0, span))
         if process.process.poll() is not None:
             assert process.process.returncode == 0, process.output.read_text()
-            break
+            break  # it was faster
         pids = [process.pid, *children_of(process.pid), *process.workers()]
         process.kill(what, rng.choice)
         killed[what] += 1
@@ -64,13 +64,13 @@ def check(tmp_path, kills: int, span: float, seed: int, **settings) -> dict[str,
 
 
 def test_twelve_runs_killed_and_started_again_equal_undisturbed_ones(tmp_path):
-    killed = check(tmp_path, kills=2, span=1.5, seed=1, steps=2000)
+    killed = check(tmp_path, kills=2, span=1.5, seed=1, steps=1200)
     assert sum(killed.values()) == 2
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_killed_at_twenty_random_moments(tmp_path):
-    killed = check(tmp_path, kills=20, span=4.0, seed=2, steps=40_000)
+    killed = check(tmp_path, kills=20, span=3.0, seed=2, steps=8000)
     print(f"killed {killed}")
     assert sum(killed.values()) == 20
