@@ -1,8 +1,9 @@
-"""The same suite on Ray and through submitit: the same bits as on this machine. They need their extras to be installed."""
+"""The same suite on Ray and through submitit ends with the same bits as on this machine; each needs its extra."""
 
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 from suites import SuiteProcess, run_folders, write_suite
@@ -85,7 +86,7 @@ def test_submitit_with_jobs_that_are_killed(suite, tmp_path):
 def holder_of(folder) -> int:
     """Find the process that works on a run folder: the one that has its lock file open."""
     lock = os.stat(folder / ".lock").st_ino
-    for line in open("/proc/locks").read().splitlines():  # noqa: SIM115
+    for line in Path("/proc/locks").read_text().splitlines():
         words = line.split()
         if words[1] == "FLOCK" and words[5].split(":")[-1] == str(lock):
             return int(words[4])
