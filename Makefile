@@ -32,9 +32,9 @@ test: setup
 	  $(RUN)/pytest -n 2 -m 'not slow and not gpu and not learns'; \
 	  echo "the tests took $$((SECONDS - begin)) s"
 
-# Other people's agents on our tasks, and POPGym's environments under our agents, need their packages.
+# Other people's agents on our tasks, POPGym's environments under our agents, and suites on clusters need their packages.
 peers: setup
-	$(RUN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,peers]'
+	$(RUN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,peers,ray,slurm]'
 
 test-slow: peers
 	$(RUN)/pytest -m 'slow and not gpu and not learns' --timeout 3600

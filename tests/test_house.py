@@ -13,7 +13,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LEVELS = {
     "errors": 0,
     "files": 0,
-    "reading": 0,
+    "reading": 1,
     "types": 0,
     "ops": 1,
     "metrics": 1,
@@ -24,7 +24,7 @@ LEVELS = {
     "module": 4,
     "callbacks": 5,
     "analysis": 3,
-    "suite": 1,
+    "suite": 2,
     "cli": 6,
     "__main__": 7,
     "__init__": 7,

@@ -50,7 +50,7 @@ class Drive:
         self._killed: Counter[str] = Counter()
         self._reached: dict[str, int] = {}
         self._not_before: dict[str, float] = {}
-        self._began, self._done = time.monotonic(), 0.0
+        self._began, self._worked = time.monotonic(), 0.0
         # The longest first, so that no core is left without work while a long one ends.
         order = sorted(runs, key=lambda run: -weight(self.sizes[run.id]))
         self.queue = [run for run in order if self._is_to_do(run)]
@@ -98,7 +98,7 @@ class Drive:
         state = store.look(run)
         if state.kind == "finished":
             self.finished[run.id] = state.result or {}
-            self._done += weight(self.sizes[run.id])
+            self._worked += weight(self.sizes[run.id])
             self.view.line(f"[{len(self.finished)}/{len(self.sizes)}] {run.id}: {outcome(self.finished[run.id])}")
         elif state.kind == "failed":
             self._fail(run, state.line)
@@ -154,9 +154,9 @@ class Drive:
             for name, run in self.running.items()
         }
         all_weight = sum(weight(self.sizes[name]) for name in [*self.running, *(run.id for run in self.queue)])
-        done = self._done + sum(under_way.values())
+        worked = self._worked + sum(under_way.values())
         jobs = min(self.launcher.capacity, max(1, len(self.running)))
-        pace = (time.monotonic() - self._began) / done if done > 1 else 1 / jobs
+        pace = (time.monotonic() - self._began) / worked if worked > 1 else 1 / jobs
         return (all_weight - sum(under_way.values())) * pace
 
 

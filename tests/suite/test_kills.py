@@ -72,5 +72,8 @@ def test_twelve_runs_killed_and_started_again_equal_undisturbed_ones(tmp_path):
 @pytest.mark.timeout(1800)
 def test_killed_at_twenty_random_moments(tmp_path):
     killed = check(tmp_path, kills=20, span=3.0, seed=2, steps=8000)
-    print(f"killed {killed}")
+    logs = [(folder / "log.txt").read_text() for folder in run_folders(tmp_path / "cut").values()]
+    starts = [log.count("memsuite fit --task") for log in logs]
+    print(f"killed {killed}; the twelve runs were begun {starts} times")
     assert sum(killed.values()) == 20
+    assert sum(starts) >= 24, "too few kills hit a run"

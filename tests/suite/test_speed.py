@@ -1,0 +1,55 @@
+"""Two jobs on two cores end in little more than half the time of one. Only a quiet machine can show it."""
+
+import os
+import resource
+import time
+
+import pytest
+from suites import SuiteProcess, write_suite
+
+from memsuite.suite.launch import Slot, slots
+
+LONG = {"horizon": 200, "num_envs": 32, "steps": 192_000, "controller_args": {"hidden_dim": 128}}
+GRID = {"task": ["delayed_cue"], "controller": ["gru"], "seed": list(range(8))}
+
+
+def timed(suite, out, jobs: int, cwd) -> tuple[float, float]:
+    """Return the wall and the CPU seconds of a suite."""
+    cpu, wall = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    status, said = SuiteProcess(suite, "--out", out, "--jobs", str(jobs), cwd=cwd).end(1200)
+    assert status == 0, said
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.perf_counter() - wall, after.ru_utime + after.ru_stime - cpu.ru_utime - cpu.ru_stime
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_two_jobs_on_two_cores(tmp_path):
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("needs two cores")
+    busy = os.getloadavg()[0]
+    suite = write_suite(tmp_path, LONG, GRID)
+    one, two = timed(suite, tmp_path / "one", 1, tmp_path), timed(suite, tmp_path / "two", 2, tmp_path)
+    print(f"--jobs 1: {one[0]:.1f} s, --jobs 2: {two[0]:.1f} s, {one[0] / two[0]:.2f} times as fast; load {busy:.1f}")
+    if busy > 0.5:
+        pytest.skip(f"the machine was busy (load {busy:.1f}): {one[0] / two[0]:.2f} times as fast")
+    assert one[0] / two[0] >= 1.8
+
+
+@pytest.fixture
+def eight_cores(monkeypatch):
+    monkeypatch.setattr("memsuite.suite.launch.cores", lambda: list(range(8)))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+def test_cores_are_shared_out_among_the_jobs(eight_cores):
+    assert slots(None, 0) == [Slot(None, (core,)) for core in range(8)]
+    assert [slot.cores for slot in slots(3, 0)] == [(0, 1), (2, 3, 4), (5, 6, 7)]
+    assert {core for slot in slots(16, 0) for core in slot.cores} == set(range(8))
+
+
+def test_gpus_are_used_once_each_and_those_that_are_visible_only(eight_cores, monkeypatch):
+    assert [slot.gpu for slot in slots(None, 2)] == ["0", "1"]
+    assert [slot.gpu for slot in slots(3, 2)] == ["0", "1", "0"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-abc")
+    assert [slot.gpu for slot in slots(None, 2)] == ["5", "GPU-abc"]
