@@ -78,7 +78,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 def look_at(suite: Suite, runs: list[Run], elsewhere: bool) -> Checked:
     """Check every run, in a process of the fork server, which then has its imports ready for the runs."""
-    with ProcessPoolExecutor(1, mp_context=forkserver(), initializer=die_with_suite) as pool:
+    pool = ProcessPoolExecutor(1, mp_context=forkserver(), initializer=die_with_suite)
+    with pool, Console(stderr=True).status(f"looking at {len(runs)} runs"):
         try:
             return pool.submit(_check, runs, elsewhere).result()
         except UsageError as error:
@@ -152,7 +153,7 @@ def conclude(drive: Drive, console: Console, command: str, suite: Suite) -> int:
     """
     total, finished = len(drive.sizes), len(drive.finished)
     if drive.received:
-        text = f"stopped, {finished} of {total} runs finished, the others saved; go on with: {command}"
+        text = f"stopped, {finished} of {total} runs finished, what was running is saved; go on with: {command}"
         raise Stopped(text, 128 + drive.received)
     kinds = (("failed", drive.failed), ("not run", drive.other))
     for kind, lines in kinds:

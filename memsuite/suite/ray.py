@@ -51,14 +51,16 @@ class RayLauncher:
             if chosen["num_gpus"] is None:
                 chosen["num_gpus"] = 1 if ray.cluster_resources().get("GPU") else 0
             # max_calls: the process of a task ends with it.
-            self._task = ray.remote(max_calls=1, max_retries=retries)(work_with_one_thread).options(**chosen)
+            self._task = ray.remote(max_calls=1, max_retries=retries)(work_with_one_thread)
+            self._task.options(**chosen)
         except (ConnectionError, ValueError, TypeError, RuntimeError) as error:
             raise UsageError(f"ray: {' '.join(str(error).split())}") from error
+        self._options = chosen
         self._running: dict[Any, Run] = {}
 
     def start(self, run: Run) -> None:
         """Hand a run over to Ray, which starts it where its resources are free."""
-        reference = self._task.options(name=run.id).remote(run, str(Path.cwd()), self.overwrite)
+        reference = self._task.options(name=run.id, **self._options).remote(run, str(Path.cwd()), self.overwrite)
         self._running[reference] = run
 
     def ended(self) -> list[tuple[Run, int]]:
