@@ -152,7 +152,7 @@ def conclude(drive: Drive, console: Console, command: str, suite: Suite) -> int:
         Stopped: by a signal, with the line that says how to go on.
     """
     total, finished = len(drive.sizes), len(drive.finished)
-    if drive.received:
+    if drive.received and finished < total:
         text = f"stopped, {finished} of {total} runs finished, what was running is saved; go on with: {command}"
         raise Stopped(text, 128 + drive.received)
     kinds = (("failed", drive.failed), ("not run", drive.other))

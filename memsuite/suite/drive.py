@@ -47,6 +47,7 @@ class Drive:
         self.other: dict[str, str] = {}
         self.running: dict[str, Run] = {}
         self.received = 0
+        self._to_pass_on = self._passed_on = 0
         self._killed: Counter[str] = Counter()
         self._reached: dict[str, int] = {}
         self._not_before: dict[str, float] = {}
@@ -75,6 +76,9 @@ class Drive:
             while self.running or (self.queue and not self.received):
                 if not self.received:
                     self._start()
+                if self._to_pass_on > self._passed_on:  # here, where no run is half started
+                    self._passed_on += 1
+                    self.launcher.stop(at_once=self._passed_on > 1)
                 for run, status in self.launcher.ended():
                     self._settle(self.running.pop(run.id), status)
                 self.view.show(self._rows(), self._summary())
@@ -123,8 +127,8 @@ class Drive:
         """Pass SIGINT and SIGTERM on: at the first the runs save and end, at the second they end at once."""
 
         def receive(number: int, frame: FrameType | None) -> None:
-            self.launcher.stop(at_once=bool(self.received))
             self.received = self.received or number
+            self._to_pass_on += 1
 
         before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
         try:

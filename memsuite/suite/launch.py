@@ -10,11 +10,14 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing import connection
 from multiprocessing.context import ForkServerContext
+from multiprocessing.forkserver import ensure_running
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Protocol, cast
@@ -72,13 +75,17 @@ def _gpu_ids(gpus: int) -> list[str]:
     return visible.split(",")[:gpus] if visible else [str(i) for i in range(gpus)]
 
 
-def forkserver(*preload: str) -> ForkServerContext:
+def forkserver() -> ForkServerContext:
     """Return the context whose processes start with the imports of a run behind them."""
     # Asking CUDA itself whether there is a device would leave a state behind that no forked process can use.
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([*PRELOAD, *preload])
+    context.set_forkserver_preload(PRELOAD)
+    if threading.current_thread() is threading.main_thread():  # a Ctrl-C is for the suite, which tells the others
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        ensure_running()
+        signal.signal(signal.SIGINT, before)
     return context
 
 
@@ -121,13 +128,14 @@ class LocalLauncher:
                 (process.kill if at_once else process.terminate)()
 
     def close(self) -> None:
-        """Do nothing: the processes have ended, and the fork server ends with this one."""
+        """End what still runs, which is nothing unless the suite itself has failed."""
+        self.stop(at_once=True)
 
 
 def _run_in(slot: Slot, run: Run, folder: str, overwrite: bool) -> None:
     """Do one run in this process, in its slot."""
     die_with_suite()
-    os.setpgid(0, 0)  # a Ctrl-C is for the suite, which tells its runs
+    os.setpgid(0, 0)  # a Ctrl-C is for the suite, which tells its runs; a second signal would end them unsaved
     if slot.gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = slot.gpu
     elif hasattr(os, "sched_setaffinity"):

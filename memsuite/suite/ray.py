@@ -52,7 +52,7 @@ class RayLauncher:
                 chosen["num_gpus"] = 1 if ray.cluster_resources().get("GPU") else 0
             # max_calls: the process of a task ends with it.
             self._task = ray.remote(max_calls=1, max_retries=retries)(work_with_one_thread)
-            self._task.options(**chosen)
+            self._task.options(**chosen)  # says now what is wrong with them
         except (ConnectionError, ValueError, TypeError, RuntimeError) as error:
             raise UsageError(f"ray: {' '.join(str(error).split())}") from error
         self._options = chosen

@@ -68,7 +68,9 @@ class SuiteProcess:
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         self.output = cwd / "suite_output.txt"
         with self.output.open("w") as file:
-            self.process = subprocess.Popen(command, cwd=cwd, env=environment, stdout=file, stderr=file)
+            self.process = subprocess.Popen(
+                command, cwd=cwd, env=environment, stdout=file, stderr=file, start_new_session=True
+            )
         self.pid = self.process.pid
 
     def workers(self) -> list[int]:

@@ -7,6 +7,8 @@ import pytest
 from same_run import assert_same, end_state
 from suites import SuiteProcess, all_gone, children_of, run_folders, write_suite
 
+from memsuite.__main__ import main
+
 KINDS = ("suite", "worker", "both")
 
 
@@ -56,8 +58,7 @@ def kill_and_go_on(suite, out, tmp_path, kills: int, span: float, rng: random.Ra
 
 def check(tmp_path, kills: int, span: float, seed: int, **settings) -> dict[str, int]:
     suite = write_suite(tmp_path, settings)
-    status, said = SuiteProcess(suite, "--out", tmp_path / "whole", "--jobs", "2", cwd=tmp_path).end()
-    assert status == 0, said
+    assert main(["suite", str(suite), "--out", str(tmp_path / "whole"), "--jobs", "2"]) == 0
     killed = kill_and_go_on(suite, tmp_path / "cut", tmp_path, kills, span, random.Random(seed))
     assert_equal_suites(tmp_path / "whole", tmp_path / "cut", 12)
     return killed

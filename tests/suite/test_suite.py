@@ -150,7 +150,7 @@ def test_a_signal_saves_what_runs_and_says_how_to_go_on(tmp_path):
         assert process.process.poll() is None, process.output.read_text()
         time.sleep(0.05)
     everyone = [*children_of(process.pid), *process.workers()]
-    os.kill(process.pid, signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does it
     status, said = process.end(60)
     assert status == 130
     assert "Traceback" not in said
@@ -159,6 +159,32 @@ def test_a_signal_saves_what_runs_and_says_how_to_go_on(tmp_path):
     for folder in run_folders(tmp_path).values():
         assert (folder / "checkpoints" / "last.ckpt").is_file()
         assert not (folder / "failed.txt").exists()
+
+
+def test_a_signal_before_anything_runs_is_one_line(tmp_path):
+    process = SuiteProcess(write_suite(tmp_path), cwd=tmp_path)
+    while len(children_of(process.pid)) < 2:  # the fork server is importing
+        time.sleep(0.02)
+    time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGINT)
+    status, said = process.end(60)
+    assert (status, said) == (130, "memsuite suite: interrupted\n")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_whose_process_is_killed_is_gone_on_with(run, tmp_path):
+    suite = write_suite(tmp_path, {"steps": 8000}, {"task": ["delayed_cue"], "seed": [0]})
+    process = SuiteProcess(suite, cwd=tmp_path)
+    folder = tmp_path / "runs" / "tiny" / "delayed_cue-medium-H10" / "gru" / "seed0"
+    while store.env_steps(folder) < 1000:
+        assert process.process.poll() is None, process.output.read_text()
+        time.sleep(0.02)
+    process.kill("worker", lambda workers: workers[0])
+    status, said = process.end()
+    assert status == 0, said
+    assert "gru/seed0: killed by SIGKILL; going on with it" in said
+    assert run("suite", suite, "--out", "whole")[0] == 0
+    assert_same(end_state(next(iter(run_folders(tmp_path / "whole").values()))), end_state(folder))
 
 
 def test_a_run_that_another_process_works_on_is_waited_for(run, tmp_path):
