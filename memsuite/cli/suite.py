@@ -43,6 +43,7 @@ def main(verb: str, arguments: list[str]) -> int:
     launcher = make_launcher(options, suite, checked)
     console = Console()
     try:
+        make_folder(suite.folder)
         with View(console) as view:
             drive = Drive(runs, checked.sizes, launcher, view, options.overwrite)
             drive.run()
@@ -71,8 +72,6 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.jobs is not None and options.jobs < 1:
         raise UsageError(f"--jobs is {options.jobs}; the least is 1")
-    if options.out and Path(options.out).exists() and not Path(options.out).is_dir():
-        raise UsageError(f"--out {options.out} is a file; name a folder")
     return options
 
 
@@ -109,6 +108,14 @@ def make_launcher(options: argparse.Namespace, suite: Suite, checked: Checked) -
     return SlurmLauncher(settings, suite.folder, options.jobs, options.overwrite)
 
 
+def make_folder(folder: Path) -> None:
+    """Make the suite's folder, or say why it cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot make the folder {folder}: {error.strerror}") from error
+
+
 def key_values(option: str, given: list[str]) -> dict[str, Any]:
     """Read ``KEY=VALUE``, the value as YAML."""
     import yaml
@@ -118,7 +125,10 @@ def key_values(option: str, given: list[str]) -> dict[str, Any]:
         key, equals, value = each.partition("=")
         if not (key and equals):
             raise UsageError(f"--{option} {each}: write it as KEY=VALUE")
-        settings[key] = yaml.safe_load(value)
+        try:
+            settings[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise UsageError(f"--{option} {each}: {value!r} is not a value in YAML") from None
     return settings
 
 

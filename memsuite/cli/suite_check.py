@@ -44,7 +44,7 @@ def check(runs: list[Run], elsewhere: bool) -> Checked:
     _check_keys(runs)
     sizes: dict[str, Size] = {}
     for run in runs:
-        key = _without(run, "seed")
+        key = _without_seed(run)
         if key not in sizes:
             try:
                 sizes[key] = _size(run, elsewhere)
@@ -53,11 +53,11 @@ def check(runs: list[Run], elsewhere: bool) -> Checked:
         seed = run.asked.get("seed", 0)
         if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
             raise UsageError(f"{run.id}: seed is {seed!r}; it must be a whole number between 0 and {2**32 - 1}")
-    return Checked([sizes[_without(run, "seed")] for run in runs], torch.cuda.device_count())
+    return Checked([sizes[_without_seed(run)] for run in runs], torch.cuda.device_count())
 
 
-def _without(run: Run, *names: str) -> str:
-    return repr({key: value for key, value in run.asked.items() if key not in names})
+def _without_seed(run: Run) -> str:
+    return repr({key: value for key, value in run.asked.items() if key != "seed"})
 
 
 def _size(run: Run, elsewhere: bool) -> Size:

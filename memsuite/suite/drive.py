@@ -94,6 +94,11 @@ class Drive:
             if store.is_held(run.folder):
                 continue
             self.queue.remove(run)
+            try:
+                run.folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                self._fail(run, f"cannot make the folder {run.folder}: {error.strerror}")
+                continue
             self.running[run.id] = run
             self.launcher.start(run)
 

@@ -63,7 +63,8 @@ LINES = {
     "suite good.yaml --launcher rya": "ray",
     "suite good.yaml --only delayed_cue-medium/gru/seed9": "delayed_cue-medium/gru/seed0",
     "suite good.yaml --nope": "--nope",
-    "suite good.yaml --out good.yaml": "is a file",
+    "suite good.yaml --out good.yaml": "cannot make the folder good.yaml: ",
+    "suite good.yaml --out good.yaml/x": "cannot make the folder good.yaml/x: ",
     "siute good.yaml": "did you mean: suite",
 }
 
@@ -108,7 +109,9 @@ def test_a_launcher_that_is_not_installed(answer, monkeypatch, launcher, package
     assert f"pip install 'memsuite[{extra}]'" in answer("suite", "good.yaml", "--launcher", launcher)
 
 
-@pytest.mark.parametrize("line", ["--launcher ray --ray nmu_cpus=1", "--launcher ray --ray num_cpus"])
+@pytest.mark.parametrize(
+    "line", ["--launcher ray --ray nmu_cpus=1", "--launcher ray --ray num_cpus", "--launcher ray --ray num_cpus={"]
+)
 def test_a_setting_of_ray(answer, line):
     pytest.importorskip("ray", reason="needs memsuite[ray]")
     assert "num_cpus" in answer("suite", "good.yaml", *line.split())

@@ -129,6 +129,17 @@ def test_a_failure_is_told_with_its_line_and_tried_once_more(run, tmp_path):
     assert not (second.folder / "failed.txt").exists()
 
 
+def test_a_run_whose_folder_cannot_be_made_fails_and_the_others_run(run, tmp_path):
+    suite = write_suite(tmp_path, grid=ONE_TASK)
+    first, second = read_suite(suite).runs
+    first.folder.parent.mkdir(parents=True)
+    first.folder.write_text("a file")
+    status, said = run("suite", suite)
+    assert status == 1
+    assert f"failed: {first.id}: cannot make the folder {first.folder}: File exists" in said
+    assert store.look(second).kind == "finished"
+
+
 def test_a_traceback_is_told_by_its_last_line(tmp_path):
     (tmp_path / "output.txt").write_text("before\nTraceback (most recent call last):\n  File\nOSError: no\n\n")
     store.record_failure(tmp_path)
