@@ -25,8 +25,10 @@ from typing import Protocol, cast
 from memsuite.suite.grid import Run
 from memsuite.suite.worker import die_with_suite, work_with_one_thread
 
+# Not memsuite itself, which is quick to import: its ops ask a GPU for its kind, and a process whose parent has talked
+# to a GPU cannot use one.
+PRELOAD = ["lightning.pytorch", "jsonargparse", "torch", "torchmetrics"]
 POLL = 0.5  # seconds between two looks
-PRELOAD = ["memsuite.cli.fit", "lightning.pytorch", "torch"]
 
 
 class Launcher(Protocol):

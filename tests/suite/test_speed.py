@@ -2,12 +2,14 @@
 
 import os
 import resource
+import subprocess
+import sys
 import time
 
 import pytest
 from suites import SuiteProcess, write_suite
 
-from memsuite.suite.launch import Slot, slots
+from memsuite.suite.launch import PRELOAD, Slot, slots
 
 LONG = {"horizon": 200, "num_envs": 32, "steps": 192_000, "controller_args": {"hidden_dim": 128}}
 GRID = {"task": ["delayed_cue"], "controller": ["gru"], "seed": list(range(8))}
@@ -53,3 +55,9 @@ def test_gpus_are_used_once_each_and_those_that_are_visible_only(eight_cores, mo
     assert [slot.gpu for slot in slots(3, 2)] == ["0", "1", "0"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-abc")
     assert [slot.gpu for slot in slots(None, 2)] == ["5", "GPU-abc"]
+
+
+def test_the_fork_server_never_talks_to_a_gpu():
+    code = f"import sys, torch, {', '.join(PRELOAD)}; print(torch.cuda.is_initialized(), 'memsuite.ops' in sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.split() == ["False", "False"]
