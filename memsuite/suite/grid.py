@@ -181,7 +181,10 @@ def _run(settings: Settings, asked: Settings, label: str, configs: tuple[str, ..
     horizon = "" if full["horizon"] is None else f"-H{full['horizon']}"
     parts = (f"{full['task']}-{full['difficulty']}{horizon}", f"{full['controller']}{label}", f"seed{full['seed']}")
     run_id = "/".join(HARMFUL.sub("_", part).lstrip(".") for part in parts)
-    plain = json.loads(json.dumps(asked, default=str))
+    try:
+        plain = json.loads(json.dumps(asked, default=str))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UsageError(f"{run_id}: a setting is not a plain value: {error}") from error
     return Run(run_id, folder / run_id, configs, settings, plain)
 
 

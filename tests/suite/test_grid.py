@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from memsuite.errors import UsageError
-from memsuite.suite.grid import choose, flatten, read_suite
+from memsuite.suite.grid import DEFAULTS, KEYS, choose, flatten, read_suite
 
 ROOT = Path(__file__).parents[2]
 SUITES = sorted((ROOT / "configs" / "suites").glob("*.yaml"))
@@ -103,6 +105,35 @@ def test_only_takes_a_run_or_all_below_a_part_of_its_id(read):
     assert len(choose(runs, ["delayed_cue-medium/gru/seed1", "delayed_cue-medium/mamba2/"])) == 3
     with pytest.raises(UsageError, match=r"the nearest: delayed_cue-medium/mamba/seed1, "):
         choose(runs, ["delayed_cue-medum/mamba/seed1"])
+
+
+LEAVES = (
+    st.none() | st.booleans() | st.integers(-9, 99) | st.floats() | st.sampled_from(["gru", "task", "", "../x", "0"])
+)
+NAMES = (
+    st.sampled_from([*KEYS, *DEFAULTS, "when", "model", "ppo", "out", "steps", "x.y", "", "task_args"]) | st.integers()
+)
+ANYTHING = st.recursive(
+    LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=4), max_leaves=12
+)
+
+
+@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.dictionaries(st.sampled_from(KEYS), ANYTHING, min_size=1, max_size=4))
+def test_any_content_is_runs_or_one_line(read, content):
+    try:
+        runs = read(yaml.safe_dump(content))
+    except UsageError as error:
+        runs, said = None, str(error)
+    if runs is None:
+        assert "\n" not in said
+        return
+    assert runs
+    assert len({run.id for run in runs}) == len(runs)
+    for run in runs:
+        assert Path("runs") in run.folder.parents
+        assert ".." not in run.folder.parts
+        assert run.command.startswith("memsuite fit ")
 
 
 def test_only_the_known_groups_are_written_with_dots():

@@ -15,6 +15,8 @@ FILES = {
     "[1, 2]": "holds no settings",
     "a: &a [*a]": "no key 'a'",
     "\tx: 1": "not YAML",
+    "settings: &a {model: *a}": "not a plain value",
+    "settings: {task_args.x: {2020-01-01: 1}}": "not a plain value",
     "grid: {seed: [1]}\ngrid: {seed: [2]}": "second time",
     "gird: {seed: [1]}": "no key 'gird'; did you mean: grid",
     "grid: {}\nentries: []": "the grid is empty",
