@@ -64,7 +64,7 @@ def test_files_are_short_and_say_what_they_are(path):
     assert ast.get_docstring(ast.parse(text))
 
 
-@pytest.mark.parametrize("module", ["memsuite", "memsuite.__main__", "memsuite.cli"])
+@pytest.mark.parametrize("module", ["memsuite", "memsuite.__main__", "memsuite.cli", "memsuite.cli.suite"])
 def test_nothing_heavy_is_imported_unasked(module):
     code = f"import sys, {module}; print(sorted({{'torch', 'lightning', 'numpy', 'jsonargparse'}} & set(sys.modules)))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -37,13 +37,18 @@ def two_nodes():
     cluster.shutdown()
 
 
+@pytest.fixture
+def with_submitit():
+    pytest.importorskip("submitit", reason="needs memsuite[slurm]")
+
+
 def under_way(out) -> list:
     """List the run folders that a process works on."""
     return [folder for folder in run_folders(out).values() if store.is_held(folder)]
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
-def test_ray_with_a_node_that_dies(suite, tmp_path, two_nodes):
+def test_ray_with_a_node_that_dies(two_nodes, suite, tmp_path):
     out = tmp_path / "ray"
     words = ("--out", out, "--launcher", "ray", "--ray", f"address={two_nodes.address}")
     process = SuiteProcess(suite, *words, cwd=tmp_path)
@@ -63,8 +68,7 @@ def test_ray_with_a_node_that_dies(suite, tmp_path, two_nodes):
     assert_equal_suites(tmp_path / "local", out, 4)
 
 
-def test_submitit_with_jobs_that_are_killed(suite, tmp_path):
-    pytest.importorskip("submitit", reason="needs memsuite[slurm]")
+def test_submitit_with_jobs_that_are_killed(with_submitit, suite, tmp_path):
     out = tmp_path / "submitit"
     words = ("--out", out, "--launcher", "submitit", "--slurm", "cluster=local", "--jobs", "2")
     process = SuiteProcess(suite, *words, cwd=tmp_path)
@@ -93,8 +97,7 @@ def holder_of(folder) -> int:
     raise AssertionError(f"nobody holds {folder}")
 
 
-def test_submitit_is_stopped_by_a_signal_and_goes_on(suite, tmp_path):
-    pytest.importorskip("submitit", reason="needs memsuite[slurm]")
+def test_submitit_is_stopped_by_a_signal_and_goes_on(with_submitit, suite, tmp_path):
     out = tmp_path / "submitit"
     words = ("--out", out, "--launcher", "submitit", "--slurm", "cluster=local", "--jobs", "2")
     process = SuiteProcess(suite, *words, cwd=tmp_path)
