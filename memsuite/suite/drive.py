@@ -111,6 +111,8 @@ class Drive:
             self.view.line(f"[{len(self.finished)}/{len(self.sizes)}] {run.id}: {outcome(self.finished[run.id])}")
         elif state.kind == "failed":
             self._fail(run, state.line)
+        elif state.kind == "other" and not self.overwrite:  # it was made meanwhile, by another suite
+            self.other[run.id] = state.line
         elif status == HELD:
             self.queue.append(run)
         elif not self.received:

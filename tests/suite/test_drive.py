@@ -110,6 +110,23 @@ def test_a_run_that_was_held_is_looked_at_again(drive):
     assert len(suite.finished) == 2
 
 
+def test_a_run_that_another_suite_makes_differently_meanwhile_is_told(drive):
+    suite = drive({1: [(HELD, 0)]}, seeds=2)
+    start = suite.launcher.start
+
+    def start_late(run) -> None:
+        start(run)
+        if suite.launcher.started.count(1) == 2:
+            (run.folder / "asked.json").write_text('{"steps": 1}')
+            suite.launcher.ended = lambda: [(run, 0)]
+
+    suite.launcher.start = start_late
+    suite.run()
+    assert len(suite.finished) == 1
+    (line,) = suite.other.values()
+    assert "was made with checkpoint_every not set" in line
+
+
 def test_signals_are_passed_on_and_nothing_new_begins(drive):
     suite = drive({}, seeds=6)
     ended, suite.launcher.ended = suite.launcher.ended, list
