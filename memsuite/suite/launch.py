@@ -1,7 +1,7 @@
 """Runs on this machine: so many at a time, each in a process of its own that starts with its imports behind it.
 
 The processes come from a ``forkserver`` that has loaded torch and Lightning once. Each takes one slot: a GPU, or a
-group of cores. They die with the suite, also when it is killed, and a run has one thread unless OMP_NUM_THREADS says
+core. They die with the suite, also when it is killed, and a run has one thread unless OMP_NUM_THREADS says
 otherwise.
 """
 
@@ -14,7 +14,6 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from multiprocessing import connection
 from multiprocessing.context import ForkServerContext
 from multiprocessing.forkserver import ensure_running
@@ -49,20 +48,14 @@ class Launcher(Protocol):
         """Give everything back."""
 
 
-@dataclass(frozen=True)
-class Slot:
-    """What one run at a time may use: a GPU, or cores."""
+def slots(jobs: int | None, gpus: int) -> list[str | None]:
+    """Divide the machine: a slot a GPU, named as CUDA names it, or a core; with ``jobs`` that many, sharing the GPUs.
 
-    gpu: str | None
-    cores: tuple[int, ...]
-
-
-def slots(jobs: int | None, gpus: int) -> list[Slot]:
-    """Divide the machine: a slot a GPU, or a core; with ``jobs`` that many, which share the GPUs if there are fewer."""
-    ids, ours = _gpu_ids(gpus), cores()
-    count = jobs or gpus or len(ours)
-    groups = [tuple(ours[i * len(ours) // count : (i + 1) * len(ours) // count]) for i in range(count)]
-    return [Slot(ids[i % gpus] if gpus else None, groups[i] or tuple(ours)) for i in range(count)]
+    A run is not bound to its core: on a machine that others use too, one that was bound to a busy core took 36 times as
+    long as its neighbours, and with a thread each the scheduler needs no help.
+    """
+    ids = _gpu_ids(gpus)
+    return [ids[i % gpus] if gpus else None for i in range(jobs or gpus or len(cores()))]
 
 
 def cores() -> list[int]:
@@ -95,20 +88,20 @@ class LocalLauncher:
     """Runs in processes of this machine, one a slot.
 
     Args:
-        slots: what the runs share out among them.
+        slots: what the runs share out among them: a GPU's name, or None for a core.
         overwrite: take runs with other settings away.
     """
 
-    def __init__(self, slots: Sequence[Slot], overwrite: bool) -> None:
+    def __init__(self, slots: Sequence[str | None], overwrite: bool) -> None:
         self.capacity, self.overwrite = len(slots), overwrite
         self._free = list(slots)[::-1]
         self._context = forkserver()
-        self._running: dict[int, tuple[BaseProcess, Run, Slot]] = {}
+        self._running: dict[int, tuple[BaseProcess, Run, str | None]] = {}
 
     def start(self, run: Run) -> None:
         """Start a run in the next free slot."""
         slot = self._free.pop()
-        process = self._context.Process(target=_run_in, args=(slot, run, str(Path.cwd()), self.overwrite))
+        process = self._context.Process(target=_run_on, args=(slot, run, str(Path.cwd()), self.overwrite))
         process.start()
         self._running[process.sentinel] = (process, run, slot)
 
@@ -134,14 +127,12 @@ class LocalLauncher:
         self.stop(at_once=True)
 
 
-def _run_in(slot: Slot, run: Run, folder: str, overwrite: bool) -> None:
-    """Do one run in this process, in its slot."""
+def _run_on(gpu: str | None, run: Run, folder: str, overwrite: bool) -> None:
+    """Do one run in this process, with that GPU to itself."""
     die_with_suite()
     os.setpgid(0, 0)  # a Ctrl-C is for the suite, which tells its runs; a second signal would end them unsaved
-    if slot.gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = slot.gpu
-    elif hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, slot.cores)
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     status = work_with_one_thread(run, folder, overwrite)
     sys.stdout.flush()
     os._exit(status)
