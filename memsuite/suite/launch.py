@@ -51,8 +51,8 @@ class Launcher(Protocol):
 def slots(jobs: int | None, gpus: int) -> list[str | None]:
     """Divide the machine: a slot a GPU, named as CUDA names it, or a core; with ``jobs`` that many, sharing the GPUs.
 
-    A run is not bound to its core: on a machine that others use too, one that was bound to a busy core took 36 times as
-    long as its neighbours, and with a thread each the scheduler needs no help.
+    A run is not bound to its core: on a machine that others use too, one that was bound to a busy core took 210 s and
+    its neighbours 13 s; and with a thread each the scheduler needs no help.
     """
     ids = _gpu_ids(gpus)
     return [ids[i % gpus] if gpus else None for i in range(jobs or gpus or len(cores()))]
