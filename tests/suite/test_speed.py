@@ -33,9 +33,8 @@ def test_two_jobs_on_two_cores(tmp_path):
     busy = os.getloadavg()[0]
     suite = write_suite(tmp_path, LONG, GRID)
     one, two = timed(suite, tmp_path / "one", 1, tmp_path), timed(suite, tmp_path / "two", 2, tmp_path)
-    print(
-        f"--jobs 1: {one[0]:.1f} s (CPU of its runs {one[1]:.1f} s), --jobs 2: {two[0]:.1f} s (CPU of its runs {two[1]:.1f} s)"
-    )
+    for jobs, (wall, cpu) in enumerate((one, two), 1):
+        print(f"--jobs {jobs}: {wall:.1f} s, CPU of its runs {cpu:.1f} s")
     print(f"{one[0] / two[0]:.2f} times as fast; load before {busy:.1f}")
     if busy > 0.5:
         pytest.skip(f"the machine was busy (load {busy:.1f}): {one[0] / two[0]:.2f} times as fast")
