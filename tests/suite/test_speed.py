@@ -11,7 +11,7 @@ from suites import SuiteProcess, run_folders, write_suite
 
 from memsuite.suite.launch import PRELOAD, slots
 
-LONG = {"horizon": 200, "num_envs": 32, "steps": 192_000, "controller_args": {"hidden_dim": 128}}
+LONG = {"horizon": 200, "num_envs": 32, "steps": 384_000, "controller_args": {"hidden_dim": 128}}
 GRID = {"task": ["delayed_cue"], "controller": ["gru"], "seed": list(range(8))}
 
 
@@ -26,7 +26,7 @@ def timed(suite, out, jobs: int, cwd) -> tuple[float, float]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(2400)
 def test_two_jobs_on_two_cores(tmp_path):
     if len(os.sched_getaffinity(0)) < 2:
         pytest.skip("needs two cores")
