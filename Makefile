@@ -6,7 +6,7 @@ SHELL := /bin/bash
 # Small matrices: one thread a process is faster than two, and leaves the other cores to other runs.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo test peers test-slow learn learn-controllers bench-peers gpu-check check clean
+.PHONY: setup demo test peers clusters test-slow learn learn-controllers bench-peers gpu-check check clean
 
 setup: $(VENV)/.ready
 
@@ -36,7 +36,11 @@ test: setup
 peers: setup
 	$(RUN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,peers]'
 
-test-slow: peers
+# So do suites on clusters.
+clusters: setup
+	$(RUN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,ray,slurm]'
+
+test-slow: peers clusters
 	$(RUN)/pytest -m 'slow and not gpu and not learns' --timeout 3600
 
 # What is reported to be learnt, on seeds 0-4: prints the tables, writes results/*.json.

@@ -11,6 +11,7 @@ VERBS = {
     "fit": "train an agent: memsuite fit --task delayed_cue --controller gru, or --config FILE",
     "validate": "evaluate a checkpoint on the validation episodes",
     "test": "evaluate a checkpoint on the test episodes",
+    "suite": "run a grid of runs that survives being stopped: memsuite suite configs/suites/basic_v1.yaml",
     "tasks": "list the tasks and what each difficulty means",
     "controllers": "list the sequence models, their parameters and the size of their state",
     "build": "compile the ops ahead of their first use",

@@ -14,6 +14,7 @@ LEVELS = {
     "errors": 0,
     "distributed": 1,
     "files": 0,
+    "reading": 1,
     "types": 0,
     "ops": 1,
     "metrics": 1,
@@ -24,6 +25,7 @@ LEVELS = {
     "module": 4,
     "callbacks": 5,
     "analysis": 3,
+    "suite": 2,
     "cli": 6,
     "__main__": 7,
     "__init__": 7,
@@ -63,7 +65,7 @@ def test_files_are_short_and_say_what_they_are(path):
     assert ast.get_docstring(ast.parse(text))
 
 
-@pytest.mark.parametrize("module", ["memsuite", "memsuite.__main__", "memsuite.cli"])
+@pytest.mark.parametrize("module", ["memsuite", "memsuite.__main__", "memsuite.cli", "memsuite.cli.suite"])
 def test_nothing_heavy_is_imported_unasked(module):
     code = f"import sys, {module}; print(sorted({{'torch', 'lightning', 'numpy', 'jsonargparse'}} & set(sys.modules)))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any, NoReturn
 
-import yaml
 from jsonargparse.typing import PositiveInt
 from lightning.pytorch.cli import LightningArgumentParser
 
 from memsuite.cli.plain import flat
 from memsuite.errors import UsageError, nearest
+from memsuite.reading import read_mapping
 
 positive = PositiveInt
 GROUPS = ("model", "model.ppo", "trainer")  # keys that hold others
@@ -24,20 +23,6 @@ WORDS = {
     "NoneType": "null",
     "dict": "a mapping",
 }
-
-
-class UniqueKeys(yaml.SafeLoader):
-    """Refuses a key that is given twice, of which the first would be dropped unseen."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Build a mapping of keys that differ."""
-        seen: set[str] = set()
-        for key, _ in node.value:
-            name = str(key.value)
-            if name in seen and name != "<<":
-                raise yaml.YAMLError(f"line {key.start_mark.line + 1} gives {name!r} a second time")
-            seen.add(name)
-        return super().construct_mapping(node, deep)
 
 
 class Parser(LightningArgumentParser):
@@ -53,14 +38,7 @@ class Parser(LightningArgumentParser):
 
     def check_config_file(self, path: str) -> None:
         """Refuse a file that is not a mapping of known top-level keys; an empty unknown one would pass unseen."""
-        try:
-            content = yaml.load(Path(path).read_text(), UniqueKeys)
-        except OSError as error:
-            raise UsageError(f"cannot read the configuration {path}: {error.strerror}") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UsageError(f"{path} is not YAML: {flat(str(error))}") from error
-        if not isinstance(content, dict):
-            raise UsageError(f"{path} holds no settings; write keys such as 'task: delayed_cue'")
+        content = read_mapping(path, "configuration", "task: delayed_cue")
         self._check_groups(content, path)
         valid = {key.split(".")[0] for key in self.known_keys()}
         for key in content:

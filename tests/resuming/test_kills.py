@@ -1,51 +1,15 @@
 """A run killed at any moment, also inside a checkpoint's write, goes on to the same bits as if it had not been."""
 
 import csv
-import json
 import random
 import signal
 import time
 
 import pytest
-import torch
 from children import TINY, Pair, Run
+from same_run import assert_same, end_state
 
-TIMES = ("steps_per_second", "wall_seconds", "cpu_seconds", "hardware", "versions", "commit", "command")
 SPEED = {"slow_iteration": 0.02, "slow_write": 0.0003}
-
-
-def end_state(folder) -> dict:
-    """Return all that a run leaves, without times and without what names this start of it."""
-    checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
-    run = checkpoint["memsuite"]["run"]
-    result = json.loads((folder / "result.json").read_text())
-    return {
-        "weights": checkpoint["state_dict"],
-        "optimiser": checkpoint["optimizer_states"],
-        "config": checkpoint["memsuite"]["config"],
-        "iteration": checkpoint["memsuite"]["iteration"],
-        "run": {name: value for name, value in run.items() if name != "seconds"},
-        "steps_to_target": checkpoint["callbacks"]["RunRecord"]["steps_to_target"],
-        "metrics": (folder / "metrics.csv").read_bytes(),
-        "result": {name: value for name, value in result.items() if name not in TIMES},
-    }
-
-
-def assert_same(one, other, path: str = "") -> None:
-    assert type(one) is type(other), path
-    if isinstance(one, torch.Tensor):
-        assert one.dtype == other.dtype, path
-        assert torch.equal(one, other), path
-    elif isinstance(one, dict):
-        assert one.keys() == other.keys(), path
-        for name in one:
-            assert_same(one[name], other[name], f"{path}/{name}")
-    elif isinstance(one, list | tuple):
-        assert len(one) == len(other), path
-        for i, (a, b) in enumerate(zip(one, other, strict=True)):
-            assert_same(a, b, f"{path}/{i}")
-    else:
-        assert one == other, path
 
 
 def kill_and_go_on(folder, errors, settings, kills: int, span: float, rng, start) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from children import PROCESSES, TINY, Pair, Run, free_port
-from test_kills import assert_same, end_state
+from same_run import assert_same, end_state
 
 import memsuite
 from memsuite.__main__ import main

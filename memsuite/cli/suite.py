@@ -1,0 +1,174 @@
+"""``memsuite suite``: every run of a grid, in processes of their own, from wherever it was stopped before."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from memsuite.cli.plain import PlainParser
+from memsuite.errors import Stopped, UsageError
+from memsuite.suite import estimate, store
+from memsuite.suite.drive import Drive
+from memsuite.suite.grid import Run, Suite, choose, read_suite
+from memsuite.suite.launch import Launcher, LocalLauncher, forkserver, slots
+from memsuite.suite.view import View
+from memsuite.suite.worker import die_with_suite
+
+if TYPE_CHECKING:
+    from memsuite.cli.suite_check import Checked
+
+LAUNCHERS = ("local", "ray", "submitit")
+
+
+def main(verb: str, arguments: list[str]) -> int:
+    """Run the suite, or show what it would run; 1 if a run failed or was made with other settings."""
+    options = parse(arguments)
+    suite = read_suite(Path(options.file), Path(options.out) if options.out else None)
+    runs = choose(suite.runs, options.only)
+    if not options.dry_run and all(store.look(run).kind == "finished" for run in runs):
+        print(f"{len(runs)} of {len(runs)} runs finished in {suite.folder}, all before")
+        return 0
+    checked = look_at(suite, runs, options.launcher != "local")
+    if options.dry_run:
+        dry_run(runs, checked.sizes, len(slots(options.jobs, checked.gpus)))
+        return 0
+    launcher = make_launcher(options, suite, checked)
+    console = Console()
+    try:
+        make_folder(suite.folder)
+        with View(console) as view:
+            drive = Drive(runs, checked.sizes, launcher, view, options.overwrite)
+            drive.run()
+    finally:
+        launcher.close()
+    return conclude(drive, console, shlex.join(["memsuite", verb, *arguments]), suite)
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """Read the options."""
+    parser = PlainParser(prog="memsuite suite", description="Run every run of a suite that is not finished.")
+    parser.add_argument("file", help="the suite's YAML, as configs/suites/basic_v1.yaml; docs/suites.md says how")
+    parser.add_argument(
+        "--dry_run", action="store_true", help="print the command lines and what they cost; run nothing"
+    )
+    parser.add_argument("--jobs", type=int, help="runs at a time; default: a run a GPU, or a core where there is none")
+    parser.add_argument("--launcher", default="local", choices=LAUNCHERS, help="local (default), ray or submitit")
+    parser.add_argument(
+        "--only", metavar="ID", action="append", default=[], help="this run, or all whose id begins so; repeatable"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="redo runs that were made with other settings")
+    parser.add_argument("--out", help="where the run folders go; default: runs/NAME_OF_THE_SUITE")
+    for name, example in (("ray", "num_cpus=1"), ("slurm", "slurm_partition=gpu")):
+        text = f"a setting of the launcher, as {example}; before the file's {name}: {{...}}; repeatable"
+        parser.add_argument(f"--{name}", metavar="KEY=VALUE", action="append", default=[], help=text)
+    options = parser.parse_args(arguments)
+    if options.jobs is not None and options.jobs < 1:
+        raise UsageError(f"--jobs is {options.jobs}; the least is 1")
+    return options
+
+
+def look_at(suite: Suite, runs: list[Run], elsewhere: bool) -> Checked:
+    """Check every run, in a process of the fork server, which then has its imports ready for the runs."""
+    pool = ProcessPoolExecutor(1, mp_context=forkserver(), initializer=die_with_suite)
+    with pool, Console(stderr=True).status(f"looking at {len(runs)} runs"):
+        try:
+            return pool.submit(_check, runs, elsewhere).result()
+        except UsageError as error:
+            raise UsageError(f"{suite.path}: {error}") from None
+        except BrokenProcessPool:
+            raise Stopped("the process that looks at the runs was killed; nothing was started") from None
+
+
+def _check(runs: list[Run], elsewhere: bool) -> Checked:
+    from memsuite.cli.suite_check import check
+
+    return check(runs, elsewhere)
+
+
+def make_launcher(options: argparse.Namespace, suite: Suite, checked: Checked) -> Launcher:
+    """Build what starts the runs."""
+    if options.launcher == "local":
+        return LocalLauncher(slots(options.jobs, checked.gpus), options.overwrite)
+    section = "ray" if options.launcher == "ray" else "slurm"
+    settings = {**suite.launchers[section], **key_values(section, getattr(options, section))}
+    if section == "ray":
+        from memsuite.suite.ray import RayLauncher
+
+        return RayLauncher(settings, options.jobs, options.overwrite)
+    from memsuite.suite.slurm import SlurmLauncher
+
+    return SlurmLauncher(settings, suite.folder, options.jobs, options.overwrite)
+
+
+def make_folder(folder: Path) -> None:
+    """Make the suite's folder, or say why it cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot make the folder {folder}: {error.strerror}") from error
+
+
+def key_values(option: str, given: list[str]) -> dict[str, Any]:
+    """Read ``KEY=VALUE``, the value as YAML."""
+    import yaml
+
+    settings = {}
+    for each in given:
+        key, equals, value = each.partition("=")
+        if not (key and equals):
+            raise UsageError(f"--{option} {each}: write it as KEY=VALUE")
+        try:
+            settings[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise UsageError(f"--{option} {each}: {value!r} is not a value in YAML") from None
+    return settings
+
+
+def dry_run(runs: list[Run], sizes: list[estimate.Size], jobs: int) -> None:
+    """Print the command lines, and a table of what they cost."""
+    for run in runs:
+        print(run.command)
+    table = Table("run", "state", box=SIMPLE_HEAD)
+    for name in ("environment steps", "estimated time"):
+        table.add_column(name, justify="right")
+    known, left = 0, 0.0
+    for run, size in zip(runs, sizes, strict=True):
+        seconds, kind = estimate.seconds(size), store.look(run).kind
+        known += seconds is not None
+        left += 0.0 if kind == "finished" else seconds or 0.0
+        table.add_row(
+            run.id, kind, f"{size.env_steps:,}", "not known" if seconds is None else estimate.in_words(seconds)
+        )
+    console = Console(width=None if Console().is_terminal else 120)
+    console.print(table)
+    total = sum(size.env_steps for size in sizes)
+    still = estimate.in_words(left / jobs)
+    print(f"{len(runs)} runs, {total:,} environment steps; still to do: about {still} with --jobs {jobs}")
+    print(f"An estimate for {known} of {len(runs)} runs: {estimate.BASIS}.")
+
+
+def conclude(drive: Drive, console: Console, command: str, suite: Suite) -> int:
+    """Say what became of the runs; return the exit status.
+
+    Raises:
+        Stopped: by a signal, with the line that says how to go on.
+    """
+    total, finished = len(drive.sizes), len(drive.finished)
+    if drive.received and finished < total:
+        text = f"stopped, {finished} of {total} runs finished, what was running is saved; go on with: {command}"
+        raise Stopped(text, 128 + drive.received)
+    kinds = (("failed", drive.failed), ("not run", drive.other))
+    for kind, lines in kinds:
+        for run_id, line in lines.items():
+            console.print(f"{kind}: {run_id}: {line}", markup=False, highlight=False, soft_wrap=True)
+    print(f"{finished} of {total} runs finished in {suite.folder}", end="")
+    print("".join(f", {len(lines)} {kind}" for kind, lines in kinds if lines))
+    return 0 if finished == total else 1

@@ -1,0 +1,79 @@
+"""A look at every run of a suite before the first one starts: each is built as ``memsuite fit`` would, and left."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import cast
+
+import torch
+
+from memsuite.cli.fit import FitCLI, quiet_lightning
+from memsuite.cli.parsing import Parser
+from memsuite.errors import UsageError, nearest
+from memsuite.suite.estimate import Size
+from memsuite.suite.grid import ENTRY_KEYS, Run
+from memsuite.tasks import ScriptedTask
+
+PLACES = ("device", "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy")
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What the look has shown.
+
+    Attributes:
+        sizes: how much work each run is, in their order.
+        gpus: the GPUs that PyTorch can use here.
+    """
+
+    sizes: list[Size]
+    gpus: int
+
+
+def check(runs: list[Run], elsewhere: bool) -> Checked:
+    """Build every run that differs in more than its seed.
+
+    Args:
+        runs: the runs.
+        elsewhere: they will run on other machines, so what they ask of devices is not looked for here.
+
+    Raises:
+        UsageError: what ``memsuite fit`` would say, with the run's id.
+    """
+    quiet_lightning()
+    _check_keys(runs)
+    sizes: dict[str, Size] = {}
+    for run in runs:
+        key = _without_seed(run)
+        if key not in sizes:
+            try:
+                sizes[key] = _size(run, elsewhere)
+            except UsageError as error:
+                raise UsageError(f"{run.id}: {error}") from error
+        seed = run.asked.get("seed", 0)
+        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
+            raise UsageError(f"{run.id}: seed is {seed!r}; it must be a whole number between 0 and {2**32 - 1}")
+    return Checked([sizes[_without_seed(run)] for run in runs], torch.cuda.device_count())
+
+
+def _without_seed(run: Run) -> str:
+    return repr({key: value for key, value in run.asked.items() if key != "seed"})
+
+
+def _size(run: Run, elsewhere: bool) -> Size:
+    """Build the run and see how much work it is."""
+    if elsewhere:
+        run = replace(run, settings={key: value for key, value in run.settings.items() if key not in PLACES})
+    cli = FitCLI("fit", [*run.options, *(["--device", "cpu"] if elsewhere else [])])
+    module = cli.model
+    env_steps = module.iterations * module.num_envs * module.rollout_length
+    return Size(env_steps, module.task.horizon, module.config["controller"], isinstance(module.task, ScriptedTask))
+
+
+def _check_keys(runs: list[Run]) -> None:
+    known = cast(Parser, FitCLI("fit", []).parser).known_keys()
+    for key in {key for run in runs for key in run.settings}:
+        if not any(key == name or key.startswith(f"{name}.") for name in known if name):
+            close = nearest(key, [*known, *ENTRY_KEYS])
+            hint = f"did you mean: {', '.join(close)}" if len(close) <= 3 else "memsuite fit --help lists them"
+            raise UsageError(f"no setting {key!r}; {hint}")

@@ -1,0 +1,78 @@
+"""How long a run will take: a guess from what was measured once, to plan by and not to be held to.
+
+The measurements are ``results/controllers.json`` (CPU seconds of whole runs of the golden task, one thread, horizon
+200) and ``results/scaling.json`` (how a step's cost changes with the horizon). Another machine, a wider network or
+other settings of PPO change the figure; the time left that a suite shows is corrected by the runs that have ended.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parents[2] / "results"  # there in a checkout, not in an installed package
+BASIS = (
+    "one core of an AMD EPYC a run and the golden task's settings, from results/controllers.json and scaling.json;\n"
+    "another machine may take half or twice as long"
+)
+MEASURED_HORIZON = 200
+STEPPED = 1.5  # a task that is stepped costs about that much of one that is drawn at once (GRU 1.5, Mamba 1.4)
+START = 1.0  # seconds until a run trains
+UNKNOWN = 50e-6  # seconds a step, for models that were never measured; only to weigh runs against each other
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much work a run is.
+
+    Attributes:
+        env_steps: environment steps, all whole iterations.
+        horizon: steps of an episode.
+        controller: its name.
+        scripted: whether episodes are drawn at once.
+    """
+
+    env_steps: int
+    horizon: int
+    controller: str
+    scripted: bool
+
+
+def seconds(size: Size, folder: Path = RESULTS) -> float | None:
+    """Estimate the seconds of a run on one core; None where there is no measurement of its model."""
+    costs, scaling = _read(folder / "controllers.json"), _read(folder / "scaling.json").get("scaling", [])
+    measured: list[float] = [run["cpu_seconds"] / run["env_steps"] for run in costs.get(size.controller, [])]
+    if not measured:
+        return None
+    by_horizon = {row["horizon"]: row["microseconds"] for row in scaling if row["controller"] == size.controller}
+    ratio: float = 1.0
+    if MEASURED_HORIZON in by_horizon:
+        nearest = min(by_horizon, key=lambda horizon: abs(math.log(horizon / size.horizon)))
+        ratio = by_horizon[nearest] / by_horizon[MEASURED_HORIZON]
+    return START + size.env_steps * statistics.median(measured) * ratio * (1.0 if size.scripted else STEPPED)
+
+
+def weight(size: Size) -> float:
+    """Weigh a run against the others of its suite: its estimated seconds, or its steps where there is no estimate."""
+    known = seconds(size)
+    return START + size.env_steps * UNKNOWN if known is None else known
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return content
+
+
+def in_words(duration: float) -> str:
+    """Write a duration as a person would: ``40 s``, ``12 min``, ``3.5 h``, ``12 days``."""
+    for unit, length in (("days", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if duration >= 2 * length:
+            return f"{duration / length:.1f} {unit}"
+    return f"{duration:.0f} s"

@@ -1,0 +1,263 @@
+"""A suite's YAML becomes its runs: every combination of the axes of every entry, each one a ``memsuite fit`` line.
+
+Weakest first, a run's settings come from ``config`` files, ``settings``, ``grid``, its entry's own keys, its entry's
+``grid``, and ``overrides`` whose ``when`` it meets. ``exclude`` takes runs out. docs/suites.md is the guide.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+import shlex
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from memsuite.errors import UsageError, nearest, unknown
+from memsuite.reading import read_mapping
+
+Settings = dict[str, Any]
+KEYS = ("name", "description", "config", "settings", "grid", "entries", "overrides", "exclude", "ray", "slurm")
+ENTRY_KEYS = ("grid", "name")  # what an entry holds besides settings
+GROUPS = ("model", "model.ppo", "trainer", "task_args", "controller_args")  # keys that hold others
+# What fit takes where nothing is said; the id needs them.
+DEFAULTS = {"task": "delayed_cue", "difficulty": "medium", "horizon": None, "controller": "gru", "seed": 0}
+OURS = ("out", "overwrite", "ckpt_path")  # what the suite gives to fit itself
+HARMFUL = re.compile(r"[^\w.+:-]+")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a suite.
+
+    Attributes:
+        id: its readable name, and its folder below the suite's: ``delayed_cue-medium/gru/seed0``.
+        folder: the run folder.
+        configs: configuration files that ``fit`` reads first.
+        settings: dotted keys of ``fit`` and their values.
+        asked: the settings with those of the files: what decides whether a folder holds this run.
+    """
+
+    id: str
+    folder: Path
+    configs: tuple[str, ...]
+    settings: Settings
+    asked: Settings
+
+    @property
+    def options(self) -> list[str]:
+        """The run's settings as options of ``memsuite fit``."""
+        words = [word for path in self.configs for word in ("--config", path)]
+        for key, value in self.settings.items():
+            text = value if isinstance(value, str) else json.dumps(value, default=str)
+            words += [f"--{key}={text}"] if text.startswith("-") else [f"--{key}", text]
+        return words
+
+    @property
+    def arguments(self) -> list[str]:
+        """What follows ``memsuite fit``; the same line starts the run and goes on with it."""
+        return [*self.options, "--out", str(self.folder), "--ckpt_path", "last"]
+
+    @property
+    def command(self) -> str:
+        """The whole command line."""
+        return shlex.join(["memsuite", "fit", *self.arguments])
+
+
+@dataclass(frozen=True)
+class Suite:
+    """The runs of a suite, and what its file says to the launchers of clusters.
+
+    Attributes:
+        path: the file.
+        folder: where its run folders lie.
+        runs: in the order of the file.
+        launchers: settings of ``ray`` and ``slurm``.
+    """
+
+    path: Path
+    folder: Path
+    runs: list[Run]
+    launchers: dict[str, Settings]
+
+
+def read_suite(path: Path, out: Path | None = None) -> Suite:
+    """Read a suite; its run folders lie in ``out``, or in ``runs/NAME``.
+
+    Raises:
+        UsageError: one line that names the file, the mistake and the nearest valid names.
+    """
+    content = read_mapping(path, "suite", "grid: {controller: [gru, mamba]}")
+    try:
+        for key in content:
+            if key not in KEYS:
+                raise unknown("key", key, KEYS)
+        name = content.get("name") or path.stem
+        if not isinstance(name, str) or HARMFUL.search(name) or name.startswith("."):
+            raise UsageError(f"name {name!r} cannot be a folder's name; use letters, digits, '_' and '-'")
+        folder = out or Path("runs") / name
+        launchers = {key: _mapping(content, key) for key in ("ray", "slurm")}
+        return Suite(path, folder, _expand(content, path, folder), launchers)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
+
+
+def choose(runs: list[Run], only: list[str]) -> list[Run]:
+    """Return the runs with one of the ids, or below one of them: ``delayed_cue-medium/gru`` means all its seeds."""
+    for name in only:
+        if not any(_is_below(run.id, name) for run in runs):
+            parents = {str(parent) for run in runs for parent in Path(run.id).parents} - {"."}
+            near = nearest(name, [*sorted(parents), *(run.id for run in runs)])
+            raise UsageError(f"--only {name} matches no run; the nearest: {', '.join(near[:3])}")
+    return [run for run in runs if not only or any(_is_below(run.id, name) for name in only)]
+
+
+def _is_below(run_id: str, name: str) -> bool:
+    return f"{run_id}/".startswith(f"{name.rstrip('/')}/")
+
+
+def _expand(content: Settings, path: Path, folder: Path) -> list[Run]:
+    configs, base = _base(content, path)
+    shared, grid = flatten(_mapping(content, "settings")), _axes(content)
+    overrides = [_override(each) for each in _list(content, "overrides")]
+    excluded = [flatten(_is_mapping(each, "exclude")) for each in _list(content, "exclude")]
+    met = [0] * (len(overrides) + len(excluded))
+    runs: dict[str, Run] = {}
+    for entry in _list(content, "entries") if "entries" in content else [{}]:
+        for settings, label in _combinations(_is_mapping(entry, "entries"), shared, grid):
+            full = {**DEFAULTS, **base, **settings}
+            if sum(_meets(full, when, met, i) for i, when in enumerate(excluded)):  # a sum, so that each one is counted
+                continue
+            for i, (when, change) in enumerate(overrides, len(excluded)):
+                if _meets(full, when, met, i):
+                    settings = {**settings, **change}
+            run = _run(settings, {**base, **settings}, label, configs, folder)
+            if run.id in runs:
+                raise UsageError(f"two runs have the id {run.id}; give the entries different names, as 'name: wide'")
+            runs[run.id] = run
+    for i, count in enumerate(met):
+        if not count:
+            kind, number = ("exclude", i) if i < len(excluded) else ("overrides", i - len(excluded))
+            raise UsageError(f"entry {number + 1} of {kind} matches no run")
+    if not runs:
+        raise UsageError("the grid is empty: it holds no run")
+    return list(runs.values())
+
+
+def _combinations(entry: Settings, shared: Settings, grid: Settings) -> Iterator[tuple[Settings, str]]:
+    """Yield the settings of every combination of an entry's axes, and what the id adds to the controller's name."""
+    own = flatten({key: value for key, value in entry.items() if key not in ENTRY_KEYS})
+    axes = {key: values for key, values in grid.items() if key not in own} | _axes(entry)
+    name = entry.get("name")
+    for values in itertools.product(*axes.values()):
+        chosen = dict(zip(axes, values, strict=True))
+        marks = [] if name is None else [str(name)]
+        marks += [_mark(key, value) for key, value in chosen.items() if key not in DEFAULTS]
+        settings = shared | own | chosen
+        yield {key: settings[key] for key in sorted(settings, key=_order)}, "".join(f"-{mark}" for mark in marks)
+
+
+def _order(key: str) -> tuple[int, str]:
+    """Put first what says which run it is."""
+    names = list(DEFAULTS)
+    return names.index(key) if key in names else len(names), key
+
+
+def _mark(key: str, value: Any) -> str:
+    """Spell one value of an axis: ``hidden_dim64``, ``critic_memory``."""
+    leaf = key.rpartition(".")[2]
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return f"{leaf}{value}" if number else f"{leaf}_{value}"
+
+
+def _run(settings: Settings, asked: Settings, label: str, configs: tuple[str, ...], folder: Path) -> Run:
+    for key in OURS:
+        if key in asked:
+            raise UsageError(f"{key} is the suite's own to give; use memsuite suite --out, --overwrite")
+    full = {**DEFAULTS, **asked}
+    horizon = "" if full["horizon"] is None else f"-H{full['horizon']}"
+    parts = (f"{full['task']}-{full['difficulty']}{horizon}", f"{full['controller']}{label}", f"seed{full['seed']}")
+    run_id = "/".join(HARMFUL.sub("_", part).lstrip(".") for part in parts)
+    try:
+        plain = json.loads(json.dumps(asked, default=str))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UsageError(f"{run_id}: a setting is not a plain value: {error}") from error
+    return Run(run_id, folder / run_id, configs, settings, plain)
+
+
+def _base(content: Settings, path: Path) -> tuple[tuple[str, ...], Settings]:
+    """Return the configuration files, found from where the suite's file lies, and their settings."""
+    given = content.get("config") or []
+    names = [given] if isinstance(given, str) else given
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UsageError(f"config is {given!r}; it must be a file, or a list of files")
+    files = [os.path.normpath(path.parent / name) for name in names]
+    settings: Settings = {}
+    for file in files:
+        settings |= flatten(read_mapping(file, "configuration", "task: delayed_cue"))
+    return tuple(files), settings
+
+
+def flatten(settings: Settings, above: str = "") -> Settings:
+    """Write nested settings with dots, as the command line spells them."""
+    flat: Settings = {}
+    for key, value in settings.items():
+        name = f"{above}{key}"
+        if name in GROUPS and isinstance(value, dict):
+            flat |= flatten(value, f"{name}.")
+        else:
+            flat[name] = value
+    return flat
+
+
+def _override(given: Any) -> tuple[Settings, Settings]:
+    """Return what an override asks of a run, and what it then sets."""
+    override = _is_mapping(given, "overrides")
+    for key in override:
+        if key not in ("when", "settings"):
+            raise unknown("key of overrides", key, ("when", "settings"))
+    return flatten(_mapping(override, "when")), flatten(_mapping(override, "settings"))
+
+
+def _meets(settings: Settings, when: Settings, met: list[int], number: int) -> bool:
+    """Tell whether the settings have every value asked for, or one of those in a list; count it."""
+    for key, value in when.items():
+        found = settings.get(key)
+        if found != value and not (isinstance(value, list) and found in value):
+            return False
+    met[number] += 1
+    return True
+
+
+def _axes(content: Settings) -> Settings:
+    axes = flatten(_mapping(content, "grid"))
+    for key, values in axes.items():
+        if not isinstance(values, list):
+            raise UsageError(f"grid.{key} is {_short(values)}; it must be a list of values, as '{key}: [...]'")
+        if not values:
+            raise UsageError(f"the grid is empty: grid.{key} has no values")
+    return axes
+
+
+def _mapping(content: Settings, key: str) -> Settings:
+    return _is_mapping({} if content.get(key) is None else content[key], key)
+
+
+def _is_mapping(value: Any, key: str) -> Settings:
+    if not isinstance(value, dict):
+        raise UsageError(f"{key} holds {_short(value)}; it must hold settings, as '{{seed: 1}}'")
+    return {str(name): each for name, each in value.items()}
+
+
+def _list(content: Settings, key: str) -> Iterable[Any]:
+    value = content.get(key)
+    if value is not None and not isinstance(value, list):
+        raise UsageError(f"{key} is {_short(value)}; it must be a list, with '- ' before each")
+    return value or []
+
+
+def _short(value: Any) -> str:
+    return " ".join(repr(value).split())[:60]

@@ -1,0 +1,138 @@
+"""Runs on this machine: so many at a time, each in a process of its own that starts with its imports behind it.
+
+The processes come from a ``forkserver`` that has loaded torch and Lightning once. Each takes one slot: a GPU, or a
+core. They die with the suite, also when it is killed, and a run has one thread unless OMP_NUM_THREADS says
+otherwise.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from multiprocessing import connection
+from multiprocessing.context import ForkServerContext
+from multiprocessing.forkserver import ensure_running
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Protocol, cast
+
+from memsuite.suite.grid import Run
+from memsuite.suite.worker import die_with_suite, work_with_one_thread
+
+# Not memsuite itself, which is quick to import: its ops ask a GPU for its kind, and a process whose parent has talked
+# to a GPU cannot use one.
+PRELOAD = ["lightning.pytorch", "jsonargparse", "torch", "torchmetrics"]
+POLL = 0.5  # seconds between two looks
+
+
+class Launcher(Protocol):
+    """What starts runs and tells when they have ended."""
+
+    capacity: int  # runs that may be under way at once
+
+    def start(self, run: Run) -> None:
+        """Start a run."""
+
+    def ended(self) -> list[tuple[Run, int]]:
+        """Wait a little; return the runs whose processes have ended, with their status (negative: by that signal)."""
+
+    def stop(self, at_once: bool) -> None:
+        """Let the runs save and end, or end them at once."""
+
+    def close(self) -> None:
+        """Give everything back."""
+
+
+def slots(jobs: int | None, gpus: int) -> list[str | None]:
+    """Divide the machine: a slot a GPU, named as CUDA names it, or a core; with ``jobs`` that many, sharing the GPUs.
+
+    A run is not bound to its core: on a machine that others use too, one that was bound to a busy core took 210 s and
+    its neighbours 13 s; and with a thread each the scheduler needs no help.
+    """
+    ids = _gpu_ids(gpus)
+    return [ids[i % gpus] if gpus else None for i in range(jobs or gpus or len(cores()))]
+
+
+def cores() -> list[int]:
+    """List the cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def _gpu_ids(gpus: int) -> list[str]:
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return visible.split(",")[:gpus] if visible else [str(i) for i in range(gpus)]
+
+
+def forkserver() -> ForkServerContext:
+    """Return the context whose processes start with the imports of a run behind them."""
+    # Asking CUDA itself whether there is a device would leave a state behind that no forked process can use.
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOAD)
+    if threading.current_thread() is threading.main_thread():  # a Ctrl-C is for the suite, which tells the others
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        ensure_running()
+        signal.signal(signal.SIGINT, before)
+    return context
+
+
+class LocalLauncher:
+    """Runs in processes of this machine, one a slot.
+
+    Args:
+        slots: what the runs share out among them: a GPU's name, or None for a core.
+        overwrite: take runs with other settings away.
+    """
+
+    def __init__(self, slots: Sequence[str | None], overwrite: bool) -> None:
+        self.capacity, self.overwrite = len(slots), overwrite
+        self._free = list(slots)[::-1]
+        self._context = forkserver()
+        self._running: dict[int, tuple[BaseProcess, Run, str | None]] = {}
+
+    def start(self, run: Run) -> None:
+        """Start a run in the next free slot."""
+        slot = self._free.pop()
+        process = self._context.Process(target=_run_on, args=(slot, run, str(Path.cwd()), self.overwrite))
+        process.start()
+        self._running[process.sentinel] = (process, run, slot)
+
+    def ended(self) -> list[tuple[Run, int]]:
+        """Return the runs whose processes have ended, their slots free again."""
+        found = []
+        for sentinel in connection.wait(list(self._running), POLL):
+            process, run, slot = self._running.pop(cast(int, sentinel))
+            process.join()
+            found.append((run, process.exitcode or 0))
+            process.close()
+            self._free.append(slot)
+        return found
+
+    def stop(self, at_once: bool) -> None:
+        """Send SIGTERM, on which a run saves and ends, or SIGKILL."""
+        for process, _, _ in self._running.values():
+            with contextlib.suppress(ProcessLookupError):
+                (process.kill if at_once else process.terminate)()
+
+    def close(self) -> None:
+        """End what still runs, which is nothing unless the suite itself has failed."""
+        self.stop(at_once=True)
+
+
+def _run_on(gpu: str | None, run: Run, folder: str, overwrite: bool) -> None:
+    """Do one run in this process, with that GPU to itself."""
+    die_with_suite()
+    os.setpgid(0, 0)  # a Ctrl-C is for the suite, which tells its runs; a second signal would end them unsaved
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    status = work_with_one_thread(run, folder, overwrite)
+    sys.stdout.flush()
+    os._exit(status)

@@ -1,0 +1,87 @@
+"""Runs as Ray tasks, on this machine or on the cluster that RAY_ADDRESS or ``address`` names.
+
+All nodes must see the folder of the suite under the same path. Every task is a process of its own; a task whose node
+dies is started again elsewhere by Ray, and goes on from the last checkpoint.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from memsuite.errors import UsageError, unknown
+from memsuite.suite.grid import Run, Settings
+from memsuite.suite.worker import KILLED, work_with_one_thread
+
+try:
+    import ray
+except ImportError as error:
+    raise UsageError("--launcher ray needs Ray: pip install 'memsuite[ray]'") from error
+
+DEFAULTS = {"address": None, "num_cpus": 1, "num_gpus": None, "resources": None, "max_retries": 10}
+MANY = 10_000  # tasks that Ray may hold in its own queue
+
+
+class RayLauncher:
+    """Runs as tasks of a Ray cluster.
+
+    Args:
+        settings: ``address`` of the cluster (default: RAY_ADDRESS, or a new one on this machine), ``num_cpus``,
+            ``num_gpus`` (default: 1 if the cluster has any) and ``resources`` of a run, and ``max_retries``, how often
+            Ray itself starts a run again whose node or process has died.
+        jobs: runs handed over at a time; None for all.
+        overwrite: take runs with other settings away.
+
+    Raises:
+        UsageError: an unknown setting, or no cluster at the address.
+    """
+
+    def __init__(self, settings: Settings, jobs: int | None, overwrite: bool) -> None:
+        for key in settings:
+            if key not in DEFAULTS:
+                raise unknown("setting of ray", key, DEFAULTS)
+        chosen: dict[str, Any] = {**DEFAULTS, **settings}
+        address, retries = chosen.pop("address"), chosen.pop("max_retries")
+        self.capacity, self.overwrite = jobs or MANY, overwrite
+        self._connected_before = ray.is_initialized()
+        try:
+            if not self._connected_before:
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+            if chosen["num_gpus"] is None:
+                chosen["num_gpus"] = 1 if ray.cluster_resources().get("GPU") else 0
+            # max_calls: the process of a task ends with it.
+            self._task = ray.remote(max_calls=1, max_retries=retries)(work_with_one_thread)
+            self._task.options(**chosen)  # says now what is wrong with them
+        except (ConnectionError, ValueError, TypeError, RuntimeError) as error:
+            raise UsageError(f"ray: {' '.join(str(error).split())}") from error
+        self._options = chosen
+        self._running: dict[Any, Run] = {}
+
+    def start(self, run: Run) -> None:
+        """Hand a run over to Ray, which starts it where its resources are free."""
+        reference = self._task.options(name=run.id, **self._options).remote(run, str(Path.cwd()), self.overwrite)
+        self._running[reference] = run
+
+    def ended(self) -> list[tuple[Run, int]]:
+        """Return the runs whose tasks have ended."""
+        ready, _ = ray.wait(list(self._running), num_returns=len(self._running), timeout=0.5)
+        return [(self._running.pop(reference), _status(reference)) for reference in ready]
+
+    def stop(self, at_once: bool) -> None:
+        """Cancel the tasks, which is a SIGINT to those that run: they save and end; or kill them."""
+        for reference in self._running:
+            ray.cancel(reference, force=at_once)
+
+    def close(self) -> None:
+        """Leave the cluster; one that was started here ends."""
+        if not self._connected_before:
+            ray.shutdown()
+
+
+def _status(reference: Any) -> int:
+    try:
+        status: int = ray.get(reference)
+    except ray.exceptions.RayError:
+        return KILLED
+    return status

@@ -1,0 +1,169 @@
+"""What a run folder says of its run. A suite has no other state, so anything can be killed and started again.
+
+Besides what ``memsuite fit`` writes, a folder of a suite holds ``asked.json`` (the settings it was started with),
+``output.txt`` (what its process printed), ``.lock``, and after a failure ``failed.txt`` with the line that explains it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import fcntl
+import io
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from memsuite.errors import UsageError
+from memsuite.files import LAST, PREVIOUS, write_json
+from memsuite.reading import read_mapping
+from memsuite.suite.grid import Run, flatten
+
+Kind = Literal["new", "unfinished", "failed", "finished", "other"]
+ASKED, FAILED, OUTPUT, LOCK, RESULT = "asked.json", "failed.txt", "output.txt", ".lock", "result.json"
+# In the order in which they can go: a folder without its result no longer counts as finished.
+OF_A_RUN = (RESULT, f"checkpoints/{LAST}", f"checkpoints/{PREVIOUS}", "metrics.csv", "log.txt", "config.yaml")
+OF_THE_SUITE = (FAILED, OUTPUT, ASKED)
+TAIL = 4096  # bytes at the end of a file that surely hold its last line
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a run stands.
+
+    Attributes:
+        kind: new, unfinished, failed, finished, or other: the folder holds a run with other settings.
+        line: why it failed, or what is different.
+        result: what ``result.json`` holds.
+    """
+
+    kind: Kind
+    line: str = ""
+    result: dict[str, Any] | None = None
+
+
+def look(run: Run) -> State:
+    """Read the state of a run from its folder."""
+    folder = run.folder
+    if not any((folder / name).exists() for name in (*OF_A_RUN, FAILED)):
+        return State("new")
+    if difference := _difference(run):
+        return State("other", difference)
+    if (result := _read_json(folder / RESULT)) is not None:
+        return State("finished", result=result)
+    if (folder / FAILED).exists():
+        return State("failed", (folder / FAILED).read_text().strip())
+    return State("unfinished")
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _difference(run: Run) -> str:
+    """Say which setting of the folder is not what is asked for; nothing if all are.
+
+    A folder that ``memsuite fit`` made on its own tells all settings, the given and the default ones: there only what
+    is asked for can be compared.
+    """
+    asked = _read_json(run.folder / ASKED)
+    if asked is None and not (run.folder / "config.yaml").exists():
+        return f"{run.folder} holds files of a run, and no config.yaml that says which"
+    held = _own_config(run.folder) if asked is None else asked
+    keys = run.asked.keys() | (held.keys() if asked is not None else set())
+    for key in sorted(keys):
+        before, now = held.get(key), run.asked.get(key)
+        if before != now:
+            return f"{run.folder} was made with {key} {_named(before)}, and the suite asks for {_named(now)}"
+    return ""
+
+
+def _named(value: Any) -> str:
+    return "not set" if value is None else json.dumps(value)
+
+
+def _own_config(folder: Path) -> dict[str, Any]:
+    try:
+        config = flatten(read_mapping(folder / "config.yaml", "configuration", "task: delayed_cue"))
+    except UsageError:
+        return {}
+    plain: dict[str, Any] = json.loads(json.dumps(config, default=str))
+    return plain
+
+
+def prepare(run: Run, overwrite: bool) -> None:
+    """Make the folder ready for an attempt; with ``overwrite`` a run with other settings is taken away first."""
+    if overwrite and look(run).kind == "other":
+        for name in (*OF_A_RUN, *OF_THE_SUITE):
+            (run.folder / name).unlink(missing_ok=True)
+    (run.folder / FAILED).unlink(missing_ok=True)
+    if _read_json(run.folder / ASKED) != run.asked:
+        write_json(run.folder / ASKED, run.asked)
+
+
+def record_failure(folder: Path) -> None:
+    """Write the line that explains a failure: the last one its process printed."""
+    (folder / FAILED).write_text(last_line(folder / OUTPUT) + "\n")
+
+
+def last_line(path: Path) -> str:
+    """Return the last line of a text that is not empty."""
+    lines = [line.strip() for line in _tail(path).splitlines() if line.strip()]
+    return lines[-1] if lines else "it ended without a word"
+
+
+def env_steps(folder: Path) -> int:
+    """Return the environment steps a run has made, by the last whole row of its metrics."""
+    path = folder / "metrics.csv"
+    rows = list(csv.reader(io.StringIO(_tail(path).rpartition("\n")[0])))
+    number = rows[-1][0] if rows and rows[-1] else ""
+    return int(number) if number.isdigit() else 0
+
+
+def _tail(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+@contextmanager
+def locked(folder: Path, patience: float = 0.0) -> Iterator[bool]:
+    """Hold the folder's lock, which ends with the process that holds it; yield whether it could be had.
+
+    Args:
+        folder: the run folder; made if it is not there.
+        patience: seconds to try for, as a process that was just killed may take a moment to be gone.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("a") as file:
+        until = time.monotonic() + patience
+        while not (had := _try_to_lock(file.fileno(), fcntl.LOCK_EX)) and time.monotonic() < until:
+            time.sleep(0.05)
+        yield had
+
+
+def is_held(folder: Path) -> bool:
+    """Tell whether a process works on the folder now."""
+    with contextlib.suppress(OSError), (folder / LOCK).open("a" if os.access(folder, os.W_OK) else "r") as file:
+        return not _try_to_lock(file.fileno(), fcntl.LOCK_SH)
+    return False
+
+
+def _try_to_lock(handle: int, how: int) -> bool:
+    try:
+        fcntl.flock(handle, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
