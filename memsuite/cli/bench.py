@@ -28,7 +28,7 @@ from rich.table import Table
 
 from memsuite.callbacks import ProgressBar
 from memsuite.callbacks.record import commit, hardware, versions
-from memsuite.cli.allocator import keep_freed_memory
+from memsuite.cli.allocator import keep_freed_memory, modules_left_alone
 from memsuite.cli.bench_gpu import bench_gpu, gpu_table
 from memsuite.cli.bench_ops import bench_ops, ops_table
 from memsuite.cli.bench_peers import bench_peers, parse_peers, peers_table
@@ -223,7 +223,7 @@ def train_briefly(controller: str, num_envs: int, horizon: int, count: int, cycl
         steps=count * num_envs * horizon,
         ppo=PPOConfig(epochs=4, minibatches=4, discount=0.99, gae_lambda=0.95),
     )
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, modules_left_alone():
         settings: dict[str, Any] = {**TRAINER_DEFAULTS, "logger": MetricsCSV(folder), "accelerator": device}
         trainer = pl.Trainer(**settings, callbacks=[ProgressBar(), cycles], limit_val_batches=0)
         trainer.fit(module)

@@ -22,7 +22,7 @@ from rich.console import Console
 
 from memsuite.analysis.loading import read_checkpoint
 from memsuite.callbacks import Checkpoints, ProgressBar, RunRecord
-from memsuite.cli.allocator import keep_freed_memory
+from memsuite.cli.allocator import keep_freed_memory, modules_left_alone
 from memsuite.cli.parsing import Parser, positive
 from memsuite.cli.plain import flat
 from memsuite.cli.processes import PARENT, check_processes, choose_devices, end_with_parent, place, started
@@ -270,6 +270,7 @@ def fit(cli: FitCLI) -> int:
         log = stack.enter_context(log_to(cli.out))
         stack.enter_context(told_in_one_line(cli.out, cli.model))
         log.debug(cli.command)
+        stack.enter_context(modules_left_alone())
         with started(trainer, ["fit", *cli.given], functools.partial(how_to_go_on, cli.out)):
             trainer.fit(cli.model, ckpt_path=checkpoint)
         assert cli.record.result is not None
@@ -284,7 +285,8 @@ def fit_along(cli: FitCLI, checkpoint: str | None) -> int:
     logging.getLogger("memsuite").setLevel(logging.CRITICAL)
     advice = functools.partial(how_to_go_on, cli.out)
     try:
-        with told_in_one_line(cli.out, cli.model), started(cli.trainer, ["fit", *cli.given], advice):
+        begun = started(cli.trainer, ["fit", *cli.given], advice)
+        with told_in_one_line(cli.out, cli.model), modules_left_alone(), begun:
             cli.trainer.fit(cli.model, ckpt_path=checkpoint)
     except (Stopped, UsageError) as end:
         if not (end.together if isinstance(end, Stopped) else PARENT in os.environ):

@@ -267,7 +267,10 @@ def test_controllers_table(run):
     assert run("controllers --horizons none")[0] == 0
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda path: path.stem)
+CONFIGS = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if path.parent.name != "suites")  # no runs
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_config_runs(run, tmp_path, path):
     if "popgym" in path.read_text():
         pytest.importorskip("popgym", reason="comes with memsuite[peers], not with the usual set-up")

@@ -68,9 +68,12 @@ class SuiteProcess:
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         self.output = cwd / "suite_output.txt"
         with self.output.open("w") as file:
+            # A shell that starts the tests in its background leaves SIGINT ignored, which would be inherited.
+            before = signal.signal(signal.SIGINT, signal.default_int_handler)
             self.process = subprocess.Popen(
                 command, cwd=cwd, env=environment, stdout=file, stderr=file, start_new_session=True
             )
+            signal.signal(signal.SIGINT, before)
         self.pid = self.process.pid
 
     def workers(self) -> list[int]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from suites import SuiteProcess, run_folders, write_suite
-from test_kills import assert_equal_suites, stamps
+from test_suite_kills import assert_equal_suites, stamps
 
 from memsuite.suite import store
 
