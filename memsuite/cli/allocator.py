@@ -36,7 +36,7 @@ def keep_freed_memory() -> None:
 def modules_left_alone() -> Iterator[None]:
     """Keep Python's garbage collector, in the block, off the objects that are there at its beginning.
 
-    They are nearly all of imported modules. To search them takes 0.2 s, now and then, at whatever iteration it falls on.
+    They are nearly all of imported modules. To search them takes 0.2 s, at whatever iteration it falls on.
     """
     gc.freeze()
     try:
