@@ -20,7 +20,7 @@ from memsuite.analysis.retention import CUES, retention
 from memsuite.cli.allocator import keep_freed_memory
 from memsuite.cli.plain import PlainParser
 from memsuite.controllers import CONTROLLERS, Controller, make_controller
-from memsuite.errors import UsageError
+from memsuite.errors import UsageError, unknown
 
 HORIZONS = (50, 200, 1000, 5000, 20_000)
 
@@ -30,7 +30,7 @@ def main(verb: str, arguments: list[str]) -> int:
     options = parse(arguments)
     keep_freed_memory()
     console, rows = Console(stderr=True), []
-    for name in CONTROLLERS:
+    for name in options.controllers:
         with console.status(f"measuring {name}"):
             rows.append(describe(name, options))
     if options.json:
@@ -43,6 +43,7 @@ def main(verb: str, arguments: list[str]) -> int:
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Read the options."""
     parser = PlainParser(prog="memsuite controllers", description=__doc__.partition(":")[2])
+    parser.add_argument("--controllers", default=",".join(CONTROLLERS), help="comma-separated; default: all")
     parser.add_argument("--json", action="store_true", help="print JSON in place of a table")
     parser.add_argument("--hidden_dim", type=int, default=128, help="width; default: 128")
     parser.add_argument("--depth", type=int, default=1, help="layers; default: 1")
@@ -52,6 +53,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--horizons", default=",".join(map(str, HORIZONS)), help="of the retention, comma-separated; none: leave it out"
     )
     options = parser.parse_args(arguments)
+    options.controllers = options.controllers.split(",")
+    for name in options.controllers:
+        if name not in CONTROLLERS:
+            raise unknown("controller", name, CONTROLLERS)
     try:
         given = "" if options.horizons == "none" else options.horizons
         options.horizons = [int(horizon) for horizon in given.split(",") if horizon]

@@ -34,9 +34,10 @@ class LRULayer(ZeroBegin):
         input_dim: width of the input.
         hidden_dim: width of the features.
         memory_horizon: how many steps H a state should be held before any training: the ring is then
-            ``[exp(-1/H), exp(-1/(4 H))]``, so that 0.37 to 0.78 of a state is left after H steps, the phases are at
-            most ``pi / H``, so that it turns by no more than half a circle, and ``D`` is 0. None for the ring and
-            phases below.
+            ``[exp(-1/H), exp(-1/(4 H))]``, so that 0.37 to 0.78 of a state is left after H steps, and ``D`` is 0. Half
+            of the phases are at most ``pi / H``, so that what was shown can be read whenever it is asked for; the
+            others are spread up to ``pi``, so that its age can be told: together they are a Fourier code, of which a
+            linear map reads what was shown a given number of steps ago. None for the ring and phases below.
         state_dim: complex numbers in the state; None for ``hidden_dim / 2``, as many floats as features.
         r_min: inner radius of the ring without a horizon.
         r_max: outer radius of the ring without a horizon, below 1.
@@ -58,9 +59,12 @@ class LRULayer(ZeroBegin):
         self.state_dim = state_dim or max(1, hidden_dim // 2)
         if memory_horizon is not None:
             steps = max(memory_horizon, 2)
-            r_min, r_max, max_phase = math.exp(-1 / steps), math.exp(-0.25 / steps), math.pi / steps
+            r_min, r_max, max_phase = math.exp(-1 / steps), math.exp(-0.25 / steps), math.pi
         self.nu_log = nn.Parameter(_nu_log(self.state_dim, r_min, r_max))
-        self.theta_log = nn.Parameter((max_phase * (1 - torch.rand(self.state_dim))).log())
+        phases = max_phase * (1 - torch.rand(self.state_dim))
+        if memory_horizon is not None:
+            phases[::2] /= max(memory_horizon, 2)
+        self.theta_log = nn.Parameter(phases.log())
         self.gamma_log = nn.Parameter(0.5 * (-torch.expm1(-2 * self.nu_log.detach().exp())).log())
         # B as [real, imaginary] rows of each state, C as the columns that read them (the imaginary ones negated).
         self.b = nn.Parameter(torch.randn(self.state_dim, 2, input_dim) * (2 * input_dim) ** -0.5)
