@@ -6,7 +6,7 @@ SHELL := /bin/bash
 # Small matrices: one thread a process is faster than two, and leaves the other cores to other runs.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo test peers clusters test-slow learn learn-controllers bench-peers gpu-check check clean
+.PHONY: setup demo test peers clusters test-slow learn learn-controllers reference bench-peers gpu-check check clean
 
 setup: $(VENV)/.ready
 
@@ -50,6 +50,11 @@ learn: peers
 # The golden task with every controller, seeds 0-2, at 200,000 and 1,000,000 steps: about an hour on two cores.
 learn-controllers: setup
 	$(RUN)/pytest -m learns --timeout 36000 -s -k every_controller
+
+# What is published as reached: trains or goes on with the suite, then results/reference.json and the report made from it.
+reference: setup
+	$(RUN)/memsuite suite configs/suites/reference_v1.yaml
+	$(RUN)/memsuite report --results runs/reference_v1 --out report --overwrite --collect results/reference.json
 
 # Training beside JAX on one core, in turn, into results/peers.json: about fifteen minutes on a core of its own.
 bench-peers: setup

@@ -69,6 +69,14 @@ def read_results(path: str | Path) -> pd.DataFrame:
     return table
 
 
+def collect_results(path: str | Path) -> dict[str, Any]:
+    """Return the results of all finished runs under a folder as one object, which :func:`read_results` reads again."""
+    files = sorted(Path(path).rglob("result.json"))
+    if not files:
+        raise UsageError(f"no finished run (result.json) under {path}")
+    return {"runs": [_read(file) for file in files]}
+
+
 def _read(file: Path) -> Any:
     try:
         return json.loads(file.read_text())
