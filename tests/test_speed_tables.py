@@ -63,3 +63,30 @@ def test_the_readme_has_the_medians():
     median = results("peers")["peers"]["median"]
     names = ["jax_gru", "gru, H = 200", "jax_s5", "lru, H = 200", "pseudo_mamba, H = 200", "mamba, H = 200"]
     assert "| " + " | ".join(f"{median[name]:,.0f}" for name in names) + " |" in (ROOT / "README.md").read_text()
+
+
+def scaling_rows() -> list[str]:
+    """Return the lines of the table of horizons."""
+    by_model: dict[str, dict[int, dict]] = {}
+    for row in results("scaling")["scaling"]:
+        by_model.setdefault(row["controller"], {})[row["horizon"]] = row
+    lines = []
+    for name, rows in by_model.items():
+        times = [f"{rows[h]['microseconds']:.1f}" if h in rows else "-" for h in (200, 1000, 5000, 20000)]
+        ratio = f"{rows[max(rows)]['microseconds'] / rows[200]['microseconds']:.2f}"
+        sizes = [f"{rows[h]['kilobytes']:.1f}" if h in rows else "-" for h in (5000, 20000)]
+        lines.append("| " + " | ".join([f"`{name}`", *times, ratio, *sizes]) + " |")
+    return lines
+
+
+def test_the_guide_of_controllers_has_every_horizon():
+    lines = (ROOT / "docs" / "controllers.md").read_text().splitlines()
+    missing = [row for row in scaling_rows() if row not in lines]
+    assert not missing
+
+
+def test_only_attention_costs_more_at_a_longer_horizon():
+    rows = results("scaling")["scaling"]
+    first = {row["controller"]: row["microseconds"] for row in rows if row["horizon"] == 200}
+    dear = {row["controller"] for row in rows if row["microseconds"] > 1.2 * first[row["controller"]]}
+    assert dear == {"transformer"}
