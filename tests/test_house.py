@@ -14,6 +14,7 @@ LEVELS = {
     "errors": 0,
     "distributed": 1,
     "files": 0,
+    "imports": 1,
     "types": 0,
     "ops": 1,
     "metrics": 1,

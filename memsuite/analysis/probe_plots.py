@@ -18,14 +18,20 @@ if TYPE_CHECKING:
 MOST_UNITS = 64  # rows of a map that can be told apart
 
 
+def _style(index: int) -> dict[str, Any]:
+    """Tell curves apart that lie on one another: by colour and dash, the first ones wider."""
+    dash, width = DASHES[index % len(DASHES)], max(1.4, 3.0 - 0.7 * index)
+    return {"color": COLOURS[index % len(COLOURS)], "linestyle": dash, "linewidth": width}
+
+
 def decoding_curves(found: dict[str, Decoding], title: str = "") -> Figure:
     """Draw the accuracy of decoding against the step, a curve for each name, above what chance reaches."""
     plt = pyplot()
     with plt.rc_context(SETTINGS):
         figure, axes = plt.subplots(figsize=(7.2, 3.8), layout="constrained")
         for index, (name, one) in enumerate(found.items()):
-            style = {"color": COLOURS[index % len(COLOURS)], "linestyle": DASHES[index // len(COLOURS) % len(DASHES)]}
-            axes.plot(one.steps, one.accuracy, label=name, linewidth=1.8, **style)
+            style = _style(index)
+            axes.plot(one.steps, one.accuracy, label=name, **style)
             axes.plot(one.asked, one.accuracy[-1] if one.asked >= one.steps[-1] else np.nan, "o", color=style["color"])
         low = min(float(one.shuffled.min()) for one in found.values())
         steps = max((one.steps for one in found.values()), key=len)
@@ -70,9 +76,9 @@ def drift_curves(found: dict[str, Drift]) -> Figure:
             for index, (name, one) in enumerate(found.items()):
                 low, middle, high = np.nanquantile(_from_second(getattr(one, field), field), (0.1, 0.5, 0.9), axis=1)
                 steps = one.steps[1:] if field == "speed" else one.steps
-                colour = COLOURS[index % len(COLOURS)]
-                panel.plot(steps, middle, color=colour, linewidth=1.6, label=name)
-                panel.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
+                style = _style(index)
+                panel.plot(steps, middle, label=name, **style)
+                panel.fill_between(steps, low, high, color=style["color"], alpha=0.15, linewidth=0)
             panel.set(xlabel="step", ylabel=label)
         panels[1].set_yscale("symlog", linthresh=1e-6)
         panels[2].set_ylim(min(-0.03, panels[2].get_ylim()[0]), 1.05)
@@ -92,7 +98,7 @@ def reach_curves(found: dict[str, Tensor], title: str = "") -> Figure:
         for index, (name, reach) in enumerate(found.items()):
             steps = torch.arange(len(reach)) - len(reach) + 1
             share = (reach / reach.max()).masked_fill(reach == 0, torch.nan)
-            axes.plot(steps, share, color=COLOURS[index % len(COLOURS)], linewidth=1.6, label=name)
+            axes.plot(steps, share, label=name, **_style(index))
         axes.set(yscale="log", xlabel="steps before the end of the episode", ylabel="gradient / largest gradient")
         axes.set_ylim(bottom=max(1e-12, axes.get_ylim()[0]), top=2)
         axes.set_title(title, loc="left")
