@@ -39,8 +39,8 @@ NOT_HERE = {
 SLOW = (
     "memsuite controllers",
     "memsuite report",
-    "memsuite fit --config configs/tasks/",
     "memsuite compare",
+    "memsuite fit --config configs/tasks/",
     "memsuite retention runs/golden ",
 )
 # Lines of Python that need a package beyond the development set-up (``make peers``) are left out without it.
