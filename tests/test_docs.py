@@ -29,6 +29,8 @@ TINY = ["--steps", "12800", "--evaluation_episodes", "16", "--device", "cpu"]
 # The beginning of a command, and why it is not run here.
 NOT_HERE = {
     "make": "the targets are looked up; they run the tests, train for minutes to hours, or are run by other tests",
+    "source .venv/bin/activate": "the tests run in that environment",
+    "export OMP_NUM_THREADS": "the tests run with one thread",
     "torchrun": "starts several processes: tests/resuming/test_processes.py runs its like",
     "MASTER_ADDR=": "needs two shells at once: tests/resuming/test_processes.py runs its like",
     "#SBATCH": "needs SLURM",
