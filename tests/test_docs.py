@@ -7,7 +7,10 @@ gets a few thousand steps (:data:`TINY`). What is not run is listed with its rea
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import importlib.util
+import io
 import os
 import re
 import shlex
@@ -129,3 +132,20 @@ def test_what_a_page_names_is_there(page):
         assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE), target
     for file in re.findall(r"`((?:results|memsuite|tests|configs)/[\w./]+)`", text):
         assert (ROOT / file).exists(), file
+
+
+@functools.cache
+def help_of(verb: str) -> str:
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), pytest.raises(SystemExit):
+        main([verb, "--help"])
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_within_the_text_have_their_options(page):
+    """They are not run, as they name what a reader has and a test has not; those of ``fit`` are run in the blocks."""
+    for command in re.findall(r"`memsuite ((?!fit|test|validate)[a-z][^`]*)`", PAGES[page].read_text()):
+        verb, *rest = command.split()
+        for option in [word for word in rest if word.startswith("--")]:
+            assert re.search(rf"{option}\b", help_of(verb)), command
