@@ -6,7 +6,7 @@ SHELL := /bin/bash
 # Small matrices: one thread a process is faster than two, and leaves the other cores to other runs.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo test peers clusters test-slow learn learn-controllers reference bench-peers gpu-check check clean
+.PHONY: setup demo test notebooks peers clusters test-slow learn learn-controllers reference bench-peers gpu-check check clean
 
 setup: $(VENV)/.ready
 
@@ -31,6 +31,12 @@ test: setup
 	  $(RUN)/mypy; \
 	  $(RUN)/pytest -n 2 -m 'not slow and not gpu and not learns'; \
 	  echo "the tests took $$((SECONDS - begin)) s"
+
+# Runs every notebook top to bottom; the executed copies, with their figures, are left in notebooks/executed/.
+notebooks: setup
+	@begin=$$SECONDS; set -e; mkdir -p notebooks/executed; \
+	  $(RUN)/jupyter execute --timeout 600 --output 'executed/{notebook_name}' notebooks/*.ipynb; \
+	  echo "the notebooks took $$((SECONDS - begin)) s"
 
 # Other people's agents on our tasks, and POPGym's environments under our agents, need their packages.
 peers: setup

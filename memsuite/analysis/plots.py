@@ -228,6 +228,7 @@ def cost(table: pd.DataFrame) -> Figure:
                 own["steps_per_second"],
                 s=size,
                 color=styles[model]["color"],
+                marker="osD^"[DASHES.index(styles[model]["linestyle"])],
                 alpha=0.7,
                 label=model,
             )

@@ -81,6 +81,22 @@ def beyond(module: MemoryPPO, horizons: Sequence[int], episodes: int = 256) -> I
         yield row | {"retention": held}
 
 
+def curve(module: MemoryPPO, horizons: Sequence[int], episodes: int = 256) -> dict[str, Any]:
+    """Measure one agent at other horizons (:func:`beyond`), and say which agent it was: what ``retention.json`` holds.
+
+    Returns:
+        ``task``, ``difficulty``, ``controller``, ``seed``, ``trained_horizon``, ``half_life`` and the ``rows``; what
+        :func:`memsuite.analysis.plots.success_beyond` draws.
+    """
+    return curve_of(module, list(beyond(module, horizons, episodes)))
+
+
+def curve_of(module: MemoryPPO, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Put the rows of :func:`beyond` together with which agent they are of."""
+    about = {name: module.config[name] for name in ("task", "difficulty", "controller", "seed")}
+    return {**about, "trained_horizon": module.task.horizon, "half_life": half_life(rows), "rows": rows}
+
+
 def half_life(rows: Sequence[dict[str, Any]]) -> float | None:
     """Return the horizon at which the score has fallen to half of the highest, between rows in the log of the horizon.
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from memsuite.analysis.loading import load
-from memsuite.analysis.retention import beyond, half_life
+from memsuite.analysis.retention import beyond, curve_of
 from memsuite.cli.allocator import keep_freed_memory
 from memsuite.cli.plain import PlainParser, for_tables
 from memsuite.errors import UsageError
@@ -78,14 +78,7 @@ def measure(path: Path, options: argparse.Namespace, console: Console) -> dict[s
         for horizon in options.horizons:
             status.update(f"{path}: {options.episodes} episodes of {horizon:,} steps")
             rows.append(next(measured))
-    names = ("task", "difficulty", "controller", "seed")
-    return {
-        "run": str(path),
-        **{name: config[name] for name in names},
-        "trained_horizon": module.task.horizon,
-        "half_life": half_life(rows),
-        "rows": rows,
-    }
+    return {"run": str(path), **curve_of(module, rows)}
 
 
 def table_of(report: dict[str, Any]) -> Table:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,6 +19,7 @@ from memsuite.controllers.mlstm import MLSTM
 from memsuite.controllers.pseudo_mamba import PseudoMamba
 from memsuite.controllers.transformer import Transformer
 from memsuite.errors import UsageError, unknown
+from memsuite.imports import class_at
 
 CONTROLLERS: dict[str, type[Controller]] = {
     "gru": GRU,
@@ -60,18 +58,9 @@ def controller_class(name: str) -> type[Controller]:
     """Find a controller by its name (``gru``) or by the path of your own class (``my_module.MyController``)."""
     if name in CONTROLLERS:
         return CONTROLLERS[name]
-    module_name, _, class_name = name.rpartition(".")
-    if not module_name:
+    if not name.rpartition(".")[0]:
         raise unknown("controller", name, CONTROLLERS)
-    try:
-        if str(Path.cwd()) not in sys.path:  # a file of the user's lies where they start the command
-            sys.path.append(str(Path.cwd()))
-        found = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError) as error:
-        raise UsageError(f"controller {name!r} cannot be imported: {error}") from error
-    if not (isinstance(found, type) and issubclass(found, Controller)):
-        raise UsageError(f"controller {name!r} is not a subclass of memsuite.controllers.Controller")
-    return found
+    return class_at(name, Controller, "controller")  # type: ignore[type-abstract]
 
 
 def make_controller(name: str, *, input_dim: int, memory_horizon: int | None = None, **overrides: Any) -> Controller:

@@ -102,6 +102,17 @@ class Stack(Controller):
             u = block(u, layer_run)
         return u, tuple(after)
 
+    def layer_inputs(self, x_TBD: Tensor, state: State, is_first_TB: Tensor) -> list[Tensor]:
+        """Return what each layer reads while a sequence is read, ``[T, B, width]`` each, for looking inside."""
+        inputs: list[Tensor] = []
+
+        def run(layer: Controller, u: Tensor, its: State) -> tuple[Tensor, State]:
+            inputs.append(u)
+            return layer.forward_sequence(u, its, is_first_TB)
+
+        self._run(x_TBD, state, run)
+        return inputs
+
     def recurrent_parameters(self) -> Iterator[nn.Parameter]:
         """Yield those of the layers, and the shifts before them, which write at every blank step."""
         for block in self.blocks:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from memsuite.controllers.base import VectorMemory
 from memsuite.controllers.blocks import RecurrentStack
@@ -55,6 +56,15 @@ class GRULayer(VectorMemory):
         gates = narrow_linear(x_TBD, self.weight_ih, self.bias_ih)
         h_TBD = gru_scan(gates, is_first_TB, state, self.weight_hh, self.bias_hh)
         return h_TBD, h_TBD[-1]
+
+    def gates(self, x_TBD: Tensor, state: State, is_first_TB: Tensor) -> dict[str, Tensor]:
+        """Return the gates ``reset`` r and ``update`` z at every step, ``[T, B, hidden_dim]``, for looking inside."""
+        h_TBD, _ = self.forward_sequence(x_TBD, state, is_first_TB)
+        assert isinstance(state, Tensor)
+        before = torch.cat([state.unsqueeze(0), h_TBD[:-1]]).masked_fill(is_first_TB.unsqueeze(-1), 0)
+        both = linear(x_TBD, self.weight_ih, self.bias_ih) + linear(before, self.weight_hh, self.bias_hh)
+        reset, update, _ = both.chunk(3, dim=-1)
+        return {"reset": reset.sigmoid(), "update": update.sigmoid()}
 
     def recurrent_parameters(self) -> Iterator[nn.Parameter]:
         """Yield all: the recurrent weights and biases decide how the state is kept, the input weights what is shown."""

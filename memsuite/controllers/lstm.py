@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from memsuite.controllers.base import ZeroBegin
 from memsuite.controllers.blocks import RecurrentStack
@@ -63,6 +64,16 @@ class LSTMLayer(ZeroBegin):
         gates = narrow_linear(x_TBD, self.weight_ih, self.bias_ih)
         h_TBD, c_TBD = lstm_scan(gates, is_first_TB, h, c, self.weight_hh, self.bias_hh)
         return h_TBD, (h_TBD[-1], c_TBD[-1])
+
+    def gates(self, x_TBD: Tensor, state: State, is_first_TB: Tensor) -> dict[str, Tensor]:
+        """Return the gates ``input``, ``forget`` and ``output`` at every step, ``[T, B, hidden_dim]`` each."""
+        h_TBD, _ = self.forward_sequence(x_TBD, state, is_first_TB)
+        assert isinstance(state, tuple)
+        assert isinstance(state[0], Tensor)
+        before = torch.cat([state[0].unsqueeze(0), h_TBD[:-1]]).masked_fill(is_first_TB.unsqueeze(-1), 0)
+        all_four = linear(x_TBD, self.weight_ih, self.bias_ih) + linear(before, self.weight_hh, self.bias_hh)
+        written, kept, _, shown = all_four.chunk(4, dim=-1)
+        return {"input": written.sigmoid(), "forget": kept.sigmoid(), "output": shown.sigmoid()}
 
     def recurrent_parameters(self) -> Iterator[nn.Parameter]:
         """Yield all: the recurrent weights and biases decide how the state is kept, the input weights what is shown."""

@@ -114,6 +114,13 @@ class MambaLayer(ZeroBegin):
         y, ssm = selective_scan(drive.u, drive.dt, self._rates(), drive.b, drive.c, is_first_TB, its["ssm"])
         return self._read(y, drive.u, z), {"conv": conv, "ssm": ssm}
 
+    def gates(self, x_TBD: Tensor, state: State, is_first_TB: Tensor) -> dict[str, Tensor]:
+        """Return ``step_size`` ``[T, B, E]`` and the ``decay`` ``exp(step_size A)`` it makes, ``[T, B, E d_state]``."""
+        its = cast(dict[str, Tensor], self.reset_mask(state, is_first_TB[0]))
+        u = self.in_proj(x_TBD).chunk(2, dim=-1)[0]
+        dt = self._drive(silu(self.conv1d.sequence(u, its["conv"], is_first_TB)[0])).dt
+        return {"step_size": dt, "decay": (dt.unsqueeze(-1) * self._rates()).exp().flatten(2)}
+
     def _rates(self) -> Tensor:
         return -self.A_log.exp()
 

@@ -87,6 +87,26 @@ class AttentionLayer(ZeroBegin):
         k, v = (_zero_unseen(x[:, -self.context_length :], after) for x in (k, v))
         return y, {"keys": k, "values": v, "position": positions[:, -1] + 1}
 
+    def attention(self, x_TBD: Tensor, is_first_TB: Tensor) -> tuple[Tensor, Tensor]:
+        """Return where each step of a sequence looks, and what it finds there, for looking inside.
+
+        The whole map at once, from an empty cache: ``B num_heads T^2`` floats.
+
+        Returns:
+            Weights ``[B, num_heads, T, T]``, queries by keys, each row adding up to one, and values
+            ``[B, num_heads, T, D / num_heads]``. Their product, normed and mapped out, is :meth:`forward_sequence`.
+        """
+        positions = _positions(is_first_TB.t(), is_first_TB.new_zeros(is_first_TB.shape[1], dtype=torch.int64))
+        q, k, v = (
+            part.view(*part.shape[:-1], self.num_heads, -1).transpose(1, 2)
+            for part in self._project(x_TBD.transpose(0, 1), positions)
+        )
+        time = torch.arange(len(x_TBD), device=x_TBD.device)
+        age = time.unsqueeze(1) - time
+        seen = (age >= 0) & (age < self.context_length) & (age <= positions.unsqueeze(2))
+        scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
+        return scores.masked_fill(~seen.unsqueeze(1), -torch.inf).softmax(-1), v
+
     def _project(self, x_BTD: Tensor, positions_BT: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return queries, keys and values ``[B, T, D]``, the first two turned by their positions."""
         q, k, v = self.qkv(x_BTD).to(self.out.weight.dtype).chunk(3, dim=-1)

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from memsuite.errors import UsageError, unknown
+from memsuite.imports import class_at
 from memsuite.tasks.assoc_recall import AssocRecall
-from memsuite.tasks.base import Anchors, Task
+from memsuite.tasks.base import Anchors, ScriptedTask, Task
 from memsuite.tasks.copy_memory import CopyMemory
 from memsuite.tasks.delayed_cue import DelayedCue
 from memsuite.tasks.distractor_nav import DistractorNav
@@ -65,7 +66,7 @@ class TaskConfig:
         """Build the task, with any argument replaced."""
         if self.task.startswith(GYM):
             return self._make_gym(**overrides)
-        cls = TASKS[self.task]
+        cls = task_class(self.task)
         arguments = {"horizon": self.horizon, **self.args, **overrides}
         parameters = inspect.signature(cls).parameters
         for name, value in arguments.items():
@@ -148,15 +149,35 @@ def get_task_config(task: str, difficulty: str) -> TaskConfig:
 
     ``gym:<id>`` stands for any Gymnasium environment (:class:`~memsuite.tasks.gym_task.GymTask`): its
     horizon is its own, the difficulty sets only the budget of updates, and no success is defined for it.
+    ``my_module.MyTask`` is a class of your own: the difficulty sets only the budget, its target is a success of 1.
     """
-    if task not in TASKS and not task.startswith(GYM):
-        raise unknown("task", task, TASKS)
     if difficulty not in DIFFICULTIES:
         raise unknown("difficulty", difficulty, DIFFICULTIES)
     if task.startswith(GYM):
         horizon = GymTask(task[len(GYM) :]).horizon
         return TaskConfig(task, difficulty, horizon, {}, math.nan, UPDATES[difficulty], discount=0.99, gae_lambda=0.95)
-    return PRESETS[task, difficulty]
+    if (task, difficulty) in PRESETS:
+        return PRESETS[task, difficulty]
+    return _config_of_own(task, task_class(task), difficulty)
+
+
+def task_class(name: str) -> type[Task]:
+    """Find a task by its name (``delayed_cue``) or by the path of your own class (``my_module.MyTask``)."""
+    if name in TASKS:
+        return TASKS[name]
+    if not name.rpartition(".")[0]:
+        raise unknown("task", name, TASKS)
+    return class_at(name, Task, "task")  # type: ignore[type-abstract]
+
+
+def _config_of_own(name: str, cls: type[Task], difficulty: str) -> TaskConfig:
+    """Make the preset of a user's task: the arguments' defaults, and a discount only where actions may need one."""
+    parameter = inspect.signature(cls).parameters.get("horizon")
+    if parameter is None or not isinstance(parameter.default, int):
+        raise UsageError(f"task {name!r}: its __init__ needs an argument horizon with a default")
+    discount, gae_lambda = (0.0, 0.0) if issubclass(cls, ScriptedTask) else (0.99, 0.95)
+    budget = UPDATES[difficulty]
+    return TaskConfig(name, difficulty, parameter.default, updates=budget, discount=discount, gae_lambda=gae_lambda)
 
 
 def get_benchmark_suite(difficulty: str, tasks: list[str] | None = None) -> list[TaskConfig]:

@@ -1,0 +1,28 @@
+"""Looking inside a memory: what it holds and where, how it drifts, how far gradients reach, gates, attention.
+
+Every probe reads a controller, trained or not, and episodes of a scripted task. ``module = memsuite.load(path)`` has
+both: ``module.model.controller`` and ``module.task``.
+"""
+
+from memsuite.analysis.probes.decoding import Decoding, decode, fit_reader
+from memsuite.analysis.probes.episodes import cue_then_blanks, draw, layers_of, question
+from memsuite.analysis.probes.gates import attention_map, gates, quantiles
+from memsuite.analysis.probes.gradients import gradient_reach
+from memsuite.analysis.probes.states import Drift, drift, states_over_time
+
+__all__ = [
+    "Decoding",
+    "Drift",
+    "attention_map",
+    "cue_then_blanks",
+    "decode",
+    "draw",
+    "drift",
+    "fit_reader",
+    "gates",
+    "gradient_reach",
+    "layers_of",
+    "quantiles",
+    "question",
+    "states_over_time",
+]

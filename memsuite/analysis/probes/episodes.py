@@ -1,0 +1,78 @@
+"""What the probes read: episodes of a task, the question they ask, and the layers of a controller."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from memsuite.controllers import Controller
+from memsuite.controllers.blocks import Stack
+from memsuite.errors import UsageError
+from memsuite.tasks import ScriptedTask, Task
+from memsuite.types import Script
+
+
+def draw(task: Task, episodes: int, seed: int = 0) -> Script:
+    """Draw whole episodes of a scripted task, the same for the same seed; UsageError for an interactive one."""
+    if not isinstance(task, ScriptedTask):
+        raise UsageError(f"{type(task).__name__} is interactive; the probes read tasks whose episodes can be drawn")
+    return task.script(episodes, torch.Generator().manual_seed(seed))
+
+
+def question(script: Script, decision: int = -1) -> tuple[Tensor, Tensor]:
+    """Find one scored decision of every episode.
+
+    Args:
+        script: episodes, all with as many scored decisions.
+        decision: which of them; negative counts from the last.
+
+    Returns:
+        The right actions ``[B]`` and the steps they are asked for at, ``[B]``.
+    """
+    counts = script.scored.sum(0)
+    most = int(counts.min())
+    if not -most <= decision < most:
+        raise UsageError(f"decision {decision} is not there: an episode has {most} scored decisions, counted from 0")
+    number = torch.where(torch.tensor(decision < 0), counts + decision, torch.full_like(counts, decision))
+    is_it = script.scored & (script.scored.long().cumsum(0) - 1 == number)
+    steps = is_it.long().argmax(0)
+    return script.targets.gather(0, steps.unsqueeze(0)).squeeze(0), steps
+
+
+def first_steps(observations: Tensor) -> Tensor:
+    """Mark the first step of episodes ``[T, B, D]`` that run side by side: bool ``[T, B]``."""
+    is_first = torch.zeros(observations.shape[:2], dtype=torch.bool, device=observations.device)
+    is_first[0] = True
+    return is_first
+
+
+def as_its_own(controller: Controller, observations: Tensor) -> Tensor:
+    """Bring observations to the device and precision of a controller's weights, if it has any."""
+    weight = next(controller.parameters(), None)
+    return observations if weight is None else observations.to(weight)
+
+
+def layers_of(controller: Controller) -> list[Controller]:
+    """Return the layers of a stack, from the input up; any other controller is its own only layer."""
+    return controller.layers if isinstance(controller, Stack) else [controller]
+
+
+def layer_input(controller: Controller, observations: Tensor, layer: int) -> tuple[Controller, Tensor]:
+    """Return one layer of a controller, and what it reads through episodes ``[T, B, D]``: ``[T, B, width]``."""
+    layers = layers_of(controller)
+    if not -len(layers) <= layer < len(layers):
+        raise UsageError(f"layer {layer} is not there: the controller has {len(layers)}, counted from 0")
+    x = as_its_own(controller, observations)
+    if not isinstance(controller, Stack):
+        return controller, x
+    state = controller.init_state(x.shape[1])
+    return layers[layer], controller.layer_inputs(x, state, first_steps(x))[layer]
+
+
+def cue_then_blanks(controller: Controller, steps: int, cues: int = 8) -> Tensor:
+    """Make episodes ``[steps, cues, input_dim]`` of a cue each (a one-hot of the first channels), then blanks."""
+    if cues > controller.input_dim:
+        raise UsageError(f"{cues} cues do not fit into an observation of {controller.input_dim}")
+    observations = torch.zeros(steps, cues, controller.input_dim)
+    observations[0, :, :cues] = torch.eye(cues)
+    return observations

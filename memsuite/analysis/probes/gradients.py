@@ -1,0 +1,45 @@
+"""How far back a gradient reaches: what a loss at the query could teach about each step before it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from memsuite.analysis.probes.episodes import as_its_own, draw, first_steps, question
+
+if TYPE_CHECKING:
+    from memsuite.rl import ActorCritic
+    from memsuite.tasks import Task
+
+
+def gradient_reach(model: ActorCritic, task: Task, episodes: int = 64, decision: int = -1, seed: int = 0) -> Tensor:
+    """Measure the norm of a loss gradient at every step of an episode, averaged over episodes.
+
+    The loss is ``-log p(right action)`` of one scored decision, in nats; the gradient is the one with respect to the
+    observation at each step (Pascanu, Mikolov & Bengio 2013, arXiv 1211.5063, call its decay vanishing). Where it is 0
+    the decision cannot depend on what is shown there, and training cannot make it.
+
+    Args:
+        model: controller and heads, as ``module.model``.
+        task: a scripted one.
+        episodes: to average over.
+        decision: which scored decision; negative counts from the last.
+        seed: of the episodes.
+
+    Returns:
+        ``[T]`` in nats per unit of observation; 0 after the decision.
+    """
+    script = draw(task, episodes, seed)
+    targets, at = question(script, decision)
+    x = as_its_own(model.controller, script.observations).detach().requires_grad_()
+    with torch.enable_grad():
+        logits, _, _ = model(x, model.init_state(episodes), first_steps(x))
+        asked = logits[at, torch.arange(episodes)]
+        if not asked.requires_grad:
+            return x.new_zeros(len(x))
+        (gradient,) = torch.autograd.grad(cross_entropy(asked, targets, reduction="sum"), x)
+    norms: Tensor = gradient.norm(dim=2)
+    return norms.mean(1)

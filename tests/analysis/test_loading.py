@@ -1,0 +1,71 @@
+"""A run opens anywhere: on a machine without its GPU, without its YAML, without the packages it was made with."""
+
+import sys
+
+import pytest
+import torch
+from torch.utils import _pytree as pytree
+
+import memsuite
+from memsuite.__main__ import main
+from memsuite.analysis.loading import read_checkpoint
+from memsuite.errors import UsageError
+
+LINE = "fit --task delayed_cue --difficulty easy --horizon 8 --num_envs 4 --steps 64 --evaluation_episodes 8"
+
+
+@pytest.fixture(scope="module", params=["gru", "mamba2"])
+def run(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / request.param
+    more = f"--device cpu --controller {request.param} --controller_args.hidden_dim 16"
+    assert main([*f"{LINE} {more}".split(), "--out", str(folder)]) == 0
+    (folder / "config.yaml").unlink()
+    return folder
+
+
+@pytest.fixture
+def from_gpu(run, tmp_path, monkeypatch):
+    """The same run as a machine with a GPU would have saved it: every tensor is marked as of ``cuda:0``."""
+    monkeypatch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")
+    checkpoint = torch.load(run / "checkpoints" / "last.ckpt", map_location="cpu", weights_only=True)
+    (tmp_path / "checkpoints").mkdir()
+    torch.save(checkpoint, tmp_path / "checkpoints" / "last.ckpt")
+    return tmp_path
+
+
+def test_a_folder_and_its_checkpoint_are_the_same_run(run):
+    modules = [memsuite.load(path) for path in (run, str(run / "checkpoints" / "last.ckpt"))]
+    for module in modules:
+        assert not module.training
+        assert module.task.horizon == 8
+        assert module.model.controller.input_dim == module.task.observation_dim
+        assert module.iteration == 2
+        assert 0 <= module.evaluate(16, "fresh")["success"] <= 1
+    for one, other in zip(*(module.parameters() for module in modules), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="shows what a machine without a GPU does")
+def test_a_checkpoint_of_cuda_tensors_opens_without_a_gpu(run, from_gpu):
+    with pytest.raises(RuntimeError, match="CUDA"):
+        torch.load(from_gpu / "checkpoints" / "last.ckpt", weights_only=True)
+    module, own = memsuite.load(from_gpu), memsuite.load(run)
+    assert all(leaf.device.type == "cpu" for leaf in module.state_dict().values())
+    tensors = pytree.tree_leaves(read_checkpoint(from_gpu / "checkpoints" / "last.ckpt"))
+    assert all(leaf.device.type == "cpu" for leaf in tensors if isinstance(leaf, torch.Tensor))
+    assert module.evaluate(16, "fresh") == own.evaluate(16, "fresh")
+
+
+def test_nothing_of_mamba_ssm_is_in_a_checkpoint_or_asked_for(run, monkeypatch):
+    """The parameters have the package's names and are our own; its kernels are an option of the moment."""
+    before = memsuite.load(run).evaluate(16, "fresh")
+    monkeypatch.setitem(sys.modules, "mamba_ssm", None)  # any import of it fails
+    assert memsuite.load(run).evaluate(16, "fresh") == before
+
+
+def test_a_run_whose_class_is_gone_says_so(run, tmp_path):
+    checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    checkpoint["memsuite"]["config"]["controller"] = "gone_with_the_wind.Memory"
+    torch.save(checkpoint, tmp_path / "x.ckpt")
+    with pytest.raises(UsageError, match="gone_with_the_wind"):
+        memsuite.load(tmp_path / "x.ckpt")
