@@ -1,6 +1,7 @@
 """The command line: what a person types works and means what it says; a mistake is answered in one line."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ NAMES = """task difficulty controller seed horizon env_steps iterations success 
 target_success reached_target steps_to_target steps_per_second wall_seconds cpu_seconds parameters state_floats hardware
 versions commit command"""
 ROOT = Path(__file__).parents[2]
+NO_HINT = os.environ | {"MEMSUITE_KERNELS": "off"}  # without a compiler, how to build would be a line more
 TINY = ["--horizon", "10", "--num_envs", "4", "--steps", "80", "--evaluation_episodes", "8", "--device", "cpu"]
 TINY += ["--controller_args.hidden_dim", "8"]
 
@@ -235,7 +237,7 @@ def test_help_answers_at_once():
 
 def test_a_mistake_sets_the_process_status():
     command = [sys.executable, "-m", "memsuite", "fit", "--task", "delyed_cue"]
-    out = subprocess.run(command, capture_output=True, text=True, check=False)
+    out = subprocess.run(command, capture_output=True, text=True, check=False, env=NO_HINT)
     assert out.returncode == 2
     assert "Traceback" not in out.stderr
     assert len(out.stderr.splitlines()) == 1

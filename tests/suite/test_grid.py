@@ -12,7 +12,15 @@ from memsuite.suite.grid import DEFAULTS, KEYS, choose, flatten, read_suite
 
 ROOT = Path(__file__).parents[2]
 SUITES = sorted((ROOT / "configs" / "suites").glob("*.yaml"))
-SIZES = {"tiny_sanity": 1, "basic_v1": 12, "easy_v1": 440, "medium_v1": 440, "hard_v1": 440, "extreme_v1": 440}
+SIZES = {
+    "tiny_sanity": 1,
+    "basic_v1": 12,
+    "reference_v1": 75,
+    "easy_v1": 440,
+    "medium_v1": 440,
+    "hard_v1": 440,
+    "extreme_v1": 440,
+}
 
 
 @pytest.fixture
