@@ -126,8 +126,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> gru_scan_backward(const Tensor& grad,
     job.candidates = const_cast<T*>(static_cast<const T*>(n));
     job.d_gi = data<T>(d_gi), job.d_gn = data<T>(d_gn), job.d_h0 = data<T>(d_h0);
     job.d_w = data<T>(d_w), job.d_b = data<T>(d_b);
-    const Aligned<T> packed(kernels.gru_packed_backward(s.D));
-    kernels.gru_pack_backward(packed.data, w, s.D);
+    const Aligned<T> packed(kernels.widening_packed(3 * s.D, s.D));
+    kernels.pack_widening(packed.data, w, 3 * s.D, s.D, s.D, 1);
     const int64_t work = 3 * s.T * s.D * s.D, rows = kernels.outer_rows, tiles = (3 * s.D + rows - 1) / rows;
     share(s.B, work, 4, [&](int64_t first, int64_t last) { kernels.gru_backward(job, packed.data, first, last); });
     share(tiles, work * s.B / tiles, 1, [&](int64_t first, int64_t last) { kernels.gru_weights(job, first, last); });
@@ -180,8 +180,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> lstm_scan_backward(
     job.gates = const_cast<T*>(static_cast<const T*>(saved));
     job.d_gi = data<T>(d_gi), job.d_h0 = data<T>(d_h0), job.d_c0 = data<T>(d_c0);
     job.d_w = data<T>(d_w), job.d_b = data<T>(d_b);
-    const Aligned<T> packed(kernels.lstm_packed_backward(s.D));
-    kernels.lstm_pack_backward(packed.data, w, s.D);
+    const Aligned<T> packed(kernels.widening_packed(4 * s.D, s.D));
+    kernels.pack_widening(packed.data, w, 4 * s.D, s.D, s.D, 1);
     const int64_t work = 4 * s.T * s.D * s.D, rows = kernels.outer_rows, tiles = (4 * s.D + rows - 1) / rows;
     share(s.B, work, 4, [&](int64_t first, int64_t last) { kernels.lstm_backward(job, packed.data, first, last); });
     share(tiles, work * s.B / tiles, 1, [&](int64_t first, int64_t last) { kernels.lstm_weights(job, first, last); });

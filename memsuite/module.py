@@ -73,6 +73,8 @@ class MemoryPPO(pl.LightningModule):
         ppo: the optimiser's settings.
     """
 
+    _running_return: Tensor
+
     def __init__(
         self,
         task: str = "delayed_cue",
@@ -111,7 +113,6 @@ class MemoryPPO(pl.LightningModule):
         self.actor: Actor | None = None
         self.seconds: defaultdict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
         self._generators: dict[str, torch.Generator] = {}
-        self._running_return = torch.zeros(0)
         self._resume: Any = None
         self._stream = Iterations(self.iterations)
 
@@ -202,7 +203,7 @@ class MemoryPPO(pl.LightningModule):
         self._stream.begin = self.iteration
         if self._resume is not None:
             self.seconds.update(self._resume["seconds"])
-            self.guard.load_state_dict(self._resume.get("guard", self.guard.state_dict()))
+            self.guard.load_state_dict(self._resume["guard"])
 
     # -- one iteration --------------------------------------------------------------------------------------------
 
@@ -226,10 +227,9 @@ class MemoryPPO(pl.LightningModule):
         factor = 1 - self.iteration / self.iterations if self.ppo.anneal else 1.0
         for group in optimizer.param_groups:
             group["lr"] = self.ppo.learning_rate * group["scale"] * factor
-        ended = trajectory.terminated | trajectory.truncated
-        rewards = trajectory.rewards * self.ppo.reward_scale
-        next_values = trajectory.next_values
-        advantages, returns = gae(rewards, trajectory.values, next_values, ended, self.discount, self.gae_lambda)
+        ended, rewards = trajectory.terminated | trajectory.truncated, trajectory.rewards * self.ppo.reward_scale
+        values, following = trajectory.values, trajectory.next_values
+        advantages, returns = gae(rewards, values, following, ended, self.discount, self.gae_lambda)
         weights = self.advantage_scale(advantages) if self.ppo.normalise_advantages else advantages
         rows: list[Tensor] = []
         self.guard.begin(self.device)

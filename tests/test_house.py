@@ -15,6 +15,7 @@ LEVELS = {
     "distributed": 1,
     "files": 0,
     "reading": 1,
+    "system": 0,
     "imports": 1,
     "types": 0,
     "ops": 1,

@@ -16,11 +16,6 @@ constexpr int kGateRows = kAccumulators / 3;  // forward tiles: rows by three ga
 constexpr int kFlowRows = kAccumulators / 2;  // backward tiles: rows by two vectors
 
 template <class T>
-int64_t gru_packed_size(int64_t size) {
-  return 3 * (size + 1) * round_up<Simd<T>::lanes>(size);
-}
-
-template <class T>
 struct GruStep {
   const Gru<T>& job;
   const T* const* rows;  // states before this step, of the rows from `first`
@@ -88,36 +83,9 @@ struct GruStep {
   }
 };
 
-// Rows [first, last) of the batch, from the first step to the last.
 template <class T>
 void gru_forward(const Gru<T>& job, const T* packed, int64_t first, int64_t last) {
-  constexpr int L = Simd<T>::lanes;
-  Scratch<T> zeros(job.size);
-  Scratch<const T*> rows(last - first);
-  memset(zeros.data, 0, sizeof(T) * job.size);
-  for (int64_t t = 0; t < job.steps; ++t) {
-    for (int64_t b = first; b < last; ++b) {
-      const T* h = before(job, job.out, t, b);
-      rows.data[b - first] = h == nullptr ? zeros.data : h;
-    }
-    for (int64_t unit = 0; unit < job.size; unit += L) {
-      const int count = job.size - unit < L ? static_cast<int>(job.size - unit) : L;
-      const GruStep<T> step{job, rows.data, packed + unit * 3 * (job.size + 1), t, first, unit, count};
-      over_rows<kGateRows>(first, last, step);
-    }
-  }
-}
-
-template <class T>
-int64_t gru_packed_size_backward(int64_t size) {
-  return 3 * size * round_up<2 * Simd<T>::lanes>(size);
-}
-
-template <class T>
-void gru_pack_backward(T* packed, const T* weights, int64_t size) {
-  Scratch<const T*> rows(3 * size);
-  for (int64_t k = 0; k < 3 * size; ++k) rows.data[k] = weights + k * size;
-  pack_columns<T, 2>(packed, rows.data, 3 * size, size);
+  gated_forward<3, kGateRows, GruStep<T>>(job, packed, first, last);
 }
 
 // What step t sends back to the state before it, through the gates: back += d_g W_hh.

@@ -7,11 +7,6 @@ namespace memsuite::MEMSUITE_LEVEL {
 
 constexpr int kLstmRows = kAccumulators / 4;  // forward tiles: rows by four gates
 
-template <class T>
-int64_t lstm_packed_size(int64_t size) {
-  return 4 * (size + 1) * round_up<Simd<T>::lanes>(size);
-}
-
 // The cell before step t of row b; null if it was erased.
 template <class T>
 MEMSUITE_INLINE const T* cell_before(const LstmJob<T>& job, int64_t t, int64_t b) {
@@ -82,34 +77,9 @@ struct LstmStep {
   }
 };
 
-// Rows [first, last) of the batch, from the first step to the last.
 template <class T>
 void lstm_forward(const LstmJob<T>& job, const T* packed, int64_t first, int64_t last) {
-  constexpr int L = Simd<T>::lanes;
-  Scratch<T> zeros(job.size);
-  Scratch<const T*> rows(last - first);
-  memset(zeros.data, 0, sizeof(T) * job.size);
-  for (int64_t t = 0; t < job.steps; ++t) {
-    for (int64_t b = first; b < last; ++b) {
-      const T* h = before(job, job.out, t, b);
-      rows.data[b - first] = h == nullptr ? zeros.data : h;
-    }
-    for (int64_t unit = 0; unit < job.size; unit += L) {
-      const int count = job.size - unit < L ? static_cast<int>(job.size - unit) : L;
-      const LstmStep<T> step{job, rows.data, packed + unit * 4 * (job.size + 1), t, first, unit, count};
-      over_rows<kLstmRows>(first, last, step);
-    }
-  }
-}
-
-template <class T>
-int64_t lstm_packed_size_backward(int64_t size) {
-  return 4 * size * round_up<2 * Simd<T>::lanes>(size);
-}
-
-template <class T>
-void lstm_pack_backward(T* packed, const T* weights, int64_t size) {
-  pack_strided<T, 2>(packed, weights, 4 * size, size, size, 1);
+  gated_forward<4, kLstmRows, LstmStep<T>>(job, packed, first, last);
 }
 
 // One row's gradients of the gates, and of the cell before; back_c holds the gradient that the step after sends to it.

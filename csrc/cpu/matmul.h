@@ -125,4 +125,30 @@ constexpr int64_t round_up(int64_t n) {
   return (n + Block - 1) / Block * Block;
 }
 
+template <class T, int G>
+int64_t gates_packed_size(int64_t size) {
+  return G * (size + 1) * round_up<Simd<T>::lanes>(size);
+}
+
+// A recurrence of G gates over rows [first, last) of the batch, from the first step to the last: a Step for every block
+// of units, in tiles of at most Most rows.
+template <int G, int Most, class Step, class Job, class T>
+void gated_forward(const Job& job, const T* packed, int64_t first, int64_t last) {
+  constexpr int L = Simd<T>::lanes;
+  Scratch<T> zeros(job.size);
+  Scratch<const T*> rows(last - first);
+  memset(zeros.data, 0, sizeof(T) * job.size);
+  for (int64_t t = 0; t < job.steps; ++t) {
+    for (int64_t b = first; b < last; ++b) {
+      const T* h = before(job, job.out, t, b);
+      rows.data[b - first] = h == nullptr ? zeros.data : h;
+    }
+    for (int64_t unit = 0; unit < job.size; unit += L) {
+      const int count = job.size - unit < L ? static_cast<int>(job.size - unit) : L;
+      const Step step{job, rows.data, packed + unit * G * (job.size + 1), t, first, unit, count};
+      over_rows<Most>(first, last, step);
+    }
+  }
+}
+
 }  // namespace memsuite::MEMSUITE_LEVEL

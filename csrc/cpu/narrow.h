@@ -13,8 +13,13 @@ template <class T, int V>
 void pack_strided(T* out, const T* from, int64_t depth, int64_t width, int64_t down, int64_t across) {
   constexpr int64_t block = V * Simd<T>::lanes;
   for (int64_t begin = 0; begin < width; begin += block)
-    for (int64_t k = 0; k < depth; ++k)
-      for (int64_t i = begin; i < begin + block; ++i) *out++ = i < width ? from[k * down + i * across] : T(0);
+    for (int64_t k = 0; k < depth; ++k, out += block) {
+      if (across == 1 && begin + block <= width) {
+        memcpy(out, from + k * down + begin, sizeof(T) * block);
+        continue;
+      }
+      for (int64_t i = 0; i < block; ++i) out[i] = begin + i < width ? from[k * down + (begin + i) * across] : T(0);
+    }
 }
 
 // wide[row] = bias + narrow[row] * packed (+ factor[row] * added[row]), for one block of columns.

@@ -82,22 +82,18 @@ struct Table {
   int64_t (*gru_packed)(int64_t size);
   void (*gru_pack)(T* packed, const T* weights, const T* biases, int64_t size);
   void (*gru)(const GruJob<T>&, const T* packed, int64_t first, int64_t last);
-  int64_t (*gru_packed_backward)(int64_t size);
-  void (*gru_pack_backward)(T* packed, const T* weights, int64_t size);
   void (*gru_backward)(const GruJob<T>&, const T* packed, int64_t first, int64_t last);
   void (*gru_weights)(const GruJob<T>&, int64_t first, int64_t last);
   int64_t (*lstm_packed)(int64_t size);
   void (*lstm_pack)(T* packed, const T* weights, const T* biases, int64_t size);
   void (*lstm)(const LstmJob<T>&, const T* packed, int64_t first, int64_t last);
-  int64_t (*lstm_packed_backward)(int64_t size);
-  void (*lstm_pack_backward)(T* packed, const T* weights, int64_t size);
   void (*lstm_backward)(const LstmJob<T>&, const T* packed, int64_t first, int64_t last);
   void (*lstm_weights)(const LstmJob<T>&, int64_t first, int64_t last);
   int64_t outer_rows;
   void (*selective)(const SelectiveJob<T>&, int64_t first, int64_t last);
   // d_a [N, D] gets the sum over the environments of the range.
   void (*selective_backward)(const SelectiveJob<T>&, T* d_a, int64_t first, int64_t last);
-  // Numbers in a narrow matrix packed for a wide result, or for a narrow one; at(k, n) = from[k * down + n * across].
+  // Numbers in a matrix packed for a wide result, or for a narrow one; at(k, n) = from[k * down + n * across].
   int64_t (*widening_packed)(int64_t narrow, int64_t wide);
   void (*pack_widening)(T* packed, const T* from, int64_t depth, int64_t width, int64_t down, int64_t across);
   int64_t (*narrowing_packed)(int64_t narrow, int64_t wide);

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from memsuite.analysis.compare import group_cells, summarise
-from memsuite.analysis.results import DIFFICULTIES, labels
+from memsuite.analysis.results import CELL, DIFFICULTIES, labels
 from memsuite.analysis.stats import iqm, performance_profile, stratified_bootstrap
 from memsuite.errors import UsageError
 
@@ -151,8 +151,6 @@ def _thousands(value: float, _: Any = None) -> str:
 
 
 def _curve(curves: pd.DataFrame, key: tuple[Any, ...], seed: int) -> Any:
-    from memsuite.analysis.results import CELL
-
     own = curves[curves["seed"] == seed]
     for name, value in zip(CELL, key, strict=True):
         own = own[own[name].isna()] if value is None else own[own[name] == value]

@@ -49,17 +49,16 @@ def read_results(path: str | Path) -> pd.DataFrame:
         if not runs:
             raise UsageError(f"no finished run (result.json) under {path}")
     elif path.is_file():
-        runs = list(_runs_in(_read(path), path))
+        runs = _runs_in(_read(path))
+        if not runs:
+            raise UsageError(f"{path} holds no results")
     else:
         raise UsageError(f"no results at {path}")
     for run in runs:
         if missing := [name for name in NEEDED if run.get(name, "") == ""]:
             where = run.get("folder", path)
             raise UsageError(f"{where} holds no result of memsuite's: it has no {missing[0]!r}")
-    table = pandas.DataFrame([_row(run) for run in runs])
-    order = {name: index for index, name in enumerate(DIFFICULTIES)}
-    table = table.assign(_order=table["difficulty"].map(order)).sort_values(["task", "_order", *CELL[2:], "seed"])
-    table = table.drop(columns="_order").reset_index(drop=True)
+    table = _in_order(pandas.DataFrame([_row(run) for run in runs]))
     again = table[table.duplicated([*CELL, "seed"])]
     if len(again):
         one = again.iloc[0]
@@ -67,6 +66,13 @@ def read_results(path: str | Path) -> pd.DataFrame:
             f"{path} holds {cell_name(one)} seed {one['seed']} more than once; a seed counts once, so keep one of them"
         )
     return table
+
+
+def _in_order(table: pd.DataFrame) -> pd.DataFrame:
+    """Sort runs by cell and seed, the tiers from easy to extreme."""
+    order = {name: index for index, name in enumerate(DIFFICULTIES)}
+    table = table.assign(_order=table["difficulty"].map(order)).sort_values(["task", "_order", *CELL[2:], "seed"])
+    return table.drop(columns="_order").reset_index(drop=True)
 
 
 def collect_results(path: str | Path) -> dict[str, Any]:
@@ -84,15 +90,12 @@ def _read(file: Path) -> Any:
         raise UsageError(f"{file} is not JSON: {type(error).__name__}") from error
 
 
-def _runs_in(content: Any, path: Path) -> list[dict[str, Any]]:
+def _runs_in(content: Any) -> list[dict[str, Any]]:
     """Find the results in nested lists and mappings."""
     if isinstance(content, dict) and "success" in content and "seed" in content:
         return [content]
     parts = content.values() if isinstance(content, dict) else content if isinstance(content, list) else []
-    found = [run for part in parts if isinstance(part, dict | list) for run in _runs_in(part, path)]
-    if not found and parts is content:
-        raise UsageError(f"{path} holds no results")
-    return found
+    return [run for part in parts for run in _runs_in(part)]
 
 
 def _row(run: dict[str, Any]) -> dict[str, Any]:

@@ -34,9 +34,9 @@ from memsuite.cli.bench_ops import bench_ops, ops_table
 from memsuite.cli.bench_peers import bench_peers, parse_peers, peers_table
 from memsuite.cli.bench_scaling import HORIZONS, bench_scaling, scaling_table
 from memsuite.cli.fit import TRAINER_DEFAULTS, quiet_lightning
-from memsuite.cli.plain import PlainParser, for_tables
+from memsuite.cli.plain import PlainParser, for_tables, names_among, whole_numbers
 from memsuite.controllers import CONTROLLERS
-from memsuite.errors import UsageError, unknown
+from memsuite.errors import UsageError
 from memsuite.files import write_json
 from memsuite.module import MemoryPPO
 from memsuite.rl import PPOConfig
@@ -110,11 +110,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     if options.out and Path(options.out).is_dir():
         raise UsageError(f"--out {options.out} is a folder; name a file")
     for name, valid in names.items():
-        chosen = getattr(options, name).split(",")
-        for one in chosen:
-            if one not in valid:
-                raise unknown(name.removesuffix("s"), one, valid)
-        setattr(options, name, chosen)
+        setattr(options, name, names_among(name.removesuffix("s"), getattr(options, name), valid))
     asked = [part for part in ("scaling", "ops", "gpu", "peer") if getattr(options, part)]
     options.peer = parse_peers(options.peer or [])
     options.only = asked or options.only
@@ -123,10 +119,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     if options.horizons is None:
         usual = "200" if options.peer else "50,200,1000"
         options.horizons = ",".join(map(str, HORIZONS)) if options.scaling else usual
-    try:
-        options.horizons = [int(horizon) for horizon in options.horizons.split(",")]
-    except ValueError as error:
-        raise UsageError(f"--horizons {options.horizons!r} is not a list of whole numbers such as 50,200") from error
+    options.horizons = whole_numbers("--horizons", options.horizons)
     if options.repeats < 1:
         raise UsageError(f"--repeats is {options.repeats}; the least is 1")
     return options

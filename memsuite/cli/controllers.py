@@ -18,9 +18,9 @@ from rich.table import Table
 
 from memsuite.analysis.retention import CUES, retention
 from memsuite.cli.allocator import keep_freed_memory
-from memsuite.cli.plain import PlainParser
+from memsuite.cli.plain import PlainParser, for_tables, names_among, whole_numbers
 from memsuite.controllers import CONTROLLERS, Controller, make_controller
-from memsuite.errors import UsageError, unknown
+from memsuite.errors import UsageError
 
 HORIZONS = (50, 200, 1000, 5000, 20_000)
 
@@ -36,7 +36,7 @@ def main(verb: str, arguments: list[str]) -> int:
     if options.json:
         print(json.dumps(rows, indent=2))
         return 0
-    Console().print(table(rows, options))
+    for_tables().print(table(rows, options))
     return 0
 
 
@@ -53,15 +53,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--horizons", default=",".join(map(str, HORIZONS)), help="of the retention, comma-separated; none: leave it out"
     )
     options = parser.parse_args(arguments)
-    options.controllers = options.controllers.split(",")
-    for name in options.controllers:
-        if name not in CONTROLLERS:
-            raise unknown("controller", name, CONTROLLERS)
-    try:
-        given = "" if options.horizons == "none" else options.horizons
-        options.horizons = [int(horizon) for horizon in given.split(",") if horizon]
-    except ValueError as error:
-        raise UsageError(f"--horizons {options.horizons!r} is not a list of whole numbers such as 50,200") from error
+    options.controllers = names_among("controller", options.controllers, CONTROLLERS)
+    options.horizons = [] if options.horizons == "none" else whole_numbers("--horizons", options.horizons)
     if options.horizons and min(options.horizons) < 2:
         raise UsageError(f"--horizons has {min(options.horizons)}; the least is 2")
     if options.input_dim <= CUES:

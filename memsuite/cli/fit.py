@@ -261,7 +261,7 @@ def fit(cli: FitCLI) -> int:
     trainer, checkpoint = cli.trainer, str(cli.checkpoint) if cli.checkpoint else None
     envs_per_process(cli.model.num_envs, trainer.world_size, cli.model.ppo.minibatches)
     if cli.saved is not None:
-        check_same_run(cli.saved["config"], cli.model.config)
+        check_same_run(cli.saved, cli.model.config)
     if trainer.global_rank > 0:
         return fit_along(cli, checkpoint)
     check_space(cli.out, cli.model)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from rich.console import Console
@@ -27,6 +28,23 @@ class PlainParser(argparse.ArgumentParser):
             options = [name for action in self._actions for name in action.option_strings if name.startswith("--")]
             raise unknown("option", found[1], options)
         raise UsageError(text)
+
+
+def whole_numbers(option: str, text: str) -> list[int]:
+    """Read the comma-separated whole numbers of an option."""
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError as error:
+        raise UsageError(f"{option} {text!r} is not a list of whole numbers such as 50,200") from error
+
+
+def names_among(kind: str, text: str, valid: Iterable[str]) -> list[str]:
+    """Read the comma-separated names of an option, each of which must be valid."""
+    names = text.split(",")
+    for name in names:
+        if name not in valid:
+            raise unknown(kind, name, valid)
+    return names
 
 
 def flat(text: Any) -> str:

@@ -7,9 +7,7 @@ then ``LOCAL_RANK`` (torchrun, or by hand) or SLURM's step says so.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -30,6 +28,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.strategies import DDPStrategy
 
 from memsuite.errors import UsageError
+from memsuite.system import die_with_parent
 
 PARENT = "MEMSUITE_PARENT"  # the process that started this one
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_false", "ddp_find_unused_parameters_true")
@@ -115,8 +114,8 @@ def check_processes(trainer: pl.Trainer) -> None:
 def end_with_parent() -> None:
     """End this process when the one that started it does, where the kernel can do that."""
     parent = os.environ.get(PARENT)
-    if parent and sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if parent:
+        die_with_parent()
         if os.getppid() != int(parent):
             os._exit(1)
 

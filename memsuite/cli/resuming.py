@@ -73,8 +73,19 @@ def own_settings(arguments: list[str], checkpoint: Path | None) -> list[str]:
     return ["--config", str(own)] if own and own.is_file() else []
 
 
-def check_same_run(saved: dict[str, Any], asked: dict[str, Any]) -> None:
-    """Refuse to go on with another task, network or number of environments than the checkpoint's."""
+def check_same_run(checkpoint: dict[str, Any], asked: dict[str, Any]) -> None:
+    """Refuse to go on with another task, network or number of environments than the checkpoint's.
+
+    Args:
+        checkpoint: what memsuite has added to it.
+        asked: the configuration of the run that would go on.
+    """
+    if "ranks" not in checkpoint.get("run", {}):
+        raise UsageError(
+            "the checkpoint is of an earlier version of memsuite, or of no training: memsuite.load opens it, but a run "
+            "cannot go on from it"
+        )
+    saved = checkpoint["config"]
     pairs = [(name, saved.get(name), asked.get(name)) for name in FIXED]
     pairs.append(("model.ppo.rollout_length", saved["ppo"]["rollout_length"], asked["ppo"]["rollout_length"]))
     for name, before, now in pairs:

@@ -14,7 +14,7 @@ from rich.table import Column, Table
 from memsuite.analysis.loading import load
 from memsuite.analysis.retention import beyond, curve_of
 from memsuite.cli.allocator import keep_freed_memory
-from memsuite.cli.plain import PlainParser, for_tables
+from memsuite.cli.plain import PlainParser, for_tables, whole_numbers
 from memsuite.errors import UsageError
 from memsuite.files import write_json
 
@@ -50,10 +50,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--plot", help="draw the curves of all runs into this file (png, svg, pdf)")
     parser.add_argument("--json", action="store_true", help="print JSON in place of tables")
     options = parser.parse_args(arguments)
-    try:
-        options.horizons = sorted({int(text) for text in options.horizons.split(",")})
-    except ValueError as error:
-        raise UsageError(f"--horizons {options.horizons!r} is not a list of whole numbers such as 50,1000") from error
+    options.horizons = sorted(set(whole_numbers("--horizons", options.horizons)))
     if options.episodes < 1:
         raise UsageError(f"--episodes is {options.episodes}; the least is 1")
     if options.plot:

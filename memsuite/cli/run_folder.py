@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 from jsonargparse import Namespace
@@ -27,14 +27,10 @@ from memsuite.distributed import what_was_lost
 from memsuite.errors import Stopped, UsageError
 from memsuite.files import LAST, PREVIOUS, remove_leftovers, write_atomically
 from memsuite.module import MemoryPPO
-
-fcntl: Any
-try:
-    import fcntl
-except ImportError:  # not on this system
-    fcntl = None
+from memsuite.system import lock
 
 log = logging.getLogger("memsuite")
+PATIENCE = 0.5  # seconds: whoever only asks whether a folder is held takes its lock for less
 HELD = ("result.json", "config.yaml", "metrics.csv")
 CHECKPOINTS = (f"checkpoints/{LAST}", f"checkpoints/{PREVIOUS}")
 SMALL = 1_000_000  # bytes for what a checkpoint holds besides weights and moments: episodes, generators, memory
@@ -63,7 +59,8 @@ def own_folder(folder: Path, resuming: bool, overwrite: bool) -> Iterator[None]:
         raise UsageError(f"cannot write the run folder {folder}: {error.strerror}") from error
     # The log is there as long as the run is, so it serves as the lock; it is let go when the process ends, however.
     with (folder / "log.txt").open("ab") as log:
-        lock(log, folder)
+        if not lock(log, PATIENCE):
+            raise UsageError(f"another process is writing into {folder}; wait for its end or use another --out")
         remove_leftovers(folder)
         if not resuming:
             if not overwrite:
@@ -81,21 +78,6 @@ def refuse_held(folder: Path) -> None:
             f"{folder} already holds a run ({held[0]}); add --ckpt_path last to go on with it, --overwrite to replace "
             "it, or another --out"
         )
-
-
-def lock(file: IO[bytes], folder: Path) -> None:
-    """Take the lock on an open file for as long as it is open; refuse if another process has it.
-
-    Where the system or the file system knows no locks the run goes on without.
-    """
-    if fcntl is None:
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise UsageError(f"another process is writing into {folder}; wait for its end or use another --out") from error
-    except OSError as error:
-        log.debug("no lock on %s: %s", folder, error.strerror)
 
 
 def _try_writing(folder: Path) -> None:

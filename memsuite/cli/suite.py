@@ -13,7 +13,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from memsuite.cli.plain import PlainParser
+from memsuite.cli.plain import PlainParser, for_tables
 from memsuite.errors import Stopped, UsageError
 from memsuite.suite import estimate, store
 from memsuite.suite.drive import Drive
@@ -147,8 +147,7 @@ def dry_run(runs: list[Run], sizes: list[estimate.Size], jobs: int) -> None:
         table.add_row(
             run.id, kind, f"{size.env_steps:,}", "not known" if seconds is None else estimate.in_words(seconds)
         )
-    console = Console(width=None if Console().is_terminal else 120)
-    console.print(table)
+    for_tables().print(table)
     total = sum(size.env_steps for size in sizes)
     still = estimate.in_words(left / jobs)
     print(f"{len(runs)} runs, {total:,} environment steps; still to do: about {still} with --jobs {jobs}")

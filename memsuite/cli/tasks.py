@@ -13,8 +13,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from memsuite.cli.plain import PlainParser
-from memsuite.errors import UsageError, unknown
+from memsuite.cli.plain import PlainParser, names_among
+from memsuite.errors import UsageError
 from memsuite.metrics import Success
 from memsuite.tasks import DIFFICULTIES, TASKS, TaskConfig, get_task_config
 from memsuite.tasks.draw import draw_episode
@@ -65,11 +65,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="decides the episodes; default: 0")
     options = parser.parse_args(arguments)
     for name, valid in (("task", list(TASKS)), ("difficulty", list(DIFFICULTIES))):
-        chosen = getattr(options, name).split(",")
-        for one in chosen:
-            if one not in valid:
-                raise unknown(name, one, valid)
-        setattr(options, name, chosen)
+        setattr(options, name, names_among(name, getattr(options, name), valid))
     if options.episodes < 1:
         raise UsageError(f"--episodes is {options.episodes}; the least is 1")
     return options

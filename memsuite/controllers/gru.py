@@ -11,7 +11,7 @@ from torch.nn.functional import linear
 from memsuite.controllers.base import VectorMemory
 from memsuite.controllers.blocks import RecurrentStack
 from memsuite.controllers.init import default_uniform_, gru_integrator_
-from memsuite.ops import gru_scan, narrow_linear
+from memsuite.ops import gru_scan, narrow_linear, states_before
 from memsuite.types import State
 
 
@@ -61,7 +61,7 @@ class GRULayer(VectorMemory):
         """Return the gates ``reset`` r and ``update`` z at every step, ``[T, B, hidden_dim]``, for looking inside."""
         h_TBD, _ = self.forward_sequence(x_TBD, state, is_first_TB)
         assert isinstance(state, Tensor)
-        before = torch.cat([state.unsqueeze(0), h_TBD[:-1]]).masked_fill(is_first_TB.unsqueeze(-1), 0)
+        before = states_before(state, h_TBD, slice(0, len(h_TBD)), is_first_TB.unsqueeze(-1))
         both = linear(x_TBD, self.weight_ih, self.bias_ih) + linear(before, self.weight_hh, self.bias_hh)
         reset, update, _ = both.chunk(3, dim=-1)
         return {"reset": reset.sigmoid(), "update": update.sigmoid()}

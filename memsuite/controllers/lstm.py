@@ -11,7 +11,7 @@ from torch.nn.functional import linear
 from memsuite.controllers.base import ZeroBegin
 from memsuite.controllers.blocks import RecurrentStack
 from memsuite.controllers.init import default_uniform_, lstm_chrono_
-from memsuite.ops import lstm_scan, narrow_linear
+from memsuite.ops import lstm_scan, narrow_linear, states_before
 from memsuite.types import State
 
 
@@ -70,7 +70,7 @@ class LSTMLayer(ZeroBegin):
         h_TBD, _ = self.forward_sequence(x_TBD, state, is_first_TB)
         assert isinstance(state, tuple)
         assert isinstance(state[0], Tensor)
-        before = torch.cat([state[0].unsqueeze(0), h_TBD[:-1]]).masked_fill(is_first_TB.unsqueeze(-1), 0)
+        before = states_before(state[0], h_TBD, slice(0, len(h_TBD)), is_first_TB.unsqueeze(-1))
         all_four = linear(x_TBD, self.weight_ih, self.bias_ih) + linear(before, self.weight_hh, self.bias_hh)
         written, kept, _, shown = all_four.chunk(4, dim=-1)
         return {"input": written.sigmoid(), "forget": kept.sigmoid(), "output": shown.sigmoid()}

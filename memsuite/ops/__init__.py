@@ -9,6 +9,7 @@ implementation that is always there; :mod:`memsuite.ops._build` adds compiled on
 import torch
 
 from memsuite.ops import _build
+from memsuite.ops._library import states_before
 from memsuite.ops.categorical import categorical
 from memsuite.ops.diagonal_scan import diagonal_scan
 from memsuite.ops.gru_scan import gru_scan
@@ -31,6 +32,7 @@ __all__ = [
     "pscan",
     "selective_scan",
     "selective_step",
+    "states_before",
 ]
 
 _build.load()

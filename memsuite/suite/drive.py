@@ -42,6 +42,7 @@ class Drive:
     def __init__(self, runs: list[Run], sizes: list[Size], launcher: Launcher, view: View, overwrite: bool) -> None:
         self.launcher, self.view, self.overwrite = launcher, view, overwrite
         self.sizes = {run.id: size for run, size in zip(runs, sizes, strict=True)}
+        self._weights = {name: weight(size) for name, size in self.sizes.items()}
         self.finished: dict[str, dict[str, Any]] = {}
         self.failed: dict[str, str] = {}
         self.other: dict[str, str] = {}
@@ -53,7 +54,7 @@ class Drive:
         self._not_before: dict[str, float] = {}
         self._began, self._worked = time.monotonic(), 0.0
         # The longest first, so that no core is left without work while a long one ends.
-        order = sorted(runs, key=lambda run: -weight(self.sizes[run.id]))
+        order = sorted(runs, key=lambda run: -self._weights[run.id])
         self.queue = [run for run in order if self._is_to_do(run)]
         self._before = len(self.finished)
 
@@ -107,7 +108,7 @@ class Drive:
         state = store.look(run)
         if state.kind == "finished":
             self.finished[run.id] = state.result or {}
-            self._worked += weight(self.sizes[run.id])
+            self._worked += self._weights[run.id]
             self.view.line(f"[{len(self.finished)}/{len(self.sizes)}] {run.id}: {outcome(self.finished[run.id])}")
         elif state.kind == "failed":
             self._fail(run, state.line)
@@ -120,10 +121,10 @@ class Drive:
             self._killed[run.id] = 1 if reached > self._reached.get(run.id, -1) else self._killed[run.id] + 1
             self._reached[run.id] = max(reached, self._reached.get(run.id, -1))
             if self._killed[run.id] < LIVES:
-                self.view.line(f"{run.id}: {in_words(status)}; going on with it")
+                self.view.line(f"{run.id}: {ending(status)}; going on with it")
                 self.queue.insert(0, run)
             else:
-                self._fail(run, f"{in_words(status)}, {LIVES} times at the same place; is there enough memory?")
+                self._fail(run, f"{ending(status)}, {LIVES} times at the same place; is there enough memory?")
 
     def _fail(self, run: Run, line: str) -> None:
         self.failed[run.id] = line
@@ -161,17 +162,17 @@ class Drive:
     def _left(self) -> float:
         """Return the seconds that are left, by the estimates and what they have been worth so far."""
         under_way = {
-            name: weight(self.sizes[name]) * min(1.0, store.env_steps(run.folder) / self.sizes[name].env_steps)
+            name: self._weights[name] * min(1.0, store.env_steps(run.folder) / self.sizes[name].env_steps)
             for name, run in self.running.items()
         }
-        all_weight = sum(weight(self.sizes[name]) for name in [*self.running, *(run.id for run in self.queue)])
+        all_weight = sum(self._weights[name] for name in [*self.running, *(run.id for run in self.queue)])
         worked = self._worked + sum(under_way.values())
         jobs = min(self.launcher.capacity, max(1, len(self.running)))
         pace = (time.monotonic() - self._began) / worked if worked > 1 else 1 / jobs
         return (all_weight - sum(under_way.values())) * pace
 
 
-def in_words(status: int) -> str:
+def ending(status: int) -> str:
     """Say how a process ended."""
     number = -status if status < 0 else status - 128
     with contextlib.suppress(ValueError):

@@ -7,6 +7,7 @@ other settings of PPO change the figure; the time left that a suite shows is cor
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import statistics
@@ -62,6 +63,7 @@ def weight(size: Size) -> float:
     return START + size.env_steps * UNKNOWN if known is None else known
 
 
+@functools.cache  # asked for every run of a suite
 def _read(path: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads(path.read_text())

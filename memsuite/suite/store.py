@@ -6,13 +6,10 @@ Besides what ``memsuite fit`` writes, a folder of a suite holds ``asked.json`` (
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import fcntl
 import io
 import json
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +20,7 @@ from memsuite.errors import UsageError
 from memsuite.files import LAST, PREVIOUS, write_json
 from memsuite.reading import read_mapping
 from memsuite.suite.grid import Run, flatten
+from memsuite.system import is_locked, lock
 
 Kind = Literal["new", "unfinished", "failed", "finished", "other"]
 ASKED, FAILED, OUTPUT, LOCK, RESULT = "asked.json", "failed.txt", "output.txt", ".lock", "result.json"
@@ -148,22 +146,9 @@ def locked(folder: Path, patience: float = 0.0) -> Iterator[bool]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / LOCK).open("a") as file:
-        until = time.monotonic() + patience
-        while not (had := _try_to_lock(file.fileno(), fcntl.LOCK_EX)) and time.monotonic() < until:
-            time.sleep(0.05)
-        yield had
+        yield lock(file, patience)
 
 
 def is_held(folder: Path) -> bool:
-    """Tell whether a process works on the folder now."""
-    with contextlib.suppress(OSError), (folder / LOCK).open("a" if os.access(folder, os.W_OK) else "r") as file:
-        return not _try_to_lock(file.fileno(), fcntl.LOCK_SH)
-    return False
-
-
-def _try_to_lock(handle: int, how: int) -> bool:
-    try:
-        fcntl.flock(handle, how | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+    """Tell whether a process works on the folder now: a suite's, or a ``memsuite fit`` of somebody's own."""
+    return any(is_locked(folder / name) for name in (LOCK, "log.txt"))

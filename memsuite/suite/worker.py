@@ -17,6 +17,7 @@ from typing import TextIO
 
 from memsuite.suite import store
 from memsuite.suite.grid import Run
+from memsuite.system import die_with_parent
 
 HELD = 75  # EX_TEMPFAIL: another process works on this run
 KILLED = -signal.SIGKILL  # the status of a process that could not tell one
@@ -83,11 +84,7 @@ def work_with_one_thread(run: Run, folder: str, overwrite: bool = False) -> int:
 
 def die_with_suite() -> None:
     """End this process as soon as the suite ends, however it ends, or the fork server between the two."""
-    if sys.platform.startswith("linux"):
-        import ctypes
-
-        set_parent_death_signal = 1  # PR_SET_PDEATHSIG, from sys/prctl.h; the parent is the fork server
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+    die_with_parent()  # the fork server
     threading.Thread(target=_await_suite, daemon=True).start()
 
 

@@ -26,7 +26,7 @@ def task():
 
 @pytest.fixture(scope="module")
 def found(task):
-    return probes.decode(Planted(task.observation_dim), task, episodes=60, shuffles=3)
+    return probes.decode(Planted(task.observation_dim), task, episodes=60, reader=probes.Reader(shuffles=3))
 
 
 def line(axes, name):

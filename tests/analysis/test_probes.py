@@ -26,7 +26,7 @@ def noisy_cue():
 @pytest.mark.parametrize("width", [12, 500])  # fewer numbers than episodes, and more: the dual form
 def test_a_planted_memory_is_recovered_exactly(noisy_cue, width):
     planted = Planted(noisy_cue.observation_dim, width)
-    exact = probes.decode(planted, noisy_cue, episodes=400, noise=0.0)
+    exact = probes.decode(planted, noisy_cue, episodes=400, reader=probes.Reader(noise=0.0))
     assert exact.accuracy.eq(1.0).all()
     assert exact.steps.tolist() == list(range(12))
     assert exact.asked == 11
@@ -61,7 +61,10 @@ def test_the_last_digits_do_not_count():
             return 1 + 1e-5 * units, new
 
     faint = Faint(task.observation_dim)
-    read = {noise: probes.decode(faint, task, read="features", noise=noise).accuracy[-1] for noise in (0.0, 0.01)}
+    read = {
+        noise: probes.decode(faint, task, read="features", reader=probes.Reader(noise=noise)).accuracy[-1]
+        for noise in (0.0, 0.01)
+    }
     assert read[0.0] == 1.0
     assert read[0.01] < 0.4
 
@@ -104,7 +107,9 @@ def test_every_scripted_task_has_items_to_decode(name):
     task = make_task(name, "easy")
     controller = make_controller("pseudo_mamba", input_dim=task.observation_dim, hidden_dim=16)
     for decision in (0, -1):
-        found = probes.decode(controller, task, decision=decision, every=25, episodes=60, shuffles=2)
+        found = probes.decode(
+            controller, task, decision=decision, every=25, episodes=60, reader=probes.Reader(shuffles=2)
+        )
         assert found.steps[0] == 0
         assert found.steps[-1] == task.horizon - 1
         assert found.accuracy.shape == found.shuffled.shape == (len(found.steps),)
@@ -279,7 +284,7 @@ MISTAKES = {
     "does not attend": lambda task, gru: probes.attention_map(gru, torch.zeros(2, 1, 17)),
     "every is 0": lambda task, gru: probes.drift(gru, torch.zeros(2, 1, 17), every=0),
     "8 cues do not fit": lambda task, gru: probes.cue_then_blanks(Memoryless(3), 5),
-    "2 to 512 folds": lambda task, gru: probes.decode(gru, task, folds=1),
+    "2 to 512 folds": lambda task, gru: probes.decode(gru, task, reader=probes.Reader(folds=1)),
 }
 
 

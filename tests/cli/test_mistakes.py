@@ -6,8 +6,7 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
-from memsuite.__main__ import main
+from one_line import answer_in
 
 FILES = {
     "empty": b"",
@@ -174,17 +173,7 @@ def answer(tmp_path, monkeypatch, capsys):
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("no checkpoint")
 
-    def call(*words: str) -> str:
-        before = sorted(tmp_path.rglob("*"))
-        status = main(list(words))
-        said = capsys.readouterr().err
-        assert status == 2, said
-        assert len(said.splitlines()) == 1, said
-        assert "Traceback" not in said
-        assert sorted(tmp_path.rglob("*")) == before
-        return said
-
-    return call
+    return answer_in(tmp_path, lambda: capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import signal
-import socket
 import sys
 import time
 from pathlib import Path
 
 import torch
+from shared_processes import PROCESSES, free_port
 
 ROOT = Path(__file__).parents[2]
 TINY = [
@@ -26,14 +25,6 @@ TINY = [
     "--controller_args.hidden_dim",
     "8",
 ]
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["memsuite.cli.fit", "lightning.pytorch", "torch"])
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class SlowFile:

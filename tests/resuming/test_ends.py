@@ -109,6 +109,19 @@ def test_a_pickled_object_is_refused_and_not_run(run, finished, tmp_path):
     assert not (tmp_path / "harm").exists()
 
 
+def test_a_checkpoint_of_an_earlier_version_is_refused_in_one_line(run, finished):
+    for name in ("last.ckpt", "previous.ckpt"):
+        content = torch.load(finished / "checkpoints" / name, weights_only=True)
+        content["memsuite"]["run"] = content["memsuite"]["run"]["ranks"][0]  # as it was with one process only
+        torch.save(content, finished / "checkpoints" / name)
+    before = (finished / "metrics.csv").read_bytes()
+    status, err = run("fit --ckpt_path last --out x --steps 480")
+    assert (status, len(err.splitlines())) == (2, 1)
+    assert "earlier version of memsuite" in err
+    assert (finished / "metrics.csv").read_bytes() == before
+    assert memsuite.load(finished).iteration == 6
+
+
 def test_last_takes_the_newest_whole_one_and_says_so(run, finished, caplog):
     last = finished / "checkpoints" / "last.ckpt"
     last.write_bytes(last.read_bytes()[:-100])

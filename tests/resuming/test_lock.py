@@ -6,8 +6,8 @@ import time
 import pytest
 from children import TINY, Run
 
+from memsuite import system
 from memsuite.__main__ import main
-from memsuite.cli import run_folder
 
 LONG = "fit --steps 40000000 --checkpoint_every 1 --out {}"
 
@@ -50,7 +50,7 @@ def test_a_file_system_without_locks_is_no_hindrance(tmp_path, monkeypatch, numb
     def flock(*_):
         raise OSError(number, "no locks here")
 
-    monkeypatch.setattr(run_folder.fcntl, "flock", flock)
+    monkeypatch.setattr(system.fcntl, "flock", flock)
     assert main(["fit", "--out", str(tmp_path / "x"), "--steps", "40", *TINY]) == 0
 
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from suites import write_suite
 
 from memsuite.suite import estimate, store
-from memsuite.suite.drive import Drive, in_words
+from memsuite.suite.drive import Drive, ending
 from memsuite.suite.estimate import Size
 from memsuite.suite.grid import read_suite
 from memsuite.suite.view import Row, View, outcome
@@ -143,10 +143,10 @@ def test_signals_are_passed_on_and_nothing_new_begins(drive):
     assert len(suite.launcher.started) == 2
 
 
-def test_how_a_process_ended_is_said_in_words():
-    assert in_words(-9) == "killed by SIGKILL"
-    assert in_words(143) == "killed by SIGTERM"
-    assert in_words(255) == "its process ended with status 255"
+def test_how_a_process_ended_is_said_ending():
+    assert ending(-9) == "killed by SIGKILL"
+    assert ending(143) == "killed by SIGTERM"
+    assert ending(255) == "its process ended with status 255"
 
 
 def test_the_table_of_a_terminal():

@@ -4,13 +4,16 @@ import json
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from same_run import assert_same, end_state
 from suites import SuiteProcess, all_gone, children_of, run_folders, write_suite
 from test_grid import ROOT
 
+from memsuite import system
 from memsuite.__main__ import main
+from memsuite.cli.run_folder import own_folder
 from memsuite.suite import store
 from memsuite.suite.grid import read_suite
 
@@ -220,3 +223,18 @@ def test_a_lock_ends_with_its_holder(tmp_path):
     assert not store.is_held(tmp_path / "x")
     assert not store.is_held(tmp_path / "nowhere")
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_run_of_somebodys_own_is_seen(tmp_path):
+    with own_folder(tmp_path / "x", resuming=False, overwrite=False):
+        assert store.is_held(tmp_path / "x")
+    assert not store.is_held(tmp_path / "x")
+
+
+def test_a_look_at_a_lock_does_not_turn_its_owner_away(tmp_path):
+    """The look takes the lock for a moment; who wants it has patience."""
+    with (tmp_path / "log.txt").open("a") as looking, ThreadPoolExecutor(1) as pool:
+        assert system.lock(looking, 0.0)
+        pool.submit(lambda: (time.sleep(0.2), looking.close()))
+        with own_folder(tmp_path, resuming=True, overwrite=False):
+            pass

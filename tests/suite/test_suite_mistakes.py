@@ -4,8 +4,7 @@ import shlex
 import sys
 
 import pytest
-
-from memsuite.__main__ import main
+from one_line import answer_in
 
 # What the file holds, and what the answer must name. These are seen before anything is imported.
 FILES = {
@@ -78,17 +77,7 @@ def answer(tmp_path, monkeypatch, capfd):
     (tmp_path / "folder").mkdir()
     (tmp_path / "good.yaml").write_text("grid: {seed: [0, 1]}")
 
-    def call(*words: str) -> str:
-        before = sorted(tmp_path.rglob("*"))
-        status = main(list(words))
-        said = capfd.readouterr().err
-        assert status == 2, said
-        assert len(said.splitlines()) == 1, said
-        assert "Traceback" not in said
-        assert sorted(tmp_path.rglob("*")) == before
-        return said
-
-    return call
+    return answer_in(tmp_path, lambda: capfd.readouterr().err)
 
 
 @pytest.mark.parametrize("content", [*FILES, *RUNS])

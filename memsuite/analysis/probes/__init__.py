@@ -4,7 +4,7 @@ Every probe reads a controller, trained or not, and episodes of a scripted task.
 both: ``module.model.controller`` and ``module.task``.
 """
 
-from memsuite.analysis.probes.decoding import Decoding, decode, fit_reader
+from memsuite.analysis.probes.decoding import Decoding, Reader, decode, fit_reader
 from memsuite.analysis.probes.episodes import cue_then_blanks, draw, layers_of, question
 from memsuite.analysis.probes.gates import attention_map, gates, quantiles
 from memsuite.analysis.probes.gradients import gradient_reach
@@ -13,6 +13,7 @@ from memsuite.analysis.probes.states import Drift, drift, states_over_time
 __all__ = [
     "Decoding",
     "Drift",
+    "Reader",
     "attention_map",
     "cue_then_blanks",
     "decode",

@@ -40,6 +40,47 @@ class Decoding:
     episodes: int
 
 
+@dataclass(frozen=True)
+class Reader:
+    """A linear reader (Alain & Bengio 2016, arXiv 1610.01644), and how it is tested.
+
+    Ridge regression onto one-hot labels, the largest output named, cross-validated over episodes. Its chance level is
+    twofold: the share of the most frequent item, and the same reader on shuffled labels (a control task, Hewitt & Liang
+    2019, arXiv 1909.03368).
+
+    A state that differs between items in its seventh digit could be read perfectly by a reader without noise, and by no
+    policy. So each number of the state is read with Gaussian noise of ``noise`` times the root mean square of that
+    step's states, whose ridge penalty is the one this noise amounts to (Bishop 1995).
+
+    Attributes:
+        folds: parts of the cross-validation, at least 2.
+        shuffles: readers on shuffled labels, at least 1.
+        noise: of the reading, relative to the size of the state; 0 for none.
+        seed: of noise, folds and shuffles.
+    """
+
+    folds: int = 5
+    shuffles: int = 20
+    noise: float = 0.01
+    seed: int = 0
+
+    def deal(self, labels: Tensor) -> tuple[Tensor, Tensor, torch.Generator]:
+        """Return the labels and their shuffles ``[1 + shuffles, B]``, each episode's fold ``[B]``, the noise's source.
+
+        Raises:
+            UsageError: a number is out of range, or there are more folds than episodes.
+        """
+        if not 2 <= self.folds <= len(labels) or self.shuffles < 1 or self.noise < 0:
+            raise UsageError(f"a reader needs 2 to {len(labels)} folds, 1 shuffle or more, noise of 0 or more")
+        generator = torch.Generator().manual_seed(self.seed + 1)
+        orders = [torch.randperm(len(labels), generator=generator) for _ in range(self.shuffles)]
+        fold = torch.randperm(len(labels), generator=generator) % self.folds
+        return torch.stack([labels, *(labels[order] for order in orders)]), fold, generator
+
+
+READER = Reader()
+
+
 def decode(
     controller: Controller,
     task: Task,
@@ -49,20 +90,9 @@ def decode(
     episodes: int = 512,
     read: Read = "state",
     layer: int | None = None,
-    folds: int = 5,
-    shuffles: int = 20,
-    noise: float = 0.01,
-    seed: int = 0,
+    reader: Reader = READER,
 ) -> Decoding:
     """Decode the item that one decision asks for from the state at every ``every``-th step, by linear reading.
-
-    A linear reader (Alain & Bengio 2016, arXiv 1610.01644): ridge regression onto one-hot labels, the largest output
-    named, cross-validated over episodes. Its chance level is twofold: the share of the most frequent item, and the
-    same reader on shuffled labels (a control task, Hewitt & Liang 2019, arXiv 1909.03368).
-
-    A state that differs between items in its seventh digit could be read perfectly by a reader without noise, and by no
-    policy. So each number of the state is read with Gaussian noise of ``noise`` times the root mean square of that
-    step's states, whose ridge penalty is the one this noise amounts to (Bishop 1995).
 
     Args:
         controller: the memory, trained or not.
@@ -72,36 +102,21 @@ def decode(
         episodes: to draw.
         read: ``state`` or ``features``.
         layer: of a stack, whose state; None for all.
-        folds: parts of the cross-validation, at least 2.
-        shuffles: readers on shuffled labels, at least 1.
-        noise: of the reading, relative to the size of the state; 0 for none.
-        seed: of episodes, noise, folds and shuffles.
+        reader: how it is read.
     """
-    if not 2 <= folds <= episodes or shuffles < 1 or noise < 0:
-        raise UsageError(f"decode needs 2 to {episodes} folds, 1 shuffle or more, noise of 0 or more")
-    script = draw(task, episodes, seed)
+    script = draw(task, episodes, reader.seed)
     labels, asked = question(script, decision)
-    generator = torch.Generator().manual_seed(seed + 1)
-    dealt = torch.stack([labels, *(labels[torch.randperm(episodes, generator=generator)] for _ in range(shuffles))])
-    fold = torch.randperm(episodes, generator=generator) % folds
+    dealt, fold, generator = reader.deal(labels)
     steps, scores, units = [], [], []
     for step, state in states_over_time(controller, script.observations, every, read, layer):
-        seen = _read_with_noise(state, noise, generator)
+        seen = _read_with_noise(state, reader.noise, generator)
         steps.append(step)
-        scores.append(_cross_validate(seen, dealt, fold, noise))
-        units.append(fit_reader(seen, labels, noise)[0].norm(dim=1))
-    found, prior = torch.stack(scores), float(labels.bincount().max()) / episodes
-    control = found[:, 1:]
-    return Decoding(
-        steps=torch.tensor(steps),
-        accuracy=found[:, 0],
-        prior=prior,
-        shuffled=control.mean(1),
-        shuffled_high=control.amax(1),
-        units=torch.stack(units),
-        asked=float(asked.double().mean()),
-        episodes=episodes,
-    )
+        scores.append(_cross_validate(seen, dealt, fold, reader.noise))
+        units.append(fit_reader(seen, labels, reader.noise)[0].norm(dim=1))
+    accuracy, control = torch.stack(scores).tensor_split([1], dim=1)
+    prior, mean_step = float(labels.bincount().max()) / episodes, float(asked.double().mean())
+    shuffled = control.mean(1), control.amax(1)
+    return Decoding(torch.tensor(steps), accuracy[:, 0], prior, *shuffled, torch.stack(units), mean_step, episodes)
 
 
 def fit_reader(states: Tensor, labels: Tensor, noise: float = 0.01) -> tuple[Tensor, Tensor]:
@@ -110,7 +125,7 @@ def fit_reader(states: Tensor, labels: Tensor, noise: float = 0.01) -> tuple[Ten
     Args:
         states: ``[B, S]``.
         labels: ``[B]`` int64.
-        noise: sets the penalty, ``B noise^2`` times the mean square of the states, as in :func:`decode`.
+        noise: sets the penalty, ``B noise^2`` times the mean square of the states, as in :class:`Reader`.
 
     Returns:
         Weights ``[S, C]`` and the outputs' bias ``[C]``; C is the largest label + 1. The dual form (a system of B

@@ -1,0 +1,60 @@
+"""What is asked of the operating system: that a process ends with its parent, and locks between processes."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import IO, Any
+
+fcntl: Any
+try:
+    import fcntl
+except ImportError:  # not on this system
+    fcntl = None
+
+SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG, from sys/prctl.h
+
+
+def die_with_parent() -> None:
+    """Have this process killed as soon as its parent ends, where the kernel can do that."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+
+
+def lock(file: IO[Any], patience: float) -> bool:
+    """Take the lock on an open file for as long as it is open; return whether it could be had.
+
+    The lock ends with the process, however that ends. Where the system or the file system knows no locks, it is had.
+
+    Args:
+        file: any open file.
+        patience: seconds to try for, where another process may hold it for a moment only.
+    """
+    until = time.monotonic() + patience
+    while not (had := _try_to_lock(file, shared=False)) and time.monotonic() < until:
+        time.sleep(0.05)
+    return had
+
+
+def is_locked(path: Path) -> bool:
+    """Tell whether another process has the lock on a file; False if there is no such file."""
+    with contextlib.suppress(OSError), path.open("r+" if os.access(path, os.W_OK) else "r") as file:
+        return not _try_to_lock(file, shared=True)
+    return False
+
+
+def _try_to_lock(file: IO[Any], shared: bool) -> bool:
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # no locks here
+        return True
+    return True
