@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import lightning.pytorch as pl
 import pytest
@@ -160,19 +161,14 @@ def test_a_run_gets_no_curriculum_on_the_way(tmp_path):
         train(small(steps=1000), tmp_path, Curriculum(5), ckpt_path=tmp_path / "checkpoints" / "last.ckpt")
 
 
-CONFIG = """
-trainer:
-  callbacks:
-    - class_path: memsuite.callbacks.Curriculum
-      init_args: {start: %s}
-"""
+CONFIG = (Path(__file__).parents[2] / "configs" / "trainer" / "curriculum.yaml").read_text()
 
 
 def test_it_is_asked_for_in_yaml_and_a_mistake_is_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     tiny = "--horizon 10 --num_envs 4 --steps 200 --evaluation_episodes 8 --device cpu --controller_args.hidden_dim 8"
     for start in (4, 12, 0):
-        (tmp_path / f"{start}.yaml").write_text(CONFIG % start)
+        (tmp_path / f"{start}.yaml").write_text(CONFIG.replace("start: 50", f"start: {start}"))
     for start, said in ((12, "below the task's horizon, 10"), (0, "at least 1")):
         assert main(["fit", "--config", f"{start}.yaml", "--out", "x", *tiny.split()]) == 2
         error = capsys.readouterr().err
