@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, fields
 from typing import Any, cast
 
@@ -15,21 +11,20 @@ import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
-from memsuite.controllers import make_controller
 from memsuite.distributed import gathered, mean, require_same, world_size
 from memsuite.errors import UsageError
 from memsuite.rl import (
     Actor,
-    ActorCritic,
     AdvantageScale,
+    Course,
     Iterations,
     LossTerms,
     PPOConfig,
     collect,
-    count_iterations,
     envs_per_process,
     evaluate,
     gae,
+    make_actor_critic,
     minibatch_columns,
     minibatch_losses,
     rollout_outcome,
@@ -45,6 +40,7 @@ from memsuite.rl.resume import (
     start_acting,
 )
 from memsuite.storage import MetricsCSV, plain
+from memsuite.system import Seconds
 from memsuite.tasks import get_task_config
 from memsuite.types import Trajectory
 
@@ -98,49 +94,46 @@ class MemoryPPO(pl.LightningModule):
         if num_envs < 1 or evaluation_episodes < 1:
             raise UsageError(f"num_envs is {num_envs}, evaluation_episodes {evaluation_episodes}; the least is 1")
         self.preset = get_task_config(task, difficulty)
-        overrides = {} if horizon is None else {"horizon": horizon}
-        self.task = self.preset.make(**overrides, **(task_args or {}))
+        task_args = dict(**({} if horizon is None else {"horizon": horizon}), **(task_args or {}))
+        self.course = Course(self.preset, task_args, num_envs, ppo.rollout_length, steps)
+        self.task = self.course.full_task
         self.num_envs, self.seed, self.evaluation_episodes = int(num_envs), int(seed), int(evaluation_episodes)
         self.discount = self.preset.discount if ppo.discount is None else ppo.discount
         self.gae_lambda = self.preset.gae_lambda if ppo.gae_lambda is None else ppo.gae_lambda
-        self.rollout_length = ppo.rollout_length or self.task.horizon
-        self.iterations = count_iterations(steps, self.num_envs, self.rollout_length, self.preset.updates)
         envs_per_process(self.num_envs, 1, ppo.minibatches)
-        self.model = self._make_model(controller, controller_args or {})
+        critic = ppo.critic or ("memory" if self.discount else "observation")
+        arguments = {"memory_horizon": self.task.steps_to_remember(), **(controller_args or {})}
+        self.model = make_actor_critic(self.task, controller, arguments, critic, stream(self.seed, "weights"))
         self.advantage_scale = AdvantageScale()
         self.guard = UpdateGuard(ppo.max_skipped_updates)
-        self.iteration = 0
         self.actor: Actor | None = None
-        self.seconds: defaultdict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+        self.seconds = Seconds()
         self._generators: dict[str, torch.Generator] = {}
         self._resume: Any = None
-        self._stream = Iterations(self.iterations)
+        self._stream = Iterations(lambda: self.course.iterations)
 
-    def _make_model(self, controller: str, controller_args: dict[str, Any]) -> ActorCritic:
-        """Build the network from random numbers of its own; who made numbers before does not change the weights."""
-        observation_dim = self.task.observation_dim
-        critic = self.ppo.critic or ("memory" if self.discount else "observation")
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(stream(self.seed, "weights").initial_seed())
-            arguments = {"memory_horizon": self.task.steps_to_remember(), **controller_args}
-            memory = make_controller(controller, input_dim=observation_dim, **arguments)
-            return ActorCritic(memory, self.task.num_actions, observation_dim if critic == "observation" else None)
+    @property
+    def iteration(self) -> int:
+        """Iterations done so far."""
+        return self.course.iteration
 
     @property
     def env_steps(self) -> int:
         """Environment steps trained on so far."""
-        return self.iteration * self.num_envs * self.rollout_length
+        return self.course.env_steps
 
-    @contextmanager
-    def timed(self, section: str) -> Iterator[None]:
-        """Add the wall and CPU seconds of the block to ``self.seconds[section]``."""
-        wall, cpu = time.perf_counter(), time.process_time()
-        try:
-            yield
-        finally:
-            spent = self.seconds[section]
-            spent[0] += time.perf_counter() - wall
-            spent[1] += time.process_time() - cpu
+    def train_on(self, args: dict[str, int]) -> None:
+        """Train on the task with these arguments in place of its own, in new episodes from the next rollout on.
+
+        Evaluations keep the task's own. What is trained on is part of a checkpoint.
+        """
+        self.course.train_on(args)
+        if self.actor is not None:
+            self._act(len(self._running_return), None)
+
+    def _act(self, num_envs: int, saved: dict[str, Any] | None) -> None:
+        task = self.course.task
+        self.actor, self._running_return = start_acting(task, self.model, num_envs, self._generators, saved)
 
     # -- Lightning's questions ------------------------------------------------------------------------------------
 
@@ -178,7 +171,7 @@ class MemoryPPO(pl.LightningModule):
                     logger.rewind(self.env_steps)
             self._resume = own_state(self._resume["ranks"], self.seed, self.iteration, self._generators)
         share = envs_per_process(self.num_envs, world_size(), self.ppo.minibatches)
-        self.actor, self._running_return = start_acting(self.task, self.model, share, self._generators, self._resume)
+        self._act(share, self._resume)
 
     def on_train_start(self) -> None:
         """Put the global generators back last, when nothing else draws from them any more."""
@@ -187,10 +180,10 @@ class MemoryPPO(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the configuration, and everything the next iteration depends on, as plain values and tensors."""
-        checkpoint["memsuite"] = {"config": self.config, "iteration": self.iteration}
+        checkpoint["memsuite"] = {"config": self.config, **self.course.state_dict()}
         if self.actor is not None:
             checkpoint["memsuite"]["run"] = {
-                "ranks": gathered(acting_state(self.task, self.actor, self._running_return, self._generators)),
+                "ranks": gathered(acting_state(self.course.task, self.actor, self._running_return, self._generators)),
                 "guard": self.guard.state_dict(),
                 "seconds": {name: list(spent) for name, spent in self.seconds.items()},
             }
@@ -199,8 +192,8 @@ class MemoryPPO(pl.LightningModule):
         """Take over what :meth:`on_save_checkpoint` added; applied when ``fit`` starts."""
         saved = checkpoint["memsuite"]
         go_on_after(checkpoint["loops"], saved["iteration"])
-        self.iteration, self._resume = saved["iteration"], saved.get("run")
-        self._stream.begin = self.iteration
+        self.course.load_state_dict(saved)
+        self._stream.begin, self._resume = self.iteration, saved.get("run")
         if self._resume is not None:
             self.seconds.update(self._resume["seconds"])
             self.guard.load_state_dict(self._resume["guard"])
@@ -210,21 +203,21 @@ class MemoryPPO(pl.LightningModule):
     def training_step(self, batch: int, batch_idx: int) -> None:
         """Collect a rollout and learn from it."""
         assert self.actor is not None
-        with self.timed("training"):
-            with self.timed("rollout"):
+        with self.seconds.timed("training"):
+            with self.seconds.timed("rollout"):
                 trajectory, self.actor = collect(
-                    self.task, self.model, self.actor, self.rollout_length, self._generators["actions"]
+                    self.course.task, self.model, self.actor, self.course.rollout_length, self._generators["actions"]
                 )
-            with self.timed("update"):
+            with self.seconds.timed("update"):
                 statistics = self.update(trajectory)
-            self.iteration += 1
-            with self.timed("logging"):
+            self.course.count()
+            with self.seconds.timed("logging"):
                 self._record(statistics)
 
     def update(self, trajectory: Trajectory) -> Tensor:
         """Run the epochs over one rollout; return STATISTICS and the guard's counts, ``[13]``, on the device."""
         optimizer, num_envs = cast(LightningOptimizer, self.optimizers()), trajectory.actions.shape[1]
-        factor = 1 - self.iteration / self.iterations if self.ppo.anneal else 1.0
+        factor = self.course.left if self.ppo.anneal else 1.0
         for group in optimizer.param_groups:
             group["lr"] = self.ppo.learning_rate * group["scale"] * factor
         ended, rewards = trajectory.terminated | trajectory.truncated, trajectory.rewards * self.ppo.reward_scale
@@ -262,8 +255,9 @@ class MemoryPPO(pl.LightningModule):
         values = statistics.tolist()
         self.statistics = dict(zip(STATISTICS, values, strict=False))
         skipped, *in_a_row = values[len(STATISTICS) :]
-        processes = {"world_size": world_size()} if world_size() > 1 else {}
-        self.log_row({"iteration": self.iteration, **self.statistics, "skipped_updates": int(skipped), **processes})
+        row = {"iteration": self.iteration, **self.statistics, "skipped_updates": int(skipped)}
+        row |= {f"training_{name}": value for name, value in self.course.args.items()}
+        self.log_row(row | ({"world_size": world_size()} if world_size() > 1 else {}))
         if skipped:
             log.warning("%d steps: %d updates skipped, loss or gradient not finite", self.env_steps, skipped)
         self.guard.take(skipped, *in_a_row)

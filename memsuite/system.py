@@ -1,4 +1,4 @@
-"""What is asked of the operating system: that a process ends with its parent, and locks between processes."""
+"""What is asked of the operating system: that a process ends with its parent, locks between processes, and clocks."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import os
 import signal
 import sys
 import time
+from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -58,3 +60,21 @@ def _try_to_lock(file: IO[Any], shared: bool) -> bool:
     except OSError:  # no locks here
         return True
     return True
+
+
+class Seconds(defaultdict[str, list[float]]):
+    """Wall and CPU seconds by section, ``[wall, cpu]`` each."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda: [0.0, 0.0])
+
+    @contextlib.contextmanager
+    def timed(self, section: str) -> Iterator[None]:
+        """Add the seconds of the block to a section's."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        try:
+            yield
+        finally:
+            spent = self[section]
+            spent[0] += time.perf_counter() - wall
+            spent[1] += time.process_time() - cpu

@@ -30,7 +30,7 @@ def load(path: str | Path) -> MemoryPPO:
     config = dict(checkpoint["memsuite"]["config"])
     module = MemoryPPO(**{**config, "ppo": PPOConfig(**config["ppo"])})
     module.load_state_dict(checkpoint["state_dict"])
-    module.iteration = checkpoint["memsuite"]["iteration"]
+    module.course.load_state_dict(checkpoint["memsuite"])
     return module.eval()
 
 

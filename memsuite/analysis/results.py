@@ -36,7 +36,8 @@ def read_results(path: str | Path) -> pd.DataFrame:
 
     Returns:
         A table with the fields of ``result.json``; ``hardware``, ``versions`` and ``config`` as JSON text; ``variant``,
-        what of the settings is not the default; ``budget``, the steps that were asked for; and ``folder``.
+        what of the settings is not the default, and the curriculum if there was one; ``budget``, the steps that were
+        asked for; and ``folder``.
 
     Raises:
         UsageError: nothing there, or not results.
@@ -103,7 +104,14 @@ def _row(run: dict[str, Any]) -> dict[str, Any]:
     nested = {key: json.dumps(value, sort_keys=True) for key, value in run.items() if isinstance(value, dict)}
     config = run.get("config") or {}
     success = float("nan") if run["success"] is None else run["success"]
-    return {**plain, **nested, "success": success, "variant": variant(config), "budget": config.get("steps")}
+    differs = ", ".join(part for part in (variant(config), _curriculum(run)) if part)
+    return {**plain, **nested, "success": success, "variant": differs, "budget": config.get("steps")}
+
+
+def _curriculum(run: dict[str, Any]) -> str:
+    """Mark a run that was trained on a curriculum: another experiment than training at full length."""
+    used = run.get("curriculum")
+    return "" if not used else f"curriculum={used['argument']} from {used['start']} x {used['factor']:g}"
 
 
 def variant(config: dict[str, Any]) -> str:

@@ -1,8 +1,9 @@
-"""What happens around the training loop: progress, checkpoints, stopping at the target, the record of the run."""
+"""What happens around the training loop: progress, checkpoints, a curriculum, stopping at the target, the record."""
 
 from memsuite.callbacks.checkpoints import Checkpoints
+from memsuite.callbacks.curriculum import Curriculum
 from memsuite.callbacks.progress import ProgressBar
 from memsuite.callbacks.record import RunRecord
 from memsuite.callbacks.stopping import StopAtTarget
 
-__all__ = ["Checkpoints", "ProgressBar", "RunRecord", "StopAtTarget"]
+__all__ = ["Checkpoints", "Curriculum", "ProgressBar", "RunRecord", "StopAtTarget"]

@@ -48,7 +48,7 @@ class ProgressBar(Callback):
                 console=console,
                 refresh_per_second=4,
             )
-            self._row = self._bar.add_task("", total=module.iterations, steps="0", rate="-", success="")
+            self._row = self._bar.add_task("", total=module.course.budget, steps="0", rate="-", success="")
             self._bar.start()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
@@ -60,10 +60,10 @@ class ProgressBar(Callback):
         pace = (now - self._began) / max(1, module.env_steps - self._began_steps)  # with evaluations, for the time left
         steps, success = f"{module.env_steps:,}", achieved(module.statistics)
         if self._bar is not None:
-            self._bar.update(self._row, completed=module.iteration, steps=steps, rate=f"{rate:,.0f}", success=success)
+            self._bar.update(self._row, completed=module.env_steps, steps=steps, rate=f"{rate:,.0f}", success=success)
         elif now >= self._next_line:
             self._next_line = now + self.every_seconds
-            left = (module.iterations - module.iteration) * module.num_envs * module.rollout_length * pace
+            left = (module.course.budget - module.env_steps) * pace
             log.info("%s steps, %s steps/s, %s, %.0f s left", steps, f"{rate:,.0f}", success, left)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

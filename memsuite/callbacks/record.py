@@ -38,6 +38,7 @@ class RunRecord(Callback):
         self.folder = Path(folder)
         self.command = command or shlex.join(sys.argv)
         self.steps_to_target: int | None = None
+        self.seconds_to_target: tuple[float, float] | None = None
         self.result: dict[str, Any] | None = None
         self._spent = (0.0, 0.0)
 
@@ -46,22 +47,26 @@ class RunRecord(Callback):
         self._began, self._device = (time.perf_counter(), time.process_time()), pl_module.device
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Remember when the target was first reached."""
+        """Remember when the target was first reached, in steps and in seconds since the start, evaluations included."""
         module = cast(MemoryPPO, pl_module)
         if trainer.state.fn != "fit":
             return
         success = evaluated(trainer)
         log.debug("%d steps: greedy success %.3f", module.env_steps, success)
         if self.steps_to_target is None and success >= module.preset.target_success:
-            self.steps_to_target = module.env_steps
+            self.steps_to_target, self.seconds_to_target = module.env_steps, self._spent_so_far()
 
     def state_dict(self) -> dict[str, Any]:
         """Return what the record needs of the past."""
-        return {"steps_to_target": self.steps_to_target, "spent": list(self._spent_so_far())}
+        seconds = list(self.seconds_to_target) if self.seconds_to_target else None
+        spent = list(self._spent_so_far())
+        return {"steps_to_target": self.steps_to_target, "seconds_to_target": seconds, "spent": spent}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore it."""
         self.steps_to_target = state_dict["steps_to_target"]
+        seconds = state_dict.get("seconds_to_target")  # not in older checkpoints
+        self.seconds_to_target = tuple(seconds) if seconds else None
         self._spent = tuple(state_dict["spent"])
 
     def _spent_so_far(self) -> tuple[float, float]:
@@ -78,8 +83,11 @@ class RunRecord(Callback):
         wall, cpu = self._spent_so_far()
         if not trainer.is_global_zero:
             return
-        self.result = {**describe_run(module, outcome), "steps_to_target": self.steps_to_target}
-        self.result |= {
+        wall_to_target, cpu_to_target = self.seconds_to_target or (None, None)
+        self.result = describe_run(module, outcome) | {
+            "steps_to_target": self.steps_to_target,
+            "wall_seconds_to_target": wall_to_target,
+            "cpu_seconds_to_target": cpu_to_target,
             "wall_seconds": wall,
             "cpu_seconds": cpu,
             "hardware": hardware(module.device),
@@ -118,6 +126,7 @@ def describe_run(module: MemoryPPO, outcome: dict[str, float]) -> dict[str, Any]
         "world_size": world_size(),
         "parameters": sum(parameter.numel() for parameter in module.model.parameters()),
         "skipped_updates": module.guard.total,
+        "curriculum": module.course.curriculum,
         "state_floats": module.model.controller.state_floats(),
     }
 

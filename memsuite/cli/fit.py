@@ -21,7 +21,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from rich.console import Console
 
 from memsuite.analysis.loading import read_checkpoint
-from memsuite.callbacks import Checkpoints, ProgressBar, RunRecord
+from memsuite.callbacks import Checkpoints, Curriculum, ProgressBar, RunRecord
 from memsuite.cli.allocator import keep_freed_memory, modules_left_alone
 from memsuite.cli.parsing import Parser, positive
 from memsuite.cli.plain import flat
@@ -197,8 +197,8 @@ class FitCLI(LightningCLI):
             self.record = RunRecord(self.out, self.command)
             # The record comes last: it writes the result when everything else is done.
             callbacks = [ProgressBar(), Checkpoints(self.out, config.checkpoint_every), self.record]
-            every = config.evaluate_every or max(5, self.model.iterations // 20)
-            kwargs["val_check_interval"] = min(every, self.model.iterations)
+            every = config.evaluate_every or max(5, self.model.course.iterations // 20)
+            kwargs["val_check_interval"] = min(every, self.model.course.iterations)
         else:
             loggers, callbacks = [], []
             self.save_config_callback = None
@@ -213,6 +213,9 @@ class FitCLI(LightningCLI):
         except (MisconfigurationException, ValueError, TypeError) as error:
             raise UsageError(f"trainer: {flat(str(error))}") from error
         check_processes(trainer)
+        for callback in cast(list[Any], trainer.callbacks):  # type: ignore[attr-defined]
+            if isinstance(callback, Curriculum):
+                callback.stages(self.model)
         return trainer
 
 

@@ -137,7 +137,7 @@ def told_in_one_line(folder: Path, model: MemoryPPO) -> Iterator[None]:
 def lower(model: MemoryPPO) -> str:
     """Say which settings to change for a run that needs less memory."""
     ppo = model.ppo
-    window = f"set ppo.bptt_steps (below {ppo.bptt_steps or model.rollout_length})"
+    window = f"set ppo.bptt_steps (below {ppo.bptt_steps or model.course.rollout_length})"
     return f"raise ppo.minibatches ({ppo.minibatches}), {window}, or start a run with fewer num_envs ({model.num_envs})"
 
 

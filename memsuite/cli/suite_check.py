@@ -66,8 +66,9 @@ def _size(run: Run, elsewhere: bool) -> Size:
         run = replace(run, settings={key: value for key, value in run.settings.items() if key not in PLACES})
     cli = FitCLI("fit", [*run.options, *(["--device", "cpu"] if elsewhere else [])])
     module = cli.model
-    env_steps = module.iterations * module.num_envs * module.rollout_length
-    return Size(env_steps, module.task.horizon, module.config["controller"], isinstance(module.task, ScriptedTask))
+    return Size(
+        module.course.budget, module.task.horizon, module.config["controller"], isinstance(module.task, ScriptedTask)
+    )
 
 
 def _check_keys(runs: list[Run]) -> None:

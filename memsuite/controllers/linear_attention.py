@@ -16,14 +16,14 @@ class LinearAttentionLayer(MatrixMemory):
     r"""Heads of linear attention, with :math:`\phi(x) = \mathrm{elu}(x) + 1`.
 
     .. math::
-        S_t = S_{t-1} + \phi(k_t) v_t^\top, \quad z_t = z_{t-1} + \phi(k_t), \quad
-        y_t = \frac{S_t^\top \phi(q_t)}{z_t^\top \phi(q_t)}, \quad o_t = W_o\, \mathrm{norm}(y_t)
+        S_t = S_{t-1} + \phi(k_t) v_t^\top, \quad y_t = S_t^\top \phi(q_t), \quad o_t = W_o\, \mathrm{norm}(y_t)
 
-    Nothing is ever forgotten. The sum of the keys, which grows with time, makes the answer an average; the norm of each
-    head before the output map (as in RetNet, arXiv 2307.08621) gives it back its size.
+    Nothing is ever forgotten. The paper divides :math:`y_t` by :math:`z_t^\top \phi(q_t)`, with :math:`z_t` the sum of
+    the keys. That is a positive number for each head, which the norm of each head takes out again, so it is left out,
+    as in RetNet (arXiv 2307.08621) and TransNormer (arXiv 2210.10340). It would do harm: it grows with every blank
+    step, as :math:`\phi(0) = 1`, and would in the end push the answer below the norm's epsilon.
 
-    State: ``width (width / num_heads + 1)`` floats: :math:`S`, with :math:`z` as its last column. Cost per step:
-    ``4 width^2 + 2 width^2 / num_heads`` multiply-adds.
+    State: ``width^2 / num_heads`` floats. Cost per step: ``4 width^2 + 2 width^2 / num_heads`` multiply-adds.
 
     Args:
         width: of the input and of the features.
@@ -31,20 +31,19 @@ class LinearAttentionLayer(MatrixMemory):
     """
 
     def __init__(self, width: int, num_heads: int) -> None:
-        super().__init__(width, num_heads, extra=1)
+        super().__init__(width, num_heads)
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.norm = HeadNorm(width)
         self.out = nn.Linear(width, width, bias=False)
 
     def drive(self, x: Tensor, aside: Aside, is_first_TB: Tensor | None) -> tuple[Drive, Aside]:
-        """Return the mapped queries and keys, and the values with a column of ones."""
+        """Return the mapped queries and keys, and the values."""
         q, k, v = (self.heads(part) for part in self.qkv(x).to(self.out.weight.dtype).chunk(3, dim=-1))
-        v = torch.cat([v, torch.ones_like(v[..., :1])], dim=-1)
         return Drive(elu(q) + 1, elu(k) + 1, v, torch.zeros_like(q[..., 0])), aside
 
     def read(self, y: Tensor, x: Tensor) -> Tensor:
-        """Divide by the sum of the keys."""
-        return self.out(self.norm(y[..., :-1] / y[..., -1:]))  # type: ignore[no-any-return]
+        """Normalise and mix the heads."""
+        return self.out(self.norm(y))  # type: ignore[no-any-return]
 
     def recurrent_parameters(self) -> Iterator[nn.Parameter]:
         """Yield those that decide what is written and what is asked for."""
@@ -54,7 +53,7 @@ class LinearAttentionLayer(MatrixMemory):
 class LinearAttention(Stack):
     """Linear attention: a matrix that adds up everything it saw.
 
-    State: ``depth hidden_dim (hidden_dim / num_heads + 1)`` floats.
+    State: ``depth hidden_dim^2 / num_heads`` floats.
 
     Args:
         input_dim: width of the input.

@@ -27,7 +27,8 @@ class MLSTMLayer(MatrixMemory):
     with keys divided by the root of their length, and a bias in the queries alone: a blank input writes nothing, yet is
     answered. So that the exponentials do not overflow, the state holds
     :math:`C_t e^{-m_t}` and :math:`n_t e^{-m_t}` with :math:`m_t = \max(\log f_t + m_{t-1}, \tilde i_t)`; the answer
-    does not depend on :math:`m`, so no gradient goes through it.
+    does not depend on :math:`m`, so no gradient goes through it. The norm of each head takes the denominator out again;
+    blank steps do not enlarge it, as they write nothing to :math:`n`, so no answer is made small by waiting alone.
 
     State: ``width (width / num_heads + 1)`` floats, with :math:`n` as the matrix's last column, and ``num_heads`` for
     :math:`m`. Cost per step: ``5 width^2 + 2 width^2 / num_heads`` multiply-adds.

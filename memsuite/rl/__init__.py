@@ -1,7 +1,8 @@
 """PPO's parts: pure tensor functions, the rollout, and the network they train."""
 
-from memsuite.rl.actor_critic import ActorCritic
+from memsuite.rl.actor_critic import ActorCritic, make_actor_critic
 from memsuite.rl.config import PPOConfig
+from memsuite.rl.course import Course
 from memsuite.rl.evaluate import evaluate
 from memsuite.rl.gae import gae
 from memsuite.rl.loss import LossTerms, ppo_loss
@@ -14,6 +15,7 @@ __all__ = [
     "Actor",
     "ActorCritic",
     "AdvantageScale",
+    "Course",
     "Iterations",
     "LossTerms",
     "PPOConfig",
@@ -24,6 +26,7 @@ __all__ = [
     "envs_per_process",
     "evaluate",
     "gae",
+    "make_actor_critic",
     "minibatch_columns",
     "minibatch_losses",
     "ppo_loss",

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from memsuite.controllers import Controller
+from memsuite.controllers import Controller, make_controller
 from memsuite.controllers.base import forward_in_blocks
 from memsuite.ops import normed_linear
+from memsuite.tasks import Task
 from memsuite.types import State
 
 ROWS = 4096  # steps times environments that the controller reads at once on a CPU: a few megabytes a tensor
@@ -92,3 +93,22 @@ class ActorCritic(nn.Module):
             return both[..., :-1], both[..., -1]
         logits = normed_linear(features, self.actor.weight * self.norm.weight, EPSILON) + self.actor.bias
         return logits, linear(observations, self.critic.weight * self.critic_gain).squeeze(-1)
+
+
+def make_actor_critic(
+    task: Task, controller: str, arguments: dict[str, Any], critic: str, generator: torch.Generator
+) -> ActorCritic:
+    """Build the network for a task from random numbers of its own: who drew before does not change the weights.
+
+    Args:
+        task: says how wide observations are and how many actions there are.
+        controller: name or path of the memory.
+        arguments: its own.
+        critic: ``memory``, or ``observation`` for one that reads only that.
+        generator: its seed decides the weights.
+    """
+    width = task.observation_dim
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(generator.initial_seed())
+        memory = make_controller(controller, input_dim=width, **arguments)
+        return ActorCritic(memory, task.num_actions, width if critic == "observation" else None)

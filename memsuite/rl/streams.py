@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 
@@ -53,13 +53,20 @@ class Iterations:
     """The numbers of the iterations still to run, as a sized iterable; one epoch is the whole run.
 
     ``begin`` is where a resumed run goes on. The length stays the whole run's: Lightning counts what was run before.
+
+    Args:
+        total: tells how many iterations the whole run has. It is asked before each one, as fewer fit into what is left
+            of a budget once they get longer; it never grows.
     """
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: Callable[[], int]) -> None:
         self.total, self.begin = total, 0
 
     def __len__(self) -> int:
-        return self.total
+        return self.total()
 
     def __iter__(self) -> Iterator[int]:
-        yield from range(self.begin, self.total)
+        number = self.begin
+        while number < self.total():
+            yield number
+            number += 1

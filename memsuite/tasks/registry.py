@@ -62,6 +62,14 @@ class TaskConfig:
     discount: float = 0.0
     gae_lambda: float = 0.0
 
+    def arguments(self, **overrides: Any) -> dict[str, Any]:
+        """Return every argument of the task by name, with any replaced."""
+        found = {"horizon": self.horizon, **self.args, **overrides}
+        if self.task.startswith(GYM):
+            return found
+        parameters = inspect.signature(task_class(self.task)).parameters
+        return {name: parameter.default for name, parameter in parameters.items()} | found
+
     def make(self, **overrides: Any) -> Task:
         """Build the task, with any argument replaced."""
         if self.task.startswith(GYM):

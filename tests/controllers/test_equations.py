@@ -2,7 +2,9 @@
 
 import pytest
 import torch
+from torch.nn.functional import elu
 
+from memsuite.analysis.retention import retention
 from memsuite.controllers import make_controller
 
 INPUT, HIDDEN = 5, 8
@@ -126,17 +128,38 @@ def test_linear_attention_is_its_equation():
     memory = layer("linear_attention")
     x, is_first = sequence(HIDDEN, steps=70, resets=0.05)
     features, state, after = run_from_noise(memory, x, is_first)
-    s, z = state["matrix"][..., :-1], state["matrix"][..., -1]
+    s = state["matrix"]
     for t in range(70):
         q, k, v = (per_head(x[t], w) for w in memory.qkv.weight.chunk(3))
         phi_q, phi_k = (torch.where(u > 0, u + 1, torch.exp(u)) for u in (q, k))
         s = erased(s, is_first[t]) + torch.einsum("bhk,bhv->bhkv", phi_k, v)
-        z = erased(z, is_first[t]) + phi_k
-        y = torch.einsum("bhkv,bhk->bhv", s, phi_q) / torch.einsum("bhk,bhk->bh", z, phi_q).unsqueeze(-1)
+        y = torch.einsum("bhkv,bhk->bhv", s, phi_q)
         expected = head_norm(y, memory.norm.weight) @ memory.out.weight.t()
-        if is_first[: t + 1].any(0).all():  # the normaliser of a state of noise may be next to 0, and magnify rounding
-            torch.testing.assert_close(features[t], expected, rtol=0, atol=1e-10)
-    torch.testing.assert_close(after["matrix"], torch.cat([s, z.unsqueeze(-1)], -1), rtol=0, atol=1e-10)
+        torch.testing.assert_close(features[t], expected, rtol=0, atol=1e-10)
+    torch.testing.assert_close(after["matrix"], s, rtol=0, atol=1e-10)
+
+
+def test_linear_attention_without_its_denominator_answers_the_same():
+    """The paper's average over all keys, then the norm of each head, from the beginning of an episode."""
+    memory = layer("linear_attention")
+    x, is_first = sequence(HIDDEN, steps=70, resets=0.0)
+    is_first[0] = True
+    features, _ = memory.forward_sequence(x, memory.init_state(2), is_first)
+    s, z = memory.init_state(2)["matrix"], 0.0
+    for t in range(70):
+        q, k, v = (per_head(x[t], w) for w in memory.qkv.weight.chunk(3))
+        phi_q, phi_k = elu(q) + 1, elu(k) + 1
+        s, z = s + torch.einsum("bhk,bhv->bhkv", phi_k, v), z + phi_k
+        y = torch.einsum("bhkv,bhk->bhv", s, phi_q) / torch.einsum("bhk,bhk->bh", z, phi_q).unsqueeze(-1)
+        exact = y * torch.rsqrt(y.square().mean(-1, keepdim=True))
+        expected = (exact.flatten(-2) * memory.norm.weight) @ memory.out.weight.t()
+        torch.testing.assert_close(features[t], expected, rtol=1e-4, atol=1e-4)  # the norm's epsilon
+
+
+def test_linear_attention_answers_many_blank_steps_later_as_at_once():
+    memory = make_controller("linear_attention", input_dim=9, hidden_dim=16)
+    assert retention(memory, 50_000) == pytest.approx(retention(memory, 10), rel=1e-4)
+    assert retention(memory, 10) > 0.1
 
 
 @horizons

@@ -8,6 +8,7 @@ from agents import ENVS, ITERATIONS, fit, module_of, record_steps
 from processes import run
 
 from memsuite import module as where
+from memsuite.callbacks import Curriculum
 from memsuite.controllers import CONTROLLERS
 from memsuite.errors import UsageError
 from memsuite.rl import PPOConfig, envs_per_process
@@ -76,6 +77,28 @@ def test_what_is_not_finite_in_one_process_is_skipped_in_both(tmp_path, change):
     assert [outcome["skipped"] for outcome in outcomes] == [6, 6]
     assert [row["skipped_updates"] for row in outcomes[0]["rows"]] == [0, 6, 0]
     assert_equal_parameters(outcomes)
+
+
+def grow(rank: int, world: int, success: float) -> dict:
+    """Train on a curriculum; every decision of the first process is right, none of the others' is."""
+    collect, lengths = where.collect, []
+
+    def collect_changed(*args):
+        trajectory, actor = collect(*args)
+        lengths.append(len(trajectory.actions))
+        return replace(trajectory, correct=trajectory.scored & (rank == 0)), actor
+
+    where.collect = collect_changed
+    module = module_of(steps=4 * ENVS * 12)
+    fit(module, world, Curriculum(5, success=success))
+    return {"lengths": lengths, "curriculum": module.course.curriculum}
+
+
+@pytest.mark.parametrize(("success", "expected"), [(0.5, [5, 10, 12, 12]), (0.6, [5] * 9)])
+def test_a_curriculum_grows_by_the_success_of_all(tmp_path, success, expected):
+    first, second = run(grow, 2, tmp_path, success)
+    assert first == second
+    assert first["lengths"] == expected
 
 
 WITH_CRITICS = [*((controller, "memory") for controller in CONTROLLERS), ("gru", "observation"), ("lru", "observation")]
