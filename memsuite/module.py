@@ -79,7 +79,7 @@ class MemoryPPO(pl.LightningModule):
         task_args: dict[str, Any] | None = None,
         controller: str = "gru",
         controller_args: dict[str, Any] | None = None,
-        num_envs: int = 32,
+        num_envs: int = 64,
         steps: int | None = None,
         seed: int = 0,
         evaluation_episodes: int = 1024,

@@ -75,10 +75,13 @@ class GatedDeltaNetLayer(MatrixMemory):
         return self.out(self.norm(y) * silu(self.gate(x)))  # type: ignore[no-any-return]
 
     def recurrent_parameters(self) -> Iterator[nn.Parameter]:
-        """Yield those that decide what is written, what is asked for, and how long it is kept."""
-        yield from (self.log_scale, self.query_bias)
-        for part in (self.qkv, self.conv, self.decay, self.write):
-            yield from part.parameters()
+        """Yield those that decide how long the state is kept.
+
+        What is written and asked for must be learnt at the full rate: at a hundredth of it, keys that tell a pair from
+        another are not found.
+        """
+        yield self.log_scale
+        yield from self.decay.parameters()
 
 
 class GatedDeltaNet(Stack):

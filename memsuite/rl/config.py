@@ -26,6 +26,9 @@ class PPOConfig:
         value_clip: half-width of the critic's; null for none.
         value_coefficient: weight of the critic's loss.
         entropy_coefficient: weight of the entropy bonus.
+        entropy_weighting: ``advantages`` gives each step a bonus in proportion to its absolute advantage: none where
+            nothing is at stake, whose bonus would disturb the memory through every blank step, and more the more is.
+            ``uniform`` gives every step the same, as in Schulman et al. 2017.
         max_grad_norm: global gradient norm above which the gradient is scaled down.
         discount: gamma in [0, 1]; null takes the task's published one.
         gae_lambda: lambda in [0, 1]; null takes the task's published one.
@@ -44,15 +47,16 @@ class PPOConfig:
             them is skipped.
     """
 
-    learning_rate: float = 3e-3
+    learning_rate: float = 1e-3
     recurrent_lr_scale: float = 0.01
-    adam_beta1: float = 0.5
+    adam_beta1: float = 0.9
     epochs: int = 4
     minibatches: int = 2
     clip: float = 0.2
     value_clip: float | None = None
     value_coefficient: float = 0.5
-    entropy_coefficient: float = 0.0
+    entropy_coefficient: float = 0.1
+    entropy_weighting: Literal["advantages", "uniform"] = "advantages"
     max_grad_norm: float = 0.5
     discount: float | None = None
     gae_lambda: float | None = None

@@ -48,6 +48,7 @@ def ppo_loss(
     value_clip: float | None,
     value_coefficient: float,
     entropy_coefficient: float,
+    entropy_weighting: str = "uniform",
 ) -> LossTerms:
     """Compute the loss of one minibatch; every argument but ``logits`` (``[T, B, A]``) is ``[T, B]``.
 
@@ -63,6 +64,7 @@ def ppo_loss(
         value_clip: half-width of the interval around ``old_values`` the critic may move in; None for no limit.
         value_coefficient: weight of the critic's loss.
         entropy_coefficient: weight of the entropy bonus.
+        entropy_weighting: ``uniform``, or ``advantages`` for a bonus in proportion to each step's absolute advantage.
     """
     log_probs, entropies = categorical(logits, actions)
     log_ratio = log_probs - old_log_probs
@@ -74,7 +76,8 @@ def ppo_loss(
         error = torch.maximum(error, (moved - returns).square())
     value = 0.5 * error.mean()
     entropy = entropies.mean()
-    total = policy + value_coefficient * value - entropy_coefficient * entropy
+    bonus = entropy if entropy_weighting == "uniform" else (entropies * advantages.abs()).mean()
+    total = policy + value_coefficient * value - entropy_coefficient * bonus
     with torch.no_grad():
         kl = (ratio - 1 - log_ratio).mean()
         clipped = ((ratio - 1).abs() > clip).to(ratio.dtype).mean()

@@ -60,6 +60,7 @@ def minibatch_losses(
             value_clip=ppo.value_clip,
             value_coefficient=ppo.value_coefficient,
             entropy_coefficient=ppo.entropy_coefficient,
+            entropy_weighting=ppo.entropy_weighting,
         )
         yield logits.shape[0] / length, terms
         state = map_state(Tensor.detach, state)
