@@ -2,6 +2,7 @@
 #include "categorical.h"
 #include "gru.h"
 #include "lstm.h"
+#include "matrix_back.h"
 #include "narrow.h"
 #include "scans.h"
 #include "selective.h"
@@ -28,6 +29,8 @@ constexpr Table<T> make_table() {
       kOuterRows,
       selective_forward<T>,
       selective_backward<T>,
+      {matrix_forward<T, false>, matrix_forward<T, true>},
+      {matrix_backward<T, false>, matrix_backward<T, true>},
       widening_packed_size<T>,
       pack_strided<T, 2>,
       narrowing_packed_size<T>,
