@@ -25,7 +25,7 @@ from torch.nn import functional
 
 from memsuite import ops
 
-WIDTH, STATES, INPUTS, RESETS = 128, 16, 9, 0.01
+WIDTH, STATES, HEADS, INPUTS, RESETS = 128, 16, 4, 9, 0.01
 BLOCKS = ((200, 16), (1000, 16), (5000, 4))  # steps, environments: minibatches as training makes them
 Work = Callable[[], Any]
 Forward = tuple[Callable[..., Any], list[Any]]  # a function and its arguments
@@ -129,6 +129,16 @@ def _selective(steps: int, batch: int) -> list[Tensor]:
     return [*wide, *narrow, _resets(steps, batch), _drawn(batch, WIDTH, STATES)]
 
 
+def _matrix(steps: int, batch: int) -> list[Any]:
+    q, k, v = torch.randn(3, steps, batch, HEADS, WIDTH // HEADS)
+    log_decay, s0 = -0.1 * torch.rand(steps, batch, HEADS), torch.randn(batch, HEADS, WIDTH // HEADS, WIDTH // HEADS)
+    return [q, functional.normalize(k, dim=-1), v, log_decay, _resets(steps, batch), s0, None]
+
+
+def _matrix_delta(steps: int, batch: int) -> list[Any]:
+    return [*_matrix(steps, batch)[:-1], torch.rand(steps, batch, HEADS)]
+
+
 def _narrow(steps: int, batch: int) -> list[Tensor]:
     return [torch.randn(steps, batch, INPUTS), _drawn(WIDTH, INPUTS), _drawn(WIDTH)]
 
@@ -182,6 +192,8 @@ CASES: dict[str, tuple[str, Callable[[int, int], list[Any]], Callable[[list[Any]
     "gru_scan": ("gru_scan", _gru, _layer(nn.GRU)),
     "lstm_scan": ("lstm_scan", _lstm, _layer(nn.LSTM)),
     "selective_scan": ("selective_scan", _selective, _mamba_ssm),
+    "matrix_scan": ("matrix_scan", _matrix, None),
+    "matrix_scan, delta": ("matrix_scan", _matrix_delta, None),
     "narrow_linear": ("narrow_linear", _narrow, lambda inputs: (functional.linear, inputs)),
     "normed_linear": ("normed_linear", _normed, lambda inputs: (_rms_norm_and_linear, inputs)),
     "categorical": ("categorical", _categorical, lambda inputs: (_distribution, inputs)),
@@ -242,6 +254,7 @@ _BACKWARD: dict[str, Callable[[Tensor, list[Tensor], tuple[Tensor, ...]], list[T
     "gru_scan": lambda grad, inputs, saved: [grad, *saved, *inputs[1:4]],
     "lstm_scan": lambda grad, inputs, saved: [grad, None, *saved, *inputs[1:5]],
     "selective_scan": lambda grad, inputs, saved: [grad, torch.zeros_like(saved[2]), *inputs[:6], saved[1]],
+    "matrix_scan": lambda grad, inputs, saved: [grad, torch.zeros_like(saved[2]), *inputs[:5], saved[1], inputs[6]],
     "narrow_linear": lambda grad, inputs, saved: [grad, inputs[0]],
     "normed_linear": lambda grad, inputs, saved: [grad, *inputs[:2], *saved[1:]],
     "categorical": lambda grad, inputs, saved: [grad, torch.zeros_like(grad), *inputs, *saved[1:]],
