@@ -1,5 +1,6 @@
 // The loops of every op for one instruction set; compiled once for each, with MEMSUITE_LEVEL as its name.
 #include "categorical.h"
+#include "conv.h"
 #include "gru.h"
 #include "lstm.h"
 #include "matrix_back.h"
@@ -31,6 +32,8 @@ constexpr Table<T> make_table() {
       selective_backward<T>,
       {matrix_forward<T, false>, matrix_forward<T, true>},
       {matrix_backward<T, false>, matrix_backward<T, true>},
+      conv_forward<T>,
+      conv_backward<T>,
       widening_packed_size<T>,
       pack_strided<T, 2>,
       narrowing_packed_size<T>,

@@ -64,6 +64,15 @@ struct MatrixJob {
   T *d_q, *d_k, *d_v, *d_log_decay, *d_s0, *d_beta;
 };
 
+// As in memsuite/ops/short_conv.py; width counts the step itself, and the taps are [width, D], the step's own first.
+template <class T>
+struct ConvJob {
+  int64_t steps, batch, size, width;
+  const T *x, *taps, *bias, *buffer, *grad;
+  const bool* reset;
+  T *y, *d_x, *d_buffer;
+};
+
 // Rows with a narrow side; see memsuite/ops/narrow_linear.py and normed_linear.py for which of x and y is wide.
 template <class T>
 struct NarrowJob {
@@ -108,6 +117,9 @@ struct Table {
   // gradient are taken together in the backward pass.
   void (*matrix[2])(const MatrixJob<T>&, int64_t first, int64_t last);
   void (*matrix_backward[2])(const MatrixJob<T>&, int64_t together, int64_t first, int64_t last);
+  void (*conv)(const ConvJob<T>&, int64_t first, int64_t last);
+  // sums [width + 1, D] get the gradients of the taps and of the bias over the environments of the range.
+  void (*conv_backward)(const ConvJob<T>&, T* sums, int64_t first, int64_t last);
   // Numbers in a matrix packed for a wide result, or for a narrow one; at(k, n) = from[k * down + n * across].
   int64_t (*widening_packed)(int64_t narrow, int64_t wide);
   void (*pack_widening)(T* packed, const T* from, int64_t depth, int64_t width, int64_t down, int64_t across);
