@@ -1,7 +1,9 @@
 // The loops of every op for one instruction set; compiled once for each, with MEMSUITE_LEVEL as its name.
 #include "categorical.h"
+#include "conv.h"
 #include "gru.h"
 #include "lstm.h"
+#include "matrix_back.h"
 #include "narrow.h"
 #include "scans.h"
 #include "selective.h"
@@ -28,6 +30,10 @@ constexpr Table<T> make_table() {
       kOuterRows,
       selective_forward<T>,
       selective_backward<T>,
+      {matrix_forward<T, false>, matrix_forward<T, true>},
+      {matrix_backward<T, false>, matrix_backward<T, true>},
+      conv_forward<T>,
+      conv_backward<T>,
       widening_packed_size<T>,
       pack_strided<T, 2>,
       narrowing_packed_size<T>,

@@ -53,6 +53,26 @@ struct SelectiveJob {
   T *d_u, *d_dt, *d_b, *d_c, *d_h0;
 };
 
+// As in memsuite/ops/matrix_scan.py; queries and keys have one head for all or one for each. beta is null without the
+// delta rule. `states` holds the state before each chunk of time, [chunks, B, H, K, V].
+template <class T>
+struct MatrixJob {
+  int64_t steps, batch, heads, query_heads, key_heads, keys, values, chunk;
+  const T *q, *k, *v, *log_decay, *s0, *beta, *grad, *grad_last;
+  const bool* reset;
+  T *y, *states, *last;
+  T *d_q, *d_k, *d_v, *d_log_decay, *d_s0, *d_beta;
+};
+
+// As in memsuite/ops/short_conv.py; width counts the step itself, and the taps are [width, D], the step's own first.
+template <class T>
+struct ConvJob {
+  int64_t steps, batch, size, width;
+  const T *x, *taps, *bias, *buffer, *grad;
+  const bool* reset;
+  T *y, *d_x, *d_buffer;
+};
+
 // Rows with a narrow side; see memsuite/ops/narrow_linear.py and normed_linear.py for which of x and y is wide.
 template <class T>
 struct NarrowJob {
@@ -93,6 +113,13 @@ struct Table {
   void (*selective)(const SelectiveJob<T>&, int64_t first, int64_t last);
   // d_a [N, D] gets the sum over the environments of the range.
   void (*selective_backward)(const SelectiveJob<T>&, T* d_a, int64_t first, int64_t last);
+  // Indexed by whether the delta rule writes. Ranges are of environments times heads, of which those that share a
+  // gradient are taken together in the backward pass.
+  void (*matrix[2])(const MatrixJob<T>&, int64_t first, int64_t last);
+  void (*matrix_backward[2])(const MatrixJob<T>&, int64_t together, int64_t first, int64_t last);
+  void (*conv)(const ConvJob<T>&, int64_t first, int64_t last);
+  // sums [width + 1, D] get the gradients of the taps and of the bias over the environments of the range.
+  void (*conv_backward)(const ConvJob<T>&, T* sums, int64_t first, int64_t last);
   // Numbers in a matrix packed for a wide result, or for a narrow one; at(k, n) = from[k * down + n * across].
   int64_t (*widening_packed)(int64_t narrow, int64_t wide);
   void (*pack_widening)(T* packed, const T* from, int64_t depth, int64_t width, int64_t down, int64_t across);

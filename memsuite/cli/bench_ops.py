@@ -1,8 +1,9 @@
 """``memsuite bench --ops``: each op, forward and backward, against its PyTorch reference and the library's way.
 
 The library's way is ``nn.GRU`` and ``nn.LSTM``, which know no resets (theirs is easier work, and includes the input
-products, of input width 1), ``rms_norm`` and ``linear``, ``torch.distributions``, and ``mamba_ssm``'s
-``selective_scan_ref`` where that package is. Memory is what is kept for the backward pass, the result included.
+products, of input width 1), ``conv1d`` (none either), ``rms_norm`` and ``linear``, ``torch.distributions``, and
+``mamba_ssm``'s ``selective_scan_ref`` where that package is. Memory is what is kept for the backward pass, the result
+included.
 
 One thread, CPU time, medians of interleaved repeats, so that a busy machine slows both sides alike. The share of the
 machine is of a float32 matrix product (1024 cubed) for the products of a GRU, and of a copy of 64 MB for ops that only
@@ -25,7 +26,7 @@ from torch.nn import functional
 
 from memsuite import ops
 
-WIDTH, STATES, INPUTS, RESETS = 128, 16, 9, 0.01
+WIDTH, STATES, HEADS, TAPS, INPUTS, RESETS = 128, 16, 4, 4, 9, 0.01
 BLOCKS = ((200, 16), (1000, 16), (5000, 4))  # steps, environments: minibatches as training makes them
 Work = Callable[[], Any]
 Forward = tuple[Callable[..., Any], list[Any]]  # a function and its arguments
@@ -129,6 +130,21 @@ def _selective(steps: int, batch: int) -> list[Tensor]:
     return [*wide, *narrow, _resets(steps, batch), _drawn(batch, WIDTH, STATES)]
 
 
+def _matrix(steps: int, batch: int) -> list[Any]:
+    q, k, v = torch.randn(3, steps, batch, HEADS, WIDTH // HEADS)
+    log_decay, s0 = -0.1 * torch.rand(steps, batch, HEADS), torch.randn(batch, HEADS, WIDTH // HEADS, WIDTH // HEADS)
+    return [q, functional.normalize(k, dim=-1), v, log_decay, _resets(steps, batch), s0, None]
+
+
+def _matrix_delta(steps: int, batch: int) -> list[Any]:
+    return [*_matrix(steps, batch)[:-1], torch.rand(steps, batch, HEADS)]
+
+
+def _conv(steps: int, batch: int) -> list[Tensor]:
+    filters = [_drawn(WIDTH, TAPS), _drawn(WIDTH)]
+    return [_drawn(steps, batch, WIDTH), *filters, _drawn(batch, TAPS - 1, WIDTH), _resets(steps, batch)]
+
+
 def _narrow(steps: int, batch: int) -> list[Tensor]:
     return [torch.randn(steps, batch, INPUTS), _drawn(WIDTH, INPUTS), _drawn(WIDTH)]
 
@@ -152,6 +168,16 @@ def _layer(kind: type[nn.RNNBase]) -> Callable[[list[Any]], Forward]:
         return run(x, begin, parameters, True, 1, 0.0, True, False, False)[0]  # type: ignore[no-any-return]
 
     return lambda inputs: (forward, [torch.randn(*inputs[0].shape[:2], 1), *layer.parameters()])
+
+
+def _conv1d(inputs: list[Any]) -> Forward:
+    """Return the library's convolution, batch first and time last, without resets and what was before."""
+
+    def forward(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        y = functional.conv1d(x.permute(1, 2, 0), weight.unsqueeze(1), bias, padding=TAPS - 1, groups=WIDTH)
+        return y[..., : x.shape[0]].permute(2, 0, 1)
+
+    return forward, inputs[:3]
 
 
 def _rms_norm_and_linear(x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -182,6 +208,9 @@ CASES: dict[str, tuple[str, Callable[[int, int], list[Any]], Callable[[list[Any]
     "gru_scan": ("gru_scan", _gru, _layer(nn.GRU)),
     "lstm_scan": ("lstm_scan", _lstm, _layer(nn.LSTM)),
     "selective_scan": ("selective_scan", _selective, _mamba_ssm),
+    "matrix_scan": ("matrix_scan", _matrix, None),
+    "matrix_scan, delta": ("matrix_scan", _matrix_delta, None),
+    "short_conv": ("short_conv", _conv, _conv1d),
     "narrow_linear": ("narrow_linear", _narrow, lambda inputs: (functional.linear, inputs)),
     "normed_linear": ("normed_linear", _normed, lambda inputs: (_rms_norm_and_linear, inputs)),
     "categorical": ("categorical", _categorical, lambda inputs: (_distribution, inputs)),
@@ -242,6 +271,8 @@ _BACKWARD: dict[str, Callable[[Tensor, list[Tensor], tuple[Tensor, ...]], list[T
     "gru_scan": lambda grad, inputs, saved: [grad, *saved, *inputs[1:4]],
     "lstm_scan": lambda grad, inputs, saved: [grad, None, *saved, *inputs[1:5]],
     "selective_scan": lambda grad, inputs, saved: [grad, torch.zeros_like(saved[2]), *inputs[:6], saved[1]],
+    "matrix_scan": lambda grad, inputs, saved: [grad, torch.zeros_like(saved[2]), *inputs[:5], saved[1], inputs[6]],
+    "short_conv": lambda grad, inputs, saved: [grad, *inputs[:2], *inputs[3:]],
     "narrow_linear": lambda grad, inputs, saved: [grad, inputs[0]],
     "normed_linear": lambda grad, inputs, saved: [grad, *inputs[:2], *saved[1:]],
     "categorical": lambda grad, inputs, saved: [grad, torch.zeros_like(grad), *inputs, *saved[1:]],

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from memsuite.ops import short_conv
+
 
 class ShortConv(nn.Conv1d):
     """Depthwise convolution over the last ``width`` steps of the episode; parameters are those of ``nn.Conv1d``.
@@ -32,23 +34,20 @@ class ShortConv(nn.Conv1d):
         return self._sum_of_lags(list(reversed(window.unbind(1)))), window[:, 1:]
 
     def sequence(self, x_TBD: Tensor, buffer: Tensor, is_first_TB: Tensor) -> tuple[Tensor, Tensor]:
-        """Convolve ``[T, B, D]``, seeing nothing before a reset; return ``[T, B, D]`` and the buffer after it.
-
-        A sum over lags, each masked where an episode begins between the two steps: what a reset hides is not
-        multiplied by zero but replaced, NaN included.
-        """
+        """Convolve ``[T, B, D]``, seeing nothing before a reset; return ``[T, B, D]`` and the buffer after it."""
         x = x_TBD.to(buffer.dtype)
-        steps, lags = len(x), self.kernel_size[0] - 1
-        window = torch.cat([buffer.transpose(0, 1), x])
-        delayed, hidden = [x], torch.zeros_like(is_first_TB)
-        for lag in range(1, lags + 1):
-            hidden = hidden | _shifted(is_first_TB, lag - 1)  # whether an episode began after the step ``lag`` ago
-            delayed.append(window[lags - lag : lags - lag + steps].masked_fill(hidden.unsqueeze(-1), 0))
+        y = short_conv(x, self.weight.squeeze(1), self.bias, buffer, is_first_TB)
+        return y, self._buffer_after(x, buffer, is_first_TB)
+
+    def _buffer_after(self, x_TBD: Tensor, buffer: Tensor, is_first_TB: Tensor) -> Tensor:
+        """Return the buffer after a sequence: its last inputs, zeros where the episode had not begun."""
+        steps, lags = len(x_TBD), self.kernel_size[0] - 1
+        latest = torch.cat([buffer.transpose(0, 1), x_TBD[max(0, steps - lags) :]])
         kept = []
-        for age in range(lags, 0, -1):  # the new buffer holds the inputs from ``age`` steps before the end
+        for age in range(lags, 0, -1):  # from ``age`` steps before the end
             gone = is_first_TB[max(0, steps - age + 1) :].any(0)
-            kept.append(window[-age].masked_fill(gone.unsqueeze(-1), 0))
-        return self._sum_of_lags(delayed), torch.stack(kept, dim=1)
+            kept.append(latest[-age].masked_fill(gone.unsqueeze(-1), 0))
+        return torch.stack(kept, dim=1)
 
     def _sum_of_lags(self, delayed: list[Tensor]) -> Tensor:
         """Add up the inputs ``0, 1, ..`` steps ago, each times its tap."""
@@ -57,8 +56,3 @@ class ShortConv(nn.Conv1d):
         for x, tap in zip(delayed[1:], taps[1:], strict=True):
             y = torch.addcmul(y, x, tap)
         return y
-
-
-def _shifted(is_first_TB: Tensor, by: int) -> Tensor:
-    """Return what was ``by`` steps ago, False before the first step."""
-    return torch.cat([is_first_TB.new_zeros(by, is_first_TB.shape[1]), is_first_TB])[: len(is_first_TB)]

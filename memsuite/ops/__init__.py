@@ -19,6 +19,7 @@ from memsuite.ops.narrow_linear import narrow_linear
 from memsuite.ops.normed_linear import normed_linear
 from memsuite.ops.pscan import pscan
 from memsuite.ops.selective_scan import selective_scan, selective_step
+from memsuite.ops.short_conv import short_conv
 
 __all__ = [
     "categorical",
@@ -32,6 +33,7 @@ __all__ = [
     "pscan",
     "selective_scan",
     "selective_step",
+    "short_conv",
     "states_before",
 ]
 

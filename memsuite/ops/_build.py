@@ -32,6 +32,7 @@ FLAGS = ["-O3", "-std=c++17", "-fPIC", "-fvisibility=hidden", "-w"]
 FLAGS += ["-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"]
 AVX2 = ["-mavx2", "-mfma", "-mbmi", "-mbmi2", "-mlzcnt"]
 AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512cd", "-mavx512dq", "-mavx512vl"]
+BINDINGS = ("binding", "binding_heads", "binding_matrix", "binding_conv")
 STABLE_ABI = "0x020a000000000000"  # torch 2.10: what is built runs with this version and every later one
 DIGEST = 32  # bytes of SHA-256 at the end of a cached library, which the loader of libraries does not look at
 logger = logging.getLogger("memsuite")
@@ -107,7 +108,7 @@ def _objects(folder: Path) -> dict[str, list[str]]:
     headers = str(Path(torch.__file__).parent / "include")
     against_torch = [f"-DTORCH_TARGET_VERSION={STABLE_ABI}", "-isystem", headers]
     against_torch += ["-DMEMSUITE_X86"] if _is_x86() else []
-    return found | {name: [str(folder / f"{name}.cpp"), *against_torch] for name in ("binding", "binding_heads")}
+    return found | {name: [str(folder / f"{name}.cpp"), *against_torch] for name in BINDINGS}
 
 
 def source_key() -> str:
@@ -177,12 +178,16 @@ _TRIAL = """
 import os, sys
 os.environ["MEMSUITE_KERNELS"] = "off"
 import torch
-from memsuite.ops import categorical, diagonal_scan, gru_scan, lstm_scan, narrow_linear, normed_linear, pscan
+from memsuite.ops import categorical, diagonal_scan, gru_scan, lstm_scan, matrix_scan, narrow_linear, normed_linear
+from memsuite.ops import pscan, short_conv
 torch.ops.load_library(sys.argv[1])
 x, reset, h = torch.ones(2, 3, 4), torch.zeros(2, 3, dtype=torch.bool), torch.zeros(3, 4, requires_grad=True)
 gru = gru_scan(torch.ones(2, 3, 12), reset, h, torch.ones(12, 4), torch.ones(12))
 lstm = lstm_scan(torch.ones(2, 3, 16), reset, h, h, torch.ones(16, 4), torch.ones(16))[0]
 (gru + lstm + pscan(x, reset, h) + diagonal_scan(torch.ones(4), x, reset, h)).sum().backward()
+q, ones, s = torch.ones(2, 3, 1, 4), torch.ones(2, 3, 1), torch.ones(3, 1, 4, 4, requires_grad=True)
+sum(matrix_scan(q, q, q, -ones, reset, s, beta)[0].sum() for beta in (None, ones)).backward()
+short_conv(x, s[0, 0], None, torch.zeros(3, 3, 4), reset).sum().backward()
 out = normed_linear(narrow_linear(x, torch.ones(8, 4)), torch.ones(5, 8, requires_grad=True), 1e-8)
 sum(part.sum() for part in categorical(out, torch.zeros(2, 3, dtype=torch.int64))).backward()
 assert h.grad.isfinite().all()

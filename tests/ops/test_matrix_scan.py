@@ -1,20 +1,43 @@
-"""The chunked matrix-state scan against its own definition, a step at a time; its gradient, registration and memory."""
+"""The matrix-state scan against its own definition, a step at a time; its gradient, registration and memory.
+
+Run as the op, compiled where it is, and as the chunked reference with chunks of several lengths.
+"""
 
 import sys
 
 import pytest
 import torch
 
-from memsuite.ops import matrix_scan, matrix_step
+from memsuite.ops import _build, matrix_scan, matrix_step
 
+MODULE = sys.modules["memsuite.ops.matrix_scan"]
 STEPS, BATCH, HEADS, KEY, VALUE = 7, 3, 2, 3, 2
 rules = pytest.mark.parametrize("delta", [False, True], ids=["sum", "delta"])
 sharing = pytest.mark.parametrize("key_heads", [HEADS, 1], ids=["keys_apart", "keys_shared"])
 
 
-@pytest.fixture(params=[1, 3, 32], ids=lambda size: f"chunk{size}")
-def chunk(request, monkeypatch):
-    monkeypatch.setattr(sys.modules["memsuite.ops.matrix_scan"], "CHUNK", request.param)
+class Reference(torch.autograd.Function):
+    """The op's PyTorch reference and its backward, whatever is compiled."""
+
+    @staticmethod
+    def forward(ctx, *inputs):
+        y, states, last = MODULE._forward(*inputs)
+        ctx.save_for_backward(*inputs[:5], states, inputs[6])
+        return y, last
+
+    @staticmethod
+    def backward(ctx, grad_y, grad_last):
+        dq, dk, dv, dg, ds, dbeta = MODULE._backward(grad_y, grad_last, *ctx.saved_tensors)
+        return dq, dk, dv, dg, None, ds, None if ctx.saved_tensors[-1] is None else dbeta
+
+
+@pytest.fixture(params=["op", 1, 3, 32], ids=lambda kind: kind if kind == "op" else f"chunk{kind}")
+def scan(request, monkeypatch):
+    """Return the op, or its reference with chunks of so many steps."""
+    if request.param == "op":
+        return matrix_scan
+    monkeypatch.setattr(MODULE, "CHUNK", request.param)
+    return Reference.apply
 
 
 def arguments(delta=False, key_heads=HEADS, steps=STEPS, dtype=torch.float64, resets=0.3):
@@ -48,16 +71,16 @@ def with_gradients(run, inputs):
 @rules
 @sharing
 @pytest.mark.parametrize("resets", [0, 0.1, 1])
-def test_it_is_the_recurrence(chunk, delta, key_heads, resets):
+def test_it_is_the_recurrence(scan, delta, key_heads, resets):
     inputs = arguments(delta, key_heads, steps=70, resets=resets)
-    for one, other in zip(with_gradients(matrix_scan, inputs), with_gradients(loop, inputs), strict=True):
+    for one, other in zip(with_gradients(scan, inputs), with_gradients(loop, inputs), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
 
 
 @rules
 @sharing
-def test_gradient_equals_finite_differences(chunk, delta, key_heads):
-    assert torch.autograd.gradcheck(matrix_scan, arguments(delta, key_heads))
+def test_gradient_equals_finite_differences(scan, delta, key_heads):
+    assert torch.autograd.gradcheck(scan, arguments(delta, key_heads))
 
 
 @rules
@@ -67,8 +90,13 @@ def test_gradient_of_one_output_alone(delta, used):
 
 
 @rules
-def test_registration_is_sound(chunk, delta):
-    torch.library.opcheck(torch.ops.memsuite.matrix_scan, arguments(delta))
+@sharing
+@pytest.mark.parametrize("chunk", [1, 3, 32])
+def test_registration_is_sound(chunk, delta, key_heads, monkeypatch):
+    if _build.STATUS.library is not None and chunk != 32:
+        pytest.skip("the compiled op has chunks of 32 steps")
+    monkeypatch.setattr(MODULE, "CHUNK", chunk)
+    torch.library.opcheck(torch.ops.memsuite.matrix_scan, arguments(delta, key_heads, steps=33))
 
 
 def test_second_derivative_is_refused():
@@ -95,13 +123,13 @@ def test_float32_is_close_to_float64(delta):
 
 @rules
 @pytest.mark.parametrize("poison", [float("nan"), float("inf")])
-def test_a_reset_erases_whatever_state_came_before(chunk, delta, poison):
+def test_a_reset_erases_whatever_state_came_before(scan, delta, poison):
     q, k, v, log_decay, reset, s0, beta = arguments(delta, resets=0)
     reset[4, 0] = True
-    clean, last = matrix_scan(q, k, v, log_decay, reset, s0, beta)
+    clean, last = scan(q, k, v, log_decay, reset, s0, beta)
     bad = s0.detach().clone()
     bad[0] = poison
-    dirty, dirty_last = matrix_scan(q, k, v, log_decay, reset, bad, beta)
+    dirty, dirty_last = scan(q, k, v, log_decay, reset, bad, beta)
     assert not torch.isfinite(dirty[:4, 0]).any()
     for one, other in ((dirty[4:], clean[4:]), (dirty[:, 1:], clean[:, 1:]), (dirty_last, last)):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-14)
@@ -109,13 +137,13 @@ def test_a_reset_erases_whatever_state_came_before(chunk, delta, poison):
 
 @rules
 @pytest.mark.parametrize("poison", [float("nan"), float("inf")])
-def test_an_episode_gone_wrong_leaves_nothing_to_the_next(chunk, delta, poison):
+def test_an_episode_gone_wrong_leaves_nothing_to_the_next(scan, delta, poison):
     inputs = arguments(delta, resets=0)
     inputs[4][4, 0] = True
-    clean, last = matrix_scan(*inputs)
+    clean, last = scan(*inputs)
     inputs[2] = inputs[2].detach().clone()
     inputs[2][2, 0] = poison
-    dirty, dirty_last = matrix_scan(*inputs)
+    dirty, dirty_last = scan(*inputs)
     assert not torch.isfinite(dirty[2:4, 0]).all()
     torch.testing.assert_close(dirty[4:], clean[4:], rtol=0, atol=1e-14)
     torch.testing.assert_close(dirty[:, 1:], clean[:, 1:], rtol=0, atol=1e-14)
