@@ -12,6 +12,7 @@ struct ConvShape : Shape {
   static void check(const Tensor& x, const Tensor& weight) {
     STD_TORCH_CHECK(x.dim() == 3 && weight.dim() == 2 && weight.size(1) > 0,
                     "memsuite::short_conv: x must be [T, B, D], weight [D, W]");
+    STD_TORCH_CHECK(!is_complex(x.scalar_type()), "memsuite::short_conv: the numbers must be real");
   }
   std::vector<int64_t> weights() const { return {D, width}; }
   std::vector<int64_t> buffer() const { return {B, width - 1, D}; }

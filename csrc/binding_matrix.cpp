@@ -14,6 +14,7 @@ struct MatrixShape {
   MatrixShape(const Tensor& q, const Tensor& k, const Tensor& v) {
     STD_TORCH_CHECK(q.dim() == 4 && k.dim() == 4 && v.dim() == 4,
                     "memsuite::matrix_scan: q and k must be [T, B, H, K], v [T, B, H, V]");
+    STD_TORCH_CHECK(!is_complex(v.scalar_type()), "memsuite::matrix_scan: the numbers must be real");
     T = v.size(0), B = v.size(1), H = v.size(2), V = v.size(3), K = q.size(3);
     query_heads = q.size(2), key_heads = k.size(2);
     STD_TORCH_CHECK((query_heads == H || query_heads == 1) && (key_heads == H || key_heads == 1),

@@ -2,7 +2,8 @@
 
 One op for linear attention, Mamba-2, mLSTM (a decay) and gated DeltaNet (a decay and the delta rule). Within a chunk
 everything is a matrix product; between chunks the state is carried. The forward pass keeps the state at the chunks'
-boundaries only, the backward pass makes each chunk again: memory is that of the inputs, at any length.
+boundaries only, the backward pass makes each chunk again: memory is that of the inputs, at any length. The compiled op
+takes the steps of a chunk one by one, as a state of this size fits in a processor's nearest cache.
 """
 
 from __future__ import annotations

@@ -158,3 +158,5 @@ def test_shapes_that_do_not_fit_raise():
             torch.ops.memsuite.matrix_scan(*inputs[:index], wrong, *inputs[index + 1 :])
     with pytest.raises(RuntimeError, match="one kind of number"):
         torch.ops.memsuite.matrix_scan(*inputs[:5], inputs[5].float(), inputs[6])
+    with pytest.raises(RuntimeError, match="must be real"):
+        torch.ops.memsuite.matrix_scan(*cast(inputs, torch.complex64))
