@@ -95,7 +95,8 @@ def test_the_learning_rate_falls_with_steps(tmp_path):
         def on_train_batch_end(self, trainer, module, *_):
             rates.append(trainer.optimizers[0].param_groups[0]["lr"])
 
-    train(small(steps=8 * 10 * 2, ppo=PPOConfig(epochs=1)), tmp_path, Says(1.0), Rates(), Curriculum(5))
+    ppo = PPOConfig(epochs=1, learning_rate=3e-3)
+    train(small(steps=8 * 10 * 2, ppo=ppo), tmp_path, Says(1.0), Rates(), Curriculum(5))
     assert rates == pytest.approx([3e-3, 3e-3 * (1 - 40 / 160)])
 
 
