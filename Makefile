@@ -6,7 +6,7 @@ SHELL := /bin/bash
 # Small matrices: one thread a process is faster than two, and leaves the other cores to other runs.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo test notebooks peers clusters test-slow learn learn-controllers reference bench-peers gpu-check check clean
+.PHONY: setup demo test notebooks peers clusters test-slow learn learn-controllers reference recipe bench-peers gpu-check check clean
 
 setup: $(VENV)/.ready
 
@@ -61,6 +61,11 @@ learn-controllers: setup
 reference: setup
 	$(RUN)/memsuite suite configs/suites/reference_v1.yaml
 	$(RUN)/memsuite report --results runs/reference_v1 --out report --overwrite --collect results/reference.json
+
+# What each part of the recipe is worth (docs/recipe.md): about ten minutes on two cores.
+recipe: setup
+	$(RUN)/memsuite suite configs/suites/recipe_v1.yaml
+	$(RUN)/memsuite report --results runs/recipe_v1 --out report --overwrite --collect results/recipe.json
 
 # Training beside JAX on one core, in turn, into results/peers.json: about fifteen minutes on a core of its own.
 bench-peers: setup

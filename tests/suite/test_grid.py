@@ -15,7 +15,8 @@ SUITES = sorted((ROOT / "configs" / "suites").glob("*.yaml"))
 SIZES = {
     "tiny_sanity": 1,
     "basic_v1": 12,
-    "reference_v1": 75,
+    "reference_v1": 385,
+    "recipe_v1": 115,
     "easy_v1": 440,
     "medium_v1": 440,
     "hard_v1": 440,
