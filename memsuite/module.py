@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from memsuite.distributed import gathered, mean, require_same, world_size
 from memsuite.errors import UsageError
 from memsuite.rl import (
+    NUM_ENVS,
     Actor,
     AdvantageScale,
     Course,
@@ -79,7 +80,7 @@ class MemoryPPO(pl.LightningModule):
         task_args: dict[str, Any] | None = None,
         controller: str = "gru",
         controller_args: dict[str, Any] | None = None,
-        num_envs: int = 64,
+        num_envs: int = NUM_ENVS,
         steps: int | None = None,
         seed: int = 0,
         evaluation_episodes: int = 1024,

@@ -205,3 +205,9 @@ def test_mistakes_are_named(settings, message):
 def test_settings_outside_their_bounds_are_named(name, value):
     with pytest.raises(UsageError, match=f"ppo.{name} is {value}"):
         PPOConfig(**{name: value})
+
+
+@pytest.mark.parametrize(("name", "value"), [("critic", "memori"), ("entropy_weighting", "unifrom")])
+def test_settings_that_are_no_choice_are_named(name, value):
+    with pytest.raises(UsageError, match=f"no ppo.{name} '{value}'; did you mean: "):
+        PPOConfig(**{name: value})

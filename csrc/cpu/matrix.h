@@ -72,18 +72,13 @@ void rows_of_keys(T* to, const T* from, int64_t keys, int64_t values, int64_t wi
     for (int64_t v = 0; v < values; ++v) to[k * values + v] = from[v * width + k];
 }
 
-// Calls body(Height<R>{}, v) for tiles of R rows that cover the values: whole ones, then row by row.
-template <int R>
-struct Height {
-  static constexpr int value = R;
-};
-
+// Calls body(height, v) for tiles that cover the values, with the height as a constant: whole ones, then row by row.
 template <class T, class Body>
 MEMSUITE_INLINE void over_values(int64_t values, Body body) {
   constexpr int L = Simd<T>::lanes;
   int64_t v = 0;
-  for (; v + L <= values; v += L) body(Height<L>{}, v);
-  for (; v < values; ++v) body(Height<1>{}, v);
+  for (; v + L <= values; v += L) body(std::integral_constant<int, L>{}, v);
+  for (; v < values; ++v) body(std::integral_constant<int, 1>{}, v);
 }
 
 // What the delta rule writes at a step, of values v to v + R: missed = v - S'k, with S' the faded state, and written =

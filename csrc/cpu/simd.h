@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <type_traits>
 #if defined(__AVX2__)
 #include <immintrin.h>
 #endif
@@ -96,18 +97,13 @@ MEMSUITE_INLINE void store(T* p, Vec<T> v, int n) {
   }
 }
 
-// Calls body(std::true_type-like, offset, n) for every vector of a row, the incomplete one last.
-template <bool Value>
-struct Flag {
-  static constexpr bool value = Value;
-};
-
+// Calls body(whether it is full, offset, n) for every vector of a row, the incomplete one last.
 template <class T, class Body>
 MEMSUITE_INLINE void over(int64_t size, Body body) {
   constexpr int L = Simd<T>::lanes;
   int64_t i = 0;
-  for (; i + L <= size; i += L) body(Flag<true>{}, i, L);
-  if (i < size) body(Flag<false>{}, i, static_cast<int>(size - i));
+  for (; i + L <= size; i += L) body(std::true_type{}, i, L);
+  if (i < size) body(std::false_type{}, i, static_cast<int>(size - i));
 }
 
 // x, but at most (at least) the bound; not-a-number stays.

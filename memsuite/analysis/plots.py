@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from memsuite.analysis.compare import group_cells, summarise
-from memsuite.analysis.results import CELL, DIFFICULTIES, labels
+from memsuite.analysis.results import CELL, labels
 from memsuite.analysis.stats import iqm, performance_profile, stratified_bootstrap
 from memsuite.errors import UsageError
+from memsuite.tasks import DIFFICULTIES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,7 +66,9 @@ def solved_map(table: pd.DataFrame) -> Figure:
     cells["model"], cells["cell"] = models_of(cells), labels(cells)["cell"]
     models, rows = sorted(set(cells["model"])), _in_order(cells)
     with plt.rc_context(SETTINGS):
-        size = (3.2 + 0.8 * len(models), 1.9 + 0.42 * len(rows))
+        names = [model.replace(", ", ",\n").replace(" (", "\n(") for model in models]  # a setting a line
+        longest = max(len(line) for name in names for line in name.split("\n"))
+        size = (3.2 + 0.8 * len(models) + 0.04 * longest, 1.2 + 0.07 * longest + 0.42 * len(rows))
         figure, axes = plt.subplots(figsize=size, layout="constrained")
         values = np.full((len(rows), len(models)), np.nan)
         for _, cell in cells.iterrows():
@@ -78,7 +81,7 @@ def solved_map(table: pd.DataFrame) -> Figure:
             at = (models.index(cell["model"]), rows.index(cell["cell"]))
             colour = "white" if cell["success"] < 0.55 else "black"
             axes.text(*at, text, ha="center", va="center", fontsize=8.5, fontweight=bold, color=colour)
-        axes.set_xticks(range(len(models)), models, rotation=30, ha="right")
+        axes.set_xticks(range(len(models)), names, rotation=45, ha="right", rotation_mode="anchor")
         axes.set_yticks(range(len(rows)), rows)
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)

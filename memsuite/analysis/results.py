@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from memsuite.controllers import CONTROLLERS
 from memsuite.errors import UsageError
+from memsuite.tasks import DIFFICULTIES, TASKS, get_task_config
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,8 +18,6 @@ if TYPE_CHECKING:
 # What tells one cell of results from another; the seeds are what is repeated.
 CELL = ["task", "difficulty", "horizon", "controller", "variant", "budget"]
 NEEDED = ("task", "difficulty", "horizon", "controller", "seed", "success", "success_low", "success_high")
-NUM_ENVS = 32  # what a run has that says nothing else
-DIFFICULTIES = ("easy", "medium", "hard", "extreme")
 
 
 def import_pandas() -> Any:
@@ -116,15 +117,32 @@ def _curriculum(run: dict[str, Any]) -> str:
 
 def variant(config: dict[str, Any]) -> str:
     """Name what of a run's settings is not the default, such as ``depth=2, epochs=8``; empty if all is."""
-    from memsuite.rl.config import PPOConfig
+    from memsuite.rl import NUM_ENVS, PPOConfig
 
     ppo = config.get("ppo") or {}
     usual = asdict(PPOConfig())
-    found = dict(config.get("controller_args") or {}) | dict(config.get("task_args") or {})
+    found = _arguments(config)
     if config.get("num_envs", NUM_ENVS) != NUM_ENVS:
         found["num_envs"] = config["num_envs"]
     found |= {key: value for key, value in ppo.items() if key in usual and value != usual[key]}
     return ", ".join(f"{key}={value}" for key, value in sorted(found.items()))
+
+
+def _arguments(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of controller and task that are not their defaults.
+
+    All that were given, for classes of somebody's own: reading results imports none of them.
+    """
+    usual: dict[str, Any] = {}
+    controller, task = config.get("controller"), config.get("task")
+    if controller in CONTROLLERS:
+        parameters = inspect.signature(CONTROLLERS[controller]).parameters
+        # A memory horizon's default is the task's; null, the signature's, asks for none.
+        usual = {name: parameter.default for name, parameter in parameters.items() if name != "memory_horizon"}
+    if task in TASKS:
+        usual |= get_task_config(task, config["difficulty"]).arguments()
+    given = dict(config.get("controller_args") or {}) | dict(config.get("task_args") or {})
+    return {name: value for name, value in given.items() if name not in usual or value != usual[name]}
 
 
 def cell_name(row: Any) -> str:

@@ -1,7 +1,7 @@
 """PPO's parts: pure tensor functions, the rollout, and the network they train."""
 
 from memsuite.rl.actor_critic import ActorCritic, make_actor_critic
-from memsuite.rl.config import PPOConfig
+from memsuite.rl.config import NUM_ENVS, PPOConfig
 from memsuite.rl.course import Course
 from memsuite.rl.evaluate import evaluate
 from memsuite.rl.gae import gae
@@ -12,6 +12,7 @@ from memsuite.rl.rollout import Actor, begin, choose, collect, sample
 from memsuite.rl.streams import Iterations, count_iterations, envs_per_process, stream
 
 __all__ = [
+    "NUM_ENVS",
     "Actor",
     "ActorCritic",
     "AdvantageScale",

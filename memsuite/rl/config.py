@@ -5,9 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
-from memsuite.errors import UsageError
+from memsuite.errors import UsageError, unknown
+
+NUM_ENVS = 64  # environments of a run that does not say how many
+Critic = Literal["memory", "observation"]
+EntropyWeighting = Literal["advantages", "uniform"]
 
 
 @dataclass
@@ -56,12 +60,12 @@ class PPOConfig:
     value_clip: float | None = None
     value_coefficient: float = 0.5
     entropy_coefficient: float = 0.1
-    entropy_weighting: Literal["advantages", "uniform"] = "advantages"
+    entropy_weighting: EntropyWeighting = "advantages"
     max_grad_norm: float = 0.5
     discount: float | None = None
     gae_lambda: float | None = None
     reward_scale: float = 1.0
-    critic: Literal["memory", "observation"] | None = None
+    critic: Critic | None = None
     normalise_advantages: bool = True
     target_kl: float | None = None
     anneal: bool = True
@@ -70,6 +74,10 @@ class PPOConfig:
     max_skipped_updates: int = 20
 
     def __post_init__(self) -> None:
+        if self.critic is not None and self.critic not in get_args(Critic):
+            raise unknown("ppo.critic", self.critic, get_args(Critic))
+        if self.entropy_weighting not in get_args(EntropyWeighting):
+            raise unknown("ppo.entropy_weighting", self.entropy_weighting, get_args(EntropyWeighting))
         for name in ("epochs", "minibatches", "rollout_length", "bptt_steps", "max_skipped_updates"):
             self._require(name, "at least 1", lambda value: value >= 1)
         for name in ("discount", "gae_lambda"):

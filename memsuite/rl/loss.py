@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from memsuite.ops import categorical
+from memsuite.rl.config import EntropyWeighting
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def ppo_loss(
     value_clip: float | None,
     value_coefficient: float,
     entropy_coefficient: float,
-    entropy_weighting: str = "uniform",
+    entropy_weighting: EntropyWeighting,
 ) -> LossTerms:
     """Compute the loss of one minibatch; every argument but ``logits`` (``[T, B, A]``) is ``[T, B]``.
 

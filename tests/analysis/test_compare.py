@@ -9,6 +9,7 @@ from memsuite.__main__ import main
 from memsuite.analysis.compare import compare, summarise
 from memsuite.analysis.results import labels, read_curves, read_results, variant
 from memsuite.errors import UsageError
+from memsuite.module import MemoryPPO
 
 from .made import result, write_runs
 
@@ -37,9 +38,19 @@ def test_a_folder_and_a_file_read_alike(tmp_path):
 
 
 def test_what_tells_cells_apart():
-    assert variant({"ppo": {"epochs": 4}, "num_envs": 32, "controller_args": None}) == ""
-    settings = {"ppo": {"epochs": 8}, "num_envs": 64, "controller_args": {"depth": 2}, "task_args": {"n": 3}}
-    assert variant(settings) == "depth=2, epochs=8, n=3, num_envs=64"
+    assert variant({"ppo": {"epochs": 4}, "num_envs": 64, "controller_args": None}) == ""
+    assert variant(MemoryPPO().config) == ""  # whatever the defaults are
+    settings = {"ppo": {"epochs": 8}, "num_envs": 32, "controller_args": {"depth": 2}, "task_args": {"n": 3}}
+    assert variant(settings) == "depth=2, epochs=8, n=3, num_envs=32"
+
+
+def test_a_default_that_was_given_tells_nothing_apart():
+    given = {"task": "delayed_cue", "difficulty": "medium", "controller": "gru"}
+    given |= {"task_args": {"num_cues": 8}, "controller_args": {"hidden_dim": 128}}
+    assert variant(given) == ""
+    assert variant(given | {"controller_args": {"memory_horizon": None}}) == "memory_horizon=None"
+    assert variant(given | {"task_args": {"num_cues": 4}}) == "num_cues=4"
+    assert variant(given | {"controller": "mine.Model", "task": "mine.Task"}) == "hidden_dim=128, num_cues=8"
 
 
 def test_labels_name_only_what_differs(tmp_path):
