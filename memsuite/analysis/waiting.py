@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from memsuite.controllers import Controller
+from memsuite.controllers.base import map_state
 from memsuite.errors import UsageError
 from memsuite.types import State
 
@@ -47,8 +48,9 @@ def wait(controller: Controller, state: State, blank_BD: Tensor, steps: int) -> 
 
     Blank blocks are all alike, and a state is a finite number of bits. Once a block ends in a state, to the bit, in
     which another block began, all that follows is a repetition, and whole rounds of it are left out (the cycle is
-    found as Brent 1980 does, with one state kept). The result is the one of reading every step: only sooner, for a
-    memory that settles.
+    found as Brent 1980 does, with one state kept). And once all rows are equal to the bit, they stay so, and one is
+    read for all. The result is the one of reading every step (a product over one row may round its last bit
+    otherwise): only sooner, for a memory that settles or forgets.
 
     Args:
         controller: the model.
@@ -61,6 +63,10 @@ def wait(controller: Controller, state: State, blank_BD: Tensor, steps: int) -> 
     left, rest = divmod(steps, BLOCK)
     kept, since, until = state, 0, 1
     while left:
+        if len(blank_BD) > 1 and rows_alike(state):
+            state = map_state(lambda leaf: leaf[:1], state)
+            state = wait(controller, state, blank_BD[:1], left * BLOCK + rest)
+            return map_state(lambda leaf: leaf.repeat(len(blank_BD), *[1] * (leaf.dim() - 1)), state)
         _, state = controller.forward_sequence(blanks, state, still)
         left, since = left - 1, since + 1
         if same_bits(state, kept):
@@ -70,6 +76,12 @@ def wait(controller: Controller, state: State, blank_BD: Tensor, steps: int) -> 
     if rest:
         _, state = controller.forward_sequence(blanks[:rest], state, still[:rest])
     return state
+
+
+def rows_alike(state: State) -> bool:
+    """Tell whether all rows of a state are equal to the bit."""
+    first = map_state(lambda leaf: leaf[:1].expand_as(leaf), state)
+    return same_bits(state, first)
 
 
 def same_bits(one: State, other: State) -> bool:

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from memsuite.analysis.loading import find_checkpoint, load
-from memsuite.analysis.retention import beyond, curve_of
+from memsuite.analysis.retention import beyond, curve_of, group_reports
 from memsuite.callbacks.record import commit, hardware, versions
 from memsuite.cli.allocator import keep_freed_memory
 from memsuite.cli.plain import PlainParser, for_tables, whole_numbers
@@ -173,10 +173,12 @@ def table_of(report: dict[str, Any]) -> Table:
 
 
 def draw(reports: list[dict[str, Any]], path: Path) -> None:
-    """Draw success against the horizon, a curve for each run."""
+    """Draw success against the horizon: a curve for each run, or a panel for each model where it has several seeds."""
+    from memsuite.analysis.beyond_plots import seeds_beyond
     from memsuite.analysis.plots import success_beyond
 
-    figure = success_beyond(reports)
+    several = len(group_reports(reports)) < len(reports)
+    figure = seeds_beyond(reports) if several else success_beyond(reports)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=150)
