@@ -117,8 +117,9 @@ def curve(module: MemoryPPO, horizons: Sequence[int], episodes: int | None = 256
     """Measure one agent at other horizons (:func:`beyond`), and say which agent it was: what ``retention.json`` holds.
 
     Returns:
-        ``task``, ``difficulty``, ``controller``, ``seed``, ``trained_horizon``, ``curriculum`` (None if there was
-        none), ``half_life`` and the ``rows``; what :func:`memsuite.analysis.plots.success_beyond` draws.
+        ``task``, ``difficulty``, ``controller``, ``seed``, ``controller_args``, ``trained_horizon``, ``curriculum``
+        (None if there was none), ``half_life`` and the ``rows``; what
+        :func:`memsuite.analysis.plots.success_beyond` draws.
     """
     return curve_of(module, list(beyond(module, horizons, episodes)))
 
@@ -126,6 +127,7 @@ def curve(module: MemoryPPO, horizons: Sequence[int], episodes: int | None = 256
 def curve_of(module: MemoryPPO, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Put the rows of :func:`beyond` together with which agent they are of."""
     about = {name: module.config[name] for name in ("task", "difficulty", "controller", "seed")}
+    about["controller_args"] = module.config["controller_args"]
     how = {"trained_horizon": module.task.horizon, "curriculum": module.course.curriculum}
     return {**about, **how, "half_life": half_life(rows), "rows": rows}
 
@@ -140,6 +142,8 @@ def group_reports(reports: Sequence[dict[str, Any]]) -> dict[str, list[dict[str,
             name += f" on {report['task']}-{report['difficulty']}"
         if len({one["trained_horizon"] for one in reports}) > 1:
             name += f", {report['trained_horizon']:,} steps"
+        if gain := (report.get("controller_args") or {}).get("gain"):
+            name += f", gain {gain:g}"
         if used := report.get("curriculum"):
             name += f", from {used['start']}"
         groups.setdefault(name, []).append(report)

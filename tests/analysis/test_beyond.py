@@ -11,7 +11,8 @@ import torch
 import memsuite
 from memsuite.__main__ import main
 from memsuite.analysis.results import read_results
-from memsuite.analysis.retention import beyond, half_life, retention
+from memsuite.analysis.retention import beyond, group_reports, half_life, retention
+from memsuite.cli.retention import draw
 from memsuite.controllers import make_controller
 from memsuite.controllers.base import forward_in_blocks
 from memsuite.rl.evaluate import MOST_STEPS
@@ -106,6 +107,20 @@ def test_what_was_measured_is_not_measured_again(run, tmp_path, monkeypatch):
     (run / "retention.json").write_text("{}")
     with pytest.raises(pytest.fail.Exception, match="measured again"):
         main(line)
+
+
+def test_seeds_of_a_model_make_a_panel_and_models_are_told_apart(tmp_path):
+    rows = [{"horizon": h, "success": 1.0, "chance": 0.125} for h in (50, 1000)]
+    about = {"task": "delayed_cue", "difficulty": "medium", "trained_horizon": 200, "curriculum": None, "rows": rows}
+    given = [{"controller_args": {}}, {"controller_args": {"gain": 1.1}}, {"curriculum": {"start": 50}}]
+    reports = [{**about, **more, "controller": "gru", "seed": seed} for more in given for seed in range(3)]
+    assert {name: len(runs) for name, runs in group_reports(reports).items()} == {
+        "gru": 3,
+        "gru, gain 1.1": 3,
+        "gru, from 50": 3,
+    }
+    draw(reports, tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size > 10_000
 
 
 MISTAKES = {
