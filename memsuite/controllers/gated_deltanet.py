@@ -35,8 +35,9 @@ class GatedDeltaNetLayer(MatrixMemory):
         num_heads: heads; ``width`` is a multiple of them.
         conv_width: steps the convolution sees.
         memory_horizon: how many steps H the state should be held before any training: the heads then fade over between
-            one and four H steps. None for the paper's: ``exp(A)`` uniform in (0, 16), softplus of the bias log-uniform
-            between 0.001 and 0.1.
+            one and four H steps, and what is shown again finds what was shown with it (:meth:`bind`). None for the
+            paper's: ``exp(A)`` uniform in (0, 16), softplus of the bias log-uniform between 0.001 and 0.1, and queries,
+            keys and convolution each at random.
     """
 
     def __init__(self, width: int, num_heads: int, conv_width: int, memory_horizon: int | None) -> None:
@@ -56,6 +57,27 @@ class GatedDeltaNetLayer(MatrixMemory):
                 rate, scale = (-log_uniform_times(num_heads, memory_horizon)).exp(), torch.ones(num_heads)
             self.log_scale = nn.Parameter(scale.log())
             self.decay.bias.copy_(inverse_softplus(rate))
+            if memory_horizon is not None:
+                self.bind()
+
+    def bind(self) -> None:
+        """Let queries ask as keys were written, so that something is recalled before anything is learnt.
+
+        At random, queries and keys have nothing to do with each other, and a reward has to find both at once. Here both
+        maps begin alike. Queries and values read the present step, and so do the keys of the first half of the heads:
+        they find what was shown together with what is shown again. The other half's keys read the step before: they
+        find what followed it.
+        """
+        width, taps = self.feature_dim, self.conv.weight
+        follow = self.num_heads // 2 * self.key_dim if taps.shape[-1] > 1 else 0
+        self.qkv.weight[:width] = self.qkv.weight[width : 2 * width]
+        self.query_bias.mul_(0.3)
+        taps.mul_(0.1)
+        now = torch.ones(3 * width)
+        now[2 * width - follow : 2 * width] = 0.0
+        taps[:, 0, -1] += now
+        if follow:
+            taps[:, 0, -2] += 1 - now
 
     def init_aside(self, batch_size: int, like: Tensor) -> Aside:
         """Return the convolution's buffer, ``conv`` ``[B, conv_width - 1, 3 width]``."""

@@ -28,6 +28,22 @@ def test_a_gain_without_the_initialisation_it_belongs_to_is_refused(name):
         make_controller(name, input_dim=17, gain=1.2)
 
 
+@pytest.mark.parametrize(("lag", "heads"), [(0, slice(0, 2)), (1, slice(2, 4))])
+def test_a_query_of_gated_deltanet_finds_the_key_that_was_written(lag, heads):
+    """Before any training: shown again, an item asks for what was written with it, or right after it."""
+    torch.manual_seed(0)
+    layer = make_controller("gated_deltanet", input_dim=16, hidden_dim=64, memory_horizon=200).layers[0]
+    items = torch.randn(8, 64)
+    stream = torch.zeros(8, 8, 64)  # one item an environment, then blanks
+    stream[0] = items
+    is_first = torch.zeros(8, 8, dtype=torch.bool)
+    aside = layer.init_aside(8, items)
+    with torch.no_grad():
+        asked = layer.drive(stream, aside, is_first)[0].q[0, :, heads].flatten(1)
+        written = layer.drive(stream, aside, is_first)[0].k[lag, :, heads].flatten(1)
+    assert ((asked @ written.T).argmax(1) == torch.arange(8)).all()
+
+
 class FirstInput(Controller):
     """Keeps an episode's first input and shows it beside the present one."""
 
