@@ -22,6 +22,14 @@ def define(schema: str, reference: Callable[..., Any], fake: Callable[..., Any])
     torch.library.register_fake(f"memsuite::{name}", fake, lib=LIBRARY)
 
 
+def fused(x: Tensor) -> bool:
+    """Tell whether an op of ours that stands for a few of PyTorch's should: for sequences, on a CPU, not under autocast.
+
+    A single step is done before an op of ours has begun; on a GPU and in half precision PyTorch's kernels are better.
+    """
+    return x.dim() > 2 and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+
+
 def in_full_precision(reference: Callable[..., Any]) -> Callable[..., Any]:
     """Run an op's body outside autocast, which would turn its matrix products to half precision."""
 
