@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin
 SHELL := /bin/bash
+BEYOND := 50,100,200,500,1000,2000,5000,10000,20000,50000,100000,200000,500000,1000000
 # Small matrices: one thread a process is faster than two, and leaves the other cores to other runs.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo test notebooks peers clusters test-slow learn learn-controllers reference recipe bench-peers gpu-check check clean
+.PHONY: setup demo test notebooks peers clusters test-slow learn learn-controllers reference recipe beyond bench-peers gpu-check check clean
 
 setup: $(VENV)/.ready
 
@@ -66,6 +67,12 @@ reference: setup
 recipe: setup
 	$(RUN)/memsuite suite configs/suites/recipe_v1.yaml
 	$(RUN)/memsuite report --results runs/recipe_v1 --out report --overwrite --collect results/recipe.json
+
+# How far beyond its training each controller holds: trains or goes on with the suite, then evaluates every run at up to a
+# million steps; what is measured already is not measured again.
+beyond: setup
+	$(RUN)/memsuite suite configs/suites/beyond_v1.yaml
+	$(RUN)/memsuite retention runs/beyond_v1 --horizons $(BEYOND) --episodes all --out results/beyond.json --plot docs/images/retention.png
 
 # Training beside JAX on one core, in turn, into results/peers.json: about fifteen minutes on a core of its own.
 bench-peers: setup

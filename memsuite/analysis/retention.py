@@ -7,15 +7,19 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from memsuite.analysis.waiting import states_after
 from memsuite.controllers import Controller
+from memsuite.errors import UsageError
+from memsuite.tasks import Task
+from memsuite.tasks.delayed_cue import DelayedCue
+from memsuite.types import State
 
 if TYPE_CHECKING:
     from memsuite.module import MemoryPPO
 
 CUES = 8
-BLOCK = 1024  # steps read at once, so that the longest horizons need no more memory than the state
 
 
 @torch.no_grad()
@@ -23,36 +27,35 @@ def retention(controller: Controller, horizon: int) -> float:
     """Measure how much of the feature at a query depends on a cue shown ``horizon`` steps before.
 
     Each of :data:`CUES` rows is shown a cue of its own (a one-hot of the first channels) at the first step, then blank
-    steps, then at step ``horizon`` the same query (the last channel). The answer is the norm of the part that differs
-    between rows over the norm of the whole, of the features as the policy head reads them, each brought to unit size:
-    0 if nothing of the cue is left, about 1 if there is nothing else. A policy can learn from 0.1 and does not
-    from 0.01.
+    steps, then at step ``horizon`` the same query (the last channel). The answer is :func:`share_that_differs` of the
+    features at the query. A policy can learn from 0.1 and does not from 0.01.
 
     Args:
         controller: the model, ``input_dim`` at least :data:`CUES` + 1.
         horizon: steps of the episode, at least 2.
     """
-    state, feature = controller.init_state(CUES), torch.empty(0)
-    for x, is_first in _blank_episodes(horizon, controller.input_dim):
-        features, state = controller.forward_sequence(x, state, is_first)
-        feature = features[-1]
-    feature = nn.functional.rms_norm(feature, feature.shape[-1:], eps=1e-8)
+    shown, asked = torch.zeros(CUES, controller.input_dim), torch.zeros(CUES, controller.input_dim)
+    shown[:, :CUES], asked[:, -1] = torch.eye(CUES), 1.0
+    (state,) = states_after(controller, shown, [horizon - 2])
+    return share_that_differs(feature_at(controller, asked, state))
+
+
+def feature_at(controller: Controller, asked_BD: Tensor, state: State) -> Tensor:
+    """Return the features ``[B, F]`` of one step more, which begins no episode."""
+    no = torch.zeros(1, len(asked_BD), dtype=torch.bool)
+    return controller.forward_sequence(asked_BD.unsqueeze(0), state, no)[0][0]
+
+
+def share_that_differs(features_BF: Tensor) -> float:
+    """Return the norm of the part that differs between rows over the norm of the whole, each row brought to unit size.
+
+    As the policy head reads them: 0 if nothing tells the rows apart, about 1 if there is nothing else.
+    """
+    feature = nn.functional.rms_norm(features_BF, features_BF.shape[-1:], eps=1e-8)
     return float((feature - feature.mean(0)).norm() / feature.norm())
 
 
-def _blank_episodes(horizon: int, width: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield the episodes of :func:`retention` block by block: observations ``[T, B, D]`` and first steps ``[T, B]``."""
-    for begin in range(0, horizon, BLOCK):
-        steps = min(BLOCK, horizon - begin)
-        x, is_first = torch.zeros(steps, CUES, width), torch.zeros(steps, CUES, dtype=torch.bool)
-        if begin == 0:
-            x[0, :, :CUES], is_first[0] = torch.eye(CUES), True
-        if begin + steps == horizon:
-            x[-1, :, -1] = 1.0
-        yield x, is_first
-
-
-def beyond(module: MemoryPPO, horizons: Sequence[int], episodes: int = 256) -> Iterator[dict[str, Any]]:
+def beyond(module: MemoryPPO, horizons: Sequence[int], episodes: int | None = 256) -> Iterator[dict[str, Any]]:
     """Evaluate a trained agent at other horizons than its own, the longest a million steps and more.
 
     Only the horizon of the task changes. So many episodes run side by side that their steps are about the same number
@@ -60,32 +63,62 @@ def beyond(module: MemoryPPO, horizons: Sequence[int], episodes: int = 256) -> I
 
     Args:
         module: a trained one (:func:`memsuite.load`), of a task of ours.
-        horizons: steps of an episode.
-        episodes: at each horizon.
+        horizons: steps of an episode, in rising order.
+        episodes: at each horizon, drawn at random; None for every episode there is, once (:func:`of_every_cue`).
 
     Yields:
         One row a horizon: ``horizon``, ``success`` with its interval, ``episodes``, ``chance`` (the best without
         memory), ``score``, and ``retention`` (:func:`retention`) where the observation is wide enough for its cues.
     """
+    tasks = [module.preset.make(**{**(module.config["task_args"] or {}), "horizon": horizon}) for horizon in horizons]
+    measured = of_every_cue(module, tasks) if episodes is None else of_draws(module, tasks, episodes)
+    for task, found in zip(tasks, measured, strict=True):
+        anchors = task.anchors()
+        about = {"chance": anchors.memoryless, "score": anchors.score(found["success"])}
+        yield {"horizon": task.horizon, **found, **about, "retention": found["retention"]}
+
+
+def of_draws(module: MemoryPPO, tasks: Sequence[Task], episodes: int) -> Iterator[dict[str, Any]]:
+    """Evaluate on episodes drawn at random, as training does: success with an interval of them, and retention."""
     from memsuite.rl import evaluate, stream
 
-    config = module.config
     controller = module.model.controller
-    for horizon in horizons:
-        task = module.preset.make(**{**(config["task_args"] or {}), "horizon": horizon})
-        anchors = task.anchors()
+    for task in tasks:
         found = evaluate(task, module.model, episodes, stream(module.seed, "retention"))
-        row = {"horizon": horizon, **{k: found[k] for k in ("success", "success_low", "success_high", "episodes")}}
-        row |= {"chance": anchors.memoryless, "score": anchors.score(found["success"])}
-        held = retention(controller, horizon) if controller.input_dim > CUES else None
-        yield row | {"retention": held}
+        row: dict[str, Any] = {name: found[name] for name in ("success", "success_low", "success_high", "episodes")}
+        yield row | {"retention": retention(controller, task.horizon) if controller.input_dim > CUES else None}
 
 
-def curve(module: MemoryPPO, horizons: Sequence[int], episodes: int = 256) -> dict[str, Any]:
+@torch.no_grad()
+def of_every_cue(module: MemoryPPO, tasks: Sequence[Task]) -> Iterator[dict[str, Any]]:
+    """Evaluate on every episode of delayed cue, one a cue, each read once to the longest horizon.
+
+    Nothing is drawn, so success is that of the whole task and has no interval: both its ends are itself. It equals
+    :func:`memsuite.rl.evaluate` on the same episodes.
+
+    Raises:
+        UsageError: a task whose episodes are not one a cue, or horizons that do not rise.
+    """
+    openings = []
+    for task in tasks:
+        if not isinstance(task, DelayedCue) or (episode := task.one_a_cue()) is None:
+            raise UsageError("one episode a cue: only delayed_cue without jitter, rewrite and noise; draw a number")
+        openings.append(episode)
+    controller, (shown, asked, cues) = module.model.controller, openings[0]
+    for state in states_after(controller, shown, [task.horizon - 2 for task in tasks]):
+        logits, _, _ = module.model(asked.unsqueeze(0), state, torch.zeros(1, len(cues), dtype=torch.bool))
+        success = float((logits[0].argmax(-1) == cues).double().mean())
+        held = share_that_differs(feature_at(controller, asked, state))
+        ends = {"success": success, "success_low": success, "success_high": success}
+        yield {**ends, "episodes": len(cues), "retention": held}
+
+
+def curve(module: MemoryPPO, horizons: Sequence[int], episodes: int | None = 256) -> dict[str, Any]:
     """Measure one agent at other horizons (:func:`beyond`), and say which agent it was: what ``retention.json`` holds.
 
     Returns:
-        ``task``, ``difficulty``, ``controller``, ``seed``, ``trained_horizon``, ``half_life`` and the ``rows``; what
+        ``task``, ``difficulty``, ``controller``, ``seed``, ``controller_args``, ``trained_horizon``, ``curriculum``
+        (None if there was none), ``half_life`` and the ``rows``; what
         :func:`memsuite.analysis.plots.success_beyond` draws.
     """
     return curve_of(module, list(beyond(module, horizons, episodes)))
@@ -94,7 +127,27 @@ def curve(module: MemoryPPO, horizons: Sequence[int], episodes: int = 256) -> di
 def curve_of(module: MemoryPPO, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Put the rows of :func:`beyond` together with which agent they are of."""
     about = {name: module.config[name] for name in ("task", "difficulty", "controller", "seed")}
-    return {**about, "trained_horizon": module.task.horizon, "half_life": half_life(rows), "rows": rows}
+    about["controller_args"] = module.config["controller_args"]
+    how = {"trained_horizon": module.task.horizon, "curriculum": module.course.curriculum}
+    return {**about, **how, "half_life": half_life(rows), "rows": rows}
+
+
+def group_reports(reports: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Put the seeds of one model together, by its name and by what else tells the reports' models apart."""
+    tasks = {(report["task"], report["difficulty"]) for report in reports}
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for report in reports:
+        name = report["controller"]
+        if len(tasks) > 1:
+            name += f" on {report['task']}-{report['difficulty']}"
+        if len({one["trained_horizon"] for one in reports}) > 1:
+            name += f", {report['trained_horizon']:,} steps"
+        if gain := (report.get("controller_args") or {}).get("gain"):
+            name += f", gain {gain:g}"
+        if used := report.get("curriculum"):
+            name += f", from {used['start']}"
+        groups.setdefault(name, []).append(report)
+    return groups
 
 
 def half_life(rows: Sequence[dict[str, Any]]) -> float | None:

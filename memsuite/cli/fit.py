@@ -40,7 +40,7 @@ from memsuite.cli.run_folder import (
 )
 from memsuite.errors import Stopped, UsageError, unknown
 from memsuite.module import MemoryPPO
-from memsuite.rl import envs_per_process
+from memsuite.rl import NUM_ENVS, envs_per_process
 from memsuite.storage import AtomicCheckpointIO, MetricsCSV
 
 SHORT_FORMS: dict[str, tuple[Any, Any, str]] = {
@@ -54,7 +54,7 @@ SHORT_FORMS: dict[str, tuple[Any, Any, str]] = {
         "name of the sequence model (memsuite controllers lists them), or the path of your class",
     ),
     "controller_args": (dict[str, Any] | None, None, "its arguments, as --controller_args.hidden_dim 64"),
-    "num_envs": (positive, 32, "environments that run side by side, in all processes together"),
+    "num_envs": (positive, NUM_ENVS, "environments that run side by side, in all processes together"),
     "steps": (positive | None, None, "environment steps to train for at most; the difficulty's budget if not given"),
     "seed": (int, 0, "decides the weights, the episodes and the actions"),
     "evaluation_episodes": (positive, 1024, "episodes of the final evaluation"),

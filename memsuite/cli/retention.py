@@ -3,34 +3,41 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+import shlex
+import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich import box
 from rich.console import Console
 from rich.table import Column, Table
 
-from memsuite.analysis.loading import load
-from memsuite.analysis.retention import beyond, curve_of
+from memsuite.analysis.loading import find_checkpoint, load
+from memsuite.analysis.retention import beyond, curve_of, group_reports
+from memsuite.callbacks.record import commit, hardware, versions
 from memsuite.cli.allocator import keep_freed_memory
 from memsuite.cli.plain import PlainParser, for_tables, whole_numbers
 from memsuite.errors import UsageError
 from memsuite.files import write_json
 
 USUAL = "50,100,200,500,1000,2000,5000,10000,20000"
+ALL = "all"
 
 
 def main(verb: str, arguments: list[str]) -> int:
-    """Measure every run, write its ``retention.json``, print the table and draw the figure."""
+    """Measure every run, write its ``retention.json``, print the table, draw the figure and collect what was found."""
     options = parse(arguments)
     keep_freed_memory()
-    console, reports = Console(stderr=True), []
-    for folder in options.runs:
-        report = measure(folder, options, console)
-        if folder.is_dir():
-            write_json(folder / "retention.json", report)
-        reports.append(report)
+    command, console = shlex.join(["memsuite", verb, *arguments]), Console(stderr=True)
+    reports = [
+        measured_before(path, options) or measure_and_keep(path, options, command, console)
+        for path in runs_in(options.runs)
+    ]
+    if options.out:
+        write_out(Path(options.out), {"command": command, "reports": [with_training(report) for report in reports]})
     if options.json:
         print(json.dumps(reports, indent=2))
     else:
@@ -44,15 +51,18 @@ def main(verb: str, arguments: list[str]) -> int:
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Read the options."""
     parser = PlainParser(prog="memsuite retention", description=__doc__.partition(":")[2])
-    parser.add_argument("runs", nargs="+", type=Path, help="run folders (each gets a retention.json) or checkpoints")
+    runs = "run folders (each gets a retention.json), folders of them, or checkpoints"
+    parser.add_argument("runs", nargs="+", type=Path, help=runs)
     parser.add_argument("--horizons", default=USUAL, help=f"comma-separated steps of an episode; default: {USUAL}")
-    parser.add_argument("--episodes", type=int, default=256, help="episodes at each horizon; default: 256")
+    episodes = f"episodes drawn at each horizon, or {ALL}: every one there is, once (delayed cue has one a cue)"
+    parser.add_argument("--episodes", default="256", help=f"{episodes}; default: 256")
     parser.add_argument("--plot", help="draw the curves of all runs into this file (png, svg, pdf)")
+    parser.add_argument("--out", help="write all curves into this one JSON file too, as results/beyond.json is")
+    parser.add_argument("--overwrite", action="store_true", help="measure again what a retention.json already holds")
     parser.add_argument("--json", action="store_true", help="print JSON in place of tables")
     options = parser.parse_args(arguments)
     options.horizons = sorted(set(whole_numbers("--horizons", options.horizons)))
-    if options.episodes < 1:
-        raise UsageError(f"--episodes is {options.episodes}; the least is 1")
+    options.episodes = None if options.episodes == ALL else number_of_episodes(options.episodes)
     if options.plot:
         from memsuite.analysis.plots import pyplot
 
@@ -60,6 +70,61 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         if Path(options.plot).suffix[1:] not in kinds:
             raise UsageError(f"--plot {options.plot}: name a file that ends in one of {', '.join(sorted(kinds))}")
     return options
+
+
+def number_of_episodes(text: str) -> int:
+    """Read ``--episodes``, where it is a number."""
+    if not text.isdecimal():
+        raise UsageError(f"--episodes {text!r} is neither a whole number nor {ALL}")
+    if int(text) < 1:
+        raise UsageError(f"--episodes is {text}; the least is 1")
+    return int(text)
+
+
+def runs_in(paths: list[Path]) -> list[Path]:
+    """Return the run folders and checkpoints that are meant: a folder without a checkpoint stands for the runs in it.
+
+    All of them are looked for before the first is measured.
+    """
+    found: list[Path] = []
+    for path in paths:
+        inside = sorted({file.parent for file in path.rglob("result.json")}) if path.is_dir() else []
+        is_run = not inside or (path / "checkpoints").is_dir()
+        found += [path] if is_run else inside
+    for path in found:
+        find_checkpoint(path)
+    return found
+
+
+def measured_before(path: Path, options: argparse.Namespace) -> dict[str, Any] | None:
+    """Return what a run's ``retention.json`` holds, if it is what is asked for now, of the checkpoint there is now."""
+    file = path / "retention.json"
+    if options.overwrite or not file.is_file():
+        return None
+    try:
+        report = json.loads(file.read_text())
+        asked = [options.horizons, options.episodes, fingerprint(path)]
+        held = [[row["horizon"] for row in report["rows"]], report["episodes"], report["checkpoint"]]
+    except (ValueError, KeyError, TypeError):  # of another version, or of somebody else's
+        return None
+    return {**report, "run": str(path)} if held == asked else None
+
+
+def fingerprint(path: Path) -> str:
+    """Return the SHA-256 of the checkpoint that a path means."""
+    return hashlib.sha256(find_checkpoint(path).read_bytes()).hexdigest()
+
+
+def measure_and_keep(path: Path, options: argparse.Namespace, command: str, console: Console) -> dict[str, Any]:
+    """Measure one run, and leave the result with how it was made in its folder."""
+    began = time.perf_counter(), time.process_time()
+    report = {**measure(path, options, console), "episodes": options.episodes, "checkpoint": fingerprint(path)}
+    report["wall_seconds"], report["cpu_seconds"] = time.perf_counter() - began[0], time.process_time() - began[1]
+    report["hardware"], report["versions"] = hardware(torch.device("cpu")), versions()
+    report["commit"], report["command"] = commit(), command
+    if path.is_dir():
+        write_json(path / "retention.json", report)
+    return report
 
 
 def measure(path: Path, options: argparse.Namespace, console: Console) -> dict[str, Any]:
@@ -73,9 +138,23 @@ def measure(path: Path, options: argparse.Namespace, console: Console) -> dict[s
     with console.status("") as status:
         measured = beyond(module, options.horizons, options.episodes)
         for horizon in options.horizons:
-            status.update(f"{path}: {options.episodes} episodes of {horizon:,} steps")
+            status.update(f"{path}: {options.episodes or ALL} episodes of {horizon:,} steps")
             rows.append(next(measured))
     return {"run": str(path), **curve_of(module, rows)}
+
+
+def with_training(report: dict[str, Any]) -> dict[str, Any]:
+    """Add the ``result.json`` of the run: how it was trained, by what command, and what it reached."""
+    file = Path(report["run"]) / "result.json"
+    return {**report, "training": json.loads(file.read_text()) if file.is_file() else None}
+
+
+def write_out(path: Path, content: dict[str, Any]) -> None:
+    """Write what was found of all runs."""
+    try:
+        write_json(path, content)
+    except OSError as error:
+        raise UsageError(f"cannot write --out {path}: {error.strerror}") from error
 
 
 def table_of(report: dict[str, Any]) -> Table:
@@ -94,10 +173,12 @@ def table_of(report: dict[str, Any]) -> Table:
 
 
 def draw(reports: list[dict[str, Any]], path: Path) -> None:
-    """Draw success against the horizon, a curve for each run."""
+    """Draw success against the horizon: a curve for each run, or a panel for each model where it has several seeds."""
+    from memsuite.analysis.beyond_plots import seeds_beyond
     from memsuite.analysis.plots import success_beyond
 
-    figure = success_beyond(reports)
+    several = len(group_reports(reports)) < len(reports)
+    figure = seeds_beyond(reports) if several else success_beyond(reports)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=150)

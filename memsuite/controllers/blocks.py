@@ -135,9 +135,10 @@ class RecurrentStack(Stack):
         depth: number of layers; beyond the first they are residual blocks.
         memory_horizon: steps every layer should hold something before any training; None for the layer's default.
         mlp_ratio: of the blocks, if there are any.
+        kwargs: what else every layer takes.
     """
 
-    layer: Callable[[int, int, int | None], Controller]  # of the input's width, hidden_dim and memory_horizon
+    layer: Callable[..., Controller]  # of the input's width, hidden_dim and memory_horizon, and what else it takes
 
     def __init__(
         self,
@@ -146,10 +147,15 @@ class RecurrentStack(Stack):
         depth: int = 1,
         memory_horizon: int | None = None,
         mlp_ratio: float = 2.0,
+        **kwargs: float,
     ) -> None:
         make_layer = type(self).layer
         super().__init__(
-            input_dim, hidden_dim, depth, lambda width: make_layer(width, hidden_dim, memory_horizon), mlp_ratio
+            input_dim,
+            hidden_dim,
+            depth,
+            lambda width: make_layer(width, hidden_dim, memory_horizon, **kwargs),
+            mlp_ratio,
         )
 
 

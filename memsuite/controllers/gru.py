@@ -11,6 +11,7 @@ from torch.nn.functional import linear
 from memsuite.controllers.base import VectorMemory
 from memsuite.controllers.blocks import RecurrentStack
 from memsuite.controllers.init import default_uniform_, gru_integrator_
+from memsuite.errors import UsageError
 from memsuite.ops import gru_scan, narrow_linear, states_before
 from memsuite.types import State
 
@@ -30,9 +31,13 @@ class GRULayer(VectorMemory):
         hidden_dim: width of the state and of the features.
         memory_horizon: how many steps the layer should hold something before any training
             (:func:`memsuite.controllers.init.gru_integrator_`); None for PyTorch's default initialisation.
+        gain: how much of a unit's state its candidate copies, with a ``memory_horizon``. Up to 1 a state fades slowly;
+            above, every unit rests in one of two points and stays there for ever: a latch that keeps signs, not sizes.
     """
 
-    def __init__(self, input_dim: int, hidden_dim: int = 128, memory_horizon: int | None = None) -> None:
+    def __init__(
+        self, input_dim: int, hidden_dim: int = 128, memory_horizon: int | None = None, gain: float = 1.0
+    ) -> None:
         super().__init__()
         self.input_dim, self.feature_dim = input_dim, hidden_dim
         self.weight_ih = nn.Parameter(torch.empty(3 * hidden_dim, input_dim))
@@ -40,8 +45,10 @@ class GRULayer(VectorMemory):
         self.bias_ih = nn.Parameter(torch.empty(3 * hidden_dim))
         self.bias_hh = nn.Parameter(torch.empty(3 * hidden_dim))
         default_uniform_(self.parameters(), hidden_dim)
+        if memory_horizon is None and gain != 1.0:
+            raise UsageError(f"controller gru: gain {gain} needs a memory_horizon")
         if memory_horizon is not None:
-            gru_integrator_(self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh, memory_horizon)
+            gru_integrator_(self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh, memory_horizon, gain)
 
     def forward_step(self, x_BD: Tensor, state: State) -> tuple[Tensor, State]:
         """Take one step; the feature is the state."""
@@ -72,6 +79,26 @@ class GRULayer(VectorMemory):
 
 
 class GRU(RecurrentStack):
-    """Gated recurrent units, as in ``torch.nn.GRU``."""
+    """Gated recurrent units, as in ``torch.nn.GRU``.
+
+    Args:
+        input_dim: width of the input.
+        hidden_dim: width of the features and of every layer.
+        depth: number of layers; beyond the first they are residual blocks.
+        memory_horizon: steps every layer should hold something before any training; None for PyTorch's default.
+        mlp_ratio: of the blocks, if there are any.
+        gain: of every layer (:class:`GRULayer`): 1.1 for one that holds for ever.
+    """
 
     layer = GRULayer
+
+    def __init__(
+        self,
+        input_dim: int,
+        hidden_dim: int = 128,
+        depth: int = 1,
+        memory_horizon: int | None = None,
+        mlp_ratio: float = 2.0,
+        gain: float = 1.0,
+    ) -> None:
+        super().__init__(input_dim, hidden_dim, depth, memory_horizon, mlp_ratio, gain=gain)

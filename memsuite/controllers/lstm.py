@@ -11,6 +11,7 @@ from torch.nn.functional import linear
 from memsuite.controllers.base import ZeroBegin
 from memsuite.controllers.blocks import RecurrentStack
 from memsuite.controllers.init import default_uniform_, lstm_chrono_
+from memsuite.errors import UsageError
 from memsuite.ops import lstm_scan, narrow_linear, states_before
 from memsuite.types import State
 
@@ -30,9 +31,14 @@ class LSTMLayer(ZeroBegin):
         hidden_dim: width of ``h``, of ``c`` and of the features.
         memory_horizon: how many steps the layer should hold something before any training
             (:func:`memsuite.controllers.init.lstm_chrono_`); None for PyTorch's default initialisation.
+        gain: how much of a unit's output its cell input copies, with a ``memory_horizon``. 0: a state fades at the rate
+            of its forget gate. 1: every unit rests in one of two points and stays there for ever: a latch that keeps
+            signs, not sizes.
     """
 
-    def __init__(self, input_dim: int, hidden_dim: int = 128, memory_horizon: int | None = None) -> None:
+    def __init__(
+        self, input_dim: int, hidden_dim: int = 128, memory_horizon: int | None = None, gain: float = 0.0
+    ) -> None:
         super().__init__()
         self.input_dim, self.feature_dim = input_dim, hidden_dim
         self.weight_ih = nn.Parameter(torch.empty(4 * hidden_dim, input_dim))
@@ -40,8 +46,10 @@ class LSTMLayer(ZeroBegin):
         self.bias_ih = nn.Parameter(torch.empty(4 * hidden_dim))
         self.bias_hh = nn.Parameter(torch.empty(4 * hidden_dim))
         default_uniform_(self.parameters(), hidden_dim)
+        if memory_horizon is None and gain != 0.0:
+            raise UsageError(f"controller lstm: gain {gain} needs a memory_horizon")
         if memory_horizon is not None:
-            lstm_chrono_(self.weight_hh, self.bias_ih, self.bias_hh, memory_horizon)
+            lstm_chrono_(self.weight_hh, self.bias_ih, self.bias_hh, memory_horizon, gain)
 
     def init_state(self, batch_size: int, device: torch.device | str | None = None) -> State:
         """Return ``(h, c)``, zeros ``[B, hidden_dim]`` each."""
@@ -81,6 +89,26 @@ class LSTMLayer(ZeroBegin):
 
 
 class LSTM(RecurrentStack):
-    """Long short-term memory, as in ``torch.nn.LSTM``."""
+    """Long short-term memory, as in ``torch.nn.LSTM``.
+
+    Args:
+        input_dim: width of the input.
+        hidden_dim: width of the features and of every layer.
+        depth: number of layers; beyond the first they are residual blocks.
+        memory_horizon: steps every layer should hold something before any training; None for PyTorch's default.
+        mlp_ratio: of the blocks, if there are any.
+        gain: of every layer (:class:`LSTMLayer`): 1.0 for one that holds for ever.
+    """
 
     layer = LSTMLayer
+
+    def __init__(
+        self,
+        input_dim: int,
+        hidden_dim: int = 128,
+        depth: int = 1,
+        memory_horizon: int | None = None,
+        mlp_ratio: float = 2.0,
+        gain: float = 0.0,
+    ) -> None:
+        super().__init__(input_dim, hidden_dim, depth, memory_horizon, mlp_ratio, gain=gain)

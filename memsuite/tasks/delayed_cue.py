@@ -69,6 +69,20 @@ class DelayedCue(ScriptedTask):
         script = Script(observations, cue.expand(self.horizon, -1), scored)
         return shorten_delay(script, 1, self.jitter, generator)
 
+    def one_a_cue(self) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Return all the episodes there are, one a cue and each as likely: blanks between two observations.
+
+        Returns:
+            What is shown first and last, ``[num_cues, D]`` each, and the cues ``[num_cues]``; None where episodes
+            differ in more (``jitter``, ``rewrite``, ``noise``).
+        """
+        if self.jitter or self.rewrite or self.noise:
+            return None
+        cues = torch.arange(self.num_cues)
+        shown, asked = torch.zeros(2, self.num_cues, self.observation_dim).unbind()
+        shown[cues, cues], asked[:, -1] = 1.0, 1.0
+        return shown, asked, cues
+
     def _rewrite_(self, observations: Tensor, cue: Tensor, generator: torch.Generator) -> Tensor:
         """Show a second cue in some environments, past the steps jitter may take out; return those that count."""
         rewritten = torch.rand(cue.shape, generator=generator, device=cue.device) < self.rewrite

@@ -10,7 +10,9 @@ import torch
 
 import memsuite
 from memsuite.__main__ import main
-from memsuite.analysis.retention import beyond, half_life, retention
+from memsuite.analysis.results import read_results
+from memsuite.analysis.retention import beyond, group_reports, half_life, retention
+from memsuite.cli.retention import draw
 from memsuite.controllers import make_controller
 from memsuite.controllers.base import forward_in_blocks
 from memsuite.rl.evaluate import MOST_STEPS
@@ -78,12 +80,58 @@ def test_the_command_writes_a_file_for_the_report_and_draws(run, tmp_path, capsy
     assert 'id="retention"' in (tmp_path / "page" / "index.html").read_text()
 
 
+def test_curves_of_a_folder_of_runs_are_collected_with_how_they_were_made(run, tmp_path, capsys):
+    out = tmp_path / "o.json"
+    line = ["retention", str(run.parent), "--horizons", "10,5000", "--episodes", "all", "--out", str(out)]
+    assert main(line) == 0
+    content = json.loads(out.read_text())
+    assert content["command"] == "memsuite " + " ".join(line)
+    (report,) = content["reports"]
+    assert {"commit", "hardware", "versions", "command", "checkpoint", "wall_seconds", "seed"} <= report.keys()
+    assert report["training"] == json.loads((run / "result.json").read_text())
+    assert report["run"] == str(run)
+    assert [row["episodes"] for row in report["rows"]] == [4, 4]
+    assert len(read_results(out)) == 1
+
+
+def test_what_was_measured_is_not_measured_again(run, tmp_path, monkeypatch):
+    line = ["retention", str(run), "--horizons", "10,20", "--episodes", "8"]
+    assert main(line) == 0
+    before = (run / "retention.json").read_text()
+    monkeypatch.setattr("memsuite.cli.retention.beyond", lambda *_: pytest.fail("measured again"))
+    assert main([*line, "--out", str(tmp_path / "o.json")]) == 0
+    assert (run / "retention.json").read_text() == before
+    for other in (["--overwrite"], ["--episodes", "9"], ["--horizons", "10,21"], ["--episodes", "all"]):
+        with pytest.raises(pytest.fail.Exception, match="measured again"):
+            main([*line, *other])
+    (run / "retention.json").write_text("{}")
+    with pytest.raises(pytest.fail.Exception, match="measured again"):
+        main(line)
+
+
+def test_seeds_of_a_model_make_a_panel_and_models_are_told_apart(tmp_path):
+    rows = [{"horizon": h, "success": 1.0, "chance": 0.125} for h in (50, 1000)]
+    about = {"task": "delayed_cue", "difficulty": "medium", "trained_horizon": 200, "curriculum": None, "rows": rows}
+    given = [{"controller_args": {}}, {"controller_args": {"gain": 1.1}}, {"curriculum": {"start": 50}}]
+    reports = [{**about, **more, "controller": "gru", "seed": seed} for more in given for seed in range(3)]
+    assert {name: len(runs) for name, runs in group_reports(reports).items()} == {
+        "gru": 3,
+        "gru, gain 1.1": 3,
+        "gru, from 50": 3,
+    }
+    draw(reports, tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size > 10_000
+
+
 MISTAKES = {
     "retention": "required: runs",
     "retention none": "no checkpoint at none",
     "retention RUN --horizons 5,x": "not a list of whole numbers",
     "retention RUN --horizons 1": "the shortest is",
     "retention RUN --episodes 0": "the least is 1",
+    "retention RUN --episodes some": "neither a whole number nor all",
+    "retention RUN/checkpoints": "no checkpoint at",
+    "retention RUN --horizons 10 --episodes 4 --out RUN/log.txt/o.json": "cannot write --out",
     "retention RUN --plot a.xyz": "ends in one of",
 }
 

@@ -5,6 +5,7 @@ import torch
 
 from memsuite.analysis.retention import retention
 from memsuite.controllers import CONTROLLERS, Controller, make_controller
+from memsuite.errors import UsageError
 
 
 @pytest.mark.parametrize("name", CONTROLLERS)
@@ -12,6 +13,19 @@ from memsuite.controllers import CONTROLLERS, Controller, make_controller
 def test_a_tenth_is_retained_at_initialisation(name, horizon):
     controller = make_controller(name, input_dim=17, hidden_dim=64, memory_horizon=horizon)
     assert retention(controller, horizon) >= 0.1
+
+
+@pytest.mark.parametrize(("name", "gain"), [("gru", 1.1), ("lstm", 1.0)])
+def test_a_latch_holds_as_much_after_a_million_steps(name, gain):
+    torch.manual_seed(0)
+    latch = make_controller(name, input_dim=17, hidden_dim=64, memory_horizon=200, gain=gain)
+    assert retention(latch, 1_000_000) >= 0.9 * retention(latch, 10_000) >= 0.45
+
+
+@pytest.mark.parametrize("name", ["gru", "lstm"])
+def test_a_gain_without_the_initialisation_it_belongs_to_is_refused(name):
+    with pytest.raises(UsageError, match="needs a memory_horizon"):
+        make_controller(name, input_dim=17, gain=1.2)
 
 
 class FirstInput(Controller):

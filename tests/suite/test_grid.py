@@ -17,6 +17,7 @@ SIZES = {
     "basic_v1": 12,
     "reference_v1": 385,
     "recipe_v1": 115,
+    "beyond_v1": 75,
     "easy_v1": 440,
     "medium_v1": 440,
     "hard_v1": 440,

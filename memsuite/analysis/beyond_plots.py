@@ -1,0 +1,68 @@
+"""Success far beyond training, of several controllers and seeds in one picture."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from memsuite.analysis.plots import COLOURS, FAINT, INK, SETTINGS, pyplot
+from memsuite.analysis.retention import group_reports
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+ACROSS = 4  # panels
+
+
+def seeds_beyond(reports: list[dict[str, Any]]) -> Figure:
+    """Draw success against the horizon it was evaluated at: a panel a model, the seeds thin, their mean thick.
+
+    Args:
+        reports: what ``memsuite retention`` measured (:func:`memsuite.analysis.retention.curve`). The models that hold
+            best at their longest horizon come first.
+    """
+    plt, groups = pyplot(), group_reports(reports)
+    names = sorted(groups, key=lambda name: _rank(groups[name]))
+    down = -(-len(names) // ACROSS)
+    with plt.rc_context(SETTINGS):
+        across = min(ACROSS, len(names))
+        size = (2.55 * across + 0.3, 1.95 * down + 0.6)
+        figure, axes = plt.subplots(
+            down, across, figsize=size, squeeze=False, sharex=True, sharey=True, layout="constrained"
+        )
+        panels = list(axes.ravel())
+        for panel, name in zip(panels, names, strict=False):
+            _draw(panel, name, groups[name])
+        for panel in panels[len(names) :]:
+            panel.set_axis_off()
+        for panel in panels[max(0, len(names) - across) : len(names)]:
+            panel.tick_params(labelbottom=True)
+        figure.supxlabel("steps of an episode (trained at the dotted line; grey: without memory)", fontsize=10)
+        figure.supylabel("greedy success", fontsize=10)
+        return figure  # type: ignore[no-any-return]
+
+
+def _mean(runs: list[dict[str, Any]]) -> tuple[list[int], Any]:
+    """Return the horizons that every run was measured at, and the mean success over the runs at each."""
+    found = [{row["horizon"]: row["success"] for row in run["rows"]} for run in runs]
+    steps = sorted(set.intersection(*(set(one) for one in found)))
+    return steps, np.array([[one[step] for step in steps] for one in found]).mean(0)
+
+
+def _rank(runs: list[dict[str, Any]]) -> tuple[float, ...]:
+    return tuple(-success for success in reversed(_mean(runs)[1]))
+
+
+def _draw(panel: Any, name: str, runs: list[dict[str, Any]]) -> None:
+    for run in runs:
+        line = [(row["horizon"], row["success"]) for row in run["rows"]]
+        panel.plot(*zip(*line, strict=True), color=COLOURS[0], linewidth=0.8, alpha=0.45)
+    steps, mean = _mean(runs)
+    panel.plot(steps, mean, color=COLOURS[0], linewidth=2, marker="o", markersize=3.5, clip_on=False)
+    panel.annotate(f"{mean[-1]:.2f}", (steps[-1], mean[-1]), (3, 4), textcoords="offset points", color=INK, fontsize=9)
+    panel.axhline(runs[0]["rows"][0]["chance"], color=FAINT, linewidth=1, zorder=0)
+    panel.axvline(runs[0]["trained_horizon"], color=FAINT, linewidth=1, linestyle=":", zorder=0)
+    seeds = f"{len(runs)} seeds" if len(runs) > 1 else f"seed {runs[0]['seed']}"
+    panel.set_title(f"{name}, {seeds}", fontsize=9.5, loc="left")
+    panel.set(xscale="log", ylim=(-0.04, 1.08))
