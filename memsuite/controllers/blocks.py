@@ -186,9 +186,9 @@ class Block(Bare):
         u = u + run(self.layer, v if self.shift is None else v + self.shift)
         if self.mlp is None:
             return u
-        norm, mlp = self.mlp
         if not fused(u):
-            return u + mlp(norm(u))  # type: ignore[no-any-return]
+            return u + self.mlp(u)  # type: ignore[no-any-return]
+        norm, mlp = cast(tuple[RMSNorm, GatedMLP], tuple(self.mlp))
         return gated_mlp(u, mlp.up.weight * norm.weight, mlp.down.weight, EPSILON)
 
 

@@ -13,6 +13,7 @@ from memsuite.controllers.conv import ShortConv
 from memsuite.controllers.init import inverse_softplus, log_uniform_times
 from memsuite.controllers.matrix_memory import Aside, Drive, HeadNorm, MatrixMemory
 from memsuite.ops import dense
+from memsuite.ops.gated_out import SILU
 
 
 class GatedDeltaNetLayer(MatrixMemory):
@@ -73,7 +74,7 @@ class GatedDeltaNetLayer(MatrixMemory):
 
     def read(self, y: Tensor, x: Tensor) -> Tensor:
         """Normalise, gate and mix the heads."""
-        return self.norm.mixed(y, dense(x, self.gate.weight, self.gate.bias), self.out, "silu")
+        return self.norm.mixed(y, dense(x, self.gate.weight, self.gate.bias), self.out, SILU)
 
     def recurrent_parameters(self) -> Iterator[nn.Parameter]:
         """Yield those that decide how long the state is kept.

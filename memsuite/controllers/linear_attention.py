@@ -11,6 +11,7 @@ from torch.nn.functional import elu
 from memsuite.controllers.blocks import Stack
 from memsuite.controllers.matrix_memory import Aside, Drive, HeadNorm, MatrixMemory
 from memsuite.ops import dense
+from memsuite.ops.gated_out import NONE
 
 
 class LinearAttentionLayer(MatrixMemory):
@@ -44,7 +45,7 @@ class LinearAttentionLayer(MatrixMemory):
 
     def read(self, y: Tensor, x: Tensor) -> Tensor:
         """Normalise and mix the heads."""
-        return self.norm.mixed(y, None, self.out, "none")
+        return self.norm.mixed(y, None, self.out, NONE)
 
     def recurrent_parameters(self) -> Iterator[nn.Parameter]:
         """Yield those that decide what is written and what is asked for."""

@@ -104,6 +104,6 @@ class HeadNorm(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(width))
 
-    def mixed(self, y: Tensor, gate: Tensor | None, out: nn.Linear, kind: str) -> Tensor:
+    def mixed(self, y: Tensor, gate: Tensor | None, out: nn.Linear, kind: int) -> Tensor:
         """Normalise ``[.., num_heads, features]``, gate, and map the joined heads to ``[.., width]``."""
         return gated_out(y, gate, out.weight * self.weight, EPSILON, kind)

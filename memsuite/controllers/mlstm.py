@@ -12,6 +12,7 @@ from memsuite.controllers.blocks import Stack
 from memsuite.controllers.init import log_uniform_times
 from memsuite.controllers.matrix_memory import Aside, Drive, HeadNorm, MatrixMemory
 from memsuite.ops import dense
+from memsuite.ops.gated_out import SIGMOID
 
 MAX_EXPONENT = 60.0  # a stabiliser above it would overflow in single precision; the floor of 1 is then out of reach
 
@@ -78,7 +79,7 @@ class MLSTMLayer(MatrixMemory):
         """Divide by the normaliser, normalise, gate and mix the heads."""
         h = y[..., :-1] / y[..., -1:].abs().clamp(min=1)
         gate = dense(x, self.output_gate.weight, self.output_gate.bias)
-        return self.norm.mixed(h, gate, self.out, "sigmoid")
+        return self.norm.mixed(h, gate, self.out, SIGMOID)
 
     def recurrent_parameters(self) -> Iterator[nn.Parameter]:
         """Yield those that decide what is written, what is asked for, and how long it is kept."""

@@ -23,7 +23,7 @@ def define(schema: str, reference: Callable[..., Any], fake: Callable[..., Any])
 
 
 def fused(x: Tensor) -> bool:
-    """Tell whether an op of ours that stands for a few of PyTorch's should: for sequences, on a CPU, not under autocast.
+    """Tell whether an op of ours should stand for a few of PyTorch's: for sequences, on a CPU, without autocast.
 
     A single step is done before an op of ours has begun; on a GPU and in half precision PyTorch's kernels are better.
     """

@@ -16,7 +16,9 @@ from memsuite.ops._library import define, differentiate
 
 
 def gated_mlp(x: Tensor, up: Tensor, down: Tensor, eps: float) -> Tensor:
-    r"""Return :math:`x + W_2 (\mathrm{silu}(W_g n) \odot W_1 n)`, with :math:`n = x / \sqrt{\mathrm{mean}(x^2) + \epsilon}`.
+    r"""Return the stream with what the perceptron makes of it added.
+
+    .. math:: x + W_2 (\mathrm{silu}(W_g n) \odot W_1 n), \quad n = x / \sqrt{\mathrm{mean}(x^2) + \epsilon}
 
     Args:
         x: the stream, ``[.., D]``.

@@ -10,10 +10,10 @@ from torch.nn.functional import linear, rms_norm, silu
 
 from memsuite.ops._library import define, differentiate, fused
 
-GATES = ("none", "silu", "sigmoid")  # as csrc counts them
+NONE, SILU, SIGMOID = range(3)  # kinds of gates, as csrc counts them
 
 
-def gated_out(y: Tensor, gate: Tensor | None, weight: Tensor, eps: float, kind: str) -> Tensor:
+def gated_out(y: Tensor, gate: Tensor | None, weight: Tensor, eps: float, kind: int) -> Tensor:
     r"""Return :math:`W (\mathrm{norm}(y) \odot \phi(g))`, with the norm of each head on its own.
 
     Args:
@@ -21,7 +21,7 @@ def gated_out(y: Tensor, gate: Tensor | None, weight: Tensor, eps: float, kind: 
         gate: ``[.., H V]``, or None.
         weight: ``[D, H V]``; a gain of the norm is a factor of its columns.
         eps: added to the mean squares.
-        kind: of the gate, ``silu`` or ``sigmoid``; ``none`` without.
+        kind: of the gate, ``SILU`` or ``SIGMOID``; ``NONE`` without.
 
     Returns:
         ``[.., D]``.
@@ -30,16 +30,16 @@ def gated_out(y: Tensor, gate: Tensor | None, weight: Tensor, eps: float, kind: 
         made = rms_norm(y, y.shape[-1:], eps=eps).flatten(-2)
         return linear(made if gate is None else made * _open(gate, kind), weight)
     gate = y.new_empty(0) if gate is None else gate.view(y.shape)
-    return torch.ops.memsuite.gated_out(y, gate, weight, eps, GATES.index(kind))  # type: ignore[no-any-return]
+    return torch.ops.memsuite.gated_out(y, gate, weight, eps, kind)  # type: ignore[no-any-return]
 
 
-def _open(gate: Tensor, kind: str) -> Tensor:
-    return silu(gate) if kind == "silu" else torch.sigmoid(gate)
+def _open(gate: Tensor, kind: int) -> Tensor:
+    return silu(gate) if kind == SILU else torch.sigmoid(gate)
 
 
 def _forward(y: Tensor, gate: Tensor, weight: Tensor, eps: float, kind: int) -> Tensor:
     made = rms_norm(y, y.shape[-1:], eps=eps)
-    return linear((made * _open(gate, GATES[kind]) if kind else made).flatten(-2), weight)
+    return linear((made * _open(gate, kind) if kind else made).flatten(-2), weight)
 
 
 def _backward(
@@ -49,8 +49,8 @@ def _backward(
     unit, d_made = y * scale, (grad @ weight).view(y.shape)
     made, d_unit, d_gate = unit, d_made, gate.new_empty(0)
     if kind:
-        sigma, opened = torch.sigmoid(gate), _open(gate, GATES[kind])
-        slope = sigma * (1 - sigma) if GATES[kind] == "sigmoid" else sigma + opened * (1 - sigma)
+        sigma, opened = torch.sigmoid(gate), _open(gate, kind)
+        slope = sigma * (1 - sigma) if kind == SIGMOID else sigma + opened * (1 - sigma)
         made, d_unit, d_gate = unit * opened, d_made * opened, d_made * unit * slope
     d_y = scale * (d_unit - unit * (d_unit * unit).mean(-1, keepdim=True))
     return d_y, d_gate, grad.reshape(-1, weight.shape[0]).t() @ made.reshape(-1, weight.shape[1])
