@@ -26,7 +26,7 @@ def gated_out(y: Tensor, gate: Tensor | None, weight: Tensor, eps: float, kind: 
     Returns:
         ``[.., D]``.
     """
-    if not fused(y):
+    if not fused(y, step=3):
         made = rms_norm(y, y.shape[-1:], eps=eps).flatten(-2)
         return linear(made if gate is None else made * _open(gate, kind), weight)
     gate = y.new_empty(0) if gate is None else gate.view(y.shape)

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear, rms_norm, sigmoid, silu
 
-from memsuite.ops import _build
+from memsuite.ops import _build, dense
+from memsuite.ops._library import fused
 
 LEVELS = {"reference": -1, "base": 0, "avx2": 1, "avx512": 2}
 CASES = ["gated_mlp", "rms_norm", "gated_out none", "gated_out silu", "gated_out sigmoid", "dense"]
@@ -15,6 +16,7 @@ CASES = ["gated_mlp", "rms_norm", "gated_out none", "gated_out silu", "gated_out
 SHAPES = [((1,), 1, 1), ((3, 2), 128, 4), ((11, 101), 12, 3), ((2, 3, 4), 66, 2), ((1200, 2), 8, 1), ((0, 2), 8, 1)]
 EPS = 1e-3
 cases = pytest.mark.parametrize("case", CASES)
+compiled = pytest.mark.skipif(_build.STATUS.library is None, reason=f"no compiled ops: {_build.STATUS.reason}")
 
 
 @pytest.fixture(params=LEVELS)
@@ -138,6 +140,17 @@ def test_registration_and_gradient(case):
 
 
 @cases
+def test_single_precision_is_within_rounding_of_double(case, run):
+    torch.manual_seed(0)
+    given = cast(arguments(case, (40, 2), 128, 4), torch.float32)
+    wide = cast(given, torch.float64)
+    grad = torch.randn_like(expected_of(case, given))
+    pairs = zip(both(case, given, grad, run), both(case, wide, grad.double(), run), strict=True)
+    assert max(worst(one, other) for one, other in pairs) < 2e-6
+
+
+@compiled
+@cases
 def test_threads_change_no_bit(case):
     torch.manual_seed(0)
     given = arguments(case, (1700, 2), 64, 2, torch.float32)
@@ -178,6 +191,20 @@ def test_half_precision_is_computed_in_float32(case, half):
     found = found if isinstance(found, Tensor) else found[0]
     assert found.dtype == half
     torch.testing.assert_close(found.float(), expected_of(case, cast(given, torch.float32)), rtol=0.02, atol=0.1)
+
+
+@cases
+def test_autocast_leaves_it_to_pytorch(case):
+    """Under autocast the public functions are PyTorch's own; the ops themselves still compute in full precision."""
+    given = cast(arguments(case, (5, 2), 8, 2), torch.float32)
+    op = getattr(torch.ops.memsuite, case.split()[0])
+    plain = op(*given)
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = op(*given)
+        assert not fused(given[0])
+        if case == "dense":
+            assert dense(*given).dtype == torch.bfloat16
+    assert torch.equal(*(x if isinstance(x, Tensor) else x[0] for x in (plain, inside)))
 
 
 @cases
