@@ -5,42 +5,6 @@
 namespace memsuite {
 namespace {
 
-// The rows of x, all but its last dimension taken as one.
-int64_t rows_of(const Tensor& x) {
-  int64_t rows = 1;
-  for (int64_t i = 0; i + 1 < x.dim(); ++i) rows *= x.size(i);
-  return rows;
-}
-
-std::vector<int64_t> shape_of(const Tensor& x, int64_t last) {
-  std::vector<int64_t> shape;
-  for (int64_t i = 0; i + 1 < x.dim(); ++i) shape.push_back(x.size(i));
-  shape.push_back(last);
-  return shape;
-}
-
-std::vector<int64_t> leading(const Tensor& x) {
-  std::vector<int64_t> shape = shape_of(x, 0);
-  shape.pop_back();
-  return shape;
-}
-
-// Sums over rows are made in as many parts as this, whatever the threads, so that their bits do not depend on them.
-int64_t parts_of(int64_t rows) { return std::max<int64_t>(1, std::min<int64_t>(16, rows / 512)); }
-
-// Calls body(part's sums, first row, last row) for every part, on all threads, then adds the parts up in order into out.
-template <class T, class Body>
-void in_parts(T* out, int64_t size, int64_t rows, int64_t work_each, const Body& body) {
-  const int64_t parts = parts_of(rows);
-  const Aligned<T> sums(parts * size);
-  share(parts, work_each * rows / parts, 1, [&](int64_t first, int64_t last) {
-    for (int64_t p = first; p < last; ++p) body(sums.data + p * size, p * rows / parts, (p + 1) * rows / parts);
-  });
-  for (int64_t i = 0; i < size; ++i) out[i] = sums.data[i];
-  for (int64_t p = 1; p < parts; ++p)
-    for (int64_t i = 0; i < size; ++i) out[i] += sums.data[p * size + i];
-}
-
 Tensor narrow_linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   STD_TORCH_CHECK(x.dim() > 0 && weight.dim() == 2, "memsuite::narrow_linear: x must be [.., K], weight [D, K]");
   const int64_t narrow = weight.size(1), wide = weight.size(0), rows = rows_of(x);

@@ -70,6 +70,42 @@ void share(int64_t count, int64_t work_each, int64_t least, const Body& body) {
   torch::stable::parallel_for(0, count, grain, body);
 }
 
+// The rows of x, all but its last dimension taken as one.
+int64_t rows_of(const Tensor& x) {
+  int64_t rows = 1;
+  for (int64_t i = 0; i + 1 < x.dim(); ++i) rows *= x.size(i);
+  return rows;
+}
+
+std::vector<int64_t> shape_of(const Tensor& x, int64_t last) {
+  std::vector<int64_t> shape;
+  for (int64_t i = 0; i + 1 < x.dim(); ++i) shape.push_back(x.size(i));
+  shape.push_back(last);
+  return shape;
+}
+
+std::vector<int64_t> leading(const Tensor& x) {
+  std::vector<int64_t> shape = shape_of(x, 0);
+  shape.pop_back();
+  return shape;
+}
+
+// Sums over rows are made in as many parts as this, whatever the threads, so that their bits do not depend on them.
+int64_t parts_of(int64_t rows) { return std::max<int64_t>(1, std::min<int64_t>(16, rows / 512)); }
+
+// Calls body(part's sums, first row, last row) for every part, on all threads, then adds the parts up in order into out.
+template <class T, class Body>
+void in_parts(T* out, int64_t size, int64_t rows, int64_t work_each, const Body& body) {
+  const int64_t parts = parts_of(rows);
+  const Aligned<T> others((parts - 1) * size);
+  const auto sums = [&](int64_t p) { return p == 0 ? out : others.data + (p - 1) * size; };
+  share(parts, work_each * rows / parts, 1, [&](int64_t first, int64_t last) {
+    for (int64_t p = first; p < last; ++p) body(sums(p), p * rows / parts, (p + 1) * rows / parts);
+  });
+  for (int64_t p = 1; p < parts; ++p)
+    for (int64_t i = 0; i < size; ++i) out[i] += sums(p)[i];
+}
+
 bool is_half(const Tensor& x) {
   return x.scalar_type() == ScalarType::Half || x.scalar_type() == ScalarType::BFloat16;
 }
@@ -83,6 +119,7 @@ struct Widened<Op> {
   static Tensor wide(const Tensor& x) { return is_half(x) ? torch::stable::to(x, ScalarType::Float) : x; }
   static std::optional<Tensor> wide(const std::optional<Tensor>& x) { return x ? std::optional(wide(*x)) : x; }
   static double wide(double x) { return x; }
+  static int64_t wide(int64_t x) { return x; }
   static Tensor narrow(const Tensor& x, ScalarType type) { return torch::stable::to(x, type); }
   template <class... Parts>
   static std::tuple<Parts...> narrow(const std::tuple<Parts...>& all, ScalarType type) {

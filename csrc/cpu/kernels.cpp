@@ -4,7 +4,9 @@
 #include "gru.h"
 #include "lstm.h"
 #include "matrix_back.h"
+#include "mlp.h"
 #include "narrow.h"
+#include "norms.h"
 #include "scans.h"
 #include "selective.h"
 
@@ -42,6 +44,14 @@ constexpr Table<T> make_table() {
       narrow_linear_backward<T>,
       normed_linear<T>,
       normed_linear_backward<T>,
+      gated_mlp<T>,
+      gated_mlp_backward<T>,
+      rms_norm<T>,
+      rms_norm_backward<T>,
+      {gated_out<T, kNone>, gated_out<T, kSilu>, gated_out<T, kSigmoid>},
+      {gated_out_backward<T, kNone>, gated_out_backward<T, kSilu>, gated_out_backward<T, kSigmoid>},
+      dense<T>,
+      dense_backward<T>,
       categorical<T>,
       categorical_backward<T>,
   };

@@ -44,9 +44,18 @@ void outer_tile(T* d_w, const T* numbers, const T* columns, int64_t rows, int64_
   for (int64_t n = 0; n < size; n += 2 * L, columns += depth * 2 * L) {
     Tile<T, R, 2> sums = {};
     multiply_packed(sums, numbers, columns, depth);
+    const int64_t count = size - n < 2 * L ? size - n : 2 * L;
+    if (rows == R && count == 2 * L) {
+#pragma GCC unroll 32
+      for (int r = 0; r < R; ++r)
+        for (int v = 0; v < 2; ++v) {
+          T* to = d_w + r * size + n + v * L;
+          store<true>(to, load<true>(to, L) + sums.at[r][v], L);
+        }
+      continue;
+    }
     T whole[R][2 * L];
     memcpy(whole, sums.at, sizeof whole);
-    const int64_t count = size - n < 2 * L ? size - n : 2 * L;
     for (int64_t r = 0; r < rows; ++r)
       for (int64_t i = 0; i < count; ++i) d_w[r * size + n + i] += whole[r][i];
   }

@@ -82,6 +82,43 @@ struct NarrowJob {
   T *y, *plain, *scale;
 };
 
+// As in memsuite/ops/gated_mlp.py; `y` is d_x in the backward pass.
+template <class T>
+struct MlpJob {
+  int64_t rows, width, inner;
+  T eps;
+  const T *x, *grad;
+  T *y, *hidden, *scale;
+};
+
+// As in memsuite/ops/rms_norm.py; `y` is d_x in the backward pass.
+template <class T>
+struct NormJob {
+  int64_t rows, width;
+  T eps;
+  const T *x, *gain, *grad;
+  T *y, *scale;
+};
+
+// As in memsuite/ops/gated_out.py; the gates' kinds are those of GATES there.
+enum GateKind { kNone, kSilu, kSigmoid, kGateKinds };
+
+template <class T>
+struct OutJob {
+  int64_t rows, heads, size, width;
+  T eps;
+  const T *y, *gate, *grad;
+  T *out, *d_y, *d_gate;
+};
+
+// As in memsuite/ops/dense.py; `y` is d_x in the backward pass.
+template <class T>
+struct DenseJob {
+  int64_t rows, in, out;
+  const T *x, *bias, *grad;
+  T* y;
+};
+
 template <class T>
 struct CategoricalJob {
   int64_t rows, width;
@@ -129,6 +166,15 @@ struct Table {
   void (*narrow_linear_backward)(const NarrowJob<T>&, T* d_w, T* d_b, int64_t first, int64_t last);
   void (*normed_linear)(const NarrowJob<T>&, const T* packed, int64_t first, int64_t last);
   void (*normed_linear_backward)(const NarrowJob<T>&, const T* packed, T* d_w, int64_t first, int64_t last);
+  // Rows with something fused around a product; weights packed as for a wide result. sums get the weights' gradients.
+  void (*gated_mlp)(const MlpJob<T>&, const T* up, const T* down, int64_t first, int64_t last);
+  void (*gated_mlp_backward)(const MlpJob<T>&, const T* up, const T* down, T* sums, int64_t first, int64_t last);
+  void (*rms_norm)(const NormJob<T>&, int64_t first, int64_t last);
+  void (*rms_norm_backward)(const NormJob<T>&, T* d_gain, int64_t first, int64_t last);
+  void (*gated_out[kGateKinds])(const OutJob<T>&, const T* packed, int64_t first, int64_t last);
+  void (*gated_out_backward[kGateKinds])(const OutJob<T>&, const T* packed, T* sums, int64_t first, int64_t last);
+  void (*dense)(const DenseJob<T>&, const T* packed, int64_t first, int64_t last);
+  void (*dense_backward)(const DenseJob<T>&, const T* packed, T* sums, int64_t first, int64_t last);
   void (*categorical)(const CategoricalJob<T>&, int64_t first, int64_t last);
   void (*categorical_backward)(const CategoricalJob<T>&, int64_t first, int64_t last);
 };

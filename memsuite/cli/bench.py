@@ -33,6 +33,7 @@ from memsuite.cli.bench_gpu import bench_gpu, gpu_table
 from memsuite.cli.bench_ops import bench_ops, ops_table
 from memsuite.cli.bench_peers import bench_peers, parse_peers, peers_table
 from memsuite.cli.bench_scaling import HORIZONS, bench_scaling, scaling_table
+from memsuite.cli.bench_threads import bench_threads, threads_table
 from memsuite.cli.fit import TRAINER_DEFAULTS, quiet_lightning
 from memsuite.cli.plain import PlainParser, for_tables, names_among, whole_numbers
 from memsuite.controllers import CONTROLLERS
@@ -43,7 +44,7 @@ from memsuite.rl import PPOConfig
 from memsuite.storage import MetricsCSV
 from memsuite.tasks import TASKS, ScriptedTask, Task, make_task
 
-PARTS = ("environments", "training")  # and "scaling", "ops", "gpu" and "peers", which are asked for
+PARTS = ("environments", "training")  # and "scaling", "ops", "gpu", "threads" and "peers", which are asked for
 # (horizon, environments): the usual sizes, then blocks of about as many steps from the shortest horizon to the longest.
 BLOCKS = ((200, 64), (200, 1024), (50, 4096), (1000, 205), (5000, 41), (20000, 10))
 SECTIONS = ("rollout", "update", "logging", "lightning")
@@ -77,6 +78,10 @@ def main(verb: str, arguments: list[str]) -> int:
         report["gpu"] = bench_gpu(console)
     if "peer" in options.only:
         report["peers"] = beside_peers(options, console)
+    if "threads" in options.only:
+        report["threads"] = bench_threads(
+            options.threads, options.controllers, options.horizons, options.repeats, console
+        )
     if options.out:
         write_json(Path(options.out), report)
     if options.json:
@@ -97,6 +102,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--ops", action="store_true", help="the ops against their references, and only that")
     parser.add_argument("--gpu", action="store_true", help="training on a GPU in large batches, and only that")
     parser.add_argument(
+        "--threads", type=int, metavar="N", help="training with one thread and with N in turn, and only that"
+    )
+    parser.add_argument(
         "--peer",
         action="append",
         metavar="NAME=COMMAND",
@@ -111,13 +119,15 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         raise UsageError(f"--out {options.out} is a folder; name a file")
     for name, valid in names.items():
         setattr(options, name, names_among(name.removesuffix("s"), getattr(options, name), valid))
-    asked = [part for part in ("scaling", "ops", "gpu", "peer") if getattr(options, part)]
+    asked = [part for part in ("scaling", "ops", "gpu", "threads", "peer") if getattr(options, part)]
     options.peer = parse_peers(options.peer or [])
     options.only = asked or options.only
     if options.gpu and not torch.cuda.is_available():
         raise UsageError("--gpu needs a device that PyTorch can use: torch.cuda.is_available() is false here")
+    if options.threads is not None and options.threads < 2:
+        raise UsageError(f"--threads is {options.threads}; the least to set against one is 2")
     if options.horizons is None:
-        usual = "200" if options.peer else "50,200,1000"
+        usual = "200" if options.peer or options.threads else "50,200,1000"
         options.horizons = ",".join(map(str, HORIZONS)) if options.scaling else usual
     options.horizons = whole_numbers("--horizons", options.horizons)
     if options.repeats < 1:
@@ -251,6 +261,8 @@ def tables(report: dict[str, Any]) -> list[Table]:
         found.append(ops_table(report["ops"]))
     if "gpu" in report:
         found.append(gpu_table(report["gpu"]))
+    if "threads" in report:
+        found.append(threads_table(report["threads"]))
     if "peers" in report:
         found.append(peers_table(report["peers"]))
     return found

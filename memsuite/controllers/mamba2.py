@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu, softplus
 
 from memsuite.controllers.base import ZeroBegin
-from memsuite.controllers.blocks import Stack
+from memsuite.controllers.blocks import RMSNorm, Stack
 from memsuite.controllers.conv import ShortConv
 from memsuite.controllers.init import blank_shift
 from memsuite.controllers.mamba import check_sizes, pass_the_step_, time_step_bias
@@ -88,7 +88,7 @@ class Mamba2Layer(ZeroBegin):
         self.dt_bias = nn.Parameter(time_step_bias(self.num_heads, dt_min, dt_max))
         self.A_log = nn.Parameter(torch.empty(self.num_heads).uniform_(1, 16).log())
         self.D = nn.Parameter(torch.ones(self.num_heads))
-        self.norm = nn.RMSNorm(self.d_inner, eps=1e-5)
+        self.norm = RMSNorm(self.d_inner, eps=1e-5)
         self.out_proj = nn.Linear(self.d_inner, width, bias=False)
         if memory_horizon is not None:
             self._hold_(memory_horizon)

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from memsuite.controllers.base import ZeroBegin
-from memsuite.controllers.blocks import at_least
+from memsuite.controllers.blocks import EPSILON, at_least
 from memsuite.errors import UsageError
-from memsuite.ops import matrix_scan, matrix_step
+from memsuite.ops import gated_out, matrix_scan, matrix_step
 from memsuite.types import State
 
 Aside = dict[str, Tensor]
@@ -98,12 +98,12 @@ def _parts(state: State) -> tuple[Tensor, Aside]:
 
 
 class HeadNorm(nn.Module):
-    """RMSNorm of each head on its own, with a gain for every feature; the heads are joined again."""
+    """The gain of an RMSNorm of each head on its own, applied as the heads are mixed."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(width))
 
-    def forward(self, y: Tensor) -> Tensor:
-        """Map ``[.., num_heads, features]`` to ``[.., width]``."""
-        return nn.functional.rms_norm(y, y.shape[-1:], eps=1e-8).flatten(-2) * self.weight
+    def mixed(self, y: Tensor, gate: Tensor | None, out: nn.Linear, kind: int) -> Tensor:
+        """Normalise ``[.., num_heads, features]``, gate, and map the joined heads to ``[.., width]``."""
+        return gated_out(y, gate, out.weight * self.weight, EPSILON, kind)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import silu
 
 from memsuite.controllers.base import VectorMemory
-from memsuite.controllers.blocks import Stack, rms_norm
-from memsuite.ops import narrow_linear, pscan
+from memsuite.controllers.blocks import EPSILON, RMSNorm, Stack
+from memsuite.ops import dense, gated_out, narrow_linear, pscan
+from memsuite.ops.gated_out import SILU
 from memsuite.types import State
 
 
@@ -62,11 +62,12 @@ class GatedPseudoMambaLayer(PseudoMambaLayer):
         super().__init__(input_dim, hidden_dim)
         self.gate = nn.Linear(input_dim, hidden_dim)
         nn.init.ones_(self.gate.bias)  # so that a blank input is answered too
-        self.norm = rms_norm(hidden_dim)
+        self.norm = RMSNorm(hidden_dim)
         self.out = nn.Linear(hidden_dim, hidden_dim, bias=False)
 
     def _read(self, h: Tensor, x: Tensor) -> Tensor:
-        return self.out(self.norm(h) * silu(self.gate(x)))  # type: ignore[no-any-return]
+        weight, gate = self.out.weight * self.norm.weight, dense(x, self.gate.weight, self.gate.bias)
+        return gated_out(h.unsqueeze(-2), gate, weight, EPSILON, SILU)
 
     def forward_step(self, x_BD: Tensor, state: State) -> tuple[Tensor, State]:
         """Take one step."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad, scaled_dot_product_attention
 
 from memsuite.controllers.base import ZeroBegin
-from memsuite.controllers.blocks import Stack, at_least, rms_norm
+from memsuite.controllers.blocks import RMSNorm, Stack, at_least
 from memsuite.errors import UsageError
 from memsuite.types import State
 
@@ -49,7 +49,7 @@ class AttentionLayer(ZeroBegin):
         self.input_dim = self.feature_dim = width
         self.context_length, self.num_heads, self.chunk = context_length, num_heads, chunk
         self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.norm = rms_norm(width)
+        self.norm = RMSNorm(width)
         self.out = nn.Linear(width, width, bias=False)
 
     def init_state(self, batch_size: int, device: torch.device | str | None = None) -> State:

@@ -11,19 +11,26 @@ import torch
 from memsuite.ops import _build
 from memsuite.ops._library import states_before
 from memsuite.ops.categorical import categorical
+from memsuite.ops.dense import dense
 from memsuite.ops.diagonal_scan import diagonal_scan
+from memsuite.ops.gated_mlp import gated_mlp
+from memsuite.ops.gated_out import gated_out
 from memsuite.ops.gru_scan import gru_scan
 from memsuite.ops.lstm_scan import lstm_scan
 from memsuite.ops.matrix_scan import matrix_scan, matrix_step
 from memsuite.ops.narrow_linear import narrow_linear
 from memsuite.ops.normed_linear import normed_linear
 from memsuite.ops.pscan import pscan
+from memsuite.ops.rms_norm import rms_norm
 from memsuite.ops.selective_scan import selective_scan, selective_step
 from memsuite.ops.short_conv import short_conv
 
 __all__ = [
     "categorical",
+    "dense",
     "diagonal_scan",
+    "gated_mlp",
+    "gated_out",
     "gru_scan",
     "lstm_scan",
     "matrix_scan",
@@ -31,6 +38,7 @@ __all__ = [
     "narrow_linear",
     "normed_linear",
     "pscan",
+    "rms_norm",
     "selective_scan",
     "selective_step",
     "short_conv",

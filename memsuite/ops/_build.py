@@ -32,7 +32,7 @@ FLAGS = ["-O3", "-std=c++17", "-fPIC", "-fvisibility=hidden", "-w"]
 FLAGS += ["-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"]
 AVX2 = ["-mavx2", "-mfma", "-mbmi", "-mbmi2", "-mlzcnt"]
 AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512cd", "-mavx512dq", "-mavx512vl"]
-BINDINGS = ("binding", "binding_heads", "binding_matrix", "binding_conv")
+BINDINGS = ("binding", "binding_heads", "binding_matrix", "binding_conv", "binding_rows")
 STABLE_ABI = "0x020a000000000000"  # torch 2.10: what is built runs with this version and every later one
 DIGEST = 32  # bytes of SHA-256 at the end of a cached library, which the loader of libraries does not look at
 logger = logging.getLogger("memsuite")
@@ -179,7 +179,7 @@ import os, sys
 os.environ["MEMSUITE_KERNELS"] = "off"
 import torch
 from memsuite.ops import categorical, diagonal_scan, gru_scan, lstm_scan, matrix_scan, narrow_linear, normed_linear
-from memsuite.ops import pscan, short_conv
+from memsuite.ops import dense, gated_mlp, gated_out, pscan, rms_norm, short_conv
 torch.ops.load_library(sys.argv[1])
 x, reset, h = torch.ones(2, 3, 4), torch.zeros(2, 3, dtype=torch.bool), torch.zeros(3, 4, requires_grad=True)
 gru = gru_scan(torch.ones(2, 3, 12), reset, h, torch.ones(12, 4), torch.ones(12))
@@ -188,6 +188,9 @@ lstm = lstm_scan(torch.ones(2, 3, 16), reset, h, h, torch.ones(16, 4), torch.one
 q, ones, s = torch.ones(2, 3, 1, 4), torch.ones(2, 3, 1), torch.ones(3, 1, 4, 4, requires_grad=True)
 sum(matrix_scan(q, q, q, -ones, reset, s, beta)[0].sum() for beta in (None, ones)).backward()
 short_conv(x, s[0, 0], None, torch.zeros(3, 3, 4), reset).sum().backward()
+w = torch.ones(4, 4, requires_grad=True)
+x = gated_out(q.expand(2, 3, 1, 4).contiguous(), x, w, 1e-8, 1) + dense(rms_norm(x, w[0], 1e-8), w)
+x = gated_mlp(x, torch.ones(12, 4), torch.ones(4, 6), 1e-8)
 out = normed_linear(narrow_linear(x, torch.ones(8, 4)), torch.ones(5, 8, requires_grad=True), 1e-8)
 sum(part.sum() for part in categorical(out, torch.zeros(2, 3, dtype=torch.int64))).backward()
 assert h.grad.isfinite().all()

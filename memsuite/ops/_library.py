@@ -22,6 +22,18 @@ def define(schema: str, reference: Callable[..., Any], fake: Callable[..., Any])
     torch.library.register_fake(f"memsuite::{name}", fake, lib=LIBRARY)
 
 
+def fused(x: Tensor, step: int = 2) -> bool:
+    """Tell whether an op of ours should stand for a few of PyTorch's: for sequences, on a CPU, without autocast.
+
+    A single step is done before an op of ours has begun; on a GPU and in half precision PyTorch's kernels are better.
+
+    Args:
+        x: what the op reads.
+        step: how many dimensions it has in a single step; a sequence has one more.
+    """
+    return x.dim() > step and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+
+
 def in_full_precision(reference: Callable[..., Any]) -> Callable[..., Any]:
     """Run an op's body outside autocast, which would turn its matrix products to half precision."""
 
