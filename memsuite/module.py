@@ -18,6 +18,7 @@ from memsuite.rl import (
     Actor,
     AdvantageScale,
     Course,
+    Credit,
     Iterations,
     LossTerms,
     PPOConfig,
@@ -99,10 +100,12 @@ class MemoryPPO(pl.LightningModule):
         self.course = Course(self.preset, task_args, num_envs, ppo.rollout_length, steps)
         self.task = self.course.full_task
         self.num_envs, self.seed, self.evaluation_episodes = int(num_envs), int(seed), int(evaluation_episodes)
-        self.discount = self.preset.discount if ppo.discount is None else ppo.discount
-        self.gae_lambda = self.preset.gae_lambda if ppo.gae_lambda is None else ppo.gae_lambda
+        discount = self.preset.discount if ppo.discount is None else ppo.discount
+        gae_lambda = self.preset.gae_lambda if ppo.gae_lambda is None else ppo.gae_lambda
+        sizes = self.task.num_actions, self.task.observation_dim
+        self.credit = Credit(discount, gae_lambda, ppo.consequences == "tested", *sizes)
         envs_per_process(self.num_envs, 1, ppo.minibatches)
-        critic = ppo.critic or ("memory" if self.discount else "observation")
+        critic = ppo.critic or ("memory" if discount else "observation")
         arguments = {"memory_horizon": self.task.steps_to_remember(), **(controller_args or {})}
         self.model = make_actor_critic(self.task, controller, arguments, critic, stream(self.seed, "weights"))
         self.advantage_scale = AdvantageScale()
@@ -223,7 +226,7 @@ class MemoryPPO(pl.LightningModule):
             group["lr"] = self.ppo.learning_rate * group["scale"] * factor
         ended, rewards = trajectory.terminated | trajectory.truncated, trajectory.rewards * self.ppo.reward_scale
         values, following = trajectory.values, trajectory.next_values
-        advantages, returns = gae(rewards, values, following, ended, self.discount, self.gae_lambda)
+        advantages, returns = gae(rewards, values, following, ended, *self.credit(trajectory))
         weights = self.advantage_scale(advantages) if self.ppo.normalise_advantages else advantages
         rows: list[Tensor] = []
         self.guard.begin(self.device)

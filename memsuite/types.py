@@ -94,6 +94,7 @@ class Trajectory:
         scored: ``[T, B]`` bool.
         correct: ``[T, B]`` bool.
         initial_state: the controller's state before the first step.
+        draws: ``[T, B]`` the uniform numbers that drew the actions; None where they were not drawn.
     """
 
     observations: Tensor
@@ -108,3 +109,4 @@ class Trajectory:
     scored: Tensor
     correct: Tensor
     initial_state: State
+    draws: Tensor | None = None

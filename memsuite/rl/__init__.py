@@ -3,6 +3,7 @@
 from memsuite.rl.actor_critic import ActorCritic, make_actor_critic
 from memsuite.rl.config import NUM_ENVS, PPOConfig
 from memsuite.rl.course import Course
+from memsuite.rl.credit import Credit
 from memsuite.rl.evaluate import evaluate
 from memsuite.rl.gae import gae
 from memsuite.rl.loss import LossTerms, ppo_loss
@@ -17,6 +18,7 @@ __all__ = [
     "ActorCritic",
     "AdvantageScale",
     "Course",
+    "Credit",
     "Iterations",
     "LossTerms",
     "PPOConfig",

@@ -12,6 +12,7 @@ from memsuite.errors import UsageError, unknown
 NUM_ENVS = 64  # environments of a run that does not say how many
 Critic = Literal["memory", "observation"]
 EntropyWeighting = Literal["advantages", "uniform"]
+Consequences = Literal["assumed", "tested"]
 
 
 @dataclass
@@ -36,6 +37,8 @@ class PPOConfig:
         max_grad_norm: global gradient norm above which the gradient is scaled down.
         discount: gamma in [0, 1]; null takes the task's published one.
         gae_lambda: lambda in [0, 1]; null takes the task's published one.
+        consequences: ``assumed`` credits actions with later rewards as discount and lambda say; ``tested`` not until
+            actions are seen to change what is seen or rewarded later (:class:`~memsuite.rl.credit.Credit`).
         reward_scale: factor on the rewards that PPO learns from, for tasks whose returns are far from 1; what is
             reported is not scaled.
         critic: ``observation`` makes the baseline a function of the present observation alone, ``memory`` of the
@@ -64,6 +67,7 @@ class PPOConfig:
     max_grad_norm: float = 0.5
     discount: float | None = None
     gae_lambda: float | None = None
+    consequences: Consequences = "assumed"
     reward_scale: float = 1.0
     critic: Critic | None = None
     normalise_advantages: bool = True
@@ -78,6 +82,8 @@ class PPOConfig:
             raise unknown("ppo.critic", self.critic, get_args(Critic))
         if self.entropy_weighting not in get_args(EntropyWeighting):
             raise unknown("ppo.entropy_weighting", self.entropy_weighting, get_args(EntropyWeighting))
+        if self.consequences not in get_args(Consequences):
+            raise unknown("ppo.consequences", self.consequences, get_args(Consequences))
         for name in ("epochs", "minibatches", "rollout_length", "bptt_steps", "max_skipped_updates"):
             self._require(name, "at least 1", lambda value: value >= 1)
         for name in ("discount", "gae_lambda"):

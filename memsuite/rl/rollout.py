@@ -109,6 +109,7 @@ def _collect_script(
         scored=block.scored,
         correct=correct,
         initial_state=actor.state,
+        draws=uniform,
     )
     return trajectory, Actor(following, state)
 
@@ -143,7 +144,7 @@ def _collect_steps(
     successors = torch.cat([columns["values"][1:], after.unsqueeze(0)])
     ended = columns["terminated"] | columns["truncated"]
     columns["next_values"] = torch.where(ended, columns["next_values"], successors)
-    return Trajectory(initial_state=actor.state, **columns), Actor(now, state)
+    return Trajectory(initial_state=actor.state, draws=uniform, **columns), Actor(now, state)
 
 
 def _final_values(model: ActorCritic, following: TimeStep, state: State, like: Tensor) -> Tensor:
