@@ -150,42 +150,6 @@ std::tuple<Tensor, Tensor, Tensor> gated_out_backward(const Tensor& grad, const 
   return {d_y, d_gate, d_w};
 }
 
-Tensor dense(const Tensor& x, const Tensor& weight, const Tensor& bias) {
-  STD_TORCH_CHECK(x.dim() > 0 && weight.dim() == 2, "memsuite::dense: x must be [.., K], weight [D, K]");
-  const int64_t in = last_of(x), out = weight.size(0), rows = rows_of(x);
-  const ScalarType type = x.scalar_type();
-  const Input given(x, type, shape_of(x, weight.size(1))), w(weight, type, {out, in}), b(bias, type, {out});
-  Tensor y = make(x, shape_of(x, out));
-  by_type(x, [&](auto number) {
-    using T = decltype(number);
-    DenseJob<T> job{rows, in, out};
-    job.x = given, job.bias = b, job.y = data<T>(y);
-    const Packed<T> packed(w, out, in, true);
-    share(rows, in * out, 96, [&](int64_t first, int64_t last) { table<T>().dense(job, packed.data, first, last); });
-  });
-  return y;
-}
-
-std::tuple<Tensor, Tensor, Tensor> dense_backward(const Tensor& grad, const Tensor& x, const Tensor& weight) {
-  const int64_t in = last_of(x), out = weight.size(0), rows = rows_of(x), size = in * out;
-  const ScalarType type = x.scalar_type();
-  const Input given(x, type, shape_of(x, in)), w(weight, type, {out, in}), g(grad, type, shape_of(x, out));
-  Tensor d_x = make(x, shape_of(x, in)), d_w = make(x, {out, in}), d_b = make(x, {out});
-  by_type(x, [&](auto number) {
-    using T = decltype(number);
-    DenseJob<T> job{rows, in, out};
-    job.x = given, job.grad = g, job.y = data<T>(d_x);
-    const Packed<T> packed(w, out, in, false);
-    const Aligned<T> both(size + out);
-    in_parts(both.data, size + out, rows, 2 * size, [&](T* sums, int64_t first, int64_t last) {
-      table<T>().dense_backward(job, packed.data, sums, first, last);
-    });
-    std::copy(both.data, both.data + size, data<T>(d_w));
-    std::copy(both.data + size, both.data + size + out, data<T>(d_b));
-  });
-  return {d_x, d_w, d_b};
-}
-
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(memsuite, CPU, m) {
@@ -195,8 +159,6 @@ STABLE_TORCH_LIBRARY_IMPL(memsuite, CPU, m) {
   m.impl("rms_norm_backward", TORCH_BOX(&Widened<&rms_norm_backward>::call));
   m.impl("gated_out", TORCH_BOX(&Widened<&gated_out>::call));
   m.impl("gated_out_backward", TORCH_BOX(&Widened<&gated_out_backward>::call));
-  m.impl("dense", TORCH_BOX(&Widened<&dense>::call));
-  m.impl("dense_backward", TORCH_BOX(&Widened<&dense_backward>::call));
 }
 
 }  // namespace memsuite

@@ -229,12 +229,13 @@ class MemoryPPO(pl.LightningModule):
         advantages, returns = gae(rewards, values, following, ended, *self.credit(trajectory))
         weights = self.advantage_scale(advantages) if self.ppo.normalise_advantages else advantages
         rows: list[Tensor] = []
+        parameters = list(self.model.parameters())
         self.guard.begin(self.device)
         for _ in range(self.ppo.epochs):
             for columns in minibatch_columns(num_envs, self.ppo, self._generators["permutations"]):
                 optimizer.zero_grad()
                 terms = self._backward(trajectory, weights, returns, columns.to(self.device))
-                norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.ppo.max_grad_norm)
+                norm = nn.utils.clip_grad_norm_(parameters, self.ppo.max_grad_norm)
                 self.guard.step(optimizer, terms[0], norm)
                 rows.append(torch.cat([terms, norm.unsqueeze(0)]))
             if self.ppo.target_kl is not None and float(rows[-1][TERMS.index("kl")]) > self.ppo.target_kl:

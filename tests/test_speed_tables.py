@@ -44,14 +44,24 @@ def op_rows() -> list[str]:
     return rows
 
 
-@pytest.mark.parametrize("rows", [training_rows, peer_rows, op_rows], ids=lambda rows: rows.__name__)
+def thread_rows() -> list[str]:
+    """Return the lines of the table of threads."""
+    rows = []
+    for row in results("threads")["threads"]["rows"]:
+        speeds = [f"{row['median'][count]['steps_per_second']:,.0f}" for count in ("1", "2")]
+        ratios = [f"{x:.2f}" for x in (row["ratio"], min(row["ratio_by_round"]), max(row["ratio_by_round"]))]
+        rows.append("| " + " | ".join([row["controller"], str(row["horizon"]), *speeds, *ratios]) + " |")
+    return rows
+
+
+@pytest.mark.parametrize("rows", [training_rows, peer_rows, op_rows, thread_rows], ids=lambda rows: rows.__name__)
 def test_the_guide_has_every_row(rows):
     lines = (ROOT / "docs" / "speed.md").read_text().splitlines()
     missing = [row for row in rows() if row not in lines]
     assert not missing
 
 
-@pytest.mark.parametrize("name", ["bench", "peers", "ops", "scaling"])
+@pytest.mark.parametrize("name", ["bench", "peers", "ops", "scaling", "threads"])
 def test_a_measurement_says_how_it_was_made(name):
     found = results(name)
     assert found["command"].startswith("memsuite bench")

@@ -135,43 +135,4 @@ void gated_out_backward(const OutJob<T>& job, const T* packed, T* sums, int64_t 
   });
 }
 
-// y = bias + x W^T for rows [first, last).
-template <class T>
-void dense(const DenseJob<T>& job, const T* packed, int64_t first, int64_t last) {
-  Pointers<const T> x, bias;
-  Pointers<T> y;
-  bias.set(job.bias, kBlockRows, 0);
-  for (int64_t n = first; n < last; n += kBlockRows) {
-    const int64_t count = last - n < kBlockRows ? last - n : kBlockRows;
-    x.set(job.x + n * job.in, count, job.in);
-    y.set(job.y + n * job.out, count, job.out);
-    product(Product<T>{x.at, job.in, job.out, y.at, nullptr, bias.at}, packed, count);
-  }
-}
-
-// d_x of rows [first, last), and the gradients of W [out, in] and of the bias [out] summed over them.
-template <class T>
-void dense_backward(const DenseJob<T>& job, const T* packed, T* sums, int64_t first, int64_t last) {
-  const OuterSums<T> d_w(sums, job.out, job.in);
-  T* d_b = sums + job.out * job.in;
-  Pointers<const T> x, grad;
-  Pointers<T> d_x;
-  memset(d_b, 0, sizeof(T) * job.out);
-  const auto block = [&](const int64_t* chosen, int64_t count) {
-    for (int64_t i = 0; i < count; ++i) {
-      x.at[i] = job.x + chosen[i] * job.in;
-      grad.at[i] = job.grad + chosen[i] * job.out;
-      d_x.at[i] = job.y + chosen[i] * job.in;
-      over<T>(job.out, [&](auto full, int64_t j, int n) __attribute__((always_inline)) {
-        constexpr bool F = decltype(full)::value;
-        store<F>(d_b + j, load<F>(d_b + j, n) + load<F>(grad.at[i] + j, n), n);
-      });
-    }
-    product(Product<T>{grad.at, job.out, job.in, d_x.at}, packed, count);
-    d_w.add(grad.at, x.at, count);
-  };
-  over_active(job.grad, job.out, first, last, block,
-              [&](int64_t n) { memset(job.y + n * job.in, 0, sizeof(T) * job.in); });
-}
-
 }  // namespace memsuite::MEMSUITE_LEVEL

@@ -111,14 +111,6 @@ struct OutJob {
   T *out, *d_y, *d_gate;
 };
 
-// As in memsuite/ops/dense.py; `y` is d_x in the backward pass.
-template <class T>
-struct DenseJob {
-  int64_t rows, in, out;
-  const T *x, *bias, *grad;
-  T* y;
-};
-
 template <class T>
 struct CategoricalJob {
   int64_t rows, width;
@@ -173,8 +165,6 @@ struct Table {
   void (*rms_norm_backward)(const NormJob<T>&, T* d_gain, int64_t first, int64_t last);
   void (*gated_out[kGateKinds])(const OutJob<T>&, const T* packed, int64_t first, int64_t last);
   void (*gated_out_backward[kGateKinds])(const OutJob<T>&, const T* packed, T* sums, int64_t first, int64_t last);
-  void (*dense)(const DenseJob<T>&, const T* packed, int64_t first, int64_t last);
-  void (*dense_backward)(const DenseJob<T>&, const T* packed, T* sums, int64_t first, int64_t last);
   void (*categorical)(const CategoricalJob<T>&, int64_t first, int64_t last);
   void (*categorical_backward)(const CategoricalJob<T>&, int64_t first, int64_t last);
 };

@@ -77,10 +77,6 @@ def _normed(steps: int, batch: int) -> list[Any]:
     return [_drawn(steps, batch, WIDTH), _drawn(INPUTS, WIDTH), 1e-8]
 
 
-def _dense(steps: int, batch: int) -> list[Tensor]:
-    return [_drawn(steps, batch, WIDTH), _drawn(WIDTH, WIDTH), _drawn(WIDTH)]
-
-
 def _norm(steps: int, batch: int) -> list[Any]:
     return [_drawn(steps, batch, WIDTH), _drawn(WIDTH), 1e-8]
 
@@ -164,7 +160,6 @@ CASES: dict[str, tuple[str, Callable[[int, int], list[Any]], Callable[[list[Any]
     "short_conv": ("short_conv", _conv, _conv1d),
     "narrow_linear": ("narrow_linear", _narrow, lambda inputs: (functional.linear, inputs)),
     "normed_linear": ("normed_linear", _normed, lambda inputs: (_rms_norm_and_linear, inputs)),
-    "dense": ("dense", _dense, lambda inputs: (functional.linear, inputs)),
     "rms_norm": ("rms_norm", _norm, lambda inputs: (functional.rms_norm, [inputs[0], [WIDTH], *inputs[1:]])),
     "gated_out": ("gated_out", _out, lambda inputs: (_plain_out, inputs)),
     "gated_mlp": ("gated_mlp", _mlp, lambda inputs: (_plain_mlp, inputs)),
@@ -183,7 +178,6 @@ BACKWARD: dict[str, Callable[[Tensor, list[Tensor], tuple[Tensor, ...]], list[Te
     "short_conv": lambda grad, inputs, saved: [grad, *inputs[:2], *inputs[3:]],
     "narrow_linear": lambda grad, inputs, saved: [grad, inputs[0]],
     "normed_linear": lambda grad, inputs, saved: [grad, *inputs[:2], *saved[1:]],
-    "dense": lambda grad, inputs, saved: [grad, *inputs[:2]],
     "rms_norm": lambda grad, inputs, saved: [grad, *inputs[:2], saved[1]],
     "gated_out": lambda grad, inputs, saved: [grad, *inputs],
     "gated_mlp": lambda grad, inputs, saved: [grad, *inputs[:3], *saved[1:]],

@@ -24,7 +24,7 @@ KEYS = ("steps_per_second", "steps_per_cpu_second")
 
 
 def bench_threads(
-    threads: int, controllers: list[str], horizons: list[int], repeats: int, console: Console
+    threads: int, controllers: list[str], horizons: list[int], repeats: int, console: Console | None = None
 ) -> dict[str, Any]:
     """Measure every controller at every horizon in ``repeats`` interleaved rounds.
 
@@ -33,9 +33,9 @@ def bench_threads(
         controllers: their names.
         horizons: episode lengths in steps.
         repeats: rounds.
-        console: shows which one is running.
+        console: shows which one is running; None for standard error.
     """
-    rows = []
+    rows, console = [], console or Console(stderr=True)
     for controller in controllers:
         for horizon in horizons:
             rounds: dict[int, list[dict[str, float]]] = {1: [], threads: []}

@@ -12,7 +12,6 @@ from memsuite.controllers.blocks import Stack
 from memsuite.controllers.conv import ShortConv
 from memsuite.controllers.init import inverse_softplus, log_uniform_times
 from memsuite.controllers.matrix_memory import Aside, Drive, HeadNorm, MatrixMemory
-from memsuite.ops import dense
 from memsuite.ops.gated_out import SILU
 
 
@@ -87,7 +86,7 @@ class GatedDeltaNetLayer(MatrixMemory):
 
     def drive(self, x: Tensor, aside: Aside, is_first_TB: Tensor | None) -> tuple[Drive, Aside]:
         """Convolve, and split into heads."""
-        mixed, buffer = self.conv.run(dense(x, self.qkv.weight), aside["conv"], is_first_TB)
+        mixed, buffer = self.conv.run(self.qkv(x), aside["conv"], is_first_TB)
         q, k, v = mixed.chunk(3, dim=-1)
         q, k, v = (self.heads(silu(part)) for part in (q + self.query_bias, k, v))
         rate = softplus(self.decay(x).to(v.dtype))
@@ -96,7 +95,7 @@ class GatedDeltaNetLayer(MatrixMemory):
 
     def read(self, y: Tensor, x: Tensor) -> Tensor:
         """Normalise, gate and mix the heads."""
-        return self.norm.mixed(y, dense(x, self.gate.weight, self.gate.bias), self.out, SILU)
+        return self.norm.mixed(y, self.gate(x), self.out, SILU)
 
     def recurrent_parameters(self) -> Iterator[nn.Parameter]:
         """Yield those that decide how long the state is kept.

@@ -10,7 +10,6 @@ from torch.nn.functional import elu
 
 from memsuite.controllers.blocks import Stack
 from memsuite.controllers.matrix_memory import Aside, Drive, HeadNorm, MatrixMemory
-from memsuite.ops import dense
 from memsuite.ops.gated_out import NONE
 
 
@@ -40,7 +39,7 @@ class LinearAttentionLayer(MatrixMemory):
 
     def drive(self, x: Tensor, aside: Aside, is_first_TB: Tensor | None) -> tuple[Drive, Aside]:
         """Return the mapped queries and keys, and the values."""
-        q, k, v = (self.heads(part) for part in dense(x, self.qkv.weight).to(self.out.weight.dtype).chunk(3, dim=-1))
+        q, k, v = (self.heads(part) for part in self.qkv(x).to(self.out.weight.dtype).chunk(3, dim=-1))
         return Drive(elu(q) + 1, elu(k) + 1, v, torch.zeros_like(q[..., 0])), aside
 
     def read(self, y: Tensor, x: Tensor) -> Tensor:

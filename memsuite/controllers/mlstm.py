@@ -11,7 +11,6 @@ from torch.nn.functional import logsigmoid
 from memsuite.controllers.blocks import Stack
 from memsuite.controllers.init import log_uniform_times
 from memsuite.controllers.matrix_memory import Aside, Drive, HeadNorm, MatrixMemory
-from memsuite.ops import dense
 from memsuite.ops.gated_out import SIGMOID
 
 MAX_EXPONENT = 60.0  # a stabiliser above it would overflow in single precision; the floor of 1 is then out of reach
@@ -66,7 +65,7 @@ class MLSTMLayer(MatrixMemory):
     def drive(self, x: Tensor, aside: Aside, is_first_TB: Tensor | None) -> tuple[Drive, Aside]:
         """Fold the stabiliser into the decays, keys and queries; the values get a column of ones."""
         dtype = self.out.weight.dtype
-        q, k, v = (self.heads(part) for part in dense(x, self.qkv.weight).to(dtype).chunk(3, dim=-1))
+        q, k, v = (self.heads(part) for part in self.qkv(x).to(dtype).chunk(3, dim=-1))
         q = q + self.heads(self.query_bias)
         log_i, log_f = self.input_gate(x).to(dtype), logsigmoid(self.forget_gate(x).to(dtype))
         before, m = stabilisers(log_i.detach(), log_f.detach(), aside["m"].detach(), is_first_TB)
@@ -78,8 +77,7 @@ class MLSTMLayer(MatrixMemory):
     def read(self, y: Tensor, x: Tensor) -> Tensor:
         """Divide by the normaliser, normalise, gate and mix the heads."""
         h = y[..., :-1] / y[..., -1:].abs().clamp(min=1)
-        gate = dense(x, self.output_gate.weight, self.output_gate.bias)
-        return self.norm.mixed(h, gate, self.out, SIGMOID)
+        return self.norm.mixed(h, self.output_gate(x), self.out, SIGMOID)
 
     def recurrent_parameters(self) -> Iterator[nn.Parameter]:
         """Yield those that decide what is written, what is asked for, and how long it is kept."""

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from memsuite.controllers.base import VectorMemory
 from memsuite.controllers.blocks import EPSILON, RMSNorm, Stack
-from memsuite.ops import dense, gated_out, narrow_linear, pscan
+from memsuite.ops import gated_out, narrow_linear, pscan
 from memsuite.ops.gated_out import SILU
 from memsuite.types import State
 
@@ -66,8 +66,8 @@ class GatedPseudoMambaLayer(PseudoMambaLayer):
         self.out = nn.Linear(hidden_dim, hidden_dim, bias=False)
 
     def _read(self, h: Tensor, x: Tensor) -> Tensor:
-        weight, gate = self.out.weight * self.norm.weight, dense(x, self.gate.weight, self.gate.bias)
-        return gated_out(h.unsqueeze(-2), gate, weight, EPSILON, SILU)
+        weight = self.out.weight * self.norm.weight
+        return gated_out(h.unsqueeze(-2), self.gate(x), weight, EPSILON, SILU)
 
     def forward_step(self, x_BD: Tensor, state: State) -> tuple[Tensor, State]:
         """Take one step."""

@@ -11,7 +11,6 @@ import torch
 from memsuite.ops import _build
 from memsuite.ops._library import states_before
 from memsuite.ops.categorical import categorical
-from memsuite.ops.dense import dense
 from memsuite.ops.diagonal_scan import diagonal_scan
 from memsuite.ops.gated_mlp import gated_mlp
 from memsuite.ops.gated_out import gated_out
@@ -27,7 +26,6 @@ from memsuite.ops.short_conv import short_conv
 
 __all__ = [
     "categorical",
-    "dense",
     "diagonal_scan",
     "gated_mlp",
     "gated_out",

@@ -179,7 +179,7 @@ import os, sys
 os.environ["MEMSUITE_KERNELS"] = "off"
 import torch
 from memsuite.ops import categorical, diagonal_scan, gru_scan, lstm_scan, matrix_scan, narrow_linear, normed_linear
-from memsuite.ops import dense, gated_mlp, gated_out, pscan, rms_norm, short_conv
+from memsuite.ops import gated_mlp, gated_out, pscan, rms_norm, short_conv
 torch.ops.load_library(sys.argv[1])
 x, reset, h = torch.ones(2, 3, 4), torch.zeros(2, 3, dtype=torch.bool), torch.zeros(3, 4, requires_grad=True)
 gru = gru_scan(torch.ones(2, 3, 12), reset, h, torch.ones(12, 4), torch.ones(12))
@@ -189,7 +189,7 @@ q, ones, s = torch.ones(2, 3, 1, 4), torch.ones(2, 3, 1), torch.ones(3, 1, 4, 4,
 sum(matrix_scan(q, q, q, -ones, reset, s, beta)[0].sum() for beta in (None, ones)).backward()
 short_conv(x, s[0, 0], None, torch.zeros(3, 3, 4), reset).sum().backward()
 w = torch.ones(4, 4, requires_grad=True)
-x = gated_out(q.expand(2, 3, 1, 4).contiguous(), x, w, 1e-8, 1) + dense(rms_norm(x, w[0], 1e-8), w)
+x = gated_out(q.expand(2, 3, 1, 4).contiguous(), x, w, 1e-8, 1) + rms_norm(x, w[0], 1e-8)
 x = gated_mlp(x, torch.ones(12, 4), torch.ones(4, 6), 1e-8)
 out = normed_linear(narrow_linear(x, torch.ones(8, 4)), torch.ones(5, 8, requires_grad=True), 1e-8)
 sum(part.sum() for part in categorical(out, torch.zeros(2, 3, dtype=torch.int64))).backward()

@@ -90,7 +90,9 @@ class ActorCritic(nn.Module):
                 torch.cat(pair) for pair in zip(self.actor.parameters(), self.critic.parameters(), strict=True)
             )
             both = normed_linear(features, weight * self.norm.weight, EPSILON) + bias
-            return both[..., :-1], both[..., -1]
+            # Split, not sliced twice: the way back joins two gradients, and makes no zeros to add them in.
+            logits, values = torch.split(both, [self.actor.out_features, 1], dim=-1)
+            return logits, values.squeeze(-1)
         logits = normed_linear(features, self.actor.weight * self.norm.weight, EPSILON) + self.actor.bias
         return logits, linear(observations, self.critic.weight * self.critic_gain).squeeze(-1)
 

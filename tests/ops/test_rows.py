@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear, rms_norm, sigmoid, silu
 
-from memsuite.ops import _build, dense
+from memsuite.ops import _build
 from memsuite.ops._library import fused
 
 LEVELS = {"reference": -1, "base": 0, "avx2": 1, "avx512": 2}
-CASES = ["gated_mlp", "rms_norm", "gated_out none", "gated_out silu", "gated_out sigmoid", "dense"]
+CASES = ["gated_mlp", "rms_norm", "gated_out none", "gated_out silu", "gated_out sigmoid"]
 # Rows, width, heads: more rows than a block and a part, sizes of one, sizes beside whole vectors, no row.
 SHAPES = [((1,), 1, 1), ((3, 2), 128, 4), ((11, 101), 12, 3), ((2, 3, 4), 66, 2), ((1200, 2), 8, 1), ((0, 2), 8, 1)]
 EPS = 1e-3
@@ -52,8 +52,6 @@ def arguments(case: str, rows: tuple[int, ...], width: int, heads: int, dtype=to
         return [draw(*rows, width), draw(2 * (width + 1), width), draw(width, width + 1), EPS]
     if op == "rms_norm":
         return [draw(*rows, width), draw(width), EPS]
-    if op == "dense":
-        return [draw(*rows, width), draw(width + 3, width), draw(width + 3)]
     y = draw(*rows, heads, width // heads)
     gate = draw(0) if kind == "none" else draw(*y.shape)
     return [y, gate, draw(width + 3, width), EPS, ("none", "silu", "sigmoid").index(kind)]
@@ -67,8 +65,6 @@ def expected_of(case: str, given: list) -> Tensor:
         return given[0] + linear(silu(gate) * top, given[2])
     if op == "rms_norm":
         return rms_norm(given[0], given[0].shape[-1:], given[1], eps=EPS)
-    if op == "dense":
-        return linear(*given)
     made = rms_norm(given[0], given[0].shape[-1:], eps=EPS)
     made = made if kind == "none" else made * {"silu": silu, "sigmoid": sigmoid}[kind](given[1])
     return linear(made.flatten(-2), given[2])
@@ -88,7 +84,7 @@ def backward_arguments(case: str, grad: Tensor, given: list, found) -> list:
         return [grad, *given[:3], *found[1:]]
     if op == "rms_norm":
         return [grad, *given[:2], found[1]]
-    return [grad, *given[:2]] if op == "dense" else [grad, *given]
+    return [grad, *given]
 
 
 def both(case: str, given: list, grad: Tensor, run) -> list[Tensor]:
@@ -202,14 +198,12 @@ def test_autocast_leaves_it_to_pytorch(case):
     with torch.autocast("cpu", torch.bfloat16):
         inside = op(*given)
         assert not fused(given[0])
-        if case == "dense":
-            assert dense(*given).dtype == torch.bfloat16
     assert torch.equal(*(x if isinstance(x, Tensor) else x[0] for x in (plain, inside)))
 
 
 @cases
 def test_shapes_that_do_not_fit_raise(case):
     given = arguments(case, (5, 2), 8, 2)
-    given[1 if case in ("rms_norm", "dense") else 2] = torch.zeros(5, 5, dtype=torch.float64)
+    given[1 if case == "rms_norm" else 2] = torch.zeros(5, 5, dtype=torch.float64)
     with pytest.raises(RuntimeError):
         getattr(torch.ops.memsuite, case.split()[0])(*given)
