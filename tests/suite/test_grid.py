@@ -15,7 +15,7 @@ SUITES = sorted((ROOT / "configs" / "suites").glob("*.yaml"))
 SIZES = {
     "tiny_sanity": 1,
     "basic_v1": 12,
-    "reference_v1": 385,
+    "reference_v1": 455,
     "recipe_v1": 115,
     "beyond_v1": 75,
     "easy_v1": 440,
