@@ -7,7 +7,7 @@ BEYOND := 50,100,200,500,1000,2000,5000,10000,20000,50000,100000,200000,500000,1
 # Small matrices: one thread a process is faster than two, and leaves the other cores to other runs.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo test notebooks peers clusters test-slow learn learn-controllers reference recipe beyond bench-peers gpu-check check clean
+.PHONY: setup demo test notebooks peers clusters test-slow learn learn-controllers reference recipe controls horizons beyond bench-peers gpu-check check clean
 
 setup: $(VENV)/.ready
 
@@ -67,6 +67,16 @@ reference: setup
 recipe: setup
 	$(RUN)/memsuite suite configs/suites/recipe_v1.yaml
 	$(RUN)/memsuite report --results runs/recipe_v1 --out report --overwrite --collect results/recipe.json
+
+# What has no memory, or cannot bind, and must stay below the ceiling of its kind: about ten minutes on two cores.
+controls: setup
+	$(RUN)/memsuite suite configs/suites/controls_v1.yaml
+	$(RUN)/memsuite report --results runs/controls_v1 --out report --overwrite --collect results/controls.json
+
+# Steps until delayed cue is learnt against its horizon, to 20,000 steps: about an hour on two cores.
+horizons: setup
+	$(RUN)/memsuite suite configs/suites/horizons_v1.yaml
+	$(RUN)/memsuite report --results runs/horizons_v1 --out report --overwrite --collect results/horizons.json
 
 # How far beyond its training each controller holds: trains or goes on with the suite, then evaluates every run at up to a
 # million steps; what is measured already is not measured again.

@@ -168,6 +168,24 @@ def test_stop_at_target(tmp_path):
     assert module.iteration == 2
 
 
+def test_samples_to_nine_in_ten_are_of_the_last_ten_rollouts(tmp_path):
+    class Says(pl.Callback):
+        def on_train_batch_end(self, trainer, module, *_):
+            module.statistics["success"] = said[module.iteration - 1]
+
+    def run(folder, steps, **where):
+        callbacks = [Says(), record := RunRecord(folder), Checkpoints(folder, every=1)]
+        train(small(steps=8 * 10 * steps), folder, *callbacks, **where)
+        return record.result["steps_to_90_sampled"]
+
+    said = [1.0] * 9 + [0.0, 1.0, 1.0]  # ten that hold nine: the first ten
+    assert run(tmp_path / "whole", 12) == 8 * 10 * 10
+    said = [0.0, 0.5] + [1.0] * 10
+    last = tmp_path / "cut" / "checkpoints" / "last.ckpt"
+    assert run(tmp_path / "cut", 6) is None
+    assert run(tmp_path / "cut", 12, ckpt_path=last) == 8 * 10 * 11
+
+
 def test_a_run_can_be_loaded_without_its_yaml(tmp_path):
     module = small()
     record = RunRecord(tmp_path)

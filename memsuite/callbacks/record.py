@@ -24,6 +24,7 @@ from memsuite.files import write_json
 from memsuite.module import MemoryPPO
 
 log = logging.getLogger("memsuite")
+ROLLOUTS = 10  # the peers' window
 
 
 class RunRecord(Callback):
@@ -39,12 +40,27 @@ class RunRecord(Callback):
         self.command = command or shlex.join(sys.argv)
         self.steps_to_target: int | None = None
         self.seconds_to_target: tuple[float, float] | None = None
+        self.steps_to_90_sampled: int | None = None
+        self._sampled: list[float] = []
         self.result: dict[str, Any] | None = None
         self._spent = (0.0, 0.0)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clocks; a resumed run goes on counting."""
         self._began, self._device = (time.perf_counter(), time.process_time()), pl_module.device
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        """Remember when the actions that were sampled for training were first right nine times in ten.
+
+        It is the field's usual measure of samples: the mean of the last ten rollouts, and no evaluation.
+        """
+        module = cast(MemoryPPO, pl_module)
+        success = module.statistics["success"]
+        if self.steps_to_90_sampled is not None or math.isnan(success):
+            return
+        self._sampled = [*self._sampled[1 - ROLLOUTS :], success]
+        if len(self._sampled) == ROLLOUTS and sum(self._sampled) >= 0.9 * ROLLOUTS:
+            self.steps_to_90_sampled = module.env_steps
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Remember when the target was first reached, in steps and in seconds since the start, evaluations included."""
@@ -60,7 +76,8 @@ class RunRecord(Callback):
         """Return what the record needs of the past."""
         seconds = list(self.seconds_to_target) if self.seconds_to_target else None
         spent = list(self._spent_so_far())
-        return {"steps_to_target": self.steps_to_target, "seconds_to_target": seconds, "spent": spent}
+        sampled = {"steps_to_90_sampled": self.steps_to_90_sampled, "sampled": self._sampled}
+        return {"steps_to_target": self.steps_to_target, "seconds_to_target": seconds, "spent": spent} | sampled
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore it."""
@@ -68,6 +85,8 @@ class RunRecord(Callback):
         seconds = state_dict.get("seconds_to_target")  # not in older checkpoints
         self.seconds_to_target = tuple(seconds) if seconds else None
         self._spent = tuple(state_dict["spent"])
+        self.steps_to_90_sampled = state_dict.get("steps_to_90_sampled")  # nor are these
+        self._sampled = state_dict.get("sampled", [])
 
     def _spent_so_far(self) -> tuple[float, float]:
         """Return the wall seconds, and the CPU seconds of all processes."""
@@ -88,6 +107,7 @@ class RunRecord(Callback):
             "steps_to_target": self.steps_to_target,
             "wall_seconds_to_target": wall_to_target,
             "cpu_seconds_to_target": cpu_to_target,
+            "steps_to_90_sampled": self.steps_to_90_sampled,
             "wall_seconds": wall,
             "cpu_seconds": cpu,
             "hardware": hardware(module.device),

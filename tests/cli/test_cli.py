@@ -17,7 +17,7 @@ from memsuite.controllers import CONTROLLERS
 from memsuite.errors import UsageError
 
 NAMES = """task difficulty controller seed horizon env_steps iterations success success_low success_high score chance
-target_success reached_target steps_to_target wall_seconds_to_target cpu_seconds_to_target
+target_success reached_target steps_to_target wall_seconds_to_target cpu_seconds_to_target steps_to_90_sampled
 steps_per_second wall_seconds cpu_seconds curriculum parameters state_floats hardware versions commit command"""
 ROOT = Path(__file__).parents[2]
 NO_HINT = os.environ | {"MEMSUITE_KERNELS": "off"}  # without a compiler, how to build would be a line more

@@ -22,6 +22,7 @@ VARIANTS = {
     "pseudo_mamba, gated": {"gated": True},
     "gated_deltanet, 2 layers": {"depth": 2},
     "transformer, 2 layers, 3 steps of context": {"depth": 2, "context_length": 3},
+    "memsuite.controllers.memoryless.Memoryless": {},
 }
 every_controller = pytest.mark.parametrize("name", [*CONTROLLERS, *VARIANTS])
 horizons = pytest.mark.parametrize("horizon", [None, 50], ids=["default", "horizon_aware"])

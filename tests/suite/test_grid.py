@@ -17,6 +17,8 @@ SIZES = {
     "basic_v1": 12,
     "reference_v1": 455,
     "recipe_v1": 115,
+    "controls_v1": 90,
+    "horizons_v1": 95,
     "beyond_v1": 75,
     "easy_v1": 440,
     "medium_v1": 440,
