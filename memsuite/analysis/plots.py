@@ -139,7 +139,7 @@ def _finish(figure: Any, panels: list[Any], used: int, x: str, y: str) -> None:
     handles: dict[str, Any] = {}
     for panel in panels[:used]:
         handles |= dict(zip(*reversed(panel.get_legend_handles_labels()), strict=True))
-        panel.xaxis.set_major_formatter(_thousands) if x == "environment steps" else None
+        panel.xaxis.set_major_formatter(thousands) if x == "environment steps" else None
     for panel in panels[used:]:
         panel.remove()
     across = min(3, used)
@@ -149,7 +149,8 @@ def _finish(figure: Any, panels: list[Any], used: int, x: str, y: str) -> None:
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(5, max(1, len(handles))))
 
 
-def _thousands(value: float, _: Any = None) -> str:
+def thousands(value: float, _: Any = None) -> str:
+    """Write a number of steps briefly: ``200k``, ``1.5M``."""
     return f"{value / 1e6:g}M" if value >= 1e6 else f"{value / 1e3:g}k" if value else "0"
 
 

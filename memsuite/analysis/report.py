@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from memsuite.analysis import plots
 from memsuite.analysis.compare import compare, summarise
+from memsuite.analysis.horizon_plots import steps_by_horizon
 from memsuite.analysis.results import labels, read_curves, read_retention
 from memsuite.errors import UsageError
 from memsuite.files import write_atomically
@@ -83,11 +84,14 @@ def _figures(table: pd.DataFrame) -> list[tuple[str, str, str, Figure | None]]:
     )
     iqm += "intervals (Agarwal et al. 2021). Models that ran on different tasks are not comparable by it."
     kept = "Success at horizons beyond the one trained at: mean and range over seeds."
+    length = "Steps to the first evaluation that reached the target: each seed, and the median. "
+    length += "A cross is a seed that did not reach it in its steps."
     return [
         ("solved", "What is solved", mapped, plots.solved_map(table)),
         ("curves", "Learning curves", curve, plots.learning_curves(table, curves)),
         ("aggregate", "Over all tasks", iqm, plots.aggregate_scores(table)),
         ("profiles", "Performance profiles", "Share of runs above each score, 95% bands.", plots.profiles(table)),
+        ("horizons", "Cost of a longer horizon", length, steps_by_horizon(table)),
         ("retention", "Beyond the horizon of training", kept, plots.retention_curves(table, retained)),
         ("cost", "Cost", "Training steps a second against the size of the state; a point a cell, larger for more "
          "parameters. Speeds of different machines are not comparable.", plots.cost(table)),

@@ -14,12 +14,12 @@ from memsuite.analysis.results import read_results
 
 from .made import result, write_runs
 
-FIGURES = {"solved", "curves", "aggregate", "profiles", "retention", "cost"}
+FIGURES = {"solved", "curves", "aggregate", "profiles", "retention", "cost", "horizons"}
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    """A report of 2 tasks, 3 models, 3 seeds, with curves, retention and a baseline."""
+    """A report of 2 tasks, 3 models, 3 seeds, one model at three horizons, with curves, retention and a baseline."""
     tmp_path = tmp_path_factory.mktemp("page")
     random = np.random.default_rng(0)
     runs = [
@@ -28,6 +28,9 @@ def page(tmp_path_factory):
         for model in ("gru", "lru", "pseudo_mamba")
         for seed in range(3)
     ]
+    for horizon in (200, 1000):
+        runs += [result("lru", seed, 1.0, horizon=horizon, steps_to_target=16 * horizon) for seed in range(3)]
+    runs[-1]["steps_to_target"] = None
     runs[3]["command"] = "memsuite fit --out 'a <b> & c'"
     write_runs(tmp_path / "runs", runs)
     for folder in (tmp_path / "runs").rglob("run*"):
@@ -76,7 +79,7 @@ def test_figures_and_tables_lie_beside_it(page):
     files = {path.name for path in (page.parent / "figures").iterdir()}
     assert files == {f"{name}.{kind}" for name in FIGURES for kind in ("svg", "png")}
     csv, parquet = pandas.read_csv(page.parent / "results.csv"), pandas.read_parquet(page.parent / "results.parquet")
-    assert len(csv) == len(parquet) == 18
+    assert len(csv) == len(parquet) == 24
     assert parquet["success"].tolist() == read_results(page.parent.parent / "runs")["success"].tolist()
 
 
