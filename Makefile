@@ -7,7 +7,7 @@ BEYOND := 50,100,200,500,1000,2000,5000,10000,20000,50000,100000,200000,500000,1
 # Small matrices: one thread a process is faster than two, and leaves the other cores to other runs.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo test notebooks peers clusters test-slow learn learn-controllers reference recipe controls horizons beyond bench-peers gpu-check check clean
+.PHONY: setup demo test notebooks peers clusters test-slow learn reference recipe controls horizons beyond bench-peers gpu-check check clean
 
 setup: $(VENV)/.ready
 
@@ -52,11 +52,7 @@ test-slow: peers clusters
 
 # What is reported to be learnt, on seeds 0-4: prints the tables, writes results/*.json.
 learn: peers
-	$(RUN)/pytest -m learns --timeout 7200 -s -k 'not every_controller'
-
-# The golden task with every controller, seeds 0-2, at 200,000 and 1,000,000 steps: about an hour on two cores.
-learn-controllers: setup
-	$(RUN)/pytest -m learns --timeout 36000 -s -k every_controller
+	$(RUN)/pytest -m learns --timeout 7200 -s
 
 # What is published as reached: trains or goes on with the suite, then results/reference.json and the report made from it.
 reference: setup

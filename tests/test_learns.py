@@ -1,7 +1,6 @@
 """What is reported to be learnt, on the reported seeds: the golden run, and Gymnasium environments.
 
-``make learn`` runs this file: it prints the tables and writes every seed's ``result.json`` into ``results/``. What
-trains every controller takes an hour and has a target of its own, ``make learn-controllers``.
+``make learn`` runs this file: it prints the tables and writes every seed's ``result.json`` into ``results/``.
 """
 
 import json
@@ -13,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from memsuite.controllers import CONTROLLERS
 from memsuite.files import write_json
 
 ROOT = Path(__file__).parents[1]
@@ -86,52 +84,3 @@ def test_gymnasium_environments_are_learnt(tmp_path, capsys, name):
     with capsys.disabled():
         print(f"\n{name}: greedy return on seeds 0 to 4: {', '.join(f'{value:.2f}' for value in returns)}")
     assert min(returns) > GYMNASIUM[name]
-
-
-BUDGETS = (200_000, 1_000_000)
-
-
-def controllers_table(results: dict[str, list[dict]]) -> str:
-    """Lay out a controller a row: its size, then the success of each seed after each budget."""
-    lines = ["| controller | parameters | state floats | 200,000 steps | 1,000,000 steps |"]
-    lines.append("|---" * 5 + "|")
-    for name, runs in results.items():
-        cells = [" ".join(f"{run['success']:.3f}" for run in half) for half in (runs[:3], runs[3:])]
-        sizes = [f"{runs[0][key]:,}" for key in ("parameters", "state_floats")]
-        lines.append("| " + " | ".join([f"`{name}`", *sizes, *cells]) + " |")
-    return "\n".join(lines)
-
-
-def test_the_guides_table_is_what_was_measured():
-    results = json.loads((ROOT / "results" / "controllers.json").read_text())
-    assert controllers_table(results) in (ROOT / "docs" / "controllers.md").read_text()
-
-
-@pytest.mark.learns
-def test_every_controller_trains_on_the_golden_task(tmp_path, capsys):
-    """By changing only the controller: seeds 0 to 2, two budgets. Takes about an hour on two cores.
-
-    ``ONLY=lru,gru make learn-controllers`` trains those anew and keeps the others' results.
-    """
-    names = os.environ.get("ONLY", ",".join(CONTROLLERS)).split(",")
-    before = json.loads((ROOT / "results" / "controllers.json").read_text()) if "ONLY" in os.environ else {}
-    results: dict[str, list[dict]] = {name: [] if name in names else before.get(name, []) for name in CONTROLLERS}
-
-    def run(name: str, steps: int, seed: int) -> None:
-        folder = tmp_path / f"{name}-{steps}-{seed}"
-        result = train("configs/golden.yaml", folder, seed, "--controller", name, "--steps", str(steps))
-        results[name].append(result)
-        results[name].sort(key=lambda one: (one["env_steps"], one["seed"]))
-        write_json(ROOT / "results" / "controllers.json", dict(results))
-        with capsys.disabled():
-            print(f"{name}, {steps:,} steps, seed {seed}: {result['success']:.3f}", flush=True)
-
-    asked = [(name, steps, seed) for name in names for steps in BUDGETS for seed in range(3)]
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        list(pool.map(lambda one: run(*one), asked))
-    with capsys.disabled():
-        print(controllers_table(results))
-    for name in names:
-        assert len(results[name]) == len(BUDGETS) * 3
-        for result in results[name][3:]:
-            assert result["success"] >= 0.5, f"{name}, seed {result['seed']}: chance is 0.125"

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from memsuite.analysis.results import variant
 from memsuite.controllers import CONTROLLERS
 
 ROOT = Path(__file__).parents[1]
@@ -10,12 +11,15 @@ ROOT = Path(__file__).parents[1]
 
 def table(runs: list[dict]) -> str:
     """Lay out the runs: a row a task and tier, a column a controller, every seed's success; bold where all reach."""
-    models = [name for name in CONTROLLERS if any(run["controller"] == name for run in runs)]
+    found_models = {(run["controller"], variant(run["config"])) for run in runs}
+    models = sorted(found_models, key=lambda model: (list(CONTROLLERS).index(model[0]), model[1]))
     cells: dict[tuple, dict[str, list]] = {}
     for run in runs:
         cell = cells.setdefault((run["difficulty"], run["task"], run["target_success"]), {})
-        cell.setdefault(run["controller"], []).append((run["seed"], run["success"]))
-    lines = ["| task, tier | target | " + " | ".join(f"`{name}`" for name in models) + " |"]
+        model = run["controller"], variant(run["config"])
+        cell.setdefault(model, []).append((run["seed"], run["success"]))
+    names = [f"`{name}`" + (f", {setting}" if setting else "") for name, setting in models]
+    lines = ["| task, tier | target | " + " | ".join(names) + " |"]
     lines.append("|---" * (2 + len(models)) + "|")
     for (difficulty, task, target), found in sorted(cells.items()):
         row = []

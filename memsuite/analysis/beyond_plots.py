@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ACROSS = 4  # panels
+LETTERS = 32  # of a line above a panel
 
 
 def seeds_beyond(reports: list[dict[str, Any]]) -> Figure:
@@ -32,13 +34,16 @@ def seeds_beyond(reports: list[dict[str, Any]]) -> Figure:
             down, across, figsize=size, squeeze=False, sharex=True, sharey=True, layout="constrained"
         )
         panels = list(axes.ravel())
+        counts = {len(runs) for runs in groups.values()}
         for panel, name in zip(panels, names, strict=False):
-            _draw(panel, name, groups[name])
+            _draw(panel, name if len(counts) == 1 else f"{name}, {_seeds(groups[name])}", groups[name])
         for panel in panels[len(names) :]:
             panel.set_axis_off()
         for panel in panels[max(0, len(names) - across) : len(names)]:
             panel.tick_params(labelbottom=True)
-        figure.supxlabel("steps of an episode (trained at the dotted line; grey: without memory)", fontsize=10)
+        each = f"; {max(counts)} seeds each, the mean thick" if len(counts) == 1 else ""
+        label = f"steps of an episode (trained at the dotted line; grey: without memory{each})"
+        figure.supxlabel(label, fontsize=10)
         figure.supylabel("greedy success", fontsize=10)
         return figure  # type: ignore[no-any-return]
 
@@ -48,6 +53,10 @@ def _mean(runs: list[dict[str, Any]]) -> tuple[list[int], Any]:
     found = [{row["horizon"]: row["success"] for row in run["rows"]} for run in runs]
     steps = sorted(set.intersection(*(set(one) for one in found)))
     return steps, np.array([[one[step] for step in steps] for one in found]).mean(0)
+
+
+def _seeds(runs: list[dict[str, Any]]) -> str:
+    return f"{len(runs)} seeds" if len(runs) > 1 else f"seed {runs[0]['seed']}"
 
 
 def _rank(runs: list[dict[str, Any]]) -> tuple[float, ...]:
@@ -63,6 +72,5 @@ def _draw(panel: Any, name: str, runs: list[dict[str, Any]]) -> None:
     panel.annotate(f"{mean[-1]:.2f}", (steps[-1], mean[-1]), (3, 4), textcoords="offset points", color=INK, fontsize=9)
     panel.axhline(runs[0]["rows"][0]["chance"], color=FAINT, linewidth=1, zorder=0)
     panel.axvline(runs[0]["trained_horizon"], color=FAINT, linewidth=1, linestyle=":", zorder=0)
-    seeds = f"{len(runs)} seeds" if len(runs) > 1 else f"seed {runs[0]['seed']}"
-    panel.set_title(f"{name}, {seeds}", fontsize=9.5, loc="left")
+    panel.set_title(textwrap.fill(name, LETTERS), fontsize=9.5, loc="left")
     panel.set(xscale="log", ylim=(-0.04, 1.08))

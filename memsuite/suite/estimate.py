@@ -1,8 +1,8 @@
 """How long a run will take: a guess from what was measured once, to plan by and not to be held to.
 
-The measurements are ``results/controllers.json`` (CPU seconds of whole runs of the golden task, one thread, horizon
-200) and ``results/scaling.json`` (how a step's cost changes with the horizon). Another machine, a wider network or
-other settings of PPO change the figure; the time left that a suite shows is corrected by the runs that have ended.
+The measurements are ``results/beyond.json`` (CPU seconds of whole runs of the golden task, one thread, horizon 200)
+and ``results/scaling.json`` (how a step's cost changes with the horizon). Another machine, a wider network or other
+settings of PPO change the figure; the time left that a suite shows is corrected by the runs that have ended.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 RESULTS = Path(__file__).parents[2] / "results"  # there in a checkout, not in an installed package
 BASIS = (
-    "one core of an AMD EPYC a run and the golden task's settings, from results/controllers.json and scaling.json;\n"
+    "one core of an AMD EPYC a run and the golden task's settings, from results/beyond.json and scaling.json;\n"
     "another machine may take half or twice as long"
 )
 MEASURED_HORIZON = 200
@@ -45,8 +45,10 @@ class Size:
 
 def seconds(size: Size, folder: Path = RESULTS) -> float | None:
     """Estimate the seconds of a run on one core; None where there is no measurement of its model."""
-    costs, scaling = _read(folder / "controllers.json"), _read(folder / "scaling.json").get("scaling", [])
-    measured: list[float] = [run["cpu_seconds"] / run["env_steps"] for run in costs.get(size.controller, [])]
+    runs = [report["training"] for report in _read(folder / "beyond.json").get("reports", [])]
+    scaling = _read(folder / "scaling.json").get("scaling", [])
+    alike = [run for run in runs if (run["controller"], run["horizon"]) == (size.controller, MEASURED_HORIZON)]
+    measured: list[float] = [run["cpu_seconds"] / run["env_steps"] for run in alike]
     if not measured:
         return None
     by_horizon = {row["horizon"]: row["microseconds"] for row in scaling if row["controller"] == size.controller}

@@ -1,0 +1,53 @@
+"""The tables of what was trained at 200 steps, and of what is left at a million, are those of results/beyond.json."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from memsuite.analysis.retention import group_reports
+from memsuite.controllers import CONTROLLERS
+
+ROOT = Path(__file__).parents[1]
+REPORTS = json.loads((ROOT / "results" / "beyond.json").read_text())["reports"]
+HORIZONS = (1000, 10_000, 100_000, 1_000_000)
+
+
+def learning_rows() -> list[str]:
+    """Return the lines of what every controller reaches at 200 steps, and after how many steps."""
+    rows = []
+    for name in CONTROLLERS:
+        runs = [one["training"] for one in REPORTS if one["controller"] == name and not special(one)]
+        success = " ".join(f"{run['success']:.3f}" for run in runs)
+        steps = " ".join(f"{run['steps_to_target'] / 1000:.0f}" for run in runs)
+        rows.append(f"| `{name}` | {runs[0]['parameters']:,} | {runs[0]['state_floats']:,} | {success} | {steps} |")
+    return rows
+
+
+def special(report: dict) -> bool:
+    return bool(report["curriculum"] or report["controller_args"])
+
+
+def beyond_rows() -> list[str]:
+    """Return the lines of what is left far beyond: cues that are right over all seeds, and each seed at the end."""
+    rows = []
+    for name, runs in group_reports(REPORTS).items():
+        found = [{row["horizon"]: row["success"] for row in run["rows"]} for run in runs]
+        means = [f"{sum(one[horizon] for one in found) / len(found):.3f}" for horizon in HORIZONS]
+        each = " ".join(f"{8 * one[HORIZONS[-1]]:.0f}" for one in found)
+        rows.append((sum(one[HORIZONS[-1]] for one in found), "| " + " | ".join([name, *means, each]) + " |"))
+    return [text for _, text in sorted(rows, key=lambda row: -row[0])]
+
+
+@pytest.mark.parametrize(("rows", "page"), [(learning_rows, "controllers"), (beyond_rows, "probes")])
+def test_the_guide_has_every_row(rows, page):
+    lines = (ROOT / "docs" / f"{page}.md").read_text().splitlines()
+    missing = [row for row in rows() if row not in lines]
+    assert not missing
+
+
+def test_every_model_has_all_its_seeds_and_one_commit():
+    for runs in group_reports(REPORTS).values():
+        assert sorted(run["seed"] for run in runs) == list(range(5))
+    assert len({run["training"]["commit"] for run in REPORTS}) == 1
+    assert not any(run[name].endswith("dirty") for run in (one["training"] for one in REPORTS) for name in ("commit",))
