@@ -6,6 +6,9 @@ is a JSON object with training steps per second of CPU time and of wall time, me
 
     pip install jax optax
     python tests/peers/jax_ppo.py --cell gru --horizon 200
+
+With ``--learn STEPS`` it trains for as many steps at most, and the line holds ``steps_to_90_sampled`` as memsuite's
+``result.json`` does: after how many the mean of the last ten rollouts was at least 0.9, or null.
 """
 
 import argparse
@@ -69,13 +72,22 @@ def heads(p, h):
 
 
 class GRU:
-    """As in flax: input maps from LeCun's distribution, orthogonal recurrent weights, no biases."""
+    """As in flax: input maps from LeCun's distribution, orthogonal recurrent weights, no biases.
+
+    With ``chrono``, the biases of the update gate hold for 1 to that many steps (Tallec & Ollivier 2018).
+    """
+
+    def __init__(self, chrono=0):
+        self.chrono = chrono
 
     def init(self, key):
-        keys = jax.random.split(key, 7)
+        keys = jax.random.split(key, 8)
         inputs = jnp.concatenate([lecun(k, INPUTS, WIDTH) for k in keys[:3]], 1)
         recurrent = jnp.concatenate([orthogonal(k, WIDTH, WIDTH) for k in keys[3:6]], 1)
         biases = {"b": jnp.zeros(3 * WIDTH), "bn": jnp.zeros(WIDTH)}
+        if self.chrono:
+            times = jax.random.uniform(keys[7], (WIDTH,), minval=1.0, maxval=float(self.chrono))
+            biases["b"] = biases["b"].at[WIDTH : 2 * WIDTH].set(jnp.log(times))
         return {"wi": inputs, "wh": recurrent, **biases, **init_heads(keys[6])}
 
     def state(self, batch):
@@ -156,7 +168,7 @@ def loss(net, p, batch):
     return policy + VALUE * 0.5 * ((values - returns) ** 2).mean() - ENTROPY * entropy
 
 
-def make(net, horizon):
+def make(net, horizon, discount=GAMMA, trace=LAMBDA):
     """Return ``init(key)`` and ``iterate(run, _)``, one iteration of rollout, advantages and epochs."""
     optimizer = optax.chain(optax.clip_by_global_norm(NORM), optax.adam(RATE, eps=1e-5))
 
@@ -178,7 +190,7 @@ def make(net, horizon):
     def advantage(carry, x):
         gae, following = carry
         value, reward, ended = x
-        gae = reward + GAMMA * following * (1 - ended) - value + GAMMA * LAMBDA * (1 - ended) * gae
+        gae = reward + discount * following * (1 - ended) - value + discount * trace * (1 - ended) * gae
         return (gae, value), gae
 
     def iterate(run, _):
@@ -210,29 +222,58 @@ def make(net, horizon):
     return init, iterate
 
 
+def time_training(train, run, steps, repeats):
+    """Return the median rates of ``repeats`` calls, after one that compiles."""
+    run, _ = jax.block_until_ready(train(run))
+    cpus, walls = [], []
+    for _ in range(repeats):
+        wall, cpu = time.perf_counter(), time.process_time()
+        run, _ = jax.block_until_ready(train(run))
+        walls.append(time.perf_counter() - wall)
+        cpus.append(time.process_time() - cpu)
+    return {
+        "steps_per_cpu_second": steps / statistics.median(cpus),
+        "steps_per_second": steps / statistics.median(walls),
+    }
+
+
+def learn(train, run, horizon, most):
+    """Train until the mean of ten rollouts is 0.9, for ``most`` steps at most."""
+    said, begun = [], time.process_time()
+    while (len(said) + 1) * horizon * ENVS <= most:
+        run, successes = jax.block_until_ready(train(run))
+        for success in successes.tolist():
+            said.append(success)
+            if len(said) >= 10 and sum(said[-10:]) >= 9.0:
+                found = {"steps_to_90_sampled": len(said) * horizon * ENVS}
+                return found | {"success": sum(said[-10:]) / 10, "cpu_seconds": time.process_time() - begun}
+    last = sum(said[-10:]) / 10
+    return {"steps_to_90_sampled": None, "success": last, "cpu_seconds": time.process_time() - begun}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cell", choices=["gru", "s5"], default="gru")
     parser.add_argument("--horizon", type=int, default=200)
     parser.add_argument("--repeats", type=int, default=3, help="counted repeats of about 1000 steps a row")
+    parser.add_argument(
+        "--learn", type=int, default=0, help="train for so many steps at most, and say when it is learnt"
+    )
+    parser.add_argument("--chrono", action="store_true", help="the GRU's update gates hold up to the horizon")
+    parser.add_argument("--discount", type=float, default=GAMMA)
+    parser.add_argument("--gae_lambda", type=float, default=LAMBDA)
+    parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    init, iterate = make({"gru": GRU, "s5": S5}[options.cell](), options.horizon)
+    net = S5() if options.cell == "s5" else GRU(options.horizon - 1 if options.chrono else 0)
+    init, iterate = make(net, options.horizon, options.discount, options.gae_lambda)
     iterations = max(1, 1000 // options.horizon)
-    run = jax.jit(init)(jax.random.PRNGKey(0))
+    run = jax.jit(init)(jax.random.PRNGKey(options.seed))
     train = jax.jit(lambda state: lax.scan(iterate, state, None, iterations))
-    run, _ = jax.block_until_ready(train(run))
-    cpus, walls = [], []
-    for _ in range(options.repeats):
-        wall, cpu = time.perf_counter(), time.process_time()
-        run, _ = jax.block_until_ready(train(run))
-        walls.append(time.perf_counter() - wall)
-        cpus.append(time.process_time() - cpu)
-    steps = iterations * options.horizon * ENVS
-    rates = {
-        "steps_per_cpu_second": steps / statistics.median(cpus),
-        "steps_per_second": steps / statistics.median(walls),
-    }
-    print(json.dumps({"peer": f"jax {options.cell}", "jax": jax.__version__, "horizon": options.horizon, **rates}))
+    if options.learn:
+        found = learn(train, run, options.horizon, options.learn) | vars(options)
+    else:
+        found = time_training(train, run, iterations * options.horizon * ENVS, options.repeats)
+    print(json.dumps({"peer": f"jax {options.cell}", "jax": jax.__version__, "horizon": options.horizon, **found}))
 
 
 if __name__ == "__main__":
