@@ -1,4 +1,4 @@
-"""Samples until the peer has learnt delayed cue, into results/samples.json: the work of configs/suites/horizons_v1.yaml.
+"""Samples until the peer has learnt delayed cue (results/samples.json): what configs/suites/horizons_v1.yaml trains.
 
     .venv/bin/python tests/peers/samples.py .venv-jax/bin/python    # make bench-peers sets .venv-jax up
 
