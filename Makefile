@@ -69,7 +69,7 @@ controls: setup
 	$(RUN)/memsuite suite configs/suites/controls_v1.yaml
 	$(RUN)/memsuite report --results runs/controls_v1 --out report --overwrite --collect results/controls.json
 
-# Steps until delayed cue is learnt against its horizon, to 20,000 steps: about an hour on two cores.
+# Steps until delayed cue is learnt against its horizon, to 5,000 steps: about half an hour on two cores.
 horizons: setup
 	$(RUN)/memsuite suite configs/suites/horizons_v1.yaml
 	$(RUN)/memsuite report --results runs/horizons_v1 --out report --overwrite --collect results/horizons.json

@@ -18,7 +18,7 @@ SIZES = {
     "reference_v1": 465,
     "recipe_v1": 115,
     "controls_v1": 90,
-    "horizons_v1": 90,
+    "horizons_v1": 85,
     "beyond_v1": 75,
     "easy_v1": 440,
     "medium_v1": 440,
