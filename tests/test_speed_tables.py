@@ -49,7 +49,8 @@ def thread_rows() -> list[str]:
     rows = []
     for row in results("threads")["threads"]["rows"]:
         speeds = [f"{row['median'][count]['steps_per_second']:,.0f}" for count in ("1", "2")]
-        ratios = [f"{x:.2f}" for x in (row["ratio"], min(row["ratio_by_round"]), max(row["ratio_by_round"]))]
+        ends = min(row["ratio_by_round"]), max(row["ratio_by_round"])
+        ratios = [f"{x:.2f}" for x in (row["ratio"], *ends, row["processes_ratio"])]
         rows.append("| " + " | ".join([row["controller"], str(row["horizon"]), *speeds, *ratios]) + " |")
     return rows
 
