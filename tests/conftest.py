@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -86,3 +87,11 @@ class Countdown(Task):
 @pytest.fixture
 def countdown() -> Countdown:
     return Countdown()
+
+
+@pytest.fixture(autouse=True)
+def no_figure_is_left_open():
+    """Close what a test drew: matplotlib keeps every figure, and warns of the twenty-first in a process."""
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")

@@ -66,7 +66,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     if options.plot:
         from memsuite.analysis.plots import pyplot
 
-        kinds = pyplot().figure().canvas.get_supported_filetypes()
+        kinds = pyplot().matplotlib.backend_bases.FigureCanvasBase.get_supported_filetypes()
         if Path(options.plot).suffix[1:] not in kinds:
             raise UsageError(f"--plot {options.plot}: name a file that ends in one of {', '.join(sorted(kinds))}")
     return options
