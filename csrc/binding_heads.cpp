@@ -1,4 +1,4 @@
-// The maps into and out of a recurrence, and the policy's distribution, on CPU tensors; see binding.cpp.
+// The maps into and out of a recurrence, the policy's distribution and PPO's loss, on CPU tensors; see binding.cpp.
 #include "levels.h"
 #include "tensors.h"
 
@@ -83,50 +83,61 @@ std::tuple<Tensor, Tensor> normed_linear_backward(const Tensor& grad, const Tens
   return {d_x, d_w};
 }
 
-template <class T>
-CategoricalJob<T> categorical_job(const Tensor& logits, const Input& in, const Input& chosen) {
-  CategoricalJob<T> job{rows_of(logits), logits.size(logits.dim() - 1)};
-  job.logits = in, job.actions = static_cast<const int64_t*>(chosen.tensor.const_data_ptr());
-  return job;
+// The actions [..] of logits [.., A], each in [0, A).
+Input actions_of(const Tensor& actions, const Tensor& logits) {
+  STD_TORCH_CHECK(logits.dim() > 0, "memsuite: logits must be [.., A]");
+  Input chosen(actions, ScalarType::Long, leading(logits));
+  const int64_t* action = chosen;
+  const int64_t width = logits.size(logits.dim() - 1);
+  for (int64_t n = 0; n < rows_of(logits); ++n)
+    STD_TORCH_CHECK(action[n] >= 0 && action[n] < width, "memsuite: an action is out of range");
+  return chosen;
 }
 
-std::tuple<Tensor, Tensor, Tensor> categorical(const Tensor& logits, const Tensor& actions) {
-  STD_TORCH_CHECK(logits.dim() > 0, "memsuite::categorical: logits must be [.., A]");
+std::tuple<Tensor, Tensor> categorical(const Tensor& logits, const Tensor& actions) {
+  const Input chosen = actions_of(actions, logits);
   const int64_t width = logits.size(logits.dim() - 1), rows = rows_of(logits);
   const Input in(logits, logits.scalar_type(), shape_of(logits, width));
-  const Input chosen(actions, ScalarType::Long, leading(logits));
-  const int64_t* action = static_cast<const int64_t*>(chosen.tensor.const_data_ptr());
-  for (int64_t n = 0; n < rows; ++n)
-    STD_TORCH_CHECK(action[n] >= 0 && action[n] < width, "memsuite::categorical: an action is out of range");
   Tensor log_prob = make(logits, leading(logits)), entropy = make(logits, leading(logits));
-  Tensor log_sum = make(logits, leading(logits));
   by_type(logits, [&](auto number) {
     using T = decltype(number);
-    CategoricalJob<T> job = categorical_job<T>(logits, in, chosen);
-    job.log_prob = data<T>(log_prob), job.entropy = data<T>(entropy), job.log_sum = data<T>(log_sum);
+    const CategoricalJob<T> job{rows, width, in, chosen, data<T>(log_prob), data<T>(entropy)};
     share(rows, 8 * width, 64, [&](int64_t first, int64_t last) { table<T>().categorical(job, first, last); });
   });
-  return {log_prob, entropy, log_sum};
+  return {log_prob, entropy};
 }
 
-Tensor categorical_backward(const Tensor& d_log_prob, const Tensor& d_entropy, const Tensor& logits,
-                            const Tensor& actions, const Tensor& entropy, const Tensor& log_sum) {
+std::tuple<Tensor, Tensor, Tensor, Tensor> surrogate(
+    const Tensor& logits, const Tensor& values, const Tensor& actions, const Tensor& old_log_probs,
+    const Tensor& old_values, const Tensor& advantages, const Tensor& returns, double clip,
+    std::optional<double> value_clip, double value_coefficient, double entropy_coefficient, bool by_advantage) {
+  const Input chosen = actions_of(actions, logits);
   const ScalarType type = logits.scalar_type();
-  const int64_t rows = rows_of(logits);
-  const Input in(logits, type, shape_of(logits, logits.size(logits.dim() - 1)));
-  const Input chosen(actions, ScalarType::Long, leading(logits));
-  const Input of_prob(d_log_prob, type, leading(logits)), of_entropy(d_entropy, type, leading(logits));
-  const Input mean(entropy, type, leading(logits)), normaliser(log_sum, type, leading(logits));
-  Tensor d_logits = make(logits, shape_of(logits, logits.size(logits.dim() - 1)));
+  const int64_t width = logits.size(logits.dim() - 1), rows = rows_of(logits);
+  const std::vector<int64_t> shape = leading(logits);
+  const Input in(logits, type, shape_of(logits, width)), v(values, type, shape), old_p(old_log_probs, type, shape);
+  const Input old_v(old_values, type, shape), weights(advantages, type, shape), targets(returns, type, shape);
+  Tensor total = make(logits, {}), terms = make(logits, {6});
+  Tensor d_logits = make(logits, shape_of(logits, width)), d_values = make(logits, shape);
   by_type(logits, [&](auto number) {
     using T = decltype(number);
-    CategoricalJob<T> job = categorical_job<T>(logits, in, chosen);
-    job.d_log_prob = of_prob, job.d_entropy = of_entropy, job.d_logits = data<T>(d_logits);
-    job.entropy = const_cast<T*>(static_cast<const T*>(mean));
-    job.log_sum = const_cast<T*>(static_cast<const T*>(normaliser));
-    share(rows, 8 * job.width, 64, [&](int64_t first, int64_t last) { table<T>().categorical_backward(job, first, last); });
+    LossJob<T> job{rows, width, static_cast<T>(clip), static_cast<T>(value_clip.value_or(0))};
+    job.value_coefficient = static_cast<T>(value_coefficient);
+    job.entropy_coefficient = static_cast<T>(entropy_coefficient);
+    job.clips_value = value_clip.has_value(), job.by_advantage = by_advantage;
+    job.logits = in, job.values = v, job.actions = chosen, job.old_log_probs = old_p, job.old_values = old_v;
+    job.advantages = weights, job.returns = targets, job.d_logits = data<T>(d_logits), job.d_values = data<T>(d_values);
+    double sums[kLossSums] = {};
+    in_parts(sums, kLossSums, rows, 16 * width,
+             [&](double* part, int64_t first, int64_t last) { table<T>().surrogate(job, part, first, last); });
+    for (double& sum : sums) sum /= static_cast<double>(rows);
+    const double policy = -sums[kPolicy], value = 0.5 * sums[kValue];
+    const double all[6] = {policy + value_coefficient * value - entropy_coefficient * sums[kBonus],
+                           policy, value, sums[kEntropy], sums[kKl], sums[kClipped]};
+    for (int i = 0; i < 6; ++i) data<T>(terms)[i] = static_cast<T>(all[i]);
+    *data<T>(total) = static_cast<T>(all[0]);
   });
-  return d_logits;
+  return {total, terms, d_logits, d_values};
 }
 
 }  // namespace
@@ -137,7 +148,7 @@ STABLE_TORCH_LIBRARY_IMPL(memsuite, CPU, m) {
   m.impl("normed_linear", TORCH_BOX(&Widened<&normed_linear>::call));
   m.impl("normed_linear_backward", TORCH_BOX(&Widened<&normed_linear_backward>::call));
   m.impl("categorical", TORCH_BOX(&Widened<&categorical>::call));
-  m.impl("categorical_backward", TORCH_BOX(&Widened<&categorical_backward>::call));
+  m.impl("surrogate", TORCH_BOX(&surrogate));
 }
 
 }  // namespace memsuite

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import Any, cast
 
 import lightning.pytorch as pl
@@ -15,12 +15,12 @@ from memsuite.distributed import gathered, mean, require_same, world_size
 from memsuite.errors import UsageError
 from memsuite.rl import (
     NUM_ENVS,
+    TERMS,
     Actor,
     AdvantageScale,
     Course,
     Credit,
     Iterations,
-    LossTerms,
     PPOConfig,
     collect,
     envs_per_process,
@@ -252,7 +252,7 @@ class MemoryPPO(pl.LightningModule):
         total = torch.zeros((), device=self.device)
         for share, terms in minibatch_losses(self.model, trajectory, weights, returns, columns, self.ppo):
             self.manual_backward(terms.total * share)
-            total = total + share * terms.stacked()
+            total = total + share * terms.terms
         return mean(total)
 
     def _record(self, statistics: Tensor) -> None:
@@ -295,5 +295,4 @@ class MemoryPPO(pl.LightningModule):
         self.log_dict({f"test/{key}": float(value) for key, value in outcome.items()}, batch_size=1, logger=False)
 
 
-TERMS = [field.name for field in fields(LossTerms)]
 STATISTICS = [*TERMS, "gradient_norm", "success", "return", "explained_variance"]

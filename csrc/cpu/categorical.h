@@ -1,8 +1,8 @@
-// Log-probability and entropy of categorical distributions: as many rows at once as a vector has lanes, so that nothing
-// is added up across lanes.
+// Log-probability and entropy of categorical distributions, and PPO's loss: as many rows at once as a vector has lanes,
+// so that nothing is added up across lanes.
 #pragma once
 
-#include "simd.h"
+#include "fold.h"
 
 namespace memsuite::MEMSUITE_LEVEL {
 
@@ -20,60 +20,108 @@ MEMSUITE_INLINE T log_of(T x) {
   return __builtin_log(x);
 }
 
-// log_prob [N], entropy [N] and log_sum [N] (the normaliser) of rows [first, last) of logits [N, A].
+// Turns columns of logits into logits less the largest of their row, and fills odds with their exponentials; sum and
+// log_sum are those of a row's odds. Returns the entropy.
+template <class T>
+MEMSUITE_INLINE Vec<T> normalise(T* columns, T* odds, int64_t width, Vec<T>& sum, Vec<T>& log_sum) {
+  constexpr int L = Simd<T>::lanes;
+  Vec<T> top = load<true>(columns, L), weighted{};
+  sum = Vec<T>{};
+  for (int64_t a = 1; a < width; ++a) {
+    const Vec<T> x = load<true>(columns + a * L, L);
+    top = x > top ? x : top;
+  }
+  for (int64_t a = 0; a < width; ++a) {
+    const Vec<T> x = load<true>(columns + a * L, L) - top, e = exp<T>(x);
+    store<true>(columns + a * L, x, L);
+    store<true>(odds + a * L, e, L);
+    sum += e;
+    weighted += e * x;
+  }
+  for (int i = 0; i < L; ++i) log_sum[i] = log_of(sum[i]);
+  return log_sum - weighted / sum;
+}
+
+// log_prob [N] and entropy [N] of rows [first, last) of logits [N, A].
 template <class T>
 void categorical(const CategoricalJob<T>& job, int64_t first, int64_t last) {
   constexpr int L = Simd<T>::lanes;
   const int64_t width = job.width;
-  Scratch<T> columns(width * L);
+  Scratch<T> columns(2 * width * L);
   for (int64_t n = first; n < last; n += L) {
     const int64_t count = last - n < L ? last - n : L;
     columns_of(columns.data, job.logits + n * width, count, width);
-    Vec<T> top = load<true>(columns.data, L), sum{}, weighted{};
-    for (int64_t a = 1; a < width; ++a) {
-      const Vec<T> x = load<true>(columns.data + a * L, L);
-      top = x > top ? x : top;
-    }
-    for (int64_t a = 0; a < width; ++a) {
-      const Vec<T> x = load<true>(columns.data + a * L, L) - top, e = exp<T>(x);
-      sum += e;
-      weighted += e * x;
-    }
-    const Vec<T> mean = weighted / sum;
+    Vec<T> sum, log_sum;
+    const Vec<T> entropy = normalise<T>(columns.data, columns.data + width * L, width, sum, log_sum);
     for (int64_t i = 0; i < count; ++i) {
-      const T log_sum = log_of(sum[i]);
-      job.log_sum[n + i] = log_sum + top[i];
-      job.entropy[n + i] = log_sum - mean[i];
-      job.log_prob[n + i] = columns.data[job.actions[n + i] * L + i] - top[i] - log_sum;
+      job.entropy[n + i] = entropy[i];
+      job.log_prob[n + i] = columns.data[job.actions[n + i] * L + i] - log_sum[i];
     }
   }
 }
 
-// d_logits of rows [first, last).
+// Sums over rows [first, last) of the parts of PPO's loss, in the order of LossSum, and those rows' slopes.
 template <class T>
-void categorical_backward(const CategoricalJob<T>& job, int64_t first, int64_t last) {
+void surrogate(const LossJob<T>& job, double* sums, int64_t first, int64_t last) {
   constexpr int L = Simd<T>::lanes;
   const int64_t width = job.width;
-  Scratch<T> columns(width * L);
+  const Vec<T> one = splat<T>(1), none{}, share = splat<T>(1 / static_cast<T>(job.rows));
+  const T lowest = 1 - job.clip, highest = 1 + job.clip;
+  Scratch<T> columns(2 * width * L);
+  T* const odds = columns.data + width * L;  // exp(logit - top)
+  Int<T> lane;
+  for (int i = 0; i < L; ++i) lane[i] = i;
+  Vec<T> all[kLossSums] = {};
   for (int64_t n = first; n < last; n += L) {
     const int64_t count = last - n < L ? last - n : L;
-    columns_of(columns.data, job.logits + n * width, count, width);
-    const bool full = count == L;
+    const Int<T> there = lane < static_cast<decltype(+lane[0])>(count);
     auto row = [&](const T* p) __attribute__((always_inline)) {
-      return full ? load<true>(p + n, L) : load<false>(p + n, static_cast<int>(count));
+      return count == L ? load<true>(p + n, L) : load<false>(p + n, static_cast<int>(count));
     };
-    const Vec<T> normaliser = row(job.log_sum), of_prob = row(job.d_log_prob), of_entropy = row(job.d_entropy);
-    const Vec<T> entropy = row(job.entropy);
+    auto add = [&](int to, Vec<T> x) __attribute__((always_inline)) { all[to] += there ? x : none; };
+    columns_of(columns.data, job.logits + n * width, count, width);
+    Vec<T> sum, log_sum, chosen{};
+    const Vec<T> entropy = normalise<T>(columns.data, odds, width, sum, log_sum);
+    for (int64_t i = 0; i < count; ++i) chosen[i] = columns.data[job.actions[n + i] * L + i];
+
+    const Vec<T> advantage = row(job.advantages);
+    const Vec<T> log_ratio = chosen - log_sum - row(job.old_log_probs), ratio = exp<T>(log_ratio);
+    const Vec<T> free = ratio * advantage, held = at_least(at_most(ratio, highest), lowest) * advantage;
+    const Int<T> moves = ~(held < free) | ((ratio >= splat(lowest)) & (ratio <= splat(highest)));
+    const Vec<T> d_log_prob = (moves ? free : none) * -share;
+    add(kPolicy, free < held ? free : held);
+    add(kKl, ratio - one - log_ratio);
+    add(kClipped, (ratio - one > splat(job.clip)) | (one - ratio > splat(job.clip)) ? one : none);
+
+    const Vec<T> value = row(job.values), target = row(job.returns), error = value - target;
+    Vec<T> square = error * error, d_value = error;
+    if (job.clips_value) {
+      const Vec<T> old = row(job.old_values), moved = value - old;
+      const Vec<T> bound = at_least(at_most(moved, job.value_clip), -job.value_clip), other = old + bound - target;
+      const Int<T> beyond = ~(other * other <= square);
+      square = beyond ? other * other : square;
+      d_value = beyond ? (moved == bound ? other : none) : error;
+    }
+    add(kValue, square);
+    d_value *= share * splat(job.value_coefficient);
+    store<false>(job.d_values + n, d_value, static_cast<int>(count));
+
+    const Vec<T> weight = !job.by_advantage ? one : advantage < none ? -advantage : advantage;
+    const Vec<T> d_entropy = weight * share * splat(-job.entropy_coefficient);
+    add(kEntropy, entropy);
+    add(kBonus, entropy * weight);
+    const Vec<T> per_sum = one / sum;
     for (int64_t a = 0; a < width; ++a) {
-      const Vec<T> log_p = load<true>(columns.data + a * L, L) - normaliser, p = exp<T>(log_p);
-      store<true>(columns.data + a * L, -p * (of_prob + of_entropy * (log_p + entropy)), L);
+      const Vec<T> log_p = load<true>(columns.data + a * L, L) - log_sum, p = load<true>(odds + a * L, L) * per_sum;
+      store<true>(odds + a * L, -p * (d_log_prob + d_entropy * (log_p + entropy)), L);
     }
     for (int64_t i = 0; i < count; ++i) {
       T* out = job.d_logits + (n + i) * width;
-      for (int64_t a = 0; a < width; ++a) out[a] = columns.data[a * L + i];
-      out[job.actions[n + i]] += of_prob[i];
+      for (int64_t a = 0; a < width; ++a) out[a] = odds[a * L + i];
+      out[job.actions[n + i]] += d_log_prob[i];
     }
   }
+  for (int i = 0; i < kLossSums; ++i) sums[i] = sum_of_lanes<T>(all[i]);
 }
 
 }  // namespace memsuite::MEMSUITE_LEVEL

@@ -51,7 +51,7 @@ constexpr Table<T> make_table() {
       {gated_out<T, kNone>, gated_out<T, kSilu>, gated_out<T, kSigmoid>},
       {gated_out_backward<T, kNone>, gated_out_backward<T, kSilu>, gated_out_backward<T, kSigmoid>},
       categorical<T>,
-      categorical_backward<T>,
+      surrogate<T>,
   };
 }
 

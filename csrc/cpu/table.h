@@ -116,8 +116,21 @@ struct CategoricalJob {
   int64_t rows, width;
   const T *logits;
   const int64_t* actions;
-  const T *d_log_prob, *d_entropy;
-  T *log_prob, *entropy, *log_sum, *d_logits;
+  T *log_prob, *entropy;
+};
+
+// What PPO's loss is made of.
+enum LossSum { kPolicy, kValue, kEntropy, kBonus, kKl, kClipped, kLossSums };
+
+// As in memsuite/ops/surrogate.py.
+template <class T>
+struct LossJob {
+  int64_t rows, width;
+  T clip, value_clip, value_coefficient, entropy_coefficient;
+  bool clips_value, by_advantage;
+  const T *logits, *values, *old_log_probs, *old_values, *advantages, *returns;
+  const int64_t* actions;
+  T *d_logits, *d_values;
 };
 
 template <class T>
@@ -166,7 +179,7 @@ struct Table {
   void (*gated_out[kGateKinds])(const OutJob<T>&, const T* packed, int64_t first, int64_t last);
   void (*gated_out_backward[kGateKinds])(const OutJob<T>&, const T* packed, T* sums, int64_t first, int64_t last);
   void (*categorical)(const CategoricalJob<T>&, int64_t first, int64_t last);
-  void (*categorical_backward)(const CategoricalJob<T>&, int64_t first, int64_t last);
+  void (*surrogate)(const LossJob<T>&, double* sums, int64_t first, int64_t last);
 };
 
 struct Level {

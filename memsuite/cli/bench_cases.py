@@ -90,8 +90,9 @@ def _mlp(steps: int, batch: int) -> list[Any]:
     return [_drawn(steps, batch, WIDTH), _drawn(4 * WIDTH, WIDTH), _drawn(WIDTH, 2 * WIDTH), 1e-8]
 
 
-def _categorical(steps: int, batch: int) -> list[Tensor]:
-    return [_drawn(steps, batch, INPUTS), torch.randint(INPUTS, (steps, batch))]
+def _surrogate(steps: int, batch: int) -> list[Any]:
+    logits, (values, *others) = _drawn(steps, batch, INPUTS), torch.randn(5, steps, batch)
+    return [logits, values.requires_grad_(), torch.randint(INPUTS, (steps, batch)), *others, 0.2, None, 0.5, 0.01, True]
 
 
 def _layer(kind: type[nn.RNNBase]) -> Callable[[list[Any]], Forward]:
@@ -131,9 +132,14 @@ def _plain_out(y: Tensor, gate: Tensor, weight: Tensor, eps: float, _: int) -> T
     return functional.linear(made.flatten(-2), weight)
 
 
-def _distribution(logits: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+def _plain_loss(logits: Tensor, values: Tensor, actions: Tensor, *given: Any) -> Tensor:
+    old, _, advantages, returns = (x.detach() for x in given[:4])
     distribution = torch.distributions.Categorical(logits=logits, validate_args=False)
-    return distribution.log_prob(actions), distribution.entropy()  # type: ignore[no-untyped-call]
+    ratio = (distribution.log_prob(actions) - old).exp()  # type: ignore[no-untyped-call]
+    policy = torch.minimum(ratio * advantages, ratio.clamp(0.8, 1.2) * advantages).mean()
+    bonus = (distribution.entropy() * advantages.abs()).mean()  # type: ignore[no-untyped-call]
+    loss: Tensor = 0.25 * (values - returns).square().mean() - policy - 0.01 * bonus
+    return loss
 
 
 def _mamba_ssm(inputs: list[Any]) -> Forward | None:
@@ -163,11 +169,11 @@ CASES: dict[str, tuple[str, Callable[[int, int], list[Any]], Callable[[list[Any]
     "rms_norm": ("rms_norm", _norm, lambda inputs: (functional.rms_norm, [inputs[0], [WIDTH], *inputs[1:]])),
     "gated_out": ("gated_out", _out, lambda inputs: (_plain_out, inputs)),
     "gated_mlp": ("gated_mlp", _mlp, lambda inputs: (_plain_mlp, inputs)),
-    "categorical": ("categorical", _categorical, lambda inputs: (_distribution, inputs)),
+    "surrogate": ("surrogate", _surrogate, lambda inputs: (_plain_loss, inputs)),
 }
 # How often forward and backward read or write an array of the size of the states, at the least.
 PASSES = {"pscan": 5, "diagonal_scan, varying": 9, "diagonal_scan, complex": 5}
-# The arguments of a reference's backward pass.
+# The arguments of a reference's backward pass, where there is one.
 BACKWARD: dict[str, Callable[[Tensor, list[Tensor], tuple[Tensor, ...]], list[Tensor | None]]] = {
     "pscan": lambda grad, inputs, saved: [grad, saved[0], inputs[1]],
     "diagonal_scan": lambda grad, inputs, saved: [grad, inputs[0], saved[0], *inputs[2:]],
@@ -181,5 +187,4 @@ BACKWARD: dict[str, Callable[[Tensor, list[Tensor], tuple[Tensor, ...]], list[Te
     "rms_norm": lambda grad, inputs, saved: [grad, *inputs[:2], saved[1]],
     "gated_out": lambda grad, inputs, saved: [grad, *inputs],
     "gated_mlp": lambda grad, inputs, saved: [grad, *inputs[:3], *saved[1:]],
-    "categorical": lambda grad, inputs, saved: [grad, torch.zeros_like(grad), *inputs, *saved[1:]],
 }

@@ -23,6 +23,7 @@ from memsuite.ops.pscan import pscan
 from memsuite.ops.rms_norm import rms_norm
 from memsuite.ops.selective_scan import selective_scan, selective_step
 from memsuite.ops.short_conv import short_conv
+from memsuite.ops.surrogate import surrogate
 
 __all__ = [
     "categorical",
@@ -41,6 +42,7 @@ __all__ = [
     "selective_step",
     "short_conv",
     "states_before",
+    "surrogate",
 ]
 
 _build.load()

@@ -6,7 +6,7 @@ from memsuite.rl.course import Course
 from memsuite.rl.credit import Credit
 from memsuite.rl.evaluate import evaluate
 from memsuite.rl.gae import gae
-from memsuite.rl.loss import LossTerms, ppo_loss
+from memsuite.rl.loss import TERMS, LossTerms, ppo_loss
 from memsuite.rl.minibatch import AdvantageScale, minibatch_columns, minibatch_losses
 from memsuite.rl.outcome import rollout_outcome
 from memsuite.rl.rollout import Actor, begin, choose, collect, sample
@@ -14,6 +14,7 @@ from memsuite.rl.streams import Iterations, count_iterations, envs_per_process, 
 
 __all__ = [
     "NUM_ENVS",
+    "TERMS",
     "Actor",
     "ActorCritic",
     "AdvantageScale",

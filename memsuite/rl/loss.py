@@ -2,38 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from memsuite.ops import categorical
+from memsuite.ops.surrogate import TERMS, surrogate
 from memsuite.rl.config import EntropyWeighting
 
+__all__ = ["TERMS", "LossTerms", "ppo_loss"]
 
-@dataclass(frozen=True)
-class LossTerms:
-    """The parts of the loss, each a scalar tensor; only ``total`` carries a gradient.
+
+class LossTerms(NamedTuple):
+    """The loss of a minibatch and its parts.
 
     Attributes:
-        total: what is minimised.
-        policy: the clipped surrogate, negated.
-        value: half the mean squared error of the critic.
-        entropy: mean entropy of the policy in nats.
-        kl: estimate of KL(old || new) in nats, ``mean(ratio - 1 - log ratio)`` (Schulman 2020, k3).
-        clip_fraction: share of the steps whose ratio was clipped.
+        total: what is minimised, a scalar with a gradient.
+        terms: numbers without one, ``[6]``, in the order of TERMS: the total; the clipped surrogate, negated; half the
+            mean squared error of the critic; the mean entropy of the policy in nats; an estimate of KL(old || new) in
+            nats, ``mean(ratio - 1 - log ratio)`` (Schulman 2020, k3); and the share of the steps whose ratio was
+            clipped.
     """
 
     total: Tensor
-    policy: Tensor
-    value: Tensor
-    entropy: Tensor
-    kl: Tensor
-    clip_fraction: Tensor
-
-    def stacked(self) -> Tensor:
-        """Return the terms as one vector without gradient, in the order above."""
-        return torch.stack([getattr(self, field.name).detach() for field in fields(self)])
+    terms: Tensor
 
 
 def ppo_loss(
@@ -67,19 +59,19 @@ def ppo_loss(
         entropy_coefficient: weight of the entropy bonus.
         entropy_weighting: ``uniform``, or ``advantages`` for a bonus in proportion to each step's absolute advantage.
     """
-    log_probs, entropies = categorical(logits, actions)
-    log_ratio = log_probs - old_log_probs
-    ratio = log_ratio.exp()
-    policy = -torch.minimum(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages).mean()
-    error = (values - returns).square()
-    if value_clip is not None:
-        moved = old_values + (values - old_values).clamp(-value_clip, value_clip)
-        error = torch.maximum(error, (moved - returns).square())
-    value = 0.5 * error.mean()
-    entropy = entropies.mean()
-    bonus = entropy if entropy_weighting == "uniform" else (entropies * advantages.abs()).mean()
-    total = policy + value_coefficient * value - entropy_coefficient * bonus
-    with torch.no_grad():
-        kl = (ratio - 1 - log_ratio).mean()
-        clipped = ((ratio - 1).abs() > clip).to(ratio.dtype).mean()
-    return LossTerms(total, policy.detach(), value.detach(), entropy.detach(), kl, clipped)
+    wide = torch.promote_types(logits.dtype, torch.float32)
+    total, terms = surrogate(
+        logits.to(wide),
+        values.to(wide),
+        actions,
+        old_log_probs.to(wide),
+        old_values.to(wide),
+        advantages.to(wide),
+        returns.to(wide),
+        clip,
+        value_clip,
+        value_coefficient,
+        entropy_coefficient,
+        entropy_weighting == "advantages",
+    )
+    return LossTerms(total, terms)

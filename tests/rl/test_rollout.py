@@ -172,7 +172,7 @@ def test_the_loss_at_the_last_scored_step_reaches_what_it_asks_for(task, control
     model.double()
     observations = trajectory.observations.double().requires_grad_()
     logits, _, _ = model(observations, model.init_state(2), trajectory.is_first)
-    log_probs, _ = categorical(logits, trajectory.actions)
+    log_probs = logits.log_softmax(-1).gather(-1, trajectory.actions.unsqueeze(-1)).squeeze(-1)
     last = trajectory.scored.nonzero()[:, 0].max()
     (gradient,) = torch.autograd.grad(log_probs[last].sum(), observations)
     reaches = gradient[last - env.steps_to_remember()].abs().max() > 0
