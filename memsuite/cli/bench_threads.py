@@ -4,6 +4,10 @@ Every measurement is a process of its own, as the number of threads is settled w
 each runs one thread and N threads once, so that what else a machine does slows both alike; the figure is the ratio of
 the medians. Beside it stands what N processes of one thread train together in the same round: they wait for nothing, so
 what they lack of N times is the machine's. It says nothing on a machine that has fewer than N cores to spare.
+
+Threads hand each other what they made. Between cores that share a cache a line takes tens of nanoseconds, between
+others hundreds, and a virtual machine may be moved from the one kind to the other at any time: so every process
+measures it, before and after.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ import os
 import statistics
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -21,8 +26,10 @@ from rich.console import Console
 from rich.table import Table
 
 from memsuite.errors import UsageError
+from memsuite.ops import _build
 
 KEYS = ("steps_per_second", "steps_per_cpu_second")
+HANDOVER = "handover_ns"  # the slower of before and after; None where nothing is compiled
 PROCESSES = "processes"
 
 
@@ -42,7 +49,7 @@ def bench_threads(
     kinds = {"1": "1 thread", str(threads): f"{threads} threads", PROCESSES: f"{threads} processes"}
     for controller in controllers:
         for horizon in horizons:
-            rounds: dict[str, list[dict[str, float]]] = {kind: [] for kind in kinds}
+            rounds: dict[str, list[dict[str, Any]]] = {kind: [] for kind in kinds}
             for turn in range(repeats):
                 for kind, found in rounds.items():
                     with console.status(f"{controller}, H = {horizon}, round {turn + 1}: {kinds[kind]}"):
@@ -54,7 +61,7 @@ def bench_threads(
     return {"threads": threads, "cores": os.cpu_count(), "rows": rows}
 
 
-def _summary(rounds: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
+def _summary(rounds: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     """Return every round, the medians by number of threads, and the ratios of the medians in wall-clock time."""
     medians = {
         kind: {key: statistics.median(row[key] for row in found) for key in KEYS} for kind, found in rounds.items()
@@ -66,6 +73,7 @@ def _summary(rounds: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
         "median": medians,
         "ratio": many / one,
         "ratio_by_round": [many[KEYS[0]] / one[KEYS[0]] for one, many, _ in triples],
+        "handover_ns_by_round": [many.get(HANDOVER) for _, many, _ in triples],
         "processes_ratio": processes / one,
         "processes_ratio_by_round": [both[KEYS[0]] / one[KEYS[0]] for one, _, both in triples],
     }
@@ -79,7 +87,7 @@ def _together(processes: int, controller: str, horizon: int) -> dict[str, float]
     return {seconds: sum(row[seconds] for row in rows), each: statistics.mean(row[each] for row in rows)}
 
 
-def _apart(threads: int, controller: str, horizon: int) -> dict[str, float]:
+def _apart(threads: int, controller: str, horizon: int) -> dict[str, Any]:
     """Train in a process with so many threads; return steps per second and per CPU-second."""
     command = [sys.executable, "-m", "memsuite.cli.bench_threads", controller, str(horizon)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
@@ -88,19 +96,22 @@ def _apart(threads: int, controller: str, horizon: int) -> dict[str, float]:
         said = (child.stderr.strip().splitlines() or [f"status {child.returncode}"])[-1]
         raise UsageError(f"--threads: {controller} at horizon {horizon} failed: {said[:300]}")
     row = json.loads(child.stdout.strip().splitlines()[-1])
-    return {key: float(row[key]) for key in KEYS}
+    return {key: float(row[key]) for key in KEYS} | {HANDOVER: row.get(HANDOVER)}
 
 
 def threads_table(report: dict[str, Any]) -> Table:
     """Return the table of a report: medians of steps per second, and their ratio."""
     threads = report["threads"]
     together = f"{threads} processes"
-    table = Table("controller", "horizon", "1 thread", f"{threads} threads", "ratio", "lowest", "highest", together)
+    columns = ("ratio", "lowest", "highest", "hand-over, ns", together)
+    table = Table("controller", "horizon", "1 thread", f"{threads} threads", *columns)
     table.title = "Training steps / s, wall-clock"
     for row in report["rows"]:
         speeds = [f"{row['median'][count][KEYS[0]]:,.0f}" for count in ("1", str(threads))]
         ratios = [f"{ratio:.2f}" for ratio in (row["ratio"], min(row["ratio_by_round"]), max(row["ratio_by_round"]))]
-        table.add_row(row["controller"], str(row["horizon"]), *speeds, *ratios, f"{row['processes_ratio']:.2f}")
+        times = [f"{time:.0f}" for time in row["handover_ns_by_round"] if time is not None]
+        several = f"{row['processes_ratio']:.2f}"
+        table.add_row(row["controller"], str(row["horizon"]), *speeds, *ratios, " ".join(times), several)
     return table
 
 
@@ -112,7 +123,18 @@ def _measure(controller: str, horizon: str) -> dict[str, Any]:
     quiet_lightning()
     keep_freed_memory()
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    return bench_training(controller, int(horizon), 5)
+    before = _handover_ns()
+    row = bench_training(controller, int(horizon), 5)
+    time.sleep(0.2)  # until the pool's threads no longer spin
+    after = _handover_ns()
+    return row | {HANDOVER: None if before is None or after is None else max(before, after)}
+
+
+def _handover_ns() -> float | None:
+    """Return how long a line of cache takes between the cores that two threads run on, the best of a few tries."""
+    if _build.STATUS.library is None:
+        return None
+    return min(1e9 * float(torch.ops.memsuite.handover(10_000)) for _ in range(3))
 
 
 if __name__ == "__main__":

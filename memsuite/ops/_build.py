@@ -32,7 +32,7 @@ FLAGS = ["-O3", "-std=c++17", "-fPIC", "-fvisibility=hidden", "-w"]
 FLAGS += ["-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"]
 AVX2 = ["-mavx2", "-mfma", "-mbmi", "-mbmi2", "-mlzcnt"]
 AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512cd", "-mavx512dq", "-mavx512vl"]
-BINDINGS = ("binding", "binding_heads", "binding_matrix", "binding_conv", "binding_rows")
+BINDINGS = ("binding", "binding_heads", "binding_matrix", "binding_conv", "binding_rows", "handover")
 STABLE_ABI = "0x020a000000000000"  # torch 2.10: what is built runs with this version and every later one
 DIGEST = 32  # bytes of SHA-256 at the end of a cached library, which the loader of libraries does not look at
 logger = logging.getLogger("memsuite")

@@ -18,16 +18,19 @@ def test_two_threads_are_set_against_one(tmp_path, capsys):
     (row,) = report["threads"]["rows"]
     assert row["median"]["1"]["steps_per_second"] > 0
     assert row["ratio"] == row["ratio_by_round"][0]
+    (handover,) = row["handover_ns_by_round"]
+    assert handover is None or 1 < handover < 1e8
 
 
 def test_the_figure_is_the_ratio_of_the_medians(monkeypatch):
     # A round is one thread, two threads, and two processes of one thread.
     rates = {1: iter([10.0, 9.0, 8.0, 30.0, 25.0, 26.0, 20.0, 19.0, 19.0]), 2: iter([30.0, 34.0, 60.0])}
-    row = {"steps_per_cpu_second": 1.0}
+    row = {"steps_per_cpu_second": 1.0, "handover_ns": 40.0}
     monkeypatch.setattr(bench_threads, "_apart", lambda n, *_: row | {"steps_per_second": next(rates[n])})
     (found,) = bench_threads.bench_threads(2, ["gru"], [200], 3)["rows"]
     assert found["ratio"] == 34 / 20
     assert found["ratio_by_round"] == [3.0, 34 / 30, 3.0]
+    assert found["handover_ns_by_round"] == [40.0] * 3
     assert found["processes_ratio"] == 38 / 20
     assert found["processes_ratio_by_round"] == [1.7, 51 / 30, 1.9]
 
