@@ -219,7 +219,7 @@ class MemoryPPO(pl.LightningModule):
                 self._record(statistics)
 
     def update(self, trajectory: Trajectory) -> Tensor:
-        """Run the epochs over one rollout; return STATISTICS and the guard's counts, ``[13]``, on the device."""
+        """Run the epochs over one rollout; return STATISTICS, then 1 for each update skipped and 0 for others."""
         optimizer, num_envs = cast(LightningOptimizer, self.optimizers()), trajectory.actions.shape[1]
         factor = self.course.left if self.ppo.anneal else 1.0
         for group in optimizer.param_groups:
@@ -229,43 +229,44 @@ class MemoryPPO(pl.LightningModule):
         advantages, returns = gae(rewards, values, following, ended, *self.credit(trajectory))
         weights = self.advantage_scale(advantages) if self.ppo.normalise_advantages else advantages
         rows: list[Tensor] = []
+        skipped: list[Tensor] = []
         parameters = list(self.model.parameters())
-        self.guard.begin(self.device)
         for _ in range(self.ppo.epochs):
             for columns in minibatch_columns(num_envs, self.ppo, self._generators["permutations"]):
                 optimizer.zero_grad()
                 terms = self._backward(trajectory, weights, returns, columns.to(self.device))
                 norm = nn.utils.clip_grad_norm_(parameters, self.ppo.max_grad_norm)
-                self.guard.step(optimizer, terms[0], norm)
-                rows.append(torch.cat([terms, norm.unsqueeze(0)]))
-            if self.ppo.target_kl is not None and float(rows[-1][TERMS.index("kl")]) > self.ppo.target_kl:
+                skipped.append(self.guard.step(optimizer, terms[0], norm))
+                rows += [terms, norm.unsqueeze(0)]
+            if self.ppo.target_kl is not None and float(terms[TERMS.index("kl")]) > self.ppo.target_kl:
                 break
         outcome, self._running_return = rollout_outcome(trajectory, returns, self._running_return)
-        dtype = rows[0].dtype
-        return torch.cat([torch.stack(rows).mean(0), outcome.to(dtype), self.guard.counts().to(dtype)])
+        means = torch.cat(rows).view(len(skipped), -1).mean(0)
+        return torch.cat([means, outcome.to(means.dtype), torch.stack(skipped).to(means.dtype)])
 
     def _backward(self, trajectory: Trajectory, weights: Tensor, returns: Tensor, columns: Tensor) -> Tensor:
         """Accumulate the gradient of one minibatch of environments; return the loss terms, ``[6]``.
 
         Both are averages over the processes, the same bits in each: so all decide alike, by the KL and in the guard.
         """
-        total = torch.zeros((), device=self.device)
-        for share, terms in minibatch_losses(self.model, trajectory, weights, returns, columns, self.ppo):
-            self.manual_backward(terms.total * share)
-            total = total + share * terms.terms
-        return mean(total)
+        parts: list[Tensor] = []
+        for share, found in minibatch_losses(self.model, trajectory, weights, returns, columns, self.ppo):
+            self.manual_backward(found.total if share == 1 else found.total * share)
+            parts.append(found.terms if share == 1 else found.terms * share)
+        return mean(parts[0] if len(parts) == 1 else torch.stack(parts).sum(0))
 
     def _record(self, statistics: Tensor) -> None:
         """Bring the iteration's statistics to the host, once, and hand them to the loggers."""
         values = statistics.tolist()
         self.statistics = dict(zip(STATISTICS, values, strict=False))
-        skipped, *in_a_row = values[len(STATISTICS) :]
-        row = {"iteration": self.iteration, **self.statistics, "skipped_updates": int(skipped)}
+        flags = values[len(STATISTICS) :]
+        skipped = int(sum(flags))
+        row = {"iteration": self.iteration, **self.statistics, "skipped_updates": skipped}
         row |= {f"training_{name}": value for name, value in self.course.args.items()}
         self.log_row(row | ({"world_size": world_size()} if world_size() > 1 else {}))
         if skipped:
             log.warning("%d steps: %d updates skipped, loss or gradient not finite", self.env_steps, skipped)
-        self.guard.take(skipped, *in_a_row)
+        self.guard.count(flags)
 
     def log_row(self, row: dict[str, Any]) -> None:
         """Give one row to every logger, with environment steps as the x axis."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from memsuite.errors import Stopped
@@ -27,39 +26,32 @@ class UpdateGuard:
     def __init__(self, most: int) -> None:
         self.most = most
         self.total, self.in_a_row = 0, 0
-        self._now = self._longest = self._skipped = torch.zeros(())
 
-    def begin(self, device: torch.device) -> None:
-        """Start the counts of one iteration."""
-        self._now = torch.full((), float(self.in_a_row), device=device)
-        self._longest, self._skipped = self._now, torch.zeros((), device=device)
-
-    def step(self, optimizer: Any, loss: Tensor, norm: Tensor) -> None:
-        """Step, or skip the step.
+    def step(self, optimizer: Any, loss: Tensor, norm: Tensor) -> Tensor:
+        """Step, or skip the step; return 1 where it is skipped and 0 where not, on the device.
 
         Args:
             optimizer: a Lightning optimiser around a fused one.
             loss: the loss, a scalar.
             norm: the gradient's norm, a scalar.
         """
-        bad = (~torch.isfinite(loss + norm)).to(torch.float32)  # of a sum: one question in place of two
+        either = loss + norm
+        bad = (either - either).ne_(0).float()  # a finite number less itself is 0, any other is not a number
         optimizer.optimizer.found_inf = bad
         optimizer.step()
-        self._now = (self._now + bad) * bad
-        self._longest, self._skipped = torch.maximum(self._longest, self._now), self._skipped + bad
+        return bad
 
-    def counts(self) -> Tensor:
-        """Return this iteration's ``[skipped, in a row at its end, most in a row]``, on the device."""
-        return torch.stack([self._skipped, self._now, self._longest])
-
-    def take(self, skipped: float, in_a_row: float, longest: float) -> None:
-        """Take over :meth:`counts`, now on the host.
+    def count(self, skipped: list[float]) -> None:
+        """Take one iteration's answers of :meth:`step`, now on the host.
 
         Raises:
             Stopped: too many in a row.
         """
-        self.total += int(skipped)
-        self.in_a_row = int(in_a_row)
+        longest = 0
+        for bad in skipped:
+            self.in_a_row = self.in_a_row + 1 if bad else 0
+            longest = max(longest, self.in_a_row)
+        self.total += int(sum(skipped))
         if longest >= self.most:
             raise Stopped(
                 f"the loss or its gradient was not finite at {self.most} updates in a row (ppo.max_skipped_updates); "

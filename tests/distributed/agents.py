@@ -47,8 +47,9 @@ def record_steps(steps: list) -> None:
     def recording(self, optimizer, loss, norm):
         parameters = [p for group in optimizer.optimizer.param_groups for p in group["params"]]
         gradients = [p.grad.clone() for p in parameters]
-        step(self, optimizer, loss, norm)
+        skipped = step(self, optimizer, loss, norm)
         after = [p.detach().clone() for p in parameters]
         steps.append({"loss": loss, "norm": norm, "gradients": gradients, "after": after})
+        return skipped
 
     UpdateGuard.step = recording

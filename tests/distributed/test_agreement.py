@@ -1,7 +1,5 @@
 """What one process alone knows, a KL or a number that is not finite, all decide upon; their parameters stay equal."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from agents import ENVS, ITERATIONS, fit, module_of, record_steps
@@ -11,9 +9,10 @@ from memsuite import module as where
 from memsuite.callbacks import Curriculum
 from memsuite.controllers import CONTROLLERS
 from memsuite.errors import UsageError
-from memsuite.rl import PPOConfig, envs_per_process
+from memsuite.rl import TERMS, LossTerms, PPOConfig, envs_per_process
 
 pytestmark = pytest.mark.ddp
+INF = float("inf")
 
 
 def train(rank: int, world: int, change: str, ppo: dict) -> dict:
@@ -32,9 +31,11 @@ def train(rank: int, world: int, change: str, ppo: dict) -> dict:
         for share, terms in losses(*args):
             backwards.append(1)
             if rank == 1 and change == "kl":
-                terms = replace(terms, kl=terms.kl + 1e6)
+                terms = terms._replace(terms=terms.terms + 1e6 * (torch.arange(6) == TERMS.index("kl")))
             if rank == 1 and change == "loss" and module.iteration == 1:
-                terms = replace(terms, total=terms.total + float("inf"))  # its gradient is finite
+                terms = LossTerms(
+                    terms.total + INF, terms.terms + torch.tensor([INF, 0, 0, 0, 0, 0])
+                )  # finite gradient
             yield share, terms
 
     where.collect, where.minibatch_losses = collect_changed, losses_changed

@@ -25,20 +25,20 @@ def optimiser(dtype=torch.float32):
 def test_a_skipped_step_leaves_everything_as_it_was(loss, norm, dtype):
     parameter, adam, wrapped = optimiser(dtype)
     guard = UpdateGuard(3)
-    guard.begin(torch.device("cpu"))
     parameter.grad = torch.ones_like(parameter)
-    guard.step(wrapped, torch.tensor(1.0), torch.tensor(1.0))
+    answers = [guard.step(wrapped, torch.tensor(1.0), torch.tensor(1.0))]
     before, state = parameter.detach().clone(), copy.deepcopy(adam.state_dict())
     parameter.grad = torch.full_like(parameter, NAN)
-    guard.step(wrapped, torch.tensor(loss), torch.tensor(norm))
+    answers.append(guard.step(wrapped, torch.tensor(loss, dtype=dtype), torch.tensor(norm)))
     assert torch.equal(parameter, before)
     for name, value in adam.state_dict()["state"][0].items():
         assert torch.equal(value, state["state"][0][name]), name
-    assert guard.counts().tolist() == [1, 1, 1]
     parameter.grad = torch.ones_like(parameter)
-    guard.step(wrapped, torch.tensor(1.0), torch.tensor(1.0))
+    answers.append(guard.step(wrapped, torch.tensor(1.0), torch.tensor(1.0)))
     assert not torch.equal(parameter, before)
-    assert guard.counts().tolist() == [1, 0, 1]
+    assert torch.stack(answers).tolist() == [0, 1, 0]
+    guard.count([float(answer) for answer in answers])
+    assert (guard.total, guard.in_a_row) == (1, 0)
 
 
 def test_the_wrapper_lightning_gives_is_the_one_that_is_guarded():
@@ -51,17 +51,13 @@ def test_a_row_of_skipped_updates_reaches_across_iterations_and_ends_the_run():
     guard = UpdateGuard(3)
     bad, good = torch.tensor(NAN), torch.tensor(1.0)
     for losses in ([bad, good, bad], [bad]):
-        guard.begin(torch.device("cpu"))
-        for loss in losses:
-            guard.step(wrapped, loss, good)
-        guard.take(*guard.counts().tolist())
+        guard.count([float(guard.step(wrapped, loss, good)) for loss in losses])
     assert (guard.total, guard.in_a_row) == (3, 2)
     restored = UpdateGuard(3)
     restored.load_state_dict(guard.state_dict())
-    restored.begin(torch.device("cpu"))
-    restored.step(wrapped, bad, good)
     with pytest.raises(Stopped, match="3 updates in a row"):
-        restored.take(*restored.counts().tolist())
+        restored.count([1.0, 0.0])
+    assert (restored.total, restored.in_a_row) == (4, 0)
 
 
 @pytest.mark.parametrize("bad", [NAN, INF, -INF])
