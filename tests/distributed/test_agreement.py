@@ -1,5 +1,7 @@
 """What one process alone knows, a KL or a number that is not finite, all decide upon; their parameters stay equal."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from agents import ENVS, ITERATIONS, fit, module_of, record_steps
@@ -33,9 +35,8 @@ def train(rank: int, world: int, change: str, ppo: dict) -> dict:
             if rank == 1 and change == "kl":
                 terms = terms._replace(terms=terms.terms + 1e6 * (torch.arange(6) == TERMS.index("kl")))
             if rank == 1 and change == "loss" and module.iteration == 1:
-                terms = LossTerms(
-                    terms.total + INF, terms.terms + torch.tensor([INF, 0, 0, 0, 0, 0])
-                )  # finite gradient
+                spoilt = terms.terms + torch.tensor([INF, 0, 0, 0, 0, 0])
+                terms = LossTerms(terms.total + INF, spoilt)  # its gradient is finite
             yield share, terms
 
     where.collect, where.minibatch_losses = collect_changed, losses_changed
