@@ -52,6 +52,8 @@ def thread_rows() -> list[str]:
         ends = min(row["ratio_by_round"]), max(row["ratio_by_round"])
         ratios = [f"{x:.2f}" for x in (row["ratio"], *ends, row["processes_ratio"])]
         rows.append("| " + " | ".join([row["controller"], str(row["horizon"]), *speeds, *ratios]) + " |")
+        times = " ".join(f"{time:.0f}" for time in row["handover_ns_by_round"])
+        rows.append(f"| {row['controller']} | {times} | {' '.join(f'{x:.2f}' for x in row['ratio_by_round'])} |")
     return rows
 
 
