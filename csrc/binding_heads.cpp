@@ -1,4 +1,4 @@
-// The maps into and out of a recurrence, the policy's distribution and PPO's loss, on CPU tensors; see binding.cpp.
+// The maps into and out of a recurrence, an action's log-probability and PPO's loss, on CPU tensors; see binding.cpp.
 #include "levels.h"
 #include "tensors.h"
 
@@ -94,17 +94,17 @@ Input actions_of(const Tensor& actions, const Tensor& logits) {
   return chosen;
 }
 
-std::tuple<Tensor, Tensor> categorical(const Tensor& logits, const Tensor& actions) {
+Tensor log_prob(const Tensor& logits, const Tensor& actions) {
   const Input chosen = actions_of(actions, logits);
   const int64_t width = logits.size(logits.dim() - 1), rows = rows_of(logits);
   const Input in(logits, logits.scalar_type(), shape_of(logits, width));
-  Tensor log_prob = make(logits, leading(logits)), entropy = make(logits, leading(logits));
+  Tensor out = make(logits, leading(logits));
   by_type(logits, [&](auto number) {
     using T = decltype(number);
-    const CategoricalJob<T> job{rows, width, in, chosen, data<T>(log_prob), data<T>(entropy)};
-    share(rows, 8 * width, 64, [&](int64_t first, int64_t last) { table<T>().categorical(job, first, last); });
+    const LogProbJob<T> job{rows, width, in, chosen, data<T>(out)};
+    share(rows, 8 * width, 64, [&](int64_t first, int64_t last) { table<T>().log_prob(job, first, last); });
   });
-  return {log_prob, entropy};
+  return out;
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> surrogate(
@@ -117,7 +117,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> surrogate(
   const std::vector<int64_t> shape = leading(logits);
   const Input in(logits, type, shape_of(logits, width)), v(values, type, shape), old_p(old_log_probs, type, shape);
   const Input old_v(old_values, type, shape), weights(advantages, type, shape), targets(returns, type, shape);
-  Tensor total = make(logits, {}), terms = make(logits, {6});
+  Tensor total = make(logits, {}), terms = make(logits, {kTerms});
   Tensor d_logits = make(logits, shape_of(logits, width)), d_values = make(logits, shape);
   by_type(logits, [&](auto number) {
     using T = decltype(number);
@@ -132,9 +132,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> surrogate(
              [&](double* part, int64_t first, int64_t last) { table<T>().surrogate(job, part, first, last); });
     for (double& sum : sums) sum /= static_cast<double>(rows);
     const double policy = -sums[kPolicy], value = 0.5 * sums[kValue];
-    const double all[6] = {policy + value_coefficient * value - entropy_coefficient * sums[kBonus],
+    const double all[kTerms] = {policy + value_coefficient * value - entropy_coefficient * sums[kBonus],
                            policy, value, sums[kEntropy], sums[kKl], sums[kClipped]};
-    for (int i = 0; i < 6; ++i) data<T>(terms)[i] = static_cast<T>(all[i]);
+    for (int i = 0; i < kTerms; ++i) data<T>(terms)[i] = static_cast<T>(all[i]);
     *data<T>(total) = static_cast<T>(all[0]);
   });
   return {total, terms, d_logits, d_values};
@@ -147,7 +147,7 @@ STABLE_TORCH_LIBRARY_IMPL(memsuite, CPU, m) {
   m.impl("narrow_linear_backward", TORCH_BOX(&Widened<&narrow_linear_backward>::call));
   m.impl("normed_linear", TORCH_BOX(&Widened<&normed_linear>::call));
   m.impl("normed_linear_backward", TORCH_BOX(&Widened<&normed_linear_backward>::call));
-  m.impl("categorical", TORCH_BOX(&Widened<&categorical>::call));
+  m.impl("log_prob", TORCH_BOX(&Widened<&log_prob>::call));
   m.impl("surrogate", TORCH_BOX(&surrogate));
 }
 

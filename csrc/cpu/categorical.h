@@ -1,5 +1,5 @@
-// Log-probability and entropy of categorical distributions, and PPO's loss: as many rows at once as a vector has lanes,
-// so that nothing is added up across lanes.
+// The log-probability of an action under a categorical policy, and PPO's loss: as many rows at once as a vector has
+// lanes, so that nothing is added up across lanes.
 #pragma once
 
 #include "fold.h"
@@ -42,9 +42,9 @@ MEMSUITE_INLINE Vec<T> normalise(T* columns, T* odds, int64_t width, Vec<T>& sum
   return log_sum - weighted / sum;
 }
 
-// log_prob [N] and entropy [N] of rows [first, last) of logits [N, A].
+// log_prob [N] of the actions of rows [first, last) of logits [N, A].
 template <class T>
-void categorical(const CategoricalJob<T>& job, int64_t first, int64_t last) {
+void log_prob(const LogProbJob<T>& job, int64_t first, int64_t last) {
   constexpr int L = Simd<T>::lanes;
   const int64_t width = job.width;
   Scratch<T> columns(2 * width * L);
@@ -52,11 +52,9 @@ void categorical(const CategoricalJob<T>& job, int64_t first, int64_t last) {
     const int64_t count = last - n < L ? last - n : L;
     columns_of(columns.data, job.logits + n * width, count, width);
     Vec<T> sum, log_sum;
-    const Vec<T> entropy = normalise<T>(columns.data, columns.data + width * L, width, sum, log_sum);
-    for (int64_t i = 0; i < count; ++i) {
-      job.entropy[n + i] = entropy[i];
+    normalise<T>(columns.data, columns.data + width * L, width, sum, log_sum);
+    for (int64_t i = 0; i < count; ++i)
       job.log_prob[n + i] = columns.data[job.actions[n + i] * L + i] - log_sum[i];
-    }
   }
 }
 

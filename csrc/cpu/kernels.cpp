@@ -50,7 +50,7 @@ constexpr Table<T> make_table() {
       rms_norm_backward<T>,
       {gated_out<T, kNone>, gated_out<T, kSilu>, gated_out<T, kSigmoid>},
       {gated_out_backward<T, kNone>, gated_out_backward<T, kSilu>, gated_out_backward<T, kSigmoid>},
-      categorical<T>,
+      log_prob<T>,
       surrogate<T>,
   };
 }

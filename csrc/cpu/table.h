@@ -112,15 +112,16 @@ struct OutJob {
 };
 
 template <class T>
-struct CategoricalJob {
+struct LogProbJob {
   int64_t rows, width;
   const T *logits;
   const int64_t* actions;
-  T *log_prob, *entropy;
+  T* log_prob;
 };
 
 // What PPO's loss is made of.
 enum LossSum { kPolicy, kValue, kEntropy, kBonus, kKl, kClipped, kLossSums };
+constexpr int kTerms = 6;  // as TERMS in memsuite/ops/surrogate.py
 
 // As in memsuite/ops/surrogate.py.
 template <class T>
@@ -178,7 +179,7 @@ struct Table {
   void (*rms_norm_backward)(const NormJob<T>&, T* d_gain, int64_t first, int64_t last);
   void (*gated_out[kGateKinds])(const OutJob<T>&, const T* packed, int64_t first, int64_t last);
   void (*gated_out_backward[kGateKinds])(const OutJob<T>&, const T* packed, T* sums, int64_t first, int64_t last);
-  void (*categorical)(const CategoricalJob<T>&, int64_t first, int64_t last);
+  void (*log_prob)(const LogProbJob<T>&, int64_t first, int64_t last);
   void (*surrogate)(const LossJob<T>&, double* sums, int64_t first, int64_t last);
 };
 

@@ -109,7 +109,7 @@ def threads_table(report: dict[str, Any]) -> Table:
     for row in report["rows"]:
         speeds = [f"{row['median'][count][KEYS[0]]:,.0f}" for count in ("1", str(threads))]
         ratios = [f"{ratio:.2f}" for ratio in (row["ratio"], min(row["ratio_by_round"]), max(row["ratio_by_round"]))]
-        times = [f"{time:.0f}" for time in row["handover_ns_by_round"] if time is not None]
+        times = [f"{ns:.0f}" for ns in row["handover_ns_by_round"] if ns is not None]
         several = f"{row['processes_ratio']:.2f}"
         table.add_row(row["controller"], str(row["horizon"]), *speeds, *ratios, " ".join(times), several)
     return table

@@ -10,11 +10,11 @@ import torch
 
 from memsuite.ops import _build
 from memsuite.ops._library import states_before
-from memsuite.ops.categorical import categorical
 from memsuite.ops.diagonal_scan import diagonal_scan
 from memsuite.ops.gated_mlp import gated_mlp
 from memsuite.ops.gated_out import gated_out
 from memsuite.ops.gru_scan import gru_scan
+from memsuite.ops.log_prob import log_prob
 from memsuite.ops.lstm_scan import lstm_scan
 from memsuite.ops.matrix_scan import matrix_scan, matrix_step
 from memsuite.ops.narrow_linear import narrow_linear
@@ -26,11 +26,11 @@ from memsuite.ops.short_conv import short_conv
 from memsuite.ops.surrogate import surrogate
 
 __all__ = [
-    "categorical",
     "diagonal_scan",
     "gated_mlp",
     "gated_out",
     "gru_scan",
+    "log_prob",
     "lstm_scan",
     "matrix_scan",
     "matrix_step",

@@ -178,7 +178,7 @@ _TRIAL = """
 import os, sys
 os.environ["MEMSUITE_KERNELS"] = "off"
 import torch
-from memsuite.ops import categorical, diagonal_scan, gru_scan, lstm_scan, matrix_scan, narrow_linear, normed_linear
+from memsuite.ops import diagonal_scan, gru_scan, log_prob, lstm_scan, matrix_scan, narrow_linear, normed_linear
 from memsuite.ops import gated_mlp, gated_out, pscan, rms_norm, short_conv, surrogate
 torch.ops.load_library(sys.argv[1])
 x, reset, h = torch.ones(2, 3, 4), torch.zeros(2, 3, dtype=torch.bool), torch.zeros(3, 4, requires_grad=True)
@@ -193,7 +193,7 @@ x = gated_out(q.expand(2, 3, 1, 4).contiguous(), x, w, 1e-8, 1) + rms_norm(x, w[
 x = gated_mlp(x, torch.ones(12, 4), torch.ones(4, 6), 1e-8)
 out = normed_linear(narrow_linear(x, torch.ones(8, 4)), torch.ones(5, 8, requires_grad=True), 1e-8)
 actions, v = torch.zeros(2, 3, dtype=torch.int64), torch.zeros(2, 3)
-log_p = categorical(out, actions)[0]
+log_p = log_prob(out, actions)
 surrogate(out, v, actions, log_p, v, log_p, v, 0.2, 0.2, 0.5, 0.1, True)[0].backward()
 assert h.grad.isfinite().all()
 """

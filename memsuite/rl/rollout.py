@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from memsuite.controllers.base import map_state
-from memsuite.ops import categorical
+from memsuite.ops import log_prob
 from memsuite.rl.actor_critic import ActorCritic
 from memsuite.tasks import ScriptedTask, Task
 from memsuite.types import State, TimeStep, Trajectory
@@ -90,7 +90,7 @@ def _collect_script(
         at = slice(begin_at, begin_at + size)
         logits, values, state = model(block.observations[at], state, block.is_first[at])
         actions = choose(logits, None if uniform is None else uniform[at])
-        parts.append((actions, categorical(logits, actions)[0], values))
+        parts.append((actions, log_prob(logits, actions), values))
     actions, log_probs, values = (torch.cat(part) for part in zip(*parts, strict=True))
     correct = block.scored & (actions == block.targets)
     following = task.peek()
@@ -128,7 +128,7 @@ def _collect_steps(
                 "observations": now.observation,
                 "is_first": now.is_first,
                 "actions": actions,
-                "log_probs": categorical(logits, actions)[0],
+                "log_probs": log_prob(logits, actions),
                 "values": values,
                 "next_values": _final_values(model, following, state, values),
                 "rewards": following.reward.to(values.dtype),
