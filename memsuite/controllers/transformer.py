@@ -77,15 +77,25 @@ class AttentionLayer(ZeroBegin):
 
     def forward_sequence(self, x_TBD: Tensor, state: State, is_first_TB: Tensor) -> tuple[Tensor, State]:
         """Attend chunk by chunk, then read all at once."""
-        keys, values, position = _parts(self.reset_mask(state, is_first_TB[0]))
+        keys, values, position = _parts(state)
+        position = position.masked_fill(is_first_TB[0], 0)
         positions = _positions(is_first_TB.t(), position)
-        before = self._ages(x_TBD.device) < position.unsqueeze(1)
-        after = self._ages(x_TBD.device) <= positions[:, -1:]
         q, k, v = self._project(x_TBD.transpose(0, 1), positions)
-        k, v = (torch.cat([_zero_unseen(old, before), new], dim=1) for old, new in ((keys, k), (values, v)))
-        y = self._read(self._attend_in_chunks(q, k, v, positions)).transpose(0, 1)
-        k, v = (_zero_unseen(x[:, -self.context_length :], after) for x in (k, v))
+        carried = min(self.context_length, self._most(position))
+        if carried:
+            seen = self._ages(x_TBD.device)[-carried:] < position.unsqueeze(1)
+            k, v = (
+                torch.cat([_zero_unseen(old[:, -carried:], seen), new], dim=1) for old, new in ((keys, k), (values, v))
+            )
+        y = self._read(self._attend_in_chunks(q, k, v, positions, carried)).transpose(0, 1)
+        k, v = (self._cache(x, positions[:, -1:]) for x in (k, v))
         return y, {"keys": k, "values": v, "position": positions[:, -1] + 1}
+
+    def _cache(self, x_BTD: Tensor, position_B1: Tensor) -> Tensor:
+        """Return the last ``context_length`` steps, zeros where the episode that ``position`` stands in was not yet."""
+        newest = x_BTD[:, -self.context_length :]
+        newest = pad(newest, (0, 0, self.context_length - newest.shape[1], 0))
+        return _zero_unseen(newest, self._ages(x_BTD.device) <= position_B1)
 
     def attention(self, x_TBD: Tensor, is_first_TB: Tensor) -> tuple[Tensor, Tensor]:
         """Return where each step of a sequence looks, and what it finds there, for looking inside.
@@ -109,21 +119,20 @@ class AttentionLayer(ZeroBegin):
 
     def _project(self, x_BTD: Tensor, positions_BT: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return queries, keys and values ``[B, T, D]``, the first two turned by their positions."""
-        q, k, v = self.qkv(x_BTD).to(self.out.weight.dtype).chunk(3, dim=-1)
-        half = q.shape[-1] // self.num_heads // 2
-        frequencies = BASE ** (-torch.arange(half, device=q.device, dtype=q.dtype) / half)
+        qkv = self.qkv(x_BTD).to(self.out.weight.dtype)
+        both, v = qkv.split([2 * self.feature_dim, self.feature_dim], dim=-1)
+        a, b = both.unflatten(-1, (2 * self.num_heads, 2, -1)).unbind(-2)
+        half = a.shape[-1]
+        frequencies = BASE ** (-torch.arange(half, device=a.device, dtype=a.dtype) / half)
         angles = (positions_BT.unsqueeze(-1) * frequencies).unsqueeze(2)
-        return self._rotate(q, angles), self._rotate(k, angles), v
-
-    def _oldest(self, positions: Tensor) -> int:
-        """Bound the age of what is seen from these positions; an accelerator's host does not wait for their values."""
-        longest = self.context_length - 1
-        return longest if positions.device.type != "cpu" else min(longest, int(positions.max()))
-
-    def _rotate(self, x: Tensor, angles: Tensor) -> Tensor:
-        a, b = x.view(*x.shape[:-1], self.num_heads, -1).chunk(2, dim=-1)
         cos, sin = angles.cos(), angles.sin()
-        return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1).flatten(-2)
+        turned = torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-2)
+        q, k = turned.flatten(2).chunk(2, dim=-1)
+        return q, k, v
+
+    def _most(self, positions: Tensor) -> int:
+        """Bound the positions from above; an accelerator's host does not wait for their values."""
+        return self.context_length if positions.device.type != "cpu" else int(positions.max())
 
     def _read(self, attended: Tensor) -> Tensor:
         return self.out(self.norm(attended.to(self.norm.weight.dtype)))  # type: ignore[no-any-return]
@@ -137,20 +146,23 @@ class AttentionLayer(ZeroBegin):
         """Return how many steps before the newest each entry of a cache is, ``[context_length]``."""
         return torch.arange(self.context_length - 1, -1, -1, device=device)
 
-    def _attend_in_chunks(self, q: Tensor, k: Tensor, v: Tensor, positions: Tensor) -> Tensor:
-        """Attend chunk by chunk: ``q`` is ``[B, T, D]``, ``k`` and ``v`` ``[B, context_length + T, D]``.
+    def _attend_in_chunks(self, q: Tensor, k: Tensor, v: Tensor, positions: Tensor, carried: int) -> Tensor:
+        """Attend chunk by chunk: ``q`` is ``[B, T, D]``, ``k`` and ``v`` ``[B, carried + T, D]``.
 
         Split and joined, never sliced: each slice would allocate a gradient as long as the whole sequence.
         """
-        blocks = math.ceil(self.context_length / self.chunk)  # of keys before each chunk of queries, at most
-        front = blocks * self.chunk - self.context_length
-        padded_k, padded_v = (pad(x, (0, 0, front, 0)) for x in (k, v))
+        if positions.device.type == "cpu" and bool((positions == positions[:1]).all()):
+            positions = positions[:1]  # one mask for all
+        blocks = math.ceil(carried / self.chunk)  # of keys before each chunk of queries, at most
+        front = blocks * self.chunk - carried
+        padded_k, padded_v = (pad(x, (0, 0, front, 0)) if front else x for x in (k, v))
         q_parts, at_parts, k_parts, v_parts = (
             torch.split(x, self.chunk, dim=1) for x in (q, positions, padded_k, padded_v)
         )
         out = []
         for i, (q_i, at) in enumerate(zip(q_parts, at_parts, strict=True)):
-            back = min(blocks, math.ceil(self._oldest(at) / self.chunk))
+            oldest = min(self.context_length - 1, self._most(at))
+            back = min(blocks + i, math.ceil(oldest / self.chunk))
             window = slice(i + blocks - back, i + blocks + 1)
             time = torch.arange(back * self.chunk + q_i.shape[1], device=q.device)
             age = time[back * self.chunk :].unsqueeze(1) - time
