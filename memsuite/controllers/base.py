@@ -109,6 +109,8 @@ def forward_in_blocks(
 
 def map_state(function: Callable[..., Tensor], *states: State) -> State:
     """Apply ``function`` to every tensor of one state, or to the corresponding tensors of several."""
+    if isinstance(states[0], Tensor):  # most are one tensor, and looking for more takes longer than the function
+        return function(*states)
     return pytree.tree_map(function, *states)  # type: ignore[no-any-return]
 
 
