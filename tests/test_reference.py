@@ -36,9 +36,12 @@ def test_the_readme_has_every_seed():
     assert table(runs) in (ROOT / "README.md").read_text(), f"README.md lacks\n{table(runs)}"
 
 
-def test_every_run_has_all_its_seeds_and_one_commit():
-    runs = json.loads((ROOT / "results" / "reference.json").read_text())["runs"]
-    assert {run["seed"] for run in runs} == set(range(5))
-    assert len(runs) % 5 == 0
-    assert len({run["commit"] for run in runs}) == 1
-    assert not runs[0]["commit"].endswith("dirty")
+def test_every_cell_has_all_its_seeds_and_one_commit():
+    cells: dict[tuple, list[dict]] = {}
+    for run in json.loads((ROOT / "results" / "reference.json").read_text())["runs"]:
+        cell = run["task"], run["difficulty"], run["controller"], variant(run["config"])
+        cells.setdefault(cell, []).append(run)
+    for cell, runs in cells.items():
+        assert sorted(run["seed"] for run in runs) == list(range(5)), cell
+        assert len({(run["commit"], run["env_steps"]) for run in runs}) == 1, cell
+        assert not runs[0]["commit"].endswith("dirty"), cell
