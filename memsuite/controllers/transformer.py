@@ -78,10 +78,11 @@ class AttentionLayer(ZeroBegin):
     def forward_sequence(self, x_TBD: Tensor, state: State, is_first_TB: Tensor) -> tuple[Tensor, State]:
         """Attend chunk by chunk, then read all at once."""
         keys, values, position = _parts(state)
+        # At position 0 nothing of a cache has been written, so the caches themselves need no reset.
         position = position.masked_fill(is_first_TB[0], 0)
         positions = _positions(is_first_TB.t(), position)
         q, k, v = self._project(x_TBD.transpose(0, 1), positions)
-        carried = min(self.context_length, self._most(position))
+        carried = self._steps_before(position)
         if carried:
             seen = self._ages(x_TBD.device)[-carried:] < position.unsqueeze(1)
             k, v = (
@@ -130,9 +131,13 @@ class AttentionLayer(ZeroBegin):
         q, k = turned.flatten(2).chunk(2, dim=-1)
         return q, k, v
 
-    def _most(self, positions: Tensor) -> int:
-        """Bound the positions from above; an accelerator's host does not wait for their values."""
-        return self.context_length if positions.device.type != "cpu" else int(positions.max())
+    def _steps_before(self, positions: Tensor) -> int:
+        """Bound the steps of an episode before any of these, as far as the context reaches.
+
+        An accelerator's host does not wait for their values.
+        """
+        reach = self.context_length
+        return reach if positions.device.type != "cpu" else min(reach, int(positions.max()))
 
     def _read(self, attended: Tensor) -> Tensor:
         return self.out(self.norm(attended.to(self.norm.weight.dtype)))  # type: ignore[no-any-return]
@@ -161,7 +166,7 @@ class AttentionLayer(ZeroBegin):
         )
         out = []
         for i, (q_i, at) in enumerate(zip(q_parts, at_parts, strict=True)):
-            oldest = min(self.context_length - 1, self._most(at))
+            oldest = min(self.context_length - 1, self._steps_before(at))
             back = min(blocks + i, math.ceil(oldest / self.chunk))
             window = slice(i + blocks - back, i + blocks + 1)
             time = torch.arange(back * self.chunk + q_i.shape[1], device=q.device)
