@@ -15,7 +15,7 @@ SUITES = sorted((ROOT / "configs" / "suites").glob("*.yaml"))
 SIZES = {
     "tiny_sanity": 1,
     "basic_v1": 12,
-    "reference_v1": 470,
+    "reference_v1": 575,
     "recipe_v1": 115,
     "controls_v1": 90,
     "horizons_v1": 85,
