@@ -46,7 +46,7 @@ from memsuite.storage import AtomicCheckpointIO, MetricsCSV
 SHORT_FORMS: dict[str, tuple[Any, Any, str]] = {
     "task": (str, "delayed_cue", "name of the task (memsuite tasks lists them)"),
     "difficulty": (str, "medium", "easy, medium, hard or extreme"),
-    "horizon": (int | None, None, "episode length in steps; the difficulty's if not given"),
+    "horizon": (positive | None, None, "episode length in steps; the difficulty's if not given"),
     "task_args": (dict[str, Any] | None, None, "other arguments of the task, as --task_args.num_cues 4"),
     "controller": (
         str,

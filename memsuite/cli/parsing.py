@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal, InvalidOperation
 from typing import Any, NoReturn
 
-from jsonargparse.typing import PositiveInt
+from jsonargparse.typing import register_type
 from lightning.pytorch.cli import LightningArgumentParser
 
 from memsuite.cli.plain import flat
 from memsuite.errors import UsageError, nearest
 from memsuite.reading import read_mapping
 
-positive = PositiveInt
 GROUPS = ("model", "model.ppo", "trainer")  # keys that hold others
 WORDS = {
-    "PositiveInt": "a whole number above 0",
+    "positive": "a whole number above 0",
     "int": "a whole number",
     "float": "a number",
     "str": "a text",
@@ -23,6 +23,23 @@ WORDS = {
     "NoneType": "null",
     "dict": "a mapping",
 }
+
+
+class positive(int):
+    """A whole number above 0, also where it is written 1e6: steps are counted in millions."""
+
+    def __new__(cls, value: Any) -> positive:
+        """Read a number or its text; raise ValueError for any other."""
+        try:
+            number = Decimal(str(value))
+        except InvalidOperation:
+            number = Decimal(0)
+        if not (number.is_finite() and 0 < number < 2**63 and number == int(number)):
+            raise ValueError(f"{value!r} is not a whole number above 0")
+        return super().__new__(cls, number)
+
+
+register_type(positive, serializer=int)
 
 
 class Parser(LightningArgumentParser):
@@ -81,14 +98,12 @@ class Parser(LightningArgumentParser):
 
     @staticmethod
     def _expectation(text: str) -> str:
-        value = re.search(r"(?:Given value|Got value): (.*)$", text)
+        value = re.search(r".*(?:Given value|Got value): (.*)$", text)
         types = re.search(r"Subtypes: \[(.*?)\] Errors", text) or re.search(r"Expected a (<class '[^']*'>)", text)
         if value and types:
             names = [name.rsplit(".", 1)[-1].strip("'<> ") for name in re.split(r"', |>, ", types[1])]
             names = [name.removeprefix("class '") for name in names]
             return f"{value[1]!r} is not {' or '.join(WORDS.get(name, name) for name in names)}"
-        if found := re.match(r"Not of type \w+: (\S+) does not conform to restriction v>0", text):
-            return f"{found[1]} is not a whole number above 0"
-        if found := re.match(r"Not of type PositiveInt: .*: '(.*)'", text):
-            return f"{found[1]!r} is not a whole number above 0"
+        if found := re.match(r"Not of type positive: (.*)", text):
+            return found[1]
         return text

@@ -81,21 +81,9 @@ def test_files_merge_and_the_command_line_has_the_last_word(tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.yaml").write_text("seed: 1\nnum_envs: 2\nmodel: {ppo: {epochs: 3, clip: 0.1}}\n")
     (tmp_path / "b.yaml").write_text("seed: 2\nmodel: {ppo: {epochs: 5}}\n")
+    line = "fit --config a.yaml --config b.yaml --num_envs 9 --model.ppo.learning_rate 0.01 --print_config"
     with pytest.raises(SystemExit):
-        main(
-            [
-                "fit",
-                "--config",
-                "a.yaml",
-                "--config",
-                "b.yaml",
-                "--num_envs",
-                "9",
-                "--model.ppo.learning_rate",
-                "0.01",
-                "--print_config",
-            ]
-        )
+        main(line.split())
     config = yaml.safe_load(capsys.readouterr().out)
     assert (config["seed"], config["num_envs"]) == (2, 9)
     ppo = config["model"]["ppo"]
@@ -168,14 +156,29 @@ def test_more_loggers_by_config(run, tmp_path, logger):
     assert (tmp_path / "x" / "metrics.csv").exists()
 
 
-MERGED = "fit --config a.yaml --config b.yaml --num_envs 9 --model.ppo.learning_rate 0.01 --print_config"
+@pytest.mark.parametrize("given", ["--steps 2e4 --horizon 1e2", "--config short.yaml", "--steps 20000 --horizon 100"])
+def test_a_large_number_may_be_written_short(tmp_path, monkeypatch, capsys, given):
+    monkeypatch.chdir(tmp_path)
+    Path("short.yaml").write_text("steps: 2e4\nhorizon: 1e2\n")
+    with pytest.raises(SystemExit):
+        main(f"fit {given} --num_envs 1_6 --evaluation_episodes 1e1 --print_config".split())
+    config = yaml.safe_load(capsys.readouterr().out)
+    found = [config[name] for name in ("steps", "horizon", "num_envs", "evaluation_episodes")]
+    assert found == [20_000, 100, 16, 10]
+    assert {type(value) for value in found} == {int}
+
+
 MISTAKES = {
     "fit --task delyed_cue": "delayed_cue",
     "fit --difficulty medum": "medium",
     "fit --controller grru": "gru",
     "fit --horizon 1": "shortest is 2",
     "fit --horizon ten": "horizon: 'ten' is not a whole number",
+    "fit --horizon 1e-3": "horizon: '1e-3' is not a whole number above 0 or null",
     "fit --steps 10": "the least is",
+    "fit --steps 1e99999999": "steps: '1e99999999' is not a whole number above 0 or null",
+    "fit --num_envs 2.5": "num_envs: '2.5' is not a whole number above 0",
+    "fit --num_envs true": "num_envs: 'true' is not a whole number above 0",
     "fit --steps -5": "above 0",
     "fit --num_envs 0": "above 0",
     "fit --modle.ppo.epochs 3": "--model.ppo.epochs",
