@@ -23,8 +23,8 @@ from rich.console import Console
 from memsuite.analysis.loading import read_checkpoint
 from memsuite.callbacks import Checkpoints, Curriculum, ProgressBar, RunRecord
 from memsuite.cli.allocator import keep_freed_memory, modules_left_alone
-from memsuite.cli.parsing import Parser, positive
-from memsuite.cli.plain import flat
+from memsuite.cli.parsing import Parser
+from memsuite.cli.plain import flat, positive
 from memsuite.cli.processes import PARENT, check_processes, choose_devices, end_with_parent, place, started
 from memsuite.cli.resuming import SaveConfig, asked_checkpoint, check_same_run, folder_of, options, own_settings
 from memsuite.cli.run_folder import (

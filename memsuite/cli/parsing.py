@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from decimal import Decimal, InvalidOperation
 from typing import Any, NoReturn
 
 from jsonargparse.typing import register_type
 from lightning.pytorch.cli import LightningArgumentParser
 
-from memsuite.cli.plain import flat
+from memsuite.cli.plain import flat, positive
 from memsuite.errors import UsageError, nearest
 from memsuite.reading import read_mapping
 
@@ -23,22 +22,6 @@ WORDS = {
     "NoneType": "null",
     "dict": "a mapping",
 }
-
-
-class positive(int):
-    """A whole number above 0, also where it is written 1e6: steps are counted in millions."""
-
-    def __new__(cls, value: Any) -> positive:
-        """Read a number or its text; raise ValueError for any other."""
-        try:
-            number = Decimal(str(value))
-        except InvalidOperation:
-            number = Decimal(0)
-        if not (number.is_finite() and 0 < number < 2**63 and number == int(number)):
-            raise ValueError(f"{value!r} is not a whole number above 0")
-        return super().__new__(cls, number)
-
-
 register_type(positive, serializer=int)
 
 

@@ -6,6 +6,7 @@ import argparse
 import re
 import sys
 from collections.abc import Iterable
+from decimal import Decimal, InvalidOperation
 from typing import Any, NoReturn
 
 from rich.console import Console
@@ -30,12 +31,26 @@ class PlainParser(argparse.ArgumentParser):
         raise UsageError(text)
 
 
+class positive(int):
+    """A whole number above 0, also where it is written 1e6: steps are counted in millions."""
+
+    def __new__(cls, value: Any) -> positive:
+        """Read a number or its text; raise ValueError for any other."""
+        try:
+            number = Decimal(str(value))
+        except InvalidOperation:
+            number = Decimal(0)
+        if not (number.is_finite() and 0 < number < 2**63 and number == int(number)):
+            raise ValueError(f"{value!r} is not a whole number above 0")
+        return super().__new__(cls, number)
+
+
 def whole_numbers(option: str, text: str) -> list[int]:
-    """Read the comma-separated whole numbers of an option."""
+    """Read the comma-separated whole numbers above 0 of an option."""
     try:
-        return [int(number) for number in text.split(",")]
+        return [int(positive(number)) for number in text.split(",")]
     except ValueError as error:
-        raise UsageError(f"{option} {text!r} is not a list of whole numbers such as 50,200") from error
+        raise UsageError(f"{option} {text!r} is not a list of whole numbers such as 50,200; {error}") from error
 
 
 def names_among(kind: str, text: str, valid: Iterable[str]) -> list[str]:

@@ -19,7 +19,7 @@ from memsuite.analysis.loading import find_checkpoint, load
 from memsuite.analysis.retention import beyond, curve_of, group_reports
 from memsuite.callbacks.record import commit, hardware, versions
 from memsuite.cli.allocator import keep_freed_memory
-from memsuite.cli.plain import PlainParser, for_tables, whole_numbers
+from memsuite.cli.plain import PlainParser, for_tables, positive, whole_numbers
 from memsuite.errors import UsageError
 from memsuite.files import write_json
 
@@ -74,11 +74,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 def number_of_episodes(text: str) -> int:
     """Read ``--episodes``, where it is a number."""
-    if not text.isdecimal():
-        raise UsageError(f"--episodes {text!r} is neither a whole number nor {ALL}")
-    if int(text) < 1:
-        raise UsageError(f"--episodes is {text}; the least is 1")
-    return int(text)
+    try:
+        return int(positive(text))
+    except ValueError as error:
+        raise UsageError(f"--episodes {text!r} is neither a whole number above 0 nor {ALL}") from error
 
 
 def runs_in(paths: list[Path]) -> list[Path]:

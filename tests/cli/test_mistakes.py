@@ -49,7 +49,7 @@ LINES = {
     "fit --task": "expected one argument",
     "fit --horizon 0": "horizon",
     "fit --horizon -3": "horizon",
-    "fit --horizon 1e3": "horizon",
+    "fit --horizon 1e-3": "horizon",
     "fit --horizon nan": "horizon",
     "fit --horizon 99999999999999999999": "horizon",
     "fit --seed x": "seed",
