@@ -1,6 +1,7 @@
 """The laws of the layout: imports point down, files stay short, nothing heavy is imported before it is asked for."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "memsuite"
 FILES = sorted(PACKAGE.rglob("*.py"))
+MAKERS = ("__init__", "__new__")
 # A room may import from rooms with a smaller number, and from itself.
 LEVELS = {
     "errors": 0,
@@ -65,6 +67,30 @@ def test_files_are_short_and_say_what_they_are(path):
     text = path.read_text()
     assert text.count("\n") <= 300
     assert ast.get_docstring(ast.parse(text))
+
+
+def parameters(node: ast.ClassDef | ast.FunctionDef) -> list[str]:
+    """List the parameters of a function or of what makes a class; a dataclass has its fields."""
+    if isinstance(node, ast.ClassDef):
+        makers = [item for item in node.body if isinstance(item, ast.FunctionDef) and item.name in MAKERS]
+        if not makers:
+            return [item.target.id for item in node.body if isinstance(item, ast.AnnAssign)]
+        node = makers[0]
+    given = node.args
+    found = [*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg]
+    return [one.arg for one in found if one is not None and one.arg not in ("self", "cls")]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_where_arguments_are_described_all_are_each_on_its_line(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.ClassDef | ast.FunctionDef):
+            continue
+        _, described, after = (ast.get_docstring(node) or "").partition("\nArgs:\n")
+        if described:
+            section = re.split(r"\n(?=\w)", after)[0]
+            named = re.findall(r"^    \*{0,2}(\w+):", section, re.MULTILINE)
+            assert sorted(named) == sorted(parameters(node)), f"{path}:{node.lineno} {node.name}"
 
 
 @pytest.mark.parametrize("module", ["memsuite", "memsuite.__main__", "memsuite.cli", "memsuite.cli.suite"])

@@ -29,9 +29,9 @@ class GymTask(Task):
 
     Args:
         env_id: a registered environment, or ``module:id`` to import a module first
-        (``popgym:popgym-RepeatPreviousEasy-v0``). horizon: cut episodes after so many steps; None takes the
-        environment's own limit. :attr:`horizon` is that, or 1000 for
-            an environment without a limit.
+            (``popgym:popgym-RepeatPreviousEasy-v0``).
+        horizon: cut episodes after so many steps; None takes the environment's own limit. :attr:`horizon` is that, or
+            1000 for an environment without a limit.
         mask: indices of the flattened observation to leave out, so that the agent has to remember or infer them.
         env_args: arguments of the environment.
     """

@@ -45,8 +45,9 @@ class PatternBinding(ScriptedTask):
     Args:
         horizon: length of an episode in steps, at least ``num_patterns + 1``; the delay is what is left, in blanks.
         num_patterns: number of pairs, 2 to 15. The shapes and colours in use are the fewest of each that make more
-        patterns. jitter: the query comes 0 to this many steps earlier, at random; blanks follow it. noise:
-        probability that a step of the delay shows a random part or label alone.
+            patterns.
+        jitter: the query comes 0 to this many steps earlier, at random; blanks follow it.
+        noise: probability that a step of the delay shows a random part or label alone.
     """
 
     def __init__(self, horizon: int = 300, num_patterns: int = 5, jitter: int = 0, noise: float = 0.0) -> None:
