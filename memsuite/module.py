@@ -22,6 +22,7 @@ from memsuite.rl import (
     Credit,
     Iterations,
     PPOConfig,
+    check_precision,
     collect,
     envs_per_process,
     evaluate,
@@ -144,9 +145,8 @@ class MemoryPPO(pl.LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return Adam, with the recurrent parameters in a group of their own."""
         groups = self.model.parameter_groups(self.ppo.recurrent_lr_scale)
-        return torch.optim.Adam(
-            groups, lr=self.ppo.learning_rate, betas=(self.ppo.adam_beta1, 0.999), eps=1e-5, fused=True
-        )
+        betas = self.ppo.adam_beta1, 0.999
+        return torch.optim.Adam(groups, lr=self.ppo.learning_rate, betas=betas, eps=1e-5, fused=True)
 
     def train_dataloader(self) -> Iterations:
         """Return the iterations of the run."""
@@ -161,9 +161,10 @@ class MemoryPPO(pl.LightningModule):
         return ["test"]
 
     def setup(self, stage: str) -> None:
-        """Check that all processes are about to do the same."""
-        trainer = self.trainer
-        require_same(self.config | {"evaluate_every": trainer.val_check_interval, "resumed": bool(trainer.ckpt_path)})
+        """Check that all processes are about to do the same, in a precision that training survives."""
+        check_precision(self.trainer.precision)
+        every, resumed = self.trainer.val_check_interval, bool(self.trainer.ckpt_path)
+        require_same(self.config | {"evaluate_every": every, "resumed": resumed})
 
     def on_fit_start(self) -> None:
         """Start the episodes, or go on where the checkpoint left them."""

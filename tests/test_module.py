@@ -55,6 +55,12 @@ def rows(folder) -> list[str]:
     return (folder / "metrics.csv").read_text().splitlines()
 
 
+@pytest.mark.parametrize("precision", ["16-true", "bf16-true"])
+def test_weights_of_sixteen_bits_are_refused(tmp_path, precision):
+    with pytest.raises(UsageError, match=f"precision is {precision}; it must be one of 32-true, 64-true, bf16-mixed"):
+        train(small(), tmp_path, precision=precision)
+
+
 def test_it_learns_a_short_delay(tmp_path):
     module = small(
         horizon=5, task_args={"num_cues": 2, "vocabulary": 2}, num_envs=32, steps=32 * 5 * 40, evaluation_episodes=256

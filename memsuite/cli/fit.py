@@ -40,7 +40,7 @@ from memsuite.cli.run_folder import (
 )
 from memsuite.errors import Stopped, UsageError, unknown
 from memsuite.module import MemoryPPO
-from memsuite.rl import NUM_ENVS, envs_per_process
+from memsuite.rl import NUM_ENVS, check_precision, envs_per_process
 from memsuite.storage import AtomicCheckpointIO, MetricsCSV
 
 SHORT_FORMS: dict[str, tuple[Any, Any, str]] = {
@@ -172,6 +172,7 @@ class FitCLI(LightningCLI):
         self.out = Path(config.out or folder_of(self.checkpoint) or default_folder(config))
         config.out = str(self.out)
         choose_devices(config)
+        check_precision(config.trainer.precision)
         for name, (value, instead) in NOT_HERE.items():
             if config.trainer[name] != value:
                 raise UsageError(f"trainer.{name} has no effect that is wanted here; use {instead}")

@@ -81,6 +81,7 @@ class Parser(LightningArgumentParser):
 
     @staticmethod
     def _expectation(text: str) -> str:
+        text = re.sub(r"typing\.Literal\[([^\]]*)\]", lambda found: f"<class '{found[1].replace(chr(39), '')}'>", text)
         value = re.search(r".*(?:Given value|Got value): (.*)$", text)
         types = re.search(r"Subtypes: \[(.*?)\] Errors", text) or re.search(r"Expected a (<class '[^']*'>)", text)
         if value and types:

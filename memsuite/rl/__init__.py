@@ -1,7 +1,7 @@
 """PPO's parts: pure tensor functions, the rollout, and the network they train."""
 
 from memsuite.rl.actor_critic import ActorCritic, make_actor_critic
-from memsuite.rl.config import NUM_ENVS, PPOConfig
+from memsuite.rl.config import NUM_ENVS, PPOConfig, check_precision
 from memsuite.rl.course import Course
 from memsuite.rl.credit import Credit
 from memsuite.rl.evaluate import evaluate
@@ -24,6 +24,7 @@ __all__ = [
     "LossTerms",
     "PPOConfig",
     "begin",
+    "check_precision",
     "choose",
     "collect",
     "count_iterations",

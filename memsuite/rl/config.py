@@ -13,6 +13,7 @@ NUM_ENVS = 64  # environments of a run that does not say how many
 Critic = Literal["memory", "observation"]
 EntropyWeighting = Literal["advantages", "uniform"]
 Consequences = Literal["assumed", "tested"]
+PRECISIONS = ("32-true", "64-true", "bf16-mixed")  # as Lightning names them
 
 
 @dataclass
@@ -98,3 +99,14 @@ class PPOConfig:
         value = getattr(self, name)
         if value is not None and not (math.isfinite(value) and holds(value)):
             raise UsageError(f"ppo.{name} is {value}; it must be {bound}")
+
+
+def check_precision(precision: object) -> None:
+    """Raise a usage error for a precision of Lightning's that training would not survive.
+
+    Half precision of 16 bits needs its losses scaled, which clipping and the skipping of bad updates would not see;
+    weights of 16 bits lose the small steps on a memory's parameters. Under ``bf16-mixed`` the weights have 32.
+    """
+    known = {"32": "32-true", "64": "64-true", "bf16": "bf16-mixed"}
+    if precision is not None and known.get(str(precision), precision) not in PRECISIONS:
+        raise UsageError(f"trainer.precision is {precision}; it must be one of {', '.join(PRECISIONS)}")
