@@ -9,7 +9,8 @@ import torch
 
 import memsuite
 from memsuite.callbacks import Checkpoints, RunRecord, StopAtTarget
-from memsuite.cli.fit import SHORT_FORMS, TRAINER_DEFAULTS, quiet_lightning
+from memsuite.cli.fit import SHORT_FORMS
+from memsuite.cli.trainer import TRAINER_DEFAULTS, quiet_lightning
 from memsuite.errors import UsageError
 from memsuite.module import MemoryPPO, stream
 from memsuite.rl import PPOConfig, begin, collect

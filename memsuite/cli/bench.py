@@ -34,8 +34,8 @@ from memsuite.cli.bench_ops import bench_ops, ops_table
 from memsuite.cli.bench_peers import bench_peers, parse_peers, peers_table
 from memsuite.cli.bench_scaling import HORIZONS, bench_scaling, scaling_table
 from memsuite.cli.bench_threads import bench_threads, threads_table
-from memsuite.cli.fit import TRAINER_DEFAULTS, quiet_lightning
 from memsuite.cli.plain import PlainParser, for_tables, names_among, whole_numbers
+from memsuite.cli.trainer import TRAINER_DEFAULTS, quiet_lightning
 from memsuite.controllers import CONTROLLERS
 from memsuite.errors import UsageError
 from memsuite.files import write_json

@@ -81,7 +81,7 @@ def measure_golden(device: str) -> dict[str, Any]:
     import lightning.pytorch as pl
 
     from memsuite.callbacks import StopAtTarget
-    from memsuite.cli.fit import TRAINER_DEFAULTS
+    from memsuite.cli.trainer import TRAINER_DEFAULTS
     from memsuite.module import MemoryPPO
 
     module = MemoryPPO(**GOLDEN)
@@ -108,7 +108,7 @@ def gpu_table(report: dict[str, Any]) -> Table:
 
 
 if __name__ == "__main__":
-    from memsuite.cli.fit import quiet_lightning
+    from memsuite.cli.trainer import quiet_lightning
 
     quiet_lightning()
     what, *rest = sys.argv[1:]

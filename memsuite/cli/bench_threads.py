@@ -118,7 +118,7 @@ def threads_table(report: dict[str, Any]) -> Table:
 def _measure(controller: str, horizon: str) -> dict[str, Any]:
     from memsuite.cli.allocator import keep_freed_memory
     from memsuite.cli.bench import bench_training
-    from memsuite.cli.fit import quiet_lightning
+    from memsuite.cli.trainer import quiet_lightning
 
     quiet_lightning()
     keep_freed_memory()

@@ -9,12 +9,10 @@ import math
 import os
 import shlex
 import time
-import warnings
 from pathlib import Path
 from typing import Any, cast
 
 import lightning.pytorch as pl
-from jsonargparse._deprecated import JsonargparseDeprecationWarning
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -38,9 +36,10 @@ from memsuite.cli.run_folder import (
     told_in_one_line,
     wandb_logger,
 )
+from memsuite.cli.trainer import TRAINER_DEFAULTS, check_trainer, quiet_lightning
 from memsuite.errors import Stopped, UsageError, unknown
 from memsuite.module import MemoryPPO
-from memsuite.rl import NUM_ENVS, check_precision, envs_per_process
+from memsuite.rl import NUM_ENVS, envs_per_process
 from memsuite.storage import AtomicCheckpointIO, MetricsCSV
 
 SHORT_FORMS: dict[str, tuple[Any, Any, str]] = {
@@ -59,36 +58,6 @@ SHORT_FORMS: dict[str, tuple[Any, Any, str]] = {
     "seed": (int, 0, "decides the weights, the episodes and the actions"),
     "evaluation_episodes": (positive, 1024, "episodes of the final evaluation"),
 }
-TRAINER_DEFAULTS = {
-    "max_epochs": 1,
-    "check_val_every_n_epoch": None,
-    "num_sanity_val_steps": 0,
-    "log_every_n_steps": 1,
-    "logger": False,
-    "enable_checkpointing": False,
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-    "use_distributed_sampler": False,
-    "accelerator": "auto",
-    "devices": 1,
-}
-# What Lightning's loop would do with these is done by PPO's settings, or by ours.
-NOT_HERE: dict[str, tuple[Any, str]] = {
-    "max_epochs": (1, "--steps"),
-    "val_check_interval": (None, "--evaluate_every"),
-    "check_val_every_n_epoch": (None, "--evaluate_every"),
-    "gradient_clip_val": (None, "--model.ppo.max_grad_norm"),
-    "accumulate_grad_batches": (1, "--model.ppo.minibatches"),
-}
-ADVICE = (
-    ".*does not have many workers.*",
-    ".*`training_step` returned `None`.*",
-    ".*GPU available but not used.*",
-    ".*callbacks used to create the checkpoint need to be provided.*",
-    ".*your dataloader is not resumable.*",
-    ".*isinstance.treespec, LeafSpec.*",
-    ".*recommended to use `self.log.*sync_dist=True.*",
-)
 
 
 class FitCLI(LightningCLI):
@@ -172,10 +141,7 @@ class FitCLI(LightningCLI):
         self.out = Path(config.out or folder_of(self.checkpoint) or default_folder(config))
         config.out = str(self.out)
         choose_devices(config)
-        check_precision(config.trainer.precision)
-        for name, (value, instead) in NOT_HERE.items():
-            if config.trainer[name] != value:
-                raise UsageError(f"trainer.{name} has no effect that is wanted here; use {instead}")
+        check_trainer(config.trainer)
         if config.wandb_mode not in ("offline", "online", "disabled"):
             raise unknown("wandb_mode", config.wandb_mode, ("offline", "online", "disabled"))
 
@@ -211,22 +177,13 @@ class FitCLI(LightningCLI):
         trainer_config = {**self.config_init.trainer, **kwargs}
         try:
             trainer = self._instantiate_trainer(trainer_config, callbacks)
-        except (MisconfigurationException, ValueError, TypeError) as error:
+        except (MisconfigurationException, ValueError, TypeError, ImportError) as error:
             raise UsageError(f"trainer: {flat(str(error))}") from error
         check_processes(trainer)
         for callback in cast(list[Any], trainer.callbacks):  # type: ignore[attr-defined]
             if isinstance(callback, Curriculum):
                 callback.stages(self.model)
         return trainer
-
-
-def quiet_lightning() -> None:
-    """Keep Lightning's advice about data loaders and devices, which does not apply here, off the screen."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", category=JsonargparseDeprecationWarning)  # what Lightning 2.6 calls, not we
-    for text in ADVICE:
-        warnings.filterwarnings("ignore", text)
 
 
 def main(verb: str, arguments: list[str]) -> int:

@@ -7,8 +7,9 @@ from typing import cast
 
 import torch
 
-from memsuite.cli.fit import FitCLI, quiet_lightning
+from memsuite.cli.fit import FitCLI
 from memsuite.cli.parsing import Parser
+from memsuite.cli.trainer import quiet_lightning
 from memsuite.errors import UsageError, nearest
 from memsuite.suite.estimate import Size
 from memsuite.suite.grid import ENTRY_KEYS, Run

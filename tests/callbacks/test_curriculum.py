@@ -13,7 +13,7 @@ import memsuite
 from memsuite.__main__ import main
 from memsuite.analysis.results import read_results
 from memsuite.callbacks import Checkpoints, Curriculum, RunRecord
-from memsuite.cli.fit import quiet_lightning
+from memsuite.cli.trainer import quiet_lightning
 from memsuite.errors import UsageError
 from memsuite.rl import PPOConfig
 

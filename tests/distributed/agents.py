@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import lightning.pytorch as pl
 
-from memsuite.cli.fit import TRAINER_DEFAULTS
+from memsuite.cli.trainer import TRAINER_DEFAULTS
 from memsuite.module import MemoryPPO
 from memsuite.rl import PPOConfig
 from memsuite.rl.guard import UpdateGuard

@@ -1,0 +1,67 @@
+"""What memsuite asks of Lightning's Trainer, and what of it means nothing here."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from typing import Any
+
+from jsonargparse._deprecated import JsonargparseDeprecationWarning
+
+from memsuite.errors import UsageError
+from memsuite.rl import check_precision
+
+TRAINER_DEFAULTS = {
+    "max_epochs": 1,
+    "check_val_every_n_epoch": None,
+    "num_sanity_val_steps": 0,
+    "log_every_n_steps": 1,
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "use_distributed_sampler": False,
+    "accelerator": "auto",
+    "devices": 1,
+}
+# What Lightning's loop would do with these is done by PPO's settings, or by ours.
+NOT_HERE: dict[str, tuple[Any, str]] = {
+    "max_epochs": (1, "--steps"),
+    "max_steps": (-1, "--steps"),
+    "val_check_interval": (None, "--evaluate_every"),
+    "check_val_every_n_epoch": (None, "--evaluate_every"),
+    "gradient_clip_val": (None, "--model.ppo.max_grad_norm"),
+    "accumulate_grad_batches": (1, "--model.ppo.minibatches"),
+}
+ADVICE = (
+    ".*does not have many workers.*",
+    ".*`training_step` returned `None`.*",
+    ".*GPU available but not used.*",
+    ".*callbacks used to create the checkpoint need to be provided.*",
+    ".*your dataloader is not resumable.*",
+    ".*isinstance.treespec, LeafSpec.*",
+    ".*recommended to use `self.log.*sync_dist=True.*",
+)
+
+
+def check_trainer(settings: Any) -> None:
+    """Raise a usage error for a setting of the Trainer that would do nothing, or what nobody means by it.
+
+    Args:
+        settings: all of the Trainer's, as the parser has read them.
+    """
+    check_precision(settings.precision)
+    for name, (value, instead) in NOT_HERE.items():
+        if settings[name] != value:
+            raise UsageError(f"trainer.{name} has no effect that is wanted here; use {instead}")
+    if settings.logger is True:
+        raise UsageError("trainer.logger is true; metrics.csv is written anyway, and other loggers are named by class")
+
+
+def quiet_lightning() -> None:
+    """Keep Lightning's advice about data loaders and devices, which does not apply here, off the screen."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", category=JsonargparseDeprecationWarning)  # what Lightning 2.6 calls, not we
+    for text in ADVICE:
+        warnings.filterwarnings("ignore", text)
