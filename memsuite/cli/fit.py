@@ -234,7 +234,8 @@ def fit(cli: FitCLI) -> int:
         stack.enter_context(modules_left_alone())
         with started(trainer, ["fit", *cli.given], functools.partial(how_to_go_on, cli.out)):
             trainer.fit(cli.model, ckpt_path=checkpoint)
-        assert cli.record.result is not None
+        if cli.record.result is None:
+            raise UsageError("nothing was trained: trainer.limit_train_batches or trainer.max_time leaves no iteration")
         table = summary(cli.record.result, cli.out)
         Console().print(table)
         log.debug(as_text(table))

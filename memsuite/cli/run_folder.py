@@ -18,10 +18,12 @@ from typing import Any
 
 import torch
 from jsonargparse import Namespace
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from memsuite.cli.plain import flat
 from memsuite.cli.processes import PARENT
 from memsuite.distributed import what_was_lost
 from memsuite.errors import Stopped, UsageError
@@ -115,11 +117,14 @@ def told_in_one_line(folder: Path, model: MemoryPPO) -> Iterator[None]:
 
     Raises:
         Stopped: with that line.
+        UsageError: Lightning cannot do what was asked of it.
     """
     try:
         yield
     except Stopped as end:
         raise Stopped(f"{end}; {how_to_go_on(folder)}", end.status, end.together) from end
+    except MisconfigurationException as error:  # what Lightning finds out no sooner
+        raise UsageError(f"trainer: {flat(str(error))}") from error
     except OSError as error:
         if error.errno not in DISK:
             raise

@@ -54,6 +54,8 @@ def check_trainer(settings: Any) -> None:
     for name, (value, instead) in NOT_HERE.items():
         if settings[name] != value:
             raise UsageError(f"trainer.{name} has no effect that is wanted here; use {instead}")
+    if settings.limit_train_batches == 0:
+        raise UsageError("trainer.limit_train_batches is 0, so nothing would be trained; it counts iterations")
     if settings.logger is True:
         raise UsageError("trainer.logger is true; metrics.csv is written anyway, and other loggers are named by class")
 

@@ -156,6 +156,16 @@ def test_more_loggers_by_config(run, tmp_path, logger):
     assert (tmp_path / "x" / "metrics.csv").exists()
 
 
+LEFT = {"max_time 00:00:00:00": "nothing was trained", "limit_train_batches 0.01": "Please increase"}
+
+
+@pytest.mark.parametrize("setting", LEFT)
+def test_a_run_that_lightning_leaves_no_iteration_says_so(run, setting):
+    status, _, err = run(f"fit --out x --trainer.{setting}", *TINY)
+    assert (status, len(err.splitlines())) == (2, 1)
+    assert LEFT[setting] in err
+
+
 @pytest.mark.parametrize("given", ["--steps 2e4 --horizon 1e2", "--config short.yaml", "--steps 20000 --horizon 100"])
 def test_a_large_number_may_be_written_short(tmp_path, monkeypatch, capsys, given):
     monkeypatch.chdir(tmp_path)
@@ -199,6 +209,7 @@ MISTAKES = {
     "fit --trainer.precision bf16-true": "one of 32-true",
     "fit --trainer.precision 8": "'8' is not 64, 32",
     "fit --trainer.max_steps 3": "use --steps",
+    "fit --trainer.limit_train_batches 0": "nothing would be trained",
     "fit --trainer.logger true": "other loggers are named by class",
     "fit --trainer.accelerator tpu": "torch_xla",
     "fit --wandb_mode of": "offline",
