@@ -84,10 +84,12 @@ def make_controller(name: str, *, input_dim: int, memory_horizon: int | None = N
         check_arguments(name, cls, overrides)
     try:
         controller = cls(input_dim=input_dim, **overrides)
+        finite = all(bool(torch.isfinite(parameter).all()) for parameter in controller.parameters())
     except UsageError:
         raise
-    except (TypeError, RuntimeError, ArithmeticError, ValueError) as error:
-        raise UsageError(f"controller {name} does not take {overrides}: {error}") from error
-    if not all(bool(torch.isfinite(parameter).all()) for parameter in controller.parameters()):
+    except (TypeError, RuntimeError, ArithmeticError, ValueError, MemoryError) as error:
+        why = str(error).partition("\n")[0]  # PyTorch may add the frames of its own code
+        raise UsageError(f"controller {name} does not take {overrides}: {why}") from error
+    if not finite:
         raise UsageError(f"controller {name} with {overrides} begins with weights that are not finite")
     return controller

@@ -209,6 +209,7 @@ MISTAKES = {
     "fit --trainer.precision bf16-true": "one of 32-true",
     "fit --trainer.precision 8": "'8' is not 64, 32",
     "fit --trainer.max_steps 3": "use --steps",
+    "fit --controller mamba --controller_args.mlp_ratio 1e300": "does not take",
     "fit --trainer.limit_train_batches 0": "nothing would be trained",
     "fit --trainer.logger true": "other loggers are named by class",
     "fit --trainer.accelerator tpu": "torch_xla",
