@@ -86,10 +86,8 @@ class ActorCritic(nn.Module):
     def _read(self, features: Tensor, observations: Tensor) -> tuple[Tensor, Tensor]:
         features = features.to(self.actor.weight.dtype)
         if self.critic_sees == "memory":  # one map for both heads: the features are read once, and written to once
-            weight, bias = (
-                torch.cat(pair) for pair in zip(self.actor.parameters(), self.critic.parameters(), strict=True)
-            )
-            both = normed_linear(features, weight * self.norm.weight, EPSILON) + bias
+            weight = torch.cat([self.actor.weight, self.critic.weight]) * self.norm.weight
+            both = normed_linear(features, weight, EPSILON) + torch.cat([self.actor.bias, self.critic.bias])
             # Split, not sliced twice: the way back joins two gradients, and makes no zeros to add them in.
             logits, values = torch.split(both, [self.actor.out_features, 1], dim=-1)
             return logits, values.squeeze(-1)

@@ -63,7 +63,8 @@ def minibatch_losses(
             entropy_weighting=ppo.entropy_weighting,
         )
         yield logits.shape[0] / length, terms
-        state = map_state(Tensor.detach, state)
+        if start + window < length:
+            state = map_state(Tensor.detach, state)
 
 
 class AdvantageScale(nn.Module):
