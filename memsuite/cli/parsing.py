@@ -81,7 +81,9 @@ class Parser(LightningArgumentParser):
 
     @staticmethod
     def _expectation(text: str) -> str:
-        text = re.sub(r"typing\.Literal\[([^\]]*)\]", lambda found: f"<class '{found[1].replace(chr(39), '')}'>", text)
+        # Literals are listed as the other types are: 64, 32, 16 for Literal['64', '32', '16'].
+        plain = re.sub(r"(?<=[\[ ])'([^']*)'(?=[,\]])", r"\1", text)
+        text = re.sub(r"typing\.Literal\[([^\]]*)\]", r"<class '\1'>", plain)
         value = re.search(r".*(?:Given value|Got value): (.*)$", text)
         types = re.search(r"Subtypes: \[(.*?)\] Errors", text) or re.search(r"Expected a (<class '[^']*'>)", text)
         if value and types:
