@@ -215,10 +215,13 @@ def profiles(table: pd.DataFrame) -> Figure:
         return figure  # type: ignore[no-any-return]
 
 
-def cost(table: pd.DataFrame) -> Figure:
-    """Draw training speed against the size of the state, a point for each controller and horizon."""
+def cost(table: pd.DataFrame) -> Figure | None:
+    """Draw training speed against the size of the state, a point for each controller and horizon; None if not known."""
     plt = pyplot()
-    cells = summarise(table)
+    numbers = ["parameters", "state_floats", "steps_per_second"]
+    cells = summarise(table).astype(dict.fromkeys(numbers, float)).dropna(subset=numbers)
+    if cells.empty:
+        return None
     cells = cells.assign(model=models_of(cells))
     styles = styles_of(cells["model"].tolist())
     with plt.rc_context(SETTINGS):

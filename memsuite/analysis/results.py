@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,22 @@ if TYPE_CHECKING:
 # What tells one cell of results from another; the seeds are what is repeated.
 CELL = ["task", "difficulty", "horizon", "controller", "variant", "budget"]
 NEEDED = ("task", "difficulty", "horizon", "controller", "seed", "success", "success_low", "success_high")
+UNKNOWN_AS_NULL = NEEDED[5:]  # where no decision is scored
+# What is read of a result, and its kind; null, or nothing at all, is a value that is not known.
+KINDS: dict[str, tuple[tuple[type, ...], tuple[str, ...]]] = {
+    "a text": ((str,), ("task", "difficulty", "controller")),
+    "a whole number": ((int,), ("horizon", "seed")),
+    "a number": (
+        (int, float),
+        (
+            *("success", "success_low", "success_high", "score", "chance", "target_success", "env_steps"),
+            *("steps_to_target", "steps_per_second", "cpu_seconds", "parameters", "state_floats"),
+        ),
+    ),
+    "true or false": ((bool,), ("reached_target",)),
+    "a mapping": ((dict,), ("config", "curriculum", "hardware", "versions")),
+}
+SETTINGS = ("ppo", "controller_args", "task_args")  # mappings within the configuration
 
 
 def import_pandas() -> Any:
@@ -57,10 +74,11 @@ def read_results(path: str | Path) -> pd.DataFrame:
     else:
         raise UsageError(f"no results at {path}")
     for run in runs:
-        if missing := [name for name in NEEDED if run.get(name, "") == ""]:
-            where = run.get("folder", path)
-            raise UsageError(f"{where} holds no result of memsuite's: it has no {missing[0]!r}")
-    table = _in_order(pandas.DataFrame([_row(run) for run in runs]))
+        _check(run, str(run.get("folder", path)))
+    table = pandas.DataFrame([_row(run) for run in runs])
+    numbers = [name for name in KINDS["a number"][1] if name in table]
+    # Where no run knows a number its column would hold None, which is no number to compare or to print.
+    table = _in_order(table.assign(**{name: pandas.to_numeric(table[name]) for name in numbers}))
     again = table[table.duplicated([*CELL, "seed"])]
     if len(again):
         one = again.iloc[0]
@@ -68,6 +86,31 @@ def read_results(path: str | Path) -> pd.DataFrame:
             f"{path} holds {cell_name(one)} seed {one['seed']} more than once; a seed counts once, so keep one of them"
         )
     return table
+
+
+def _check(run: dict[str, Any], where: str) -> None:
+    """Refuse what is no result, before it is added up with others."""
+    for name in NEEDED:
+        value = run.get(name, "")
+        if value == "" or (value is None and name not in UNKNOWN_AS_NULL):
+            raise UsageError(f"{where} holds no result of memsuite's: it has no {name!r}")
+    for kind, (types, names) in KINDS.items():
+        for name in names:
+            _require(where, name, run.get(name), kind, types)
+    config, used = run.get("config") or {}, run.get("curriculum") or {}
+    for name in SETTINGS:
+        _require(where, f"config.{name}", config.get(name), "a mapping", (dict,))
+    for name in ("argument", "start", "factor") if used else ():
+        if name not in used:
+            raise UsageError(f"{where}: curriculum has no {name!r}")
+
+
+def _require(where: str, name: str, value: Any, kind: str, types: tuple[type, ...]) -> None:
+    if value is None:
+        return
+    fits = isinstance(value, types) and (bool in types or not isinstance(value, bool))
+    if not fits or (isinstance(value, float) and math.isinf(value)):
+        raise UsageError(f"{where}: {name} is {value!r}; it must be {kind}")
 
 
 def _in_order(table: pd.DataFrame) -> pd.DataFrame:
@@ -104,9 +147,8 @@ def _row(run: dict[str, Any]) -> dict[str, Any]:
     plain = {key: value for key, value in run.items() if not isinstance(value, dict)}
     nested = {key: json.dumps(value, sort_keys=True) for key, value in run.items() if isinstance(value, dict)}
     config = run.get("config") or {}
-    success = float("nan") if run["success"] is None else run["success"]
     differs = ", ".join(part for part in (variant(config), _curriculum(run)) if part)
-    return {**plain, **nested, "success": success, "variant": differs, "budget": config.get("steps")}
+    return {**plain, **nested, "variant": differs, "budget": config.get("steps")}
 
 
 def _curriculum(run: dict[str, Any]) -> str:
@@ -140,7 +182,7 @@ def _arguments(config: dict[str, Any]) -> dict[str, Any]:
         # A memory horizon's default is the task's; null, the signature's, asks for none.
         usual = {name: parameter.default for name, parameter in parameters.items() if name != "memory_horizon"}
     if task in TASKS:
-        usual |= get_task_config(task, config["difficulty"]).arguments()
+        usual |= get_task_config(task, config.get("difficulty", "medium")).arguments()
     given = dict(config.get("controller_args") or {}) | dict(config.get("task_args") or {})
     return {name: value for name, value in given.items() if name not in usual or value != usual[name]}
 

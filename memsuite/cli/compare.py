@@ -80,10 +80,13 @@ def summary_table(cells: pd.DataFrame) -> Table:
     names = labels(cells)
     table = _table("Success over seeds, with intervals", names, ("success", "interval", "target", "solved"))
     for index, row in cells.iterrows():
-        interval = f"{row['success_low']:.3f} to {row['success_high']:.3f}"
+        known = row["success"] == row["success"]  # a task that scores no decision has none
+        success, interval = (
+            (f"{row['success']:.3f}", f"{row['success_low']:.3f} to {row['success_high']:.3f}") if known else ("", "")
+        )
         target = "" if row["target_success"] != row["target_success"] else f"{row['target_success']:.2f}"
         solved = f"{row['solved_seeds']} of {row['seeds']}" if "solved_seeds" in row else str(row["seeds"])
-        table.add_row(*_named(names, index), f"{row['success']:.3f}", interval, target, solved)
+        table.add_row(*_named(names, index), success, interval, target, solved)
     return table
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from memsuite.__main__ import main
 from memsuite.analysis.compare import compare, summarise
-from memsuite.analysis.results import labels, read_curves, read_results, variant
+from memsuite.analysis.results import KINDS, labels, read_curves, read_results, variant
 from memsuite.errors import UsageError
 from memsuite.module import MemoryPPO
 
@@ -167,6 +167,46 @@ def test_a_mistake_is_one_line(line, tmp_path, monkeypatch, capsys):
     err = capsys.readouterr().err
     assert MISTAKES[line] in err
     assert len(err.splitlines()) == 1
+
+
+KINDS_BY_NAME = {name: kind for kind, (_, names) in KINDS.items() for name in names}
+WRONG = {
+    "a text": (-1.5, [1], {"a": 1}, True),
+    "a whole number": ("x", -1.5, [1], {"a": 1}, True),
+    "a number": ("x", [1], {"a": 1}, True, float("inf")),
+    "true or false": ("x", 1, [1], {"a": 1}),
+    "a mapping": ("x", 1, [1], True),
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(n, value) for n, kind in KINDS_BY_NAME.items() for value in WRONG[kind]])
+def test_what_is_of_another_kind_is_named(name, value, tmp_path):
+    (tmp_path / "r.json").write_text(json.dumps([result() | {name: value}]))
+    with pytest.raises(UsageError, match=rf"r\.json: {name} is .*; it must be {KINDS_BY_NAME[name]}"):
+        read_results(tmp_path / "r.json")
+
+
+def test_a_curriculum_that_says_little_is_named(tmp_path):
+    (tmp_path / "r.json").write_text(json.dumps([result(curriculum={"start": 5})]))
+    with pytest.raises(UsageError, match="curriculum has no 'argument'"):
+        read_results(tmp_path / "r.json")
+
+
+@pytest.mark.parametrize("name", ["ppo", "task_args", "controller_args"])
+def test_settings_that_are_no_mapping_are_named(name, tmp_path):
+    (tmp_path / "r.json").write_text(json.dumps([result() | {"config": {name: "x"}}]))
+    with pytest.raises(UsageError, match=rf"config\.{name} is 'x'; it must be a mapping"):
+        read_results(tmp_path / "r.json")
+
+
+def test_numbers_that_no_run_knows_are_left_out(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    unknown = dict.fromkeys([name for name, kind in KINDS_BY_NAME.items() if kind == "a number"])  # as of a Gym task
+    write_runs(tmp_path / "runs", [result(seed=seed) | unknown for seed in range(2)], curve=False)
+    assert main(["compare", "--results", "runs"]) == 0
+    assert main(["compare", "--results", "runs", "--baseline", "runs"]) == 0
+    assert main(["report", "--results", "runs"]) == 0
+    assert "Traceback" not in capsys.readouterr().err
 
 
 def test_curves_are_the_evaluations(tmp_path):
