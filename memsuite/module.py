@@ -196,7 +196,7 @@ class MemoryPPO(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take over what :meth:`on_save_checkpoint` added; applied when ``fit`` starts."""
         saved = checkpoint["memsuite"]
-        go_on_after(checkpoint["loops"], saved["iteration"])
+        go_on_after(checkpoint.get("loops"), saved["iteration"])
         self.course.load_state_dict(saved)
         self._stream.begin, self._resume = self.iteration, saved.get("run")
         if self._resume is not None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from memsuite.errors import UsageError
 from memsuite.files import LAST, PREVIOUS
@@ -26,9 +28,11 @@ def load(path: str | Path) -> MemoryPPO:
     from memsuite.module import MemoryPPO
     from memsuite.rl import PPOConfig
 
-    checkpoint = read_checkpoint(find_checkpoint(path))
+    path = find_checkpoint(path)
+    checkpoint = read_checkpoint(path)
     config = dict(checkpoint["memsuite"]["config"])
     module = MemoryPPO(**{**config, "ppo": PPOConfig(**config["ppo"])})
+    check_weights(path, checkpoint["state_dict"], module)
     module.load_state_dict(checkpoint["state_dict"])
     module.course.load_state_dict(checkpoint["memsuite"])
     return module.eval()
@@ -68,14 +72,32 @@ def damage_of(path: Path) -> str | None:
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read a memsuite checkpoint, plain values and tensors only; anything else is a usage error."""
+    from memsuite.rl import PPOConfig
+
     try:
-        return _read(path)
+        checkpoint = _read(path)
     except Exception as error:
         text = f"{path} is not a whole memsuite checkpoint ({type(error).__name__})"
         before = path.with_name(PREVIOUS)
         if path.name == LAST and before.is_file() and not damage_of(before):
             text += f"; the one before it is whole: {before}"
         raise UsageError(text) from error
+    known = [field.name for field in fields(PPOConfig)]
+    if others := [name for name in checkpoint["memsuite"]["config"]["ppo"] if name not in known]:
+        raise UsageError(f"{path} is of another version of memsuite: it has ppo.{others[0]}, which this one has not")
+    return checkpoint
+
+
+def check_weights(path: Path, weights: dict[str, Tensor], module: MemoryPPO) -> None:
+    """Raise a usage error if a checkpoint's weights are not those of the network that its settings describe."""
+    ours = {name: tensor.shape for name, tensor in module.state_dict().items()}
+    theirs = {name: tensor.shape for name, tensor in weights.items()}
+    if other := [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]:
+        here, there = (list(side[other[0]]) if other[0] in side else "missing" for side in (ours, theirs))
+        raise UsageError(
+            f"{path} does not fit {module.config['controller']} as it is now: {other[0]} is {here} here and {there} "
+            "there; was its code changed since?"
+        )
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -18,13 +18,21 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from rich.console import Console
 
-from memsuite.analysis.loading import read_checkpoint
+from memsuite.analysis.loading import check_weights, read_checkpoint
 from memsuite.callbacks import Checkpoints, Curriculum, ProgressBar, RunRecord
 from memsuite.cli.allocator import keep_freed_memory, modules_left_alone
 from memsuite.cli.parsing import Parser
 from memsuite.cli.plain import flat, positive
 from memsuite.cli.processes import PARENT, check_processes, choose_devices, end_with_parent, place, started
-from memsuite.cli.resuming import SaveConfig, asked_checkpoint, check_same_run, folder_of, options, own_settings
+from memsuite.cli.resuming import (
+    SaveConfig,
+    asked_checkpoint,
+    check_same_run,
+    check_whole,
+    folder_of,
+    options,
+    own_settings,
+)
 from memsuite.cli.run_folder import (
     as_text,
     check_space,
@@ -67,7 +75,8 @@ class FitCLI(LightningCLI):
         self.verb, self.given = verb, arguments
         self.command = shlex.join(["memsuite", verb, *arguments])
         self.checkpoint = asked_checkpoint(verb, arguments)
-        self.saved = read_checkpoint(self.checkpoint)["memsuite"] if self.checkpoint else None
+        read = read_checkpoint(self.checkpoint) if self.checkpoint else None
+        self.saved = read["memsuite"] if read else None
         if verb == "fit":
             arguments = [*own_settings(arguments, self.checkpoint), *arguments]
         super().__init__(
@@ -84,6 +93,11 @@ class FitCLI(LightningCLI):
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
         )
+        if self.checkpoint and read:
+            if verb == "fit":
+                check_whole(read)
+                check_same_run(read["memsuite"], self.model.config)
+            check_weights(self.checkpoint, read["state_dict"], self.model)
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the short forms, each the only spelling of the model's argument of that name."""
@@ -221,8 +235,6 @@ def fit(cli: FitCLI) -> int:
     """Train, and print the summary; of several processes the first one writes and speaks."""
     trainer, checkpoint = cli.trainer, str(cli.checkpoint) if cli.checkpoint else None
     envs_per_process(cli.model.num_envs, trainer.world_size, cli.model.ppo.minibatches)
-    if cli.saved is not None:
-        check_same_run(cli.saved, cli.model.config)
     if trainer.global_rank > 0:
         return fit_along(cli, checkpoint)
     check_space(cli.out, cli.model)

@@ -73,6 +73,15 @@ def own_settings(arguments: list[str], checkpoint: Path | None) -> list[str]:
     return ["--config", str(own)] if own and own.is_file() else []
 
 
+def check_whole(checkpoint: dict[str, Any]) -> None:
+    """Refuse to go on from a checkpoint that holds the weights and not the run."""
+    if "ranks" not in checkpoint["memsuite"].get("run", {}) or not {"loops", "optimizer_states"} <= set(checkpoint):
+        raise UsageError(
+            "the checkpoint is of an earlier version of memsuite, of no training, or of the weights alone: "
+            "memsuite.load opens it, but a run cannot go on from it"
+        )
+
+
 def check_same_run(checkpoint: dict[str, Any], asked: dict[str, Any]) -> None:
     """Refuse to go on with another task, network or number of environments than the checkpoint's.
 
@@ -80,14 +89,9 @@ def check_same_run(checkpoint: dict[str, Any], asked: dict[str, Any]) -> None:
         checkpoint: what memsuite has added to it.
         asked: the configuration of the run that would go on.
     """
-    if "ranks" not in checkpoint.get("run", {}):
-        raise UsageError(
-            "the checkpoint is of an earlier version of memsuite, or of no training: memsuite.load opens it, but a run "
-            "cannot go on from it"
-        )
     saved = checkpoint["config"]
     pairs = [(name, saved.get(name), asked.get(name)) for name in FIXED]
-    pairs.append(("model.ppo.rollout_length", saved["ppo"]["rollout_length"], asked["ppo"]["rollout_length"]))
+    pairs.append(("model.ppo.rollout_length", *(side["ppo"].get("rollout_length") for side in (saved, asked))))
     for name, before, now in pairs:
         if (before or None) != (now or None):
             raise UsageError(f"{name} is {before} in the checkpoint, not {now}; leave it out to go on, or start a run")

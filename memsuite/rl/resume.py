@@ -118,12 +118,14 @@ def restore_global_random_states(saved: dict[str, Any]) -> None:
     np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
 
 
-def go_on_after(loops: dict[str, Any], iteration: int) -> None:
+def go_on_after(loops: dict[str, Any] | None, iteration: int) -> None:
     """Set Lightning's loops to after ``iteration`` iterations and the evaluation that belongs to the last of them.
 
     Lightning counts its hooks, so that what it would save depends on which of them saves, and on whether that run was
     at its end. Here the iteration says it all: whether there is a next one is for the resumed run's steps to say.
     """
+    if loops is None:  # a checkpoint of the weights alone, which can be evaluated
+        return
     steps = ("ready", "started", "processed", "completed")
 
     def counts(*values: int) -> dict[str, dict[str, int]]:

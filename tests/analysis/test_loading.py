@@ -69,3 +69,44 @@ def test_a_run_whose_class_is_gone_says_so(run, tmp_path):
     torch.save(checkpoint, tmp_path / "x.ckpt")
     with pytest.raises(UsageError, match="gone_with_the_wind"):
         memsuite.load(tmp_path / "x.ckpt")
+
+
+def without_run(checkpoint: dict) -> None:
+    """Leave the weights, as ``ModelCheckpoint(save_weights_only=True)`` does."""
+    del checkpoint["loops"], checkpoint["optimizer_states"], checkpoint["lr_schedulers"]
+
+
+CHANGES = {
+    "as it is now: model.actor.bias is [16] here and [3] there": lambda saved: saved["state_dict"].update(
+        {"model.actor.bias": torch.zeros(3)}
+    ),
+    "model.norm.weight is [16] here and missing there": lambda saved: saved["state_dict"].pop("model.norm.weight"),
+    "old is missing here and [] there": lambda saved: saved["state_dict"].update(old=torch.zeros(())),
+    "another version of memsuite: it has ppo.rate": lambda saved: saved["memsuite"]["config"]["ppo"].update(rate=1),
+}
+
+
+@pytest.mark.parametrize("answer", CHANGES)
+@pytest.mark.parametrize("line", ["test --ckpt_path c.ckpt", "fit --ckpt_path c.ckpt --out new", "retention c.ckpt"])
+def test_a_checkpoint_of_another_network_or_version_is_told_in_one_line(
+    run, answer, line, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    saved = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    CHANGES[answer](saved)
+    torch.save(saved, "c.ckpt")
+    assert main(line.split()) == 2
+    err = capsys.readouterr().err
+    assert answer in err
+    assert len(err.splitlines()) == 1
+    assert not (tmp_path / "new").exists()
+
+
+def test_weights_alone_are_evaluated_and_not_gone_on_from(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    saved = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    without_run(saved)
+    torch.save(saved, "c.ckpt")
+    assert main(["test", "--ckpt_path", "c.ckpt", "--device", "cpu"]) == 0
+    assert main(["fit", "--ckpt_path", "c.ckpt", "--out", "new"]) == 2
+    assert "a run cannot go on from it" in capsys.readouterr().err
