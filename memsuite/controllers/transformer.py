@@ -66,19 +66,27 @@ class AttentionLayer(ZeroBegin):
             "position": torch.zeros(batch_size, device=device, dtype=torch.int64),
         }
 
+    def reset_mask(self, state: State, is_first_B: Tensor) -> State:
+        """Empty the caches of the rows that begin an episode; where none does, they are returned and not copied."""
+        if is_first_B.device.type == "cpu" and not bool(is_first_B.any()):
+            return state
+        return super().reset_mask(state, is_first_B)
+
     def forward_step(self, x_BD: Tensor, state: State) -> tuple[Tensor, State]:
         """Take one step: append to the caches, then attend to what they hold of this episode."""
-        keys, values, position = _parts(state)
-        seen = self._ages(x_BD.device) <= position.unsqueeze(1)
+        # At position 0 nothing of a cache has been written, whatever stands there.
+        keys, values, position = _parts(self.reset_mask(state, _parts(state)[2] == 0))
         q, k, v = self._project(x_BD.unsqueeze(1), position.unsqueeze(1))
-        k, v = (_zero_unseen(torch.cat([old[:, 1:], new], dim=1), seen) for old, new in ((keys, k), (values, v)))
-        y = self._read(self._attend(q, k, v, seen.unsqueeze(1)))
+        k, v = (torch.cat([old[:, 1:], new], dim=1) for old, new in ((keys, k), (values, v)))
+        reach = slice(-min(self.context_length, self._steps_before(position) + 1), None)
+        seen = self._ages(x_BD.device)[reach] <= position.unsqueeze(1)
+        y = self._read(self._attend(q, k[:, reach], v[:, reach], seen.unsqueeze(1)))
         return y.squeeze(1), {"keys": k, "values": v, "position": position + 1}
 
     def forward_sequence(self, x_TBD: Tensor, state: State, is_first_TB: Tensor) -> tuple[Tensor, State]:
         """Attend chunk by chunk, then read all at once."""
         keys, values, position = _parts(state)
-        # At position 0 nothing of a cache has been written, so the caches themselves need no reset.
+        # That alone hides the caches of what came before, so they themselves need no reset.
         position = position.masked_fill(is_first_TB[0], 0)
         positions = _positions(is_first_TB.t(), position)
         q, k, v = self._project(x_TBD.transpose(0, 1), positions)
