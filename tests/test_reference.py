@@ -10,24 +10,24 @@ ROOT = Path(__file__).parents[1]
 
 
 def table(runs: list[dict]) -> str:
-    """Lay out the runs: a row a task and tier, a column a controller, every seed's success; bold where all reach."""
+    """Lay out the runs: a row a task, tier and budget, a column a model, every seed's success; bold where all reach."""
     found_models = {(run["controller"], variant(run["config"])) for run in runs}
     models = sorted(found_models, key=lambda model: (list(CONTROLLERS).index(model[0]), model[1]))
     cells: dict[tuple, dict[str, list]] = {}
     for run in runs:
-        cell = cells.setdefault((run["difficulty"], run["task"], run["target_success"]), {})
+        cell = cells.setdefault((run["difficulty"], run["task"], run["target_success"], run["config"]["steps"]), {})
         model = run["controller"], variant(run["config"])
         cell.setdefault(model, []).append((run["seed"], run["success"]))
     names = [f"`{name}`" + (f", {setting}" if setting else "") for name, setting in models]
-    lines = ["| task, tier | target | " + " | ".join(names) + " |"]
-    lines.append("|---" * (2 + len(models)) + "|")
-    for (difficulty, task, target), found in sorted(cells.items()):
+    lines = ["| task, tier | steps | target | " + " | ".join(names) + " |"]
+    lines.append("|---" * (3 + len(models)) + "|")
+    for (difficulty, task, target, steps), found in sorted(cells.items()):
         row = []
         for name in models:
             seeds = [success for _, success in sorted(found.get(name, []))]
             text = " ".join(f"{success:.3f}" for success in seeds)
             row.append(f"**{text}**" if seeds and min(seeds) >= target else text)
-        lines.append("| " + " | ".join([f"{task}, {difficulty}", f"{target:.2f}", *row]) + " |")
+        lines.append("| " + " | ".join([f"{task}, {difficulty}", f"{steps:,}", f"{target:.2f}", *row]) + " |")
     return "\n".join(lines)
 
 
