@@ -1,47 +1,65 @@
-"""What the README says is reached is what results/reference.json holds."""
+"""The page of reference results says what results/reference.json holds."""
 
 import json
+from itertools import groupby
 from pathlib import Path
+from statistics import median
 
 from memsuite.analysis.results import variant
 from memsuite.controllers import CONTROLLERS
 
 ROOT = Path(__file__).parents[1]
+SEEDS = range(5)
 
 
-def table(runs: list[dict]) -> str:
-    """Lay out the runs: a row a task, tier and budget, a column a model, every seed's success; bold where all reach."""
-    found_models = {(run["controller"], variant(run["config"])) for run in runs}
-    models = sorted(found_models, key=lambda model: (list(CONTROLLERS).index(model[0]), model[1]))
-    cells: dict[tuple, dict[str, list]] = {}
-    for run in runs:
-        cell = cells.setdefault((run["difficulty"], run["task"], run["target_success"], run["config"]["steps"]), {})
-        model = run["controller"], variant(run["config"])
-        cell.setdefault(model, []).append((run["seed"], run["success"]))
-    names = [f"`{name}`" + (f", {setting}" if setting else "") for name, setting in models]
-    lines = ["| task, tier | steps | target | " + " | ".join(names) + " |"]
-    lines.append("|---" * (3 + len(models)) + "|")
-    for (difficulty, task, target, steps), found in sorted(cells.items()):
-        row = []
-        for name in models:
-            seeds = [success for _, success in sorted(found.get(name, []))]
-            text = " ".join(f"{success:.3f}" for success in seeds)
-            row.append(f"**{text}**" if seeds and min(seeds) >= target else text)
-        lines.append("| " + " | ".join([f"{task}, {difficulty}", f"{steps:,}", f"{target:.2f}", *row]) + " |")
+def reference() -> list[dict]:
+    return json.loads((ROOT / "results" / "reference.json").read_text())["runs"]
+
+
+def cell(run: dict) -> tuple:
+    """What the seeds of a cell have in common: the difficulty, the task, its budget, the model, its settings."""
+    model = list(CONTROLLERS).index(run["controller"]), variant(run["config"])
+    return run["difficulty"], run["task"], run["config"]["steps"], *model
+
+
+def tables(runs: list[dict], difficulty: str) -> str:
+    """Lay out a tier: a table a task and budget, a row a model with every seed, bold where all reach the target."""
+    chosen = sorted((run for run in runs if run["difficulty"] == difficulty), key=lambda run: (cell(run), run["seed"]))
+    lines = []
+    for (_, task, steps), of_task in groupby(chosen, lambda run: cell(run)[:3]):
+        rows = [list(of_cell) for _, of_cell in groupby(of_task, cell)]
+        first = rows[0][0]
+        chance, target = first["chance"], first["target_success"]
+        lines += [f"### {task}, {difficulty}: {steps:,} steps, target {target:.2f}, chance {chance:.3f}", ""]
+        lines += [
+            f"| model | {' | '.join(f'seed {seed}' for seed in SEEDS)} | steps to target | CPU s |",
+            "|---" * 8 + "|",
+        ]
+        for row in rows:
+            solved = [run["steps_to_target"] for run in row if run["reached_target"]]
+            scores = [f"{run['success']:.3f}" for run in row]
+            if len(solved) == len(row):
+                scores = [f"**{score}**" for score in scores]
+            name = f"`{row[0]['controller']}`" + (f", {variant(row[0]['config'])}" if variant(row[0]["config"]) else "")
+            steps_to = f"{median(solved):,.0f}" if len(solved) == len(row) else f"{len(solved)} of {len(row)}"
+            cpu = f"{median(run['cpu_seconds'] for run in row):.0f}"
+            lines.append(f"| {name} | {' | '.join(scores)} | {steps_to} | {cpu} |")
+        lines.append("")
     return "\n".join(lines)
 
 
-def test_the_readme_has_every_seed():
-    runs = json.loads((ROOT / "results" / "reference.json").read_text())["runs"]
-    assert table(runs) in (ROOT / "README.md").read_text(), f"README.md lacks\n{table(runs)}"
+def test_the_page_has_every_seed():
+    page = (ROOT / "docs" / "reference.md").read_text()
+    for difficulty in ("easy", "medium"):
+        found = tables(reference(), difficulty)
+        assert found in page, f"docs/reference.md lacks\n{found}"
 
 
 def test_every_cell_has_all_its_seeds_and_one_commit():
     cells: dict[tuple, list[dict]] = {}
-    for run in json.loads((ROOT / "results" / "reference.json").read_text())["runs"]:
-        cell = run["task"], run["difficulty"], run["controller"], variant(run["config"])
-        cells.setdefault(cell, []).append(run)
-    for cell, runs in cells.items():
-        assert sorted(run["seed"] for run in runs) == list(range(5)), cell
-        assert len({(run["commit"], run["env_steps"]) for run in runs}) == 1, cell
-        assert not runs[0]["commit"].endswith("dirty"), cell
+    for run in reference():
+        cells.setdefault(cell(run), []).append(run)
+    for at, runs in cells.items():
+        assert sorted(run["seed"] for run in runs) == list(SEEDS), at
+        assert len({(run["commit"], run["env_steps"]) for run in runs}) == 1, at
+        assert not runs[0]["commit"].endswith("dirty"), at
