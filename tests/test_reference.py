@@ -1,4 +1,4 @@
-"""The page of reference results says what results/reference.json holds."""
+"""The page of reference results says what results/reference.json holds, and that is the suite, whole."""
 
 import json
 from itertools import groupby
@@ -7,6 +7,7 @@ from statistics import median
 
 from memsuite.analysis.results import variant
 from memsuite.controllers import CONTROLLERS
+from memsuite.suite.grid import read_suite
 
 ROOT = Path(__file__).parents[1]
 SEEDS = range(5)
@@ -53,6 +54,11 @@ def test_the_page_has_every_seed():
     for difficulty in ("easy", "medium"):
         found = tables(reference(), difficulty)
         assert found in page, f"docs/reference.md lacks\n{found}"
+
+
+def test_every_run_of_the_suite_is_there_and_no_other():
+    suite = read_suite(ROOT / "configs" / "suites" / "reference_v1.yaml")
+    assert sorted(run["command"] for run in reference()) == sorted(run.command for run in suite.runs)
 
 
 def test_every_cell_has_all_its_seeds_and_one_commit():
