@@ -83,6 +83,18 @@ std::tuple<Tensor, Tensor, Tensor> diagonal_scan_backward(const Tensor& grad, co
   return {torch::stable::clone(torch::stable::select(da, 0, 0)), dx, dh0};
 }
 
+// The gradients of recurrent weights [M, D] and biases [M]: sum(job, d_w, d_b, first, last) adds up some environments.
+template <class T, class Job>
+void weight_sums(const Tensor& d_w, const Tensor& d_b, int64_t batch, int64_t work_each,
+                 void (*sum)(const Job&, T*, T*, int64_t, int64_t), const Job& job) {
+  const int64_t size = d_w.numel(), all = size + d_b.numel();
+  const Aligned<T> both(all);
+  in_parts(both.data, all, batch, parts_of_environments(batch), work_each,
+           [&](T* sums, int64_t first, int64_t last) { sum(job, sums, sums + size, first, last); });
+  std::copy(both.data, both.data + size, data<T>(d_w));
+  std::copy(both.data + size, both.data + all, data<T>(d_b));
+}
+
 std::tuple<Tensor, Tensor, Tensor> gru_scan(const Tensor& gi, const Tensor& reset, const Tensor& h0,
                                             const Tensor& w_hh, const Tensor& b_hh) {
   STD_TORCH_CHECK(gi.dim() == 3 && h0.dim() == 2, "memsuite::gru_scan: gi must be [T, B, 3 D], h0 [B, D]");
@@ -126,17 +138,13 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> gru_scan_backward(const Tensor& grad,
     job.gates = const_cast<T*>(static_cast<const T*>(saved));
     job.candidates = const_cast<T*>(static_cast<const T*>(n));
     job.d_gi = data<T>(d_gi), job.d_gn = data<T>(d_gn), job.d_h0 = data<T>(d_h0);
-    const int64_t work = 3 * s.T * s.D * s.D, size = 3 * s.D * s.D;
+    const int64_t work = 3 * s.T * s.D * s.D;
     share(s.B, work, kTogether, [&](int64_t first, int64_t last) {
       const Aligned<T> packed(kernels.widening_packed(3 * s.D, s.D));
       kernels.pack_widening(packed.data, w, 3 * s.D, s.D, s.D, 1);
       kernels.gru_backward(job, packed.data, first, last);
     });
-    const Aligned<T> both(size + 3 * s.D);
-    in_parts(both.data, size + 3 * s.D, s.B, parts_of_environments(s.B), work,
-             [&](T* sums, int64_t first, int64_t last) { kernels.gru_weights(job, sums, sums + size, first, last); });
-    std::copy(both.data, both.data + size, data<T>(d_w));
-    std::copy(both.data + size, both.data + size + 3 * s.D, data<T>(d_b));
+    weight_sums(d_w, d_b, s.B, work, kernels.gru_weights, job);
   });
   return {d_gi, d_h0, d_w, d_b};
 }
@@ -186,17 +194,13 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> lstm_scan_backward(
     job.cells = const_cast<T*>(static_cast<const T*>(kept));
     job.gates = const_cast<T*>(static_cast<const T*>(saved));
     job.d_gi = data<T>(d_gi), job.d_h0 = data<T>(d_h0), job.d_c0 = data<T>(d_c0);
-    const int64_t work = 4 * s.T * s.D * s.D, size = 4 * s.D * s.D;
+    const int64_t work = 4 * s.T * s.D * s.D;
     share(s.B, work, kTogether, [&](int64_t first, int64_t last) {
       const Aligned<T> packed(kernels.widening_packed(4 * s.D, s.D));
       kernels.pack_widening(packed.data, w, 4 * s.D, s.D, s.D, 1);
       kernels.lstm_backward(job, packed.data, first, last);
     });
-    const Aligned<T> both(size + 4 * s.D);
-    in_parts(both.data, size + 4 * s.D, s.B, parts_of_environments(s.B), work,
-             [&](T* sums, int64_t first, int64_t last) { kernels.lstm_weights(job, sums, sums + size, first, last); });
-    std::copy(both.data, both.data + size, data<T>(d_w));
-    std::copy(both.data + size, both.data + size + 4 * s.D, data<T>(d_b));
+    weight_sums(d_w, d_b, s.B, work, kernels.lstm_weights, job);
   });
   return {d_gi, d_h0, d_c0, d_w, d_b};
 }
