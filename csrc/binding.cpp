@@ -83,18 +83,6 @@ std::tuple<Tensor, Tensor, Tensor> diagonal_scan_backward(const Tensor& grad, co
   return {torch::stable::clone(torch::stable::select(da, 0, 0)), dx, dh0};
 }
 
-// The gradients of recurrent weights [M, D] and biases [M]: sum(job, d_w, d_b, first, last) adds up some environments.
-template <class T, class Job>
-void weight_sums(const Tensor& d_w, const Tensor& d_b, int64_t batch, int64_t work_each,
-                 void (*sum)(const Job&, T*, T*, int64_t, int64_t), const Job& job) {
-  const int64_t size = d_w.numel(), all = size + d_b.numel();
-  const Aligned<T> both(all);
-  in_parts(both.data, all, batch, parts_of_environments(batch), work_each,
-           [&](T* sums, int64_t first, int64_t last) { sum(job, sums, sums + size, first, last); });
-  std::copy(both.data, both.data + size, data<T>(d_w));
-  std::copy(both.data + size, both.data + all, data<T>(d_b));
-}
-
 std::tuple<Tensor, Tensor, Tensor> gru_scan(const Tensor& gi, const Tensor& reset, const Tensor& h0,
                                             const Tensor& w_hh, const Tensor& b_hh) {
   STD_TORCH_CHECK(gi.dim() == 3 && h0.dim() == 2, "memsuite::gru_scan: gi must be [T, B, 3 D], h0 [B, D]");
@@ -103,15 +91,15 @@ std::tuple<Tensor, Tensor, Tensor> gru_scan(const Tensor& gi, const Tensor& rese
   const ScalarType type = gi.scalar_type();
   const Input in(gi, type, s.gates(3)), r(reset, ScalarType::Bool, s.rows()), h(h0, type, s.state());
   const Input w(w_hh, type, {3 * s.D, s.D}), b(b_hh, type, {3 * s.D});
-  Tensor out = make(gi, s.all()), gates = make(gi, s.kept(3)), candidates = make(gi, s.kept(1));
+  Tensor out = make(gi, s.all()), gates = make(gi, s.gates(3)), candidates = make(gi, s.all());
   by_type(gi, [&](auto number) {
     using T = decltype(number);
     const Table<T>& kernels = table<T>();
     GruJob<T> job{s.T, s.B, s.D};
     job.gi = in, job.h0 = h, job.reset = r, job.out = data<T>(out);
     job.gates = data<T>(gates), job.candidates = data<T>(candidates);
-    share(s.B, 3 * s.T * s.D * s.D, kTogether, [&](int64_t first, int64_t last) {
-      const Aligned<T> packed(kernels.gru_packed(s.D));  // by every thread for itself: it is read at every step
+    share(s.B, 3 * s.T * s.D * s.D, 4, [&](int64_t first, int64_t last) {
+      const Aligned<T> packed(kernels.gru_packed(s.D));  // by every thread for itself, who reads it at every step
       kernels.gru_pack(packed.data, w, b, s.D);
       kernels.gru(job, packed.data, first, last);
     });
@@ -125,8 +113,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> gru_scan_backward(const Tensor& grad,
                                                              const Tensor& w_hh) {
   const Shape s(states);
   const ScalarType type = states.scalar_type();
-  const Input g(grad, type, s.all()), y(states, type, s.all()), saved(gates, type, s.kept(3));
-  const Input n(candidates, type, s.kept(1)), r(reset, ScalarType::Bool, s.rows()), h(h0, type, s.state());
+  const Input g(grad, type, s.all()), y(states, type, s.all()), saved(gates, type, s.gates(3));
+  const Input n(candidates, type, s.all()), r(reset, ScalarType::Bool, s.rows()), h(h0, type, s.state());
   const Input w(w_hh, type, {3 * s.D, s.D});
   Tensor d_gi = make(states, s.gates(3)), d_gn = make(states, s.all()), d_h0 = make(states, s.state());
   Tensor d_w = make(states, {3 * s.D, s.D}), d_b = make(states, {3 * s.D});
@@ -138,13 +126,14 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> gru_scan_backward(const Tensor& grad,
     job.gates = const_cast<T*>(static_cast<const T*>(saved));
     job.candidates = const_cast<T*>(static_cast<const T*>(n));
     job.d_gi = data<T>(d_gi), job.d_gn = data<T>(d_gn), job.d_h0 = data<T>(d_h0);
-    const int64_t work = 3 * s.T * s.D * s.D;
-    share(s.B, work, kTogether, [&](int64_t first, int64_t last) {
+    job.d_w = data<T>(d_w), job.d_b = data<T>(d_b);
+    const int64_t work = 3 * s.T * s.D * s.D, rows = kernels.outer_rows, tiles = (3 * s.D + rows - 1) / rows;
+    share(s.B, work, 4, [&](int64_t first, int64_t last) {
       const Aligned<T> packed(kernels.widening_packed(3 * s.D, s.D));
       kernels.pack_widening(packed.data, w, 3 * s.D, s.D, s.D, 1);
       kernels.gru_backward(job, packed.data, first, last);
     });
-    weight_sums(d_w, d_b, s.B, work, kernels.gru_weights, job);
+    share(tiles, work * s.B / tiles, 1, [&](int64_t first, int64_t last) { kernels.gru_weights(job, first, last); });
   });
   return {d_gi, d_h0, d_w, d_b};
 }
@@ -158,15 +147,15 @@ std::tuple<Tensor, Tensor, Tensor> lstm_scan(const Tensor& gi, const Tensor& res
   const Input in(gi, type, s.gates(4)), r(reset, ScalarType::Bool, s.rows());
   const Input h(h0, type, s.state()), c(c0, type, s.state());
   const Input w(w_hh, type, {4 * s.D, s.D}), b(b_hh, type, {4 * s.D});
-  Tensor out = make(gi, s.all()), cells = make(gi, s.all()), gates = make(gi, s.kept(4));
+  Tensor out = make(gi, s.all()), cells = make(gi, s.all()), gates = make(gi, s.gates(4));
   by_type(gi, [&](auto number) {
     using T = decltype(number);
     const Table<T>& kernels = table<T>();
     LstmJob<T> job{s.T, s.B, s.D};
     job.gi = in, job.h0 = h, job.c0 = c, job.reset = r;
     job.out = data<T>(out), job.cells = data<T>(cells), job.gates = data<T>(gates);
-    share(s.B, 4 * s.T * s.D * s.D, kTogether, [&](int64_t first, int64_t last) {
-      const Aligned<T> packed(kernels.lstm_packed(s.D));  // by every thread for itself: it is read at every step
+    share(s.B, 4 * s.T * s.D * s.D, 4, [&](int64_t first, int64_t last) {
+      const Aligned<T> packed(kernels.lstm_packed(s.D));  // by every thread for itself, who reads it at every step
       kernels.lstm_pack(packed.data, w, b, s.D);
       kernels.lstm(job, packed.data, first, last);
     });
@@ -180,7 +169,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> lstm_scan_backward(
   const Shape s(states);
   const ScalarType type = states.scalar_type();
   const Input g(grad, type, s.all()), y(states, type, s.all()), kept(cells, type, s.all());
-  const Input g_c(grad_cells.value_or(grad), type, s.all()), saved(gates, type, s.kept(4));
+  const Input g_c(grad_cells.value_or(grad), type, s.all()), saved(gates, type, s.gates(4));
   const Input r(reset, ScalarType::Bool, s.rows()), h(h0, type, s.state()), c(c0, type, s.state());
   const Input w(w_hh, type, {4 * s.D, s.D});
   Tensor d_gi = make(states, s.gates(4)), d_h0 = make(states, s.state()), d_c0 = make(states, s.state());
@@ -194,13 +183,14 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> lstm_scan_backward(
     job.cells = const_cast<T*>(static_cast<const T*>(kept));
     job.gates = const_cast<T*>(static_cast<const T*>(saved));
     job.d_gi = data<T>(d_gi), job.d_h0 = data<T>(d_h0), job.d_c0 = data<T>(d_c0);
-    const int64_t work = 4 * s.T * s.D * s.D;
-    share(s.B, work, kTogether, [&](int64_t first, int64_t last) {
+    job.d_w = data<T>(d_w), job.d_b = data<T>(d_b);
+    const int64_t work = 4 * s.T * s.D * s.D, rows = kernels.outer_rows, tiles = (4 * s.D + rows - 1) / rows;
+    share(s.B, work, 4, [&](int64_t first, int64_t last) {
       const Aligned<T> packed(kernels.widening_packed(4 * s.D, s.D));
       kernels.pack_widening(packed.data, w, 4 * s.D, s.D, s.D, 1);
       kernels.lstm_backward(job, packed.data, first, last);
     });
-    weight_sums(d_w, d_b, s.B, work, kernels.lstm_weights, job);
+    share(tiles, work * s.B / tiles, 1, [&](int64_t first, int64_t last) { kernels.lstm_weights(job, first, last); });
   });
   return {d_gi, d_h0, d_c0, d_w, d_b};
 }

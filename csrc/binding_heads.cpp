@@ -16,13 +16,10 @@ Tensor narrow_linear(const Tensor& x, const Tensor& weight, const Tensor& bias) 
     const Table<T>& kernels = table<T>();
     NarrowJob<T> job{rows, narrow, wide};
     job.x = in, job.bias = b, job.y = data<T>(y);
-    const Shared s(x);
-    share(s.batch, s.steps * narrow * wide, s.least, [&](int64_t first, int64_t last) {
-      const Aligned<T> packed(kernels.widening_packed(narrow, wide));
-      kernels.pack_widening(packed.data, w, narrow, wide, 1, narrow);
-      if (last - first == s.batch) return kernels.narrow_linear(job, packed.data, 0, rows);
-      for (int64_t row = 0; row < rows; row += s.batch) kernels.narrow_linear(job, packed.data, row + first, row + last);
-    });
+    const Aligned<T> packed(kernels.widening_packed(narrow, wide));
+    kernels.pack_widening(packed.data, w, narrow, wide, 1, narrow);
+    share(rows, narrow * wide, 128,
+          [&](int64_t first, int64_t last) { kernels.narrow_linear(job, packed.data, first, last); });
   });
   return y;
 }
@@ -36,12 +33,9 @@ std::tuple<Tensor, Tensor> narrow_linear_backward(const Tensor& grad, const Tens
     using T = decltype(number);
     NarrowJob<T> job{rows, narrow, wide};
     job.x = in, job.grad = g;
-    const Shared s(x);
-    in_parts(data<T>(both), (narrow + 1) * wide, s.batch, s.parts, s.steps * narrow * wide,
-             [&](T* sums, int64_t first, int64_t last) {
-               table<T>().narrow_linear_backward(job, sums, sums + narrow * wide, s.strip(first, last),
-                                                 s.samples(first, last));
-             });
+    in_parts(data<T>(both), (narrow + 1) * wide, rows, narrow * wide, [&](T* sums, int64_t first, int64_t last) {
+      table<T>().narrow_linear_backward(job, sums, sums + narrow * wide, first, last);
+    });
   });
   Tensor d_w = torch::stable::transpose(torch::stable::narrow(both, 0, 0, narrow), 0, 1);
   return {torch::stable::contiguous(d_w), torch::stable::clone(torch::stable::select(both, 0, narrow))};
@@ -58,12 +52,10 @@ std::tuple<Tensor, Tensor, Tensor> normed_linear(const Tensor& x, const Tensor& 
     const Table<T>& kernels = table<T>();
     NarrowJob<T> job{rows, narrow, wide, static_cast<T>(eps)};
     job.x = in, job.y = data<T>(y), job.plain = data<T>(plain), job.scale = data<T>(scale);
-    const Shared s(x);
-    share(s.batch, s.steps * narrow * wide, s.least, [&](int64_t first, int64_t last) {
-      const Aligned<T> packed(kernels.narrowing_packed(narrow, wide));
-      kernels.pack_narrowing(packed.data, w, wide, narrow, 1, wide);
-      kernels.normed_linear(job, packed.data, s.strip(first, last), s.samples(first, last));
-    });
+    const Aligned<T> packed(kernels.narrowing_packed(narrow, wide));
+    kernels.pack_narrowing(packed.data, w, wide, narrow, 1, wide);
+    share(rows, narrow * wide, 128,
+          [&](int64_t first, int64_t last) { kernels.normed_linear(job, packed.data, first, last); });
   });
   return {y, plain, scale};
 }
@@ -82,13 +74,11 @@ std::tuple<Tensor, Tensor> normed_linear_backward(const Tensor& grad, const Tens
     job.x = in, job.grad = g, job.y = data<T>(d_x);
     job.plain = const_cast<T*>(static_cast<const T*>(saved));
     job.scale = const_cast<T*>(static_cast<const T*>(factor));
-    const Shared s(x);
-    in_parts(data<T>(d_w), narrow * wide, s.batch, s.parts, 2 * s.steps * narrow * wide,
-             [&](T* sums, int64_t first, int64_t last) {
-               const Aligned<T> packed(kernels.widening_packed(narrow, wide));
-               kernels.pack_widening(packed.data, w, narrow, wide, wide, 1);
-               kernels.normed_linear_backward(job, packed.data, sums, s.strip(first, last), s.samples(first, last));
-             });
+    const Aligned<T> packed(kernels.widening_packed(narrow, wide));
+    kernels.pack_widening(packed.data, w, narrow, wide, wide, 1);
+    in_parts(data<T>(d_w), narrow * wide, rows, 2 * narrow * wide, [&](T* sums, int64_t first, int64_t last) {
+      kernels.normed_linear_backward(job, packed.data, sums, first, last);
+    });
   });
   return {d_x, d_w};
 }

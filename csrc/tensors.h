@@ -12,8 +12,6 @@
 #include <tuple>
 #include <vector>
 
-#include "cpu/table.h"
-
 namespace memsuite {
 namespace {
 
@@ -95,42 +93,18 @@ std::vector<int64_t> leading(const Tensor& x) {
 // Sums over rows are made in as many parts as this, whatever the threads, so that their bits do not depend on them.
 int64_t parts_of(int64_t rows) { return std::max<int64_t>(1, std::min<int64_t>(16, rows / 512)); }
 
-// Calls body(part's sums, first, last) for every part of [0, count), on all threads, then adds them up in order into out.
+// Calls body(part's sums, first row, last row) for every part, on all threads, then adds the parts up in order into out.
 template <class T, class Body>
-void in_parts(T* out, int64_t size, int64_t count, int64_t parts, int64_t work_each, const Body& body) {
+void in_parts(T* out, int64_t size, int64_t rows, int64_t work_each, const Body& body) {
+  const int64_t parts = parts_of(rows);
   const Aligned<T> others((parts - 1) * size);
   const auto sums = [&](int64_t p) { return p == 0 ? out : others.data + (p - 1) * size; };
-  share(parts, work_each * count / parts, 1, [&](int64_t first, int64_t last) {
-    for (int64_t p = first; p < last; ++p) body(sums(p), p * count / parts, (p + 1) * count / parts);
+  share(parts, work_each * rows / parts, 1, [&](int64_t first, int64_t last) {
+    for (int64_t p = first; p < last; ++p) body(sums(p), p * rows / parts, (p + 1) * rows / parts);
   });
   for (int64_t p = 1; p < parts; ++p)
     for (int64_t i = 0; i < size; ++i) out[i] += sums(p)[i];
 }
-
-template <class T, class Body>
-void in_parts(T* out, int64_t size, int64_t rows, int64_t work_each, const Body& body) {
-  in_parts(out, size, rows, parts_of(rows), work_each, body);
-}
-
-constexpr int64_t kTogether = 4;  // environments at least that a thread takes: fewer would waste its registers
-
-// The parts of a sum over environments.
-int64_t parts_of_environments(int64_t batch) {
-  return std::max<int64_t>(1, std::min<int64_t>(16, batch / kTogether));
-}
-
-// How the rows of x are shared where a scan comes before or after: by environments, as the scan is, so that threads read
-// what they wrote themselves. Where there are too few, or no sequence, every row counts as an environment of one step.
-struct Shared {
-  int64_t steps = 1, batch, least = 128, parts;
-  explicit Shared(const Tensor& x) : batch(rows_of(x)), parts(parts_of(batch)) {
-    if (x.dim() != 3 || x.size(1) < 2 * kTogether) return;
-    steps = x.size(0), batch = x.size(1), least = kTogether;
-    parts = std::min(parts, parts_of_environments(batch));
-  }
-  Strip strip(int64_t first, int64_t last) const { return {batch, first, last}; }
-  int64_t samples(int64_t first, int64_t last) const { return steps * (last - first); }
-};
 
 bool is_half(const Tensor& x) {
   return x.scalar_type() == ScalarType::Half || x.scalar_type() == ScalarType::BFloat16;
@@ -165,7 +139,6 @@ struct Shape {
   explicit Shape(const Tensor& x) : T(x.size(0)), B(x.size(1)), D(x.size(2)) {}
   std::vector<int64_t> all() const { return {T, B, D}; }
   std::vector<int64_t> gates(int64_t n) const { return {T, B, n * D}; }
-  std::vector<int64_t> kept(int64_t n) const { return {B, T, n * D}; }
   std::vector<int64_t> rows() const { return {T, B}; }
   std::vector<int64_t> state() const { return {B, D}; }
 };

@@ -3,9 +3,6 @@
 // The recurrent weights are packed once per call and stay in the second-level cache (196 KB at width 128); a block of
 // their columns, all three gates of as many units as a vector has lanes, stays in the first-level cache while the
 // environments pass. So the cost per step is that of the multiply-adds, at any length.
-//
-// What the backward pass needs, gates and candidates, is kept environment by environment, [B, T, ..]: threads that write
-// side by side into [T, B, ..] fetch each other's lines ahead of time, and wait for them.
 #pragma once
 
 #include "outer.h"
@@ -39,13 +36,13 @@ struct GruStep {
     // processor would not foresee.
 #pragma GCC unroll 32
     for (int r = 0; r < R; ++r) {
-      const int64_t row = t * job.batch + begin + r, own = (begin + r) * job.steps + t;
+      const int64_t row = t * job.batch + begin + r;
 #pragma GCC unroll 4
       for (int g = 0; g < 3; ++g) {
         __builtin_prefetch(job.gi + (row * 3 + g) * size + unit);
-        __builtin_prefetch(job.gates + (own * 3 + g) * size + unit, 1);
+        __builtin_prefetch(job.gates + (row * 3 + g) * size + unit, 1);
       }
-      __builtin_prefetch(job.candidates + own * size + unit, 1);
+      __builtin_prefetch(job.candidates + row * size + unit, 1);
       __builtin_prefetch(job.out + row * size + unit, 1);
     }
     multiply(sums, rows + (begin - first), block + 3 * L, size);
@@ -62,9 +59,9 @@ struct GruStep {
   // The gates and the new state of one row from its products.
   template <bool Full>
   MEMSUITE_INLINE void gates(const Vec<T>* sums, const T* old_row, int64_t b) const {
-    const int64_t size = job.size, row = t * job.batch + b, own = b * job.steps + t;
+    const int64_t size = job.size, row = t * job.batch + b;
     const T* gi = job.gi + row * 3 * size + unit;
-    T* to = job.gates + own * 3 * size + unit;
+    T* to = job.gates + row * 3 * size + unit;
     const Vec<T> reset = sigmoid<T>(load<Full>(gi, count) + sums[0]);
     const Vec<T> update = sigmoid<T>(load<Full>(gi + size, count) + sums[1]);
     const Vec<T> made = tanh<T>(load<Full>(gi + 2 * size, count) + reset * sums[2]);
@@ -72,7 +69,7 @@ struct GruStep {
     store<Full>(to, reset, count);
     store<Full>(to + size, update, count);
     store<Full>(to + 2 * size, sums[2], count);
-    store<Full>(job.candidates + own * size + unit, made, count);
+    store<Full>(job.candidates + row * size + unit, made, count);
     store<Full>(job.out + row * size + unit, made + update * (old - made), count);
   }
 
@@ -138,14 +135,14 @@ struct GruFlow {
 // One row's gradients before the product: fills d_gi and d_gn, and turns back into what goes past the gates.
 template <class T>
 MEMSUITE_INLINE void gru_slopes(const Gru<T>& job, int64_t t, int64_t b, T* back) {
-  const int64_t size = job.size, row = t * job.batch + b, own = b * job.steps + t;
-  const T* gates = job.gates + own * 3 * size;
+  const int64_t size = job.size, row = t * job.batch + b;
+  const T* gates = job.gates + row * 3 * size;
   const T* old_row = before(job, job.states, t, b);
   over<T>(size, [&](auto full, int64_t i, int n) __attribute__((always_inline)) {
     constexpr bool F = decltype(full)::value;
     const Vec<T> one = splat<T>(1);
     const Vec<T> r = load<F>(gates + i, n), z = load<F>(gates + size + i, n), g_n = load<F>(gates + 2 * size + i, n);
-    const Vec<T> made = load<F>(job.candidates + own * size + i, n);
+    const Vec<T> made = load<F>(job.candidates + row * size + i, n);
     const Vec<T> old = old_row == nullptr ? Vec<T>{} : load<F>(old_row + i, n);
     const Vec<T> flow = load<F>(job.grad + row * size + i, n) + load<F>(back + i, n);
     const Vec<T> d_n = flow * (one - z) * (one - made * made);
@@ -176,13 +173,13 @@ void gru_backward(const Gru<T>& job, const T* packed, int64_t first, int64_t las
   }
 }
 
-// d_w and d_b summed over environments [first, last), once gru_backward has been over them.
+// Rows [first, last) x kOuterRows of d_w and d_b, once gru_backward has filled d_gi and d_gn.
 template <class T>
-void gru_weights(const GruJob<T>& job, T* d_w, T* d_b, int64_t first, int64_t last) {
+void gru_weights(const Gru<T>& job, int64_t first, int64_t last) {
   const int64_t size = job.size;
   const Slopes<T> parts[2] = {{job.d_gi, 3 * size, 2 * size}, {job.d_gn, size, size}};
-  outer_products(d_w, d_b, parts, 3 * size, size, job.steps, Strip{job.batch, first, last},
-                 [&](int64_t row) { return before(job, job.states, row / job.batch, row % job.batch); });
+  outer_products(job.d_w, job.d_b, parts, 3 * size, size, job.steps * job.batch, first, last,
+                 [&](int64_t k) { return before(job, job.states, k / job.batch, k % job.batch); });
 }
 
 }  // namespace memsuite::MEMSUITE_LEVEL

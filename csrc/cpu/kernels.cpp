@@ -29,6 +29,7 @@ constexpr Table<T> make_table() {
       lstm_forward<T>,
       lstm_backward<T>,
       lstm_weights<T>,
+      kOuterRows,
       selective_forward<T>,
       selective_backward<T>,
       {matrix_forward<T, false>, matrix_forward<T, true>},

@@ -1,5 +1,4 @@
-// The LSTM recurrence over a sequence, as gru.h does the GRU's: packed weights, one pass over registers per
-// step, and the gates kept environment by environment.
+// The LSTM recurrence over a sequence, as gru.h does the GRU's: packed weights, one pass over registers per step.
 #pragma once
 
 #include "narrow.h"
@@ -33,11 +32,11 @@ struct LstmStep {
       for (int g = 0; g < 4; ++g) sums.at[r][g] = load<true>(block + g * L, L);
 #pragma GCC unroll 32
     for (int r = 0; r < R; ++r) {
-      const int64_t row = t * job.batch + begin + r, own = (begin + r) * job.steps + t;
+      const int64_t row = t * job.batch + begin + r;
 #pragma GCC unroll 4
       for (int g = 0; g < 4; ++g) {
         __builtin_prefetch(job.gi + (row * 4 + g) * job.size + unit);
-        __builtin_prefetch(job.gates + (own * 4 + g) * job.size + unit, 1);
+        __builtin_prefetch(job.gates + (row * 4 + g) * job.size + unit, 1);
       }
       __builtin_prefetch(job.cells + row * job.size + unit, 1);
       __builtin_prefetch(job.out + row * job.size + unit, 1);
@@ -62,7 +61,7 @@ struct LstmStep {
   MEMSUITE_INLINE void gates(const Vec<T>* sums, int64_t b) const {
     const int64_t size = job.size, row = t * job.batch + b;
     const T *gi = job.gi + row * 4 * size + unit, *old_row = cell_before(job, t, b);
-    T* to = job.gates + (b * job.steps + t) * 4 * size + unit;
+    T* to = job.gates + row * 4 * size + unit;
     const Vec<T> in = sigmoid<T>(load<Full>(gi, count) + sums[0]);
     const Vec<T> forget = sigmoid<T>(load<Full>(gi + size, count) + sums[1]);
     const Vec<T> made = tanh<T>(load<Full>(gi + 2 * size, count) + sums[2]);
@@ -87,7 +86,7 @@ void lstm_forward(const LstmJob<T>& job, const T* packed, int64_t first, int64_t
 template <class T>
 MEMSUITE_INLINE void lstm_slopes(const LstmJob<T>& job, int64_t t, int64_t b, const T* back_h, T* back_c) {
   const int64_t size = job.size, row = t * job.batch + b;
-  const T *gates = job.gates + (b * job.steps + t) * 4 * size, *old_row = cell_before(job, t, b);
+  const T *gates = job.gates + row * 4 * size, *old_row = cell_before(job, t, b);
   over<T>(size, [&](auto full, int64_t i, int n) __attribute__((always_inline)) {
     constexpr bool F = decltype(full)::value;
     const Vec<T> one = splat<T>(1);
@@ -134,13 +133,13 @@ void lstm_backward(const LstmJob<T>& job, const T* packed, int64_t first, int64_
   }
 }
 
-// d_w and d_b summed over environments [first, last), once lstm_backward has been over them.
+// Rows [first, last) x kOuterRows of d_w and d_b, once lstm_backward has filled d_gi.
 template <class T>
-void lstm_weights(const LstmJob<T>& job, T* d_w, T* d_b, int64_t first, int64_t last) {
+void lstm_weights(const LstmJob<T>& job, int64_t first, int64_t last) {
   const int64_t size = job.size;
-  const Slopes<T> parts[1] = {{job.d_gi, 4 * size, 4 * size}};
-  outer_products(d_w, d_b, parts, 4 * size, size, job.steps, Strip{job.batch, first, last},
-                 [&](int64_t row) { return before(job, job.states, row / job.batch, row % job.batch); });
+  const Slopes<T> part{job.d_gi, 4 * size, 4 * size};
+  outer_products(job.d_w, job.d_b, &part, 4 * size, size, job.steps * job.batch, first, last,
+                 [&](int64_t k) { return before(job, job.states, k / job.batch, k % job.batch); });
 }
 
 }  // namespace memsuite::MEMSUITE_LEVEL

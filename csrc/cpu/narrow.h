@@ -57,28 +57,14 @@ struct Widening {
   }
 };
 
-// Rows of a block, each `stride` numbers after the one before, or those of a list.
+// Rows of a block, each `stride` numbers after the one before.
 template <class T>
 struct RowsOf {
   const T* at[kRows];
   void set(const T* from, int64_t count, int64_t stride) {
     for (int64_t i = 0; i < count; ++i) at[i] = from + i * stride;
   }
-  void set(const T* from, int64_t count, int64_t stride, const int64_t* row) {
-    for (int64_t i = 0; i < count; ++i) at[i] = from + row[i] * stride;
-  }
 };
-
-// Calls body(count, row) for blocks of the samples of a strip: row[i] is the row of the block's sample i.
-template <class Body>
-MEMSUITE_INLINE void over_strip(const Strip& strip, int64_t samples, const Body& body) {
-  int64_t row[kRows];
-  for (int64_t n = 0; n < samples; n += kRows) {
-    const int64_t count = samples - n < kRows ? samples - n : kRows;
-    for (int64_t i = 0; i < count; ++i) row[i] = strip.row(n + i);
-    body(count, row);
-  }
-}
 
 template <class T>
 void widen_block(const NarrowJob<T>& job, const T* packed, const T* narrow, const T* added, const T* factor, T* wide,
@@ -120,27 +106,28 @@ void outer_block(T* sums, T* d_b, const T* narrow, const T* const* wide_rows, T*
   pack_columns<T, 2>(columns, wide_rows, count, wide);
   for (int64_t m = 0; m < width; m += R) {
     const int64_t rows = width - m < R ? width - m : R;
-    outer_pack(numbers, d_b + m, &part, m, rows, count, [](int64_t k) { return k; });
+    outer_pack(numbers, d_b + m, &part, m, rows, 0, count);
     outer_tile(sums + m * wide, numbers, columns, rows, wide, count);
   }
 }
 
-// The gradients of W, transposed [narrow, wide], and of the bias [wide], summed over the samples of a strip.
+// The gradients of W, transposed [narrow, wide], and of the bias [wide], summed over rows [first, last).
 template <class T>
-void narrow_linear_backward(const NarrowJob<T>& job, T* d_w, T* d_b, Strip strip, int64_t samples) {
+void narrow_linear_backward(const NarrowJob<T>& job, T* d_w, T* d_b, int64_t first, int64_t last) {
   const int64_t wide = job.wide, width = job.narrow;
   Scratch<T> columns(kOuterDepth * round_up<2 * Simd<T>::lanes>(wide)), numbers(kOuterDepth * kOuterRows);
   Scratch<T> ignored(width + kOuterRows), extended(kRows * (width + 1)), sums((width + 1) * wide);
   RowsOf<T> rows;
   memset(sums.data, 0, sizeof(T) * (width + 1) * wide);
-  over_strip(strip, samples, [&](int64_t count, const int64_t* row) {
+  for (int64_t n = first; n < last; n += kRows) {
+    const int64_t count = last - n < kRows ? last - n : kRows;
     for (int64_t i = 0; i < count; ++i) {  // a one beside each row: its products are the bias's gradient
-      memcpy(extended.data + i * (width + 1), job.x + row[i] * width, sizeof(T) * width);
+      memcpy(extended.data + i * (width + 1), job.x + (n + i) * width, sizeof(T) * width);
       extended.data[i * (width + 1) + width] = 1;
     }
-    rows.set(job.grad, count, wide, row);
+    rows.set(job.grad + n * wide, count, wide);
     outer_block(sums.data, ignored.data, extended.data, rows.at, columns.data, numbers.data, count, width + 1, wide);
-  });
+  }
   memcpy(d_w, sums.data, sizeof(T) * width * wide);
   memcpy(d_b, sums.data + width * wide, sizeof(T) * wide);
 }
@@ -169,47 +156,49 @@ MEMSUITE_INLINE T sum_of(Vec<T> v) {
   return sum;
 }
 
-// plain = x W^T, scale = 1 / sqrt(mean(x^2) + eps), out = plain * scale, for the samples of a strip; W is [narrow, wide].
+// plain = x W^T, scale = 1 / sqrt(mean(x^2) + eps), out = plain * scale, for rows [first, last); W is [narrow, wide].
 template <class T>
-void normed_linear(const NarrowJob<T>& job, const T* packed, Strip strip, int64_t samples) {
+void normed_linear(const NarrowJob<T>& job, const T* packed, int64_t first, int64_t last) {
   constexpr int L = Simd<T>::lanes;
   Scratch<T> sums(kRows * L);
   RowsOf<T> rows;
-  over_strip(strip, samples, [&](int64_t count, const int64_t* row) {
-    rows.set(job.x, count, job.wide, row);
+  for (int64_t n = first; n < last; n += kRows) {
+    const int64_t count = last - n < kRows ? last - n : kRows;
+    rows.set(job.x + n * job.wide, count, job.wide);
     for (int64_t i = 0; i < count; ++i) {
       Vec<T> squares{};
       over<T>(job.wide, [&](auto full, int64_t d, int k) __attribute__((always_inline)) {
         const Vec<T> x = load<decltype(full)::value>(rows.at[i] + d, k);
         squares += x * x;
       });
-      job.scale[row[i]] = 1 / __builtin_sqrt(sum_of<T>(squares) / job.wide + job.eps);
+      job.scale[n + i] = 1 / __builtin_sqrt(sum_of<T>(squares) / job.wide + job.eps);
     }
     for (int64_t column = 0; column < job.narrow; column += L) {
       const int64_t width = job.narrow - column < L ? job.narrow - column : L;
       over_rows<12>(0, count, Narrowing<T>{rows.at, packed + column * job.wide, sums.data, job.wide});
       for (int64_t i = 0; i < count; ++i) {
-        T *plain = job.plain + row[i] * job.narrow + column, *y = job.y + row[i] * job.narrow + column;
+        T *plain = job.plain + (n + i) * job.narrow + column, *y = job.y + (n + i) * job.narrow + column;
         for (int64_t a = 0; a < width; ++a) {
           plain[a] = sums.data[i * L + a];
-          y[a] = plain[a] * job.scale[row[i]];
+          y[a] = plain[a] * job.scale[n + i];
         }
       }
     }
-  });
+  }
 }
 
-// d_x for the samples of a strip, and d_w [narrow, wide] summed over them.
+// d_x for rows [first, last), and d_w [narrow, wide] summed over them.
 template <class T>
-void normed_linear_backward(const NarrowJob<T>& job, const T* packed, T* d_w, Strip strip, int64_t samples) {
+void normed_linear_backward(const NarrowJob<T>& job, const T* packed, T* d_w, int64_t first, int64_t last) {
   const int64_t wide = job.wide, width = job.narrow;
   Scratch<T> columns(kOuterDepth * round_up<2 * Simd<T>::lanes>(wide)), numbers(kOuterDepth * kOuterRows);
   Scratch<T> ignored(width + kOuterRows), slopes(kRows * width), factor(kRows);
   RowsOf<T> rows;
   memset(d_w, 0, sizeof(T) * width * wide);
-  over_strip(strip, samples, [&](int64_t count, const int64_t* row) {
+  for (int64_t n = first; n < last; n += kRows) {
+    const int64_t count = last - n < kRows ? last - n : kRows;
     for (int64_t i = 0; i < count; ++i) {
-      const T *grad = job.grad + row[i] * width, *plain = job.plain + row[i] * width, scale = job.scale[row[i]];
+      const T *grad = job.grad + (n + i) * width, *plain = job.plain + (n + i) * width, scale = job.scale[n + i];
       T through = 0;
       for (int64_t a = 0; a < width; ++a) {
         slopes.data[i * width + a] = grad[a] * scale;
@@ -217,14 +206,11 @@ void normed_linear_backward(const NarrowJob<T>& job, const T* packed, T* d_w, St
       }
       factor.data[i] = -through * scale * scale * scale / wide;
     }
-    for (int64_t i = 0, n; i < count; i += n) {  // rows that follow each other are made together
-      for (n = 1; i + n < count && row[i + n] == row[i] + n;) ++n;
-      const int64_t at = row[i] * wide;
-      widen_block<T>(job, packed, slopes.data + i * width, job.x + at, factor.data + i, job.y + at, n);
-    }
-    rows.set(job.x, count, wide, row);
+    const T* x = job.x + n * wide;
+    widen_block<T>(job, packed, slopes.data, x, factor.data, job.y + n * wide, count);
+    rows.set(x, count, wide);
     outer_block(d_w, ignored.data, slopes.data, rows.at, columns.data, numbers.data, count, width, wide);
-  });
+  }
 }
 
 }  // namespace memsuite::MEMSUITE_LEVEL

@@ -1,5 +1,5 @@
 // The gradient of recurrent weights: a sum over all steps and environments of outer products, in blocks that stay in
-// cache. Each thread sums over environments of its own, those whose steps it made; the caller adds the sums up.
+// cache. Threads share the rows of the result, so each number is summed in one order, whatever their count.
 #pragma once
 
 #include "matmul.h"
@@ -16,11 +16,9 @@ struct Slopes {
   int64_t stride, width;
 };
 
-// numbers[k][R] = the slopes of R rows of the result from m on, and their sums over k added to sums. Sample k is row
-// at_row(k) of the slopes.
-template <class T, class At>
-MEMSUITE_INLINE void outer_pack(T* numbers, T* sums, const Slopes<T>* parts, int64_t m, int64_t rows, int64_t depth,
-                                const At& at_row) {
+// numbers[k][R] = the slopes of R rows of the result from m on, and their sums over k added to sums.
+template <class T>
+void outer_pack(T* numbers, T* sums, const Slopes<T>* parts, int64_t m, int64_t rows, int64_t begin, int64_t depth) {
   constexpr int R = kOuterRows;
   memset(numbers, 0, sizeof(T) * R * depth);
   for (int64_t r = 0; r < rows;) {
@@ -28,10 +26,9 @@ MEMSUITE_INLINE void outer_pack(T* numbers, T* sums, const Slopes<T>* parts, int
     const Slopes<T>* part = parts;
     for (; at >= part->width; ++part) at -= part->width;
     const int64_t count = rows - r < part->width - at ? rows - r : part->width - at;
-    for (int64_t k = 0; k < depth; ++k) {
-      const T* from = part->data + at_row(k) * part->stride + at;
+    const T* from = part->data + begin * part->stride + at;
+    for (int64_t k = 0; k < depth; ++k, from += part->stride)
       for (int64_t i = 0; i < count; ++i) numbers[k * R + r + i] = from[i];
-    }
     r += count;
   }
   T block[R] = {};
@@ -64,28 +61,24 @@ void outer_tile(T* d_w, const T* numbers, const T* columns, int64_t rows, int64_
   }
 }
 
-// Fills d_w [M, D] and d_b [M] with the sums over all steps of some environments, from `parts` whose widths add up to M.
-// row_of(row) is the state that entered that row, null for zeros.
+// Fills rows [first, last) x kOuterRows of d_w [M, D] and d_b [M], from `parts` whose widths add up to M.
+// row_of(sample) is the state that entered it, null for zeros.
 template <class T, class RowOf>
-MEMSUITE_INLINE void outer_products(T* d_w, T* d_b, const Slopes<T>* parts, int64_t total, int64_t size, int64_t steps,
-                                    const Strip& strip, const RowOf& row_of) {
+MEMSUITE_INLINE void outer_products(T* d_w, T* d_b, const Slopes<T>* parts, int64_t total, int64_t size,
+                                    int64_t samples, int64_t first, int64_t last, const RowOf& row_of) {
   constexpr int R = kOuterRows, L = Simd<T>::lanes;
-  const int64_t samples = steps * strip.width();
   Scratch<const T*> rows(kOuterDepth);
-  Scratch<int64_t> at(kOuterDepth);
   Scratch<T> columns(kOuterDepth * round_up<2 * L>(size)), numbers(kOuterDepth * R);
-  memset(d_w, 0, sizeof(T) * total * size);
-  memset(d_b, 0, sizeof(T) * total);
+  const int64_t end = last * R < total ? last * R : total;
+  memset(d_w + first * R * size, 0, sizeof(T) * (end - first * R) * size);
+  memset(d_b + first * R, 0, sizeof(T) * (end - first * R));
   for (int64_t begin = 0; begin < samples; begin += kOuterDepth) {
     const int64_t depth = samples - begin < kOuterDepth ? samples - begin : kOuterDepth;
-    for (int64_t k = 0; k < depth; ++k) {
-      at.data[k] = strip.row(begin + k);
-      rows.data[k] = row_of(at.data[k]);
-    }
+    for (int64_t k = 0; k < depth; ++k) rows.data[k] = row_of(begin + k);
     pack_columns<T, 2>(columns.data, rows.data, depth, size);
-    for (int64_t m = 0; m < total; m += R) {
-      const int64_t count = total - m < R ? total - m : R;
-      outer_pack(numbers.data, d_b + m, parts, m, count, depth, [&](int64_t k) { return at.data[k]; });
+    for (int64_t m = first * R; m < end; m += R) {
+      const int64_t count = end - m < R ? end - m : R;
+      outer_pack(numbers.data, d_b + m, parts, m, count, begin, depth);
       outer_tile(d_w + m * size, numbers.data, columns.data, count, size, depth);
     }
   }

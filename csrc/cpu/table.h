@@ -25,20 +25,13 @@ struct DiagonalJob {
   T *out, *d_a, *dx, *d_h0;
 };
 
-// The rows of environments [first, last) in [T, B, ..]: step by step, and in each step from the first to the last.
-struct Strip {
-  int64_t batch, first, last;
-  int64_t width() const { return last - first; }
-  int64_t row(int64_t k) const { return k / width() * batch + first + k % width(); }
-};
-
 template <class T>
 struct GruJob {
   int64_t steps, batch, size;
   const T *gi, *h0, *states, *weights, *biases, *grad;
   const bool* reset;
-  T *out, *gates, *candidates;  // the last two [B, T, ..]
-  T *d_gi, *d_gn, *d_h0;
+  T *out, *gates, *candidates;
+  T *d_gi, *d_gn, *d_h0, *d_w, *d_b;
 };
 
 template <class T>
@@ -46,8 +39,8 @@ struct LstmJob {
   int64_t steps, batch, size;
   const T *gi, *h0, *c0, *states, *weights, *biases, *grad, *grad_cells;  // grad_cells may be null
   const bool* reset;
-  T *out, *cells, *gates;  // the last [B, T, ..]
-  T *d_gi, *d_h0, *d_c0;
+  T *out, *cells, *gates;
+  T *d_gi, *d_h0, *d_c0, *d_w, *d_b;
 };
 
 // As in memsuite/ops/selective_scan.py; `saved` holds the state before each block of time, [blocks, B, N, D].
@@ -148,17 +141,18 @@ struct Table {
   // Indexed by whether the numbers are complex.
   void (*diagonal[2])(const DiagonalJob<T>&, int64_t first, int64_t last);
   void (*diagonal_backward[2])(const DiagonalJob<T>&, int64_t first, int64_t last);
-  // Numbers in the packed weights; the packing; the loops; then the weights' gradient over the environments of the range.
+  // Numbers in the packed weights; the packing; the loops; then the weights' gradient by tiles of `outer_rows` rows.
   int64_t (*gru_packed)(int64_t size);
   void (*gru_pack)(T* packed, const T* weights, const T* biases, int64_t size);
   void (*gru)(const GruJob<T>&, const T* packed, int64_t first, int64_t last);
   void (*gru_backward)(const GruJob<T>&, const T* packed, int64_t first, int64_t last);
-  void (*gru_weights)(const GruJob<T>&, T* d_w, T* d_b, int64_t first, int64_t last);
+  void (*gru_weights)(const GruJob<T>&, int64_t first, int64_t last);
   int64_t (*lstm_packed)(int64_t size);
   void (*lstm_pack)(T* packed, const T* weights, const T* biases, int64_t size);
   void (*lstm)(const LstmJob<T>&, const T* packed, int64_t first, int64_t last);
   void (*lstm_backward)(const LstmJob<T>&, const T* packed, int64_t first, int64_t last);
-  void (*lstm_weights)(const LstmJob<T>&, T* d_w, T* d_b, int64_t first, int64_t last);
+  void (*lstm_weights)(const LstmJob<T>&, int64_t first, int64_t last);
+  int64_t outer_rows;
   void (*selective)(const SelectiveJob<T>&, int64_t first, int64_t last);
   // d_a [N, D] gets the sum over the environments of the range.
   void (*selective_backward)(const SelectiveJob<T>&, T* d_a, int64_t first, int64_t last);
@@ -175,10 +169,9 @@ struct Table {
   int64_t (*narrowing_packed)(int64_t narrow, int64_t wide);
   void (*pack_narrowing)(T* packed, const T* from, int64_t depth, int64_t width, int64_t down, int64_t across);
   void (*narrow_linear)(const NarrowJob<T>&, const T* packed, int64_t first, int64_t last);
-  // Over so many samples of a strip, from its first step on.
-  void (*narrow_linear_backward)(const NarrowJob<T>&, T* d_w, T* d_b, Strip strip, int64_t samples);
-  void (*normed_linear)(const NarrowJob<T>&, const T* packed, Strip strip, int64_t samples);
-  void (*normed_linear_backward)(const NarrowJob<T>&, const T* packed, T* d_w, Strip strip, int64_t samples);
+  void (*narrow_linear_backward)(const NarrowJob<T>&, T* d_w, T* d_b, int64_t first, int64_t last);
+  void (*normed_linear)(const NarrowJob<T>&, const T* packed, int64_t first, int64_t last);
+  void (*normed_linear_backward)(const NarrowJob<T>&, const T* packed, T* d_w, int64_t first, int64_t last);
   // Rows with something fused around a product; weights packed as for a wide result. sums get the weights' gradients.
   void (*gated_mlp)(const MlpJob<T>&, const T* up, const T* down, int64_t first, int64_t last);
   void (*gated_mlp_backward)(const MlpJob<T>&, const T* up, const T* down, T* sums, int64_t first, int64_t last);

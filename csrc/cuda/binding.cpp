@@ -118,7 +118,7 @@ std::tuple<Tensor, Tensor, Tensor> gru_scan(const Tensor& gi, const Tensor& rese
   const ScalarType type = gi.scalar_type();
   const Input in(gi, type, s.gates(3)), r(reset, ScalarType::Bool, s.rows()), h(h0, type, s.state());
   const Input w(torch::stable::transpose(w_hh, 0, 1), type, {s.D, 3 * s.D}), b(b_hh, type, {3 * s.D});
-  Tensor out = make(gi, s.all()), gates = make(gi, s.kept(3)), candidates = make(gi, s.kept(1));
+  Tensor out = make(gi, s.all()), gates = make(gi, s.gates(3)), candidates = make(gi, s.all());
   by_type(gi, [&](auto number) {
     using T = decltype(number);
     GruJob<T> job{s.T, s.B, s.D};
@@ -137,8 +137,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> gru_scan_flow(const Tensor& grad, con
   const Place place(states, grad, gates, candidates, reset, h0, w_hh);
   const Shape s(states);
   const ScalarType type = states.scalar_type();
-  const Input g(grad, type, s.all()), y(states, type, s.all()), saved(gates, type, s.kept(3));
-  const Input n(candidates, type, s.kept(1)), r(reset, ScalarType::Bool, s.rows()), h(h0, type, s.state());
+  const Input g(grad, type, s.all()), y(states, type, s.all()), saved(gates, type, s.gates(3));
+  const Input n(candidates, type, s.all()), r(reset, ScalarType::Bool, s.rows()), h(h0, type, s.state());
   const Input w(w_hh, type, {3 * s.D, s.D});
   Tensor d_gi = make(states, s.gates(3)), d_gn = make(states, s.all()), d_h0 = make(states, s.state());
   Tensor previous = make(states, s.all());

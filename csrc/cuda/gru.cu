@@ -100,10 +100,10 @@ __global__ void __launch_bounds__(kGruThreads, 1) gru_forward(GruJob<T> job) {
         const T r = sigmoid_of(input[i][0] + g[0]), z = sigmoid_of(input[i][1] + g[1]);
         const T n = tanh_of(input[i][2] + r * g[2]), old = now[item.unit].at[item.row];
         const T h = n + z * (old - n);
-        const int64_t row = t * job.batch + item.index, own = item.index * job.steps + t;
-        T* gates = job.gates + own * 3 * D + item.unit;
+        const int64_t row = t * job.batch + item.index;
+        T* gates = job.gates + row * 3 * D + item.unit;
         gates[0] = r, gates[D] = z, gates[2 * D] = g[2];
-        job.candidates[own * D + item.unit] = n;
+        job.candidates[row * D + item.unit] = n;
         job.out[row * D + item.unit] = h;
         const bool erase = t + 1 < job.steps && job.reset[row + job.batch];
         next[item.unit].at[item.row] = erase ? T(0) : h;
@@ -126,10 +126,10 @@ struct GruStep {
   T grad, r, z, g_n, n, old;
 
   __device__ void read(const GruJob<T>& job, int64_t t, int64_t index, int64_t unit) {
-    const int64_t D = job.size, row = t * job.batch + index, own = index * job.steps + t;
-    const T* gates = job.gates + own * 3 * D + unit;
+    const int64_t D = job.size, row = t * job.batch + index;
+    const T* gates = job.gates + row * 3 * D + unit;
     r = gates[0], z = gates[D], g_n = gates[2 * D];
-    n = job.candidates[own * D + unit], grad = job.grad[row * D + unit];
+    n = job.candidates[row * D + unit], grad = job.grad[row * D + unit];
     const T before = t == 0 ? job.h0[index * D + unit] : job.states[(row - job.batch) * D + unit];
     old = job.reset[row] ? T(0) : before;
   }

@@ -38,14 +38,10 @@ def gru_scan(gi_TBG: Tensor, reset_TB: Tensor, h0_BD: Tensor, w_hh_GD: Tensor, b
 
 
 def _forward(gi: Tensor, reset: Tensor, h0: Tensor, w_hh: Tensor, b_hh: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the states, and for the backward pass ``[r, z, g_n]`` as ``[B, T, 3 D]`` and ``n`` as ``[B, T, D]``.
-
-    Environment by environment, as threads share them: side by side in time they would write into each other's lines.
-    """
+    """Return the states, and for the backward pass ``[r, z, g_n]`` as ``[T, B, 3 D]`` and ``n`` as ``[T, B, D]``."""
     steps, batch, width = gi.shape
     size = width // 3
-    states, gates = gi.new_empty(steps, batch, size), gi.new_empty(batch, steps, width)
-    candidates = gi.new_empty(batch, steps, size)
+    states, gates, candidates = gi.new_empty(steps, batch, size), torch.empty_like(gi), gi.new_empty(steps, batch, size)
     erase = reset.unsqueeze(-1)
     w_t = w_hh.t().contiguous()
     h = h0
@@ -54,12 +50,12 @@ def _forward(gi: Tensor, reset: Tensor, h0: Tensor, w_hh: Tensor, b_hh: Tensor) 
         erase.unbind(),
         gi[..., : 2 * size].unbind(),
         gi[..., 2 * size :].unbind(),
-        gates.unbind(1),
-        gates[..., : 2 * size].unbind(1),
-        gates[..., :size].unbind(1),
-        gates[..., size : 2 * size].unbind(1),
-        gates[..., 2 * size :].unbind(1),
-        candidates.unbind(1),
+        gates.unbind(),
+        gates[..., : 2 * size].unbind(),
+        gates[..., :size].unbind(),
+        gates[..., size : 2 * size].unbind(),
+        gates[..., 2 * size :].unbind(),
+        candidates.unbind(),
         states.unbind(),
         strict=True,
     )
@@ -78,8 +74,7 @@ def _backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of ``gi``, ``h0``, ``w_hh`` and ``b_hh``, block by block from the end."""
     steps, batch, size = states.shape
-    d_gi, d_w, d_b = grad.new_empty(steps, batch, 3 * size), torch.zeros_like(w_hh), torch.zeros_like(w_hh[:, 0])
-    gates, candidates = gates.transpose(0, 1), candidates.transpose(0, 1)
+    d_gi, d_w, d_b = torch.empty_like(gates), torch.zeros_like(w_hh), torch.zeros_like(w_hh[:, 0])
     resets, erase = rows_with_resets(reset), reset.unsqueeze(-1)
     block = max(1, BLOCK // (3 * batch * size))
     back: Tensor | None = None
@@ -148,16 +143,14 @@ def _autograd(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, .
 
 
 def _fake(gi: Tensor, reset: Tensor, h0: Tensor, w_hh: Tensor, b_hh: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    steps, batch, width = gi.shape
-    states, gates = gi.new_empty(steps, *h0.shape), gi.new_empty(batch, steps, width)
-    return states, gates, gi.new_empty(batch, steps, h0.shape[-1])
+    states = gi.new_empty(gi.shape[0], *h0.shape)
+    return states, torch.empty_like(gi), torch.empty_like(states)
 
 
 def _fake_backward(
     grad: Tensor, states: Tensor, gates: Tensor, candidates: Tensor, reset: Tensor, h0: Tensor, w_hh: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    d_gi = grad.new_empty(*states.shape[:2], w_hh.shape[0])
-    return d_gi, torch.empty_like(h0), torch.empty_like(w_hh), w_hh.new_empty(w_hh.shape[0])
+    return torch.empty_like(gates), torch.empty_like(h0), torch.empty_like(w_hh), w_hh.new_empty(w_hh.shape[0])
 
 
 define(

@@ -42,19 +42,19 @@ def lstm_scan(
 def _forward(
     gi: Tensor, reset: Tensor, h0: Tensor, c0: Tensor, w_hh: Tensor, b_hh: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return ``h``, ``c``, and for the backward pass the gates ``[i, f, g, o]`` as ``[B, T, 4 D]``."""
+    """Return ``h``, ``c``, and for the backward pass the gates ``[i, f, g, o]`` as ``[T, B, 4 D]``."""
     steps, batch, width = gi.shape
     size = width // 4
     states, cells = gi.new_empty(steps, batch, size), gi.new_empty(steps, batch, size)
-    gates = torch.add(gi.transpose(0, 1), b_hh, out=gi.new_empty(batch, steps, width))
+    gates = torch.add(gi, b_hh, out=gi.new_empty(gi.shape))
     erase = reset.unsqueeze(-1)
     w_t = w_hh.t().contiguous()
     h, c = h0, c0
-    i_f, i, f, g, o = (gates[..., a * size : b * size].unbind(1) for a, b in ((0, 2), (0, 1), (1, 2), (2, 3), (3, 4)))
+    i_f, i, f, g, o = (gates[..., a * size : b * size].unbind() for a, b in ((0, 2), (0, 1), (1, 2), (2, 3), (3, 4)))
     per_step = zip(
         rows_with_resets(reset),
         erase.unbind(),
-        gates.unbind(1),
+        gates.unbind(),
         zip(i_f, i, f, g, o, strict=True),
         cells.unbind(),
         states.unbind(),
@@ -85,8 +85,7 @@ def _backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of ``gi``, ``h0``, ``c0``, ``w_hh`` and ``b_hh``, block by block from the end."""
     steps, batch, size = states.shape
-    d_gi, d_w, d_b = grad.new_empty(steps, batch, 4 * size), torch.zeros_like(w_hh), torch.zeros_like(w_hh[:, 0])
-    gates = gates.transpose(0, 1)
+    d_gi, d_w, d_b = torch.empty_like(gates), torch.zeros_like(w_hh), torch.zeros_like(w_hh[:, 0])
     resets, erase = rows_with_resets(reset), reset.unsqueeze(-1)
     block = max(1, BLOCK // (4 * batch * size))
     back: tuple[Tensor, Tensor] | None = None
@@ -173,9 +172,8 @@ def _autograd(ctx: Any, grad: Tensor | None, grad_cells: Tensor | None, _: None)
 def _fake(
     gi: Tensor, reset: Tensor, h0: Tensor, c0: Tensor, w_hh: Tensor, b_hh: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    steps, batch, width = gi.shape
-    states = gi.new_empty(steps, *h0.shape)
-    return states, torch.empty_like(states), gi.new_empty(batch, steps, width)
+    states = gi.new_empty(gi.shape[0], *h0.shape)
+    return states, torch.empty_like(states), gi.new_empty(gi.shape)
 
 
 def _fake_backward(
@@ -189,8 +187,8 @@ def _fake_backward(
     c0: Tensor,
     w_hh: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    d_gi, state = grad.new_empty(*states.shape[:2], w_hh.shape[0]), grad.new_empty(h0.shape)
-    return d_gi, state, torch.empty_like(state), torch.empty_like(w_hh), torch.empty_like(w_hh[:, 0])
+    state = grad.new_empty(h0.shape)
+    return torch.empty_like(gates), state, torch.empty_like(state), torch.empty_like(w_hh), torch.empty_like(w_hh[:, 0])
 
 
 define(

@@ -125,7 +125,7 @@ def test_gates_are_exact_to_rounding(level):
     gi = torch.stack([x, x, x], dim=1).view(-1, 1, 3).transpose(0, 1).contiguous()  # width 1, a row for every x
     zero = torch.zeros(len(x), 1)
     found = torch.ops.memsuite.gru_scan(gi, torch.ones(1, len(x)) > 0, zero, torch.zeros(3, 1), torch.zeros(3))[1]
-    torch.testing.assert_close(found[:, 0, 0], x.double().sigmoid().float(), rtol=1e-6, atol=2e-38)
+    torch.testing.assert_close(found[0, :, 0], x.double().sigmoid().float(), rtol=1e-6, atol=2e-38)
 
 
 @pytest.mark.parametrize("extreme", [float("nan"), float("inf"), float("-inf")])
