@@ -99,7 +99,7 @@ std::tuple<Tensor, Tensor, Tensor> gru_scan(const Tensor& gi, const Tensor& rese
     job.gi = in, job.h0 = h, job.reset = r, job.out = data<T>(out);
     job.gates = data<T>(gates), job.candidates = data<T>(candidates);
     share(s.B, 3 * s.T * s.D * s.D, 4, [&](int64_t first, int64_t last) {
-      const Aligned<T> packed(kernels.gru_packed(s.D));  // by every thread for itself, who reads it at every step
+      const Aligned<T> packed(kernels.gru_packed(s.D));  // each thread packs for itself: it reads all of it at every step
       kernels.gru_pack(packed.data, w, b, s.D);
       kernels.gru(job, packed.data, first, last);
     });
@@ -155,7 +155,7 @@ std::tuple<Tensor, Tensor, Tensor> lstm_scan(const Tensor& gi, const Tensor& res
     job.gi = in, job.h0 = h, job.c0 = c, job.reset = r;
     job.out = data<T>(out), job.cells = data<T>(cells), job.gates = data<T>(gates);
     share(s.B, 4 * s.T * s.D * s.D, 4, [&](int64_t first, int64_t last) {
-      const Aligned<T> packed(kernels.lstm_packed(s.D));  // by every thread for itself, who reads it at every step
+      const Aligned<T> packed(kernels.lstm_packed(s.D));  // each thread packs for itself: it reads all of it at every step
       kernels.lstm_pack(packed.data, w, b, s.D);
       kernels.lstm(job, packed.data, first, last);
     });
