@@ -15,8 +15,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
-
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], Any], keep: Path | None = None) -> None:
     """Let ``write`` fill a temporary file in the same folder, then put it in the place of ``path``.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict
 from typing import Any, cast
 
 import lightning.pytorch as pl
@@ -12,16 +11,13 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
 from memsuite.distributed import gathered, mean, require_same, world_size
-from memsuite.errors import UsageError
 from memsuite.rl import (
-    NUM_ENVS,
     TERMS,
     Actor,
     AdvantageScale,
     Course,
     Credit,
     Iterations,
-    PPOConfig,
     check_precision,
     collect,
     envs_per_process,
@@ -34,6 +30,7 @@ from memsuite.rl import (
     stream,
 )
 from memsuite.rl.guard import UpdateGuard
+from memsuite.rl.resolve import build_config, resolve
 from memsuite.rl.resume import (
     acting_state,
     go_on_after,
@@ -42,12 +39,12 @@ from memsuite.rl.resume import (
     set_global_random_states,
     start_acting,
 )
-from memsuite.storage import MetricsCSV, plain
+from memsuite.runs import SCHEMA, RunConfig
+from memsuite.storage import MetricsCSV
 from memsuite.system import Seconds
 from memsuite.tasks import get_task_config
 from memsuite.types import Trajectory
 
-DEFAULT_PPO = PPOConfig()
 log = logging.getLogger("memsuite")
 
 
@@ -58,57 +55,37 @@ class MemoryPPO(pl.LightningModule):
     backpropagation through time. Use it with ``lightning.Trainer(max_epochs=1)``.
 
     Args:
-        task: name of the task.
-        difficulty: easy, medium, hard or extreme.
-        horizon: episode length in steps; None takes the difficulty's.
-        task_args: other arguments of the task, in place of the difficulty's.
-        controller: name of a controller, or the path of a class of your own.
-        controller_args: its arguments. ``memory_horizon`` (steps its initialisation should hold something for) is the
-            task's unless given; null asks for the model's default initialisation.
-        num_envs: environments that run side by side, in all processes together; each has an equal share.
-        steps: environment steps to train for at most; None takes the difficulty's budget of iterations.
-        seed: decides the weights, the episodes and the actions.
-        evaluation_episodes: episodes of the final evaluation; the ones on the way use a quarter of them.
-        ppo: the optimiser's settings.
+        config: the settings; None for the defaults.
+        settings: single settings in their place, by the names of :class:`~memsuite.runs.RunConfig`:
+            ``MemoryPPO(task="copy_memory", seed=1, ppo=PPOConfig(epochs=2))``.
+
+    Attributes:
+        config: the settings with every default filled in, kept in every checkpoint: enough to build this module again
+            (:func:`memsuite.load`), whatever the defaults are by then.
     """
 
     _running_return: Tensor
 
-    def __init__(
-        self,
-        task: str = "delayed_cue",
-        difficulty: str = "medium",
-        horizon: int | None = None,
-        task_args: dict[str, Any] | None = None,
-        controller: str = "gru",
-        controller_args: dict[str, Any] | None = None,
-        num_envs: int = NUM_ENVS,
-        steps: int | None = None,
-        seed: int = 0,
-        evaluation_episodes: int = 1024,
-        ppo: PPOConfig = DEFAULT_PPO,
-    ) -> None:
+    def __init__(self, config: RunConfig | None = None, **settings: Any) -> None:
         super().__init__()
-        given = {name: value for name, value in locals().items() if name not in ("self", "ppo", "__class__")}
-        # Kept in every checkpoint: enough to build this module again (memsuite.load).
-        self.config = plain({**given, "ppo": asdict(ppo)})
+        given = build_config(config, settings)
         self.automatic_optimization = False
-        self.ppo = ppo
-        if num_envs < 1 or evaluation_episodes < 1:
-            raise UsageError(f"num_envs is {num_envs}, evaluation_episodes {evaluation_episodes}; the least is 1")
-        self.preset = get_task_config(task, difficulty)
-        task_args = dict(**({} if horizon is None else {"horizon": horizon}), **(task_args or {}))
-        self.course = Course(self.preset, task_args, num_envs, ppo.rollout_length, steps)
+        self.preset = get_task_config(given.task, given.difficulty)
+        task_args = dict(**({} if given.horizon is None else {"horizon": given.horizon}), **(given.task_args or {}))
+        self.course = Course(self.preset, task_args, given.num_envs, given.ppo.rollout_length, given.steps)
         self.task = self.course.full_task
-        self.num_envs, self.seed, self.evaluation_episodes = int(num_envs), int(seed), int(evaluation_episodes)
-        discount = self.preset.discount if ppo.discount is None else ppo.discount
-        gae_lambda = self.preset.gae_lambda if ppo.gae_lambda is None else ppo.gae_lambda
+        self.config = resolve(given, self.course)
+        self.ppo = ppo = self.config.ppo
+        self.num_envs, self.seed = self.config.num_envs, self.config.seed
+        self.evaluation_episodes = self.config.evaluation_episodes
         sizes = self.task.num_actions, self.task.observation_dim
+        discount, gae_lambda = cast(float, ppo.discount), cast(float, ppo.gae_lambda)  # filled in by now
         self.credit = Credit(discount, gae_lambda, ppo.consequences == "tested", *sizes)
         envs_per_process(self.num_envs, 1, ppo.minibatches)
-        critic = ppo.critic or ("memory" if discount else "observation")
-        arguments = {"memory_horizon": self.task.steps_to_remember(), **(controller_args or {})}
-        self.model = make_actor_critic(self.task, controller, arguments, critic, stream(self.seed, "weights"))
+        arguments = self.config.controller_args or {}
+        self.model = make_actor_critic(
+            self.task, self.config.controller, arguments, cast(str, ppo.critic), stream(self.seed, "weights")
+        )
         self.advantage_scale = AdvantageScale()
         self.guard = UpdateGuard(ppo.max_skipped_updates)
         self.actor: Actor | None = None
@@ -164,7 +141,7 @@ class MemoryPPO(pl.LightningModule):
         """Check that all processes are about to do the same, in a precision that training survives."""
         check_precision(self.trainer.precision)
         every, resumed = self.trainer.val_check_interval, bool(self.trainer.ckpt_path)
-        require_same(self.config | {"evaluate_every": every, "resumed": resumed})
+        require_same(self.config.plain() | {"evaluate_every": every, "resumed": resumed})
 
     def on_fit_start(self) -> None:
         """Start the episodes, or go on where the checkpoint left them."""
@@ -185,7 +162,7 @@ class MemoryPPO(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the configuration, and everything the next iteration depends on, as plain values and tensors."""
-        checkpoint["memsuite"] = {"config": self.config, **self.course.state_dict()}
+        checkpoint["memsuite"] = {"schema": SCHEMA, "config": self.config.plain(), **self.course.state_dict()}
         if self.actor is not None:
             checkpoint["memsuite"]["run"] = {
                 "ranks": gathered(acting_state(self.course.task, self.actor, self._running_return, self._generators)),

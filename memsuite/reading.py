@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from memsuite.errors import UsageError
+
+
+class positive(int):
+    """A whole number above 0, also where it is written 1e6: steps are counted in millions."""
+
+    def __new__(cls, value: Any) -> positive:
+        """Read a number or its text; raise ValueError for any other."""
+        try:
+            number = Decimal(str(value))
+        except InvalidOperation:
+            number = Decimal(0)
+        if not (number.is_finite() and 0 < number < 2**63 and number == int(number)):
+            raise ValueError(f"{value!r} is not a whole number above 0")
+        return super().__new__(cls, number)
 
 
 class UniqueKeys(yaml.SafeLoader):

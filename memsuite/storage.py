@@ -4,27 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.loggers import Logger
 
 from memsuite.distributed import rank
-from memsuite.errors import UsageError
-from memsuite.files import LAST, PREVIOUS, write_atomically
-
-
-def plain(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the configuration as numbers, texts and lists only, which a file can hold without pickling code."""
-    try:
-        return cast(dict[str, Any], json.loads(json.dumps(config)))
-    except TypeError as error:
-        raise UsageError(f"a setting is not a plain value: {error}") from error
+from memsuite.files import write_atomically
+from memsuite.runs.folder import LAST, METRICS, PREVIOUS
 
 
 def _save(checkpoint: dict[str, Any], file: IO[bytes]) -> None:
@@ -77,7 +68,7 @@ class MetricsCSV(Logger):
 
     def __init__(self, folder: str | Path) -> None:
         super().__init__()
-        self._path = Path(folder) / "metrics.csv"
+        self._path = Path(folder) / METRICS
         self._columns: list[str] = []
         self._fresh = True
 

@@ -1,7 +1,6 @@
 """MemoryPPO: it learns, it resumes with the same bits, and what it is told reaches what it does."""
 
 import csv
-import inspect
 
 import lightning.pytorch as pl
 import pytest
@@ -9,7 +8,6 @@ import torch
 
 import memsuite
 from memsuite.callbacks import Checkpoints, RunRecord, StopAtTarget
-from memsuite.cli.fit import SHORT_FORMS
 from memsuite.cli.trainer import TRAINER_DEFAULTS, quiet_lightning
 from memsuite.errors import UsageError
 from memsuite.module import MemoryPPO, stream
@@ -237,10 +235,3 @@ def test_settings_outside_their_bounds_are_named(name, value):
 def test_settings_that_are_no_choice_are_named(name, value):
     with pytest.raises(UsageError, match=f"no ppo.{name} '{value}'; did you mean: "):
         PPOConfig(**{name: value})
-
-
-def test_the_command_line_and_the_module_agree_on_every_default():
-    parameters = inspect.signature(MemoryPPO.__init__).parameters
-    shared = [name for name in SHORT_FORMS if name in parameters]
-    assert "num_envs" in shared
-    assert {name: SHORT_FORMS[name][1] for name in shared} == {name: parameters[name].default for name in shared}

@@ -7,6 +7,7 @@ from statistics import median
 
 from memsuite.analysis.results import variant
 from memsuite.controllers import CONTROLLERS
+from memsuite.runs import RunResult
 from memsuite.suite.grid import read_suite
 
 ROOT = Path(__file__).parents[1]
@@ -19,7 +20,7 @@ def reference() -> list[dict]:
 
 def cell(run: dict) -> tuple:
     """What the seeds of a cell have in common: the difficulty, the task, its budget, the model, its settings."""
-    model = list(CONTROLLERS).index(run["controller"]), variant(run["config"])
+    model = list(CONTROLLERS).index(run["controller"]), variant(RunResult.read(run, "reference"))[1]
     return run["difficulty"], run["task"], run["config"]["steps"], *model
 
 
@@ -41,7 +42,8 @@ def tables(runs: list[dict], difficulty: str) -> str:
             scores = [f"{run['success']:.3f}" for run in row]
             if len(solved) == len(row):
                 scores = [f"**{score}**" for score in scores]
-            name = f"`{row[0]['controller']}`" + (f", {variant(row[0]['config'])}" if variant(row[0]["config"]) else "")
+            apart = cell(row[0])[-1]
+            name = f"`{row[0]['controller']}`" + (f", {apart}" if apart else "")
             steps_to = f"{median(solved):,.0f}" if len(solved) == len(row) else f"{len(solved)} of {len(row)}"
             cpu = f"{median(run['cpu_seconds'] for run in row):.0f}"
             lines.append(f"| {name} | {' | '.join(scores)} | {steps_to} | {cpu} |")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,10 @@ import torch
 from torch import Tensor
 
 from memsuite.errors import UsageError
-from memsuite.files import LAST, PREVIOUS
+from memsuite.runs import RunConfig
+from memsuite.runs.config import NAMES, PPO_NAMES
+from memsuite.runs.folder import CHECKPOINTS, LAST, PREVIOUS
+from memsuite.runs.recipes import completed_config
 
 if TYPE_CHECKING:
     from memsuite.module import MemoryPPO
@@ -26,12 +28,10 @@ def load(path: str | Path) -> MemoryPPO:
     ``evaluate(episodes, name)``.
     """
     from memsuite.module import MemoryPPO
-    from memsuite.rl import PPOConfig
 
     path = find_checkpoint(path)
     checkpoint = read_checkpoint(path)
-    config = dict(checkpoint["memsuite"]["config"])
-    module = MemoryPPO(**{**config, "ppo": PPOConfig(**config["ppo"])})
+    module = MemoryPPO(RunConfig.from_plain(completed_checkpoint(checkpoint["memsuite"])))
     check_weights(path, checkpoint["state_dict"], module)
     module.load_state_dict(checkpoint["state_dict"])
     module.course.load_state_dict(checkpoint["memsuite"])
@@ -50,9 +50,9 @@ def find_checkpoint(path: str | Path) -> Path:
 
 def newest_whole(folder: Path) -> Path:
     """Return the newest whole checkpoint of a run folder: the last, or the one kept from before it."""
-    there = [path for name in (LAST, PREVIOUS) if (path := folder / "checkpoints" / name).is_file()]
+    there = [path for name in (LAST, PREVIOUS) if (path := folder / CHECKPOINTS / name).is_file()]
     if not there:
-        raise UsageError(f"no checkpoint at {folder / 'checkpoints' / LAST}")
+        raise UsageError(f"no checkpoint at {folder / CHECKPOINTS / LAST}")
     for path in there:
         if damage_of(path) is None:
             if path != there[0]:
@@ -72,8 +72,6 @@ def damage_of(path: Path) -> str | None:
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read a memsuite checkpoint, plain values and tensors only; anything else is a usage error."""
-    from memsuite.rl import PPOConfig
-
     try:
         checkpoint = _read(path)
     except Exception as error:
@@ -82,10 +80,23 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         if path.name == LAST and before.is_file() and not damage_of(before):
             text += f"; the one before it is whole: {before}"
         raise UsageError(text) from error
-    known = [field.name for field in fields(PPOConfig)]
-    if others := [name for name in checkpoint["memsuite"]["config"]["ppo"] if name not in known]:
-        raise UsageError(f"{path} is of another version of memsuite: it has ppo.{others[0]}, which this one has not")
+    saved = checkpoint["memsuite"]["config"]
+    for kind, names, known in (("", saved, [*NAMES, "ppo"]), ("ppo.", saved["ppo"], PPO_NAMES)):
+        if others := [name for name in names if name not in known]:
+            raise UsageError(
+                f"{path} is of another version of memsuite: it has {kind}{others[0]}, which this one has not"
+            )
     return checkpoint
+
+
+def completed_checkpoint(saved: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings in a checkpoint with every default filled in, as they were when it was written.
+
+    Args:
+        saved: what memsuite has added to the checkpoint.
+    """
+    config: dict[str, Any] = saved["config"]
+    return dict(config) if "schema" in saved else completed_config(config, {})
 
 
 def check_weights(path: Path, weights: dict[str, Tensor], module: MemoryPPO) -> None:
@@ -95,7 +106,7 @@ def check_weights(path: Path, weights: dict[str, Tensor], module: MemoryPPO) -> 
     if other := [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]:
         here, there = (list(side[other[0]]) if other[0] in side else "missing" for side in (ours, theirs))
         raise UsageError(
-            f"{path} does not fit {module.config['controller']} as it is now: {other[0]} is {here} here and {there} "
+            f"{path} does not fit {module.config.controller} as it is now: {other[0]} is {here} here and {there} "
             "there; was its code changed since?"
         )
 

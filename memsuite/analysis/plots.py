@@ -10,7 +10,7 @@ from memsuite.analysis.compare import group_cells, summarise
 from memsuite.analysis.results import CELL, labels
 from memsuite.analysis.stats import iqm, performance_profile, stratified_bootstrap
 from memsuite.errors import UsageError
-from memsuite.tasks import DIFFICULTIES
+from memsuite.runs.config import DIFFICULTIES
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -2,39 +2,25 @@
 
 from __future__ import annotations
 
-import inspect
 import json
-import math
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from memsuite.controllers import CONTROLLERS
 from memsuite.errors import UsageError
-from memsuite.tasks import DIFFICULTIES, TASKS, get_task_config
+from memsuite.runs import RunResult
+from memsuite.runs.config import DIFFICULTIES
+from memsuite.runs.folder import METRICS, RESULT, RETENTION
+from memsuite.runs.recipes import nearest_recipe
+from memsuite.runs.result import KIND_OF
 
 if TYPE_CHECKING:
     import pandas as pd
 
 # What tells one cell of results from another; the seeds are what is repeated.
-CELL = ["task", "difficulty", "horizon", "controller", "variant", "budget"]
-NEEDED = ("task", "difficulty", "horizon", "controller", "seed", "success", "success_low", "success_high")
-UNKNOWN_AS_NULL = NEEDED[5:]  # where no decision is scored
-# What is read of a result, and its kind; null, or nothing at all, is a value that is not known.
-KINDS: dict[str, tuple[tuple[type, ...], tuple[str, ...]]] = {
-    "a text": ((str,), ("task", "difficulty", "controller")),
-    "a whole number": ((int,), ("horizon", "seed")),
-    "a number": (
-        (int, float),
-        (
-            *("success", "success_low", "success_high", "score", "chance", "target_success", "env_steps"),
-            *("steps_to_target", "steps_per_second", "cpu_seconds", "parameters", "state_floats"),
-        ),
-    ),
-    "true or false": ((bool,), ("reached_target",)),
-    "a mapping": ((dict,), ("config", "curriculum", "hardware", "versions")),
-}
-SETTINGS = ("ppo", "controller_args", "task_args")  # mappings within the configuration
+CELL = ["task", "difficulty", "horizon", "controller", "variant", "recipe", "budget"]
+NUMBERS = [
+    name for name, kind in KIND_OF.items() if kind in ("int", "float") and name not in ("seed", "horizon", "schema")
+]
 
 
 def import_pandas() -> Any:
@@ -63,7 +49,7 @@ def read_results(path: str | Path) -> pd.DataFrame:
     pandas = import_pandas()
     path = Path(path)
     if path.is_dir():
-        files = sorted(path.rglob("result.json"))
+        files = sorted(path.rglob(RESULT))
         runs = [{**_read(file), "folder": str(file.parent)} for file in files]
         if not runs:
             raise UsageError(f"no finished run (result.json) under {path}")
@@ -73,10 +59,8 @@ def read_results(path: str | Path) -> pd.DataFrame:
             raise UsageError(f"{path} holds no results")
     else:
         raise UsageError(f"no results at {path}")
-    for run in runs:
-        _check(run, str(run.get("folder", path)))
-    table = pandas.DataFrame([_row(run) for run in runs])
-    numbers = [name for name in KINDS["a number"][1] if name in table]
+    table = pandas.DataFrame([_row(run, str(run.get("folder", path))) for run in runs])
+    numbers = [name for name in NUMBERS if name in table]
     # Where no run knows a number its column would hold None, which is no number to compare or to print.
     table = _in_order(table.assign(**{name: pandas.to_numeric(table[name]) for name in numbers}))
     again = table[table.duplicated([*CELL, "seed"])]
@@ -88,31 +72,6 @@ def read_results(path: str | Path) -> pd.DataFrame:
     return table
 
 
-def _check(run: dict[str, Any], where: str) -> None:
-    """Refuse what is no result, before it is added up with others."""
-    for name in NEEDED:
-        value = run.get(name, "")
-        if value == "" or (value is None and name not in UNKNOWN_AS_NULL):
-            raise UsageError(f"{where} holds no result of memsuite's: it has no {name!r}")
-    for kind, (types, names) in KINDS.items():
-        for name in names:
-            _require(where, name, run.get(name), kind, types)
-    config, used = run.get("config") or {}, run.get("curriculum") or {}
-    for name in SETTINGS:
-        _require(where, f"config.{name}", config.get(name), "a mapping", (dict,))
-    for name in ("argument", "start", "factor") if used else ():
-        if name not in used:
-            raise UsageError(f"{where}: curriculum has no {name!r}")
-
-
-def _require(where: str, name: str, value: Any, kind: str, types: tuple[type, ...]) -> None:
-    if value is None:
-        return
-    fits = isinstance(value, types) and (bool in types or not isinstance(value, bool))
-    if not fits or (isinstance(value, float) and math.isinf(value)):
-        raise UsageError(f"{where}: {name} is {value!r}; it must be {kind}")
-
-
 def _in_order(table: pd.DataFrame) -> pd.DataFrame:
     """Sort runs by cell and seed, the tiers from easy to extreme."""
     order = {name: index for index, name in enumerate(DIFFICULTIES)}
@@ -122,7 +81,7 @@ def _in_order(table: pd.DataFrame) -> pd.DataFrame:
 
 def collect_results(path: str | Path) -> dict[str, Any]:
     """Return the results of all finished runs under a folder as one object, which :func:`read_results` reads again."""
-    files = sorted(Path(path).rglob("result.json"))
+    files = sorted(Path(path).rglob(RESULT))
     if not files:
         raise UsageError(f"no finished run (result.json) under {path}")
     return {"runs": [_read(file) for file in files]}
@@ -143,12 +102,14 @@ def _runs_in(content: Any) -> list[dict[str, Any]]:
     return [run for part in parts for run in _runs_in(part)]
 
 
-def _row(run: dict[str, Any]) -> dict[str, Any]:
-    plain = {key: value for key, value in run.items() if not isinstance(value, dict)}
-    nested = {key: json.dumps(value, sort_keys=True) for key, value in run.items() if isinstance(value, dict)}
-    config = run.get("config") or {}
-    differs = ", ".join(part for part in (variant(config), _curriculum(run)) if part)
-    return {**plain, **nested, "variant": differs, "budget": config.get("steps")}
+def _row(run: dict[str, Any], where: str) -> dict[str, Any]:
+    result = RunResult.read(run, where)
+    values = {**run, **{name: value for name, value in result.as_dict().items() if name in run or value is not None}}
+    plain = {key: value for key, value in values.items() if not isinstance(value, dict)}
+    nested = {key: json.dumps(value, sort_keys=True) for key, value in values.items() if isinstance(value, dict)}
+    recipe, text = variant(result)
+    differs = ", ".join(part for part in (text, _curriculum(run)) if part)
+    return {**plain, **nested, "variant": differs, "recipe": recipe, "budget": result.config.get("steps")}
 
 
 def _curriculum(run: dict[str, Any]) -> str:
@@ -157,34 +118,10 @@ def _curriculum(run: dict[str, Any]) -> str:
     return "" if not used else f"curriculum={used['argument']} from {used['start']} x {used['factor']:g}"
 
 
-def variant(config: dict[str, Any]) -> str:
-    """Name what of a run's settings is not the default, such as ``depth=2, epochs=8``; empty if all is."""
-    from memsuite.rl import NUM_ENVS, PPOConfig
-
-    ppo = config.get("ppo") or {}
-    usual = asdict(PPOConfig())
-    found = _arguments(config)
-    if config.get("num_envs", NUM_ENVS) != NUM_ENVS:
-        found["num_envs"] = config["num_envs"]
-    found |= {key: value for key, value in ppo.items() if key in usual and value != usual[key]}
-    return ", ".join(f"{key}={value}" for key, value in sorted(found.items()))
-
-
-def _arguments(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments of controller and task that are not their defaults.
-
-    All that were given, for classes of somebody's own: reading results imports none of them.
-    """
-    usual: dict[str, Any] = {}
-    controller, task = config.get("controller"), config.get("task")
-    if controller in CONTROLLERS:
-        parameters = inspect.signature(CONTROLLERS[controller]).parameters
-        # A memory horizon's default is the task's; null, the signature's, asks for none.
-        usual = {name: parameter.default for name, parameter in parameters.items() if name != "memory_horizon"}
-    if task in TASKS:
-        usual |= get_task_config(task, config.get("difficulty", "medium")).arguments()
-    given = dict(config.get("controller_args") or {}) | dict(config.get("task_args") or {})
-    return {name: value for name, value in given.items() if name not in usual or value != usual[name]}
+def variant(result: RunResult) -> tuple[str, str]:
+    """Name the recipe that a run is nearest to, and what in its settings differs, such as ``depth=2, epochs=8``."""
+    recipe, found = nearest_recipe(result.config, result.steps_to_remember)
+    return recipe, ", ".join(f"{key}={value}" for key, value in sorted(found.items()))
 
 
 def cell_name(row: Any) -> str:
@@ -217,7 +154,7 @@ def read_curves(table: pd.DataFrame) -> pd.DataFrame:
     pandas = import_pandas()
     parts = []
     for _, run in table.iterrows():
-        file = Path(str(run.get("folder", ""))) / "metrics.csv"
+        file = Path(str(run.get("folder", ""))) / METRICS
         if not file.is_file():
             continue
         rows = pandas.read_csv(file)
@@ -235,7 +172,7 @@ def read_retention(table: pd.DataFrame) -> pd.DataFrame:
     pandas = import_pandas()
     parts = []
     for _, run in table.iterrows():
-        file = Path(str(run.get("folder", ""))) / "retention.json"
+        file = Path(str(run.get("folder", ""))) / RETENTION
         if file.is_file():
             rows = pandas.DataFrame(_read(file)["rows"]).rename(columns={"horizon": "evaluated_horizon"})
             parts.append(rows.assign(seed=run["seed"], **{key: run[key] for key in CELL}))

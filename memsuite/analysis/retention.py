@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from memsuite.analysis.waiting import states_after
 from memsuite.controllers import Controller
 from memsuite.errors import UsageError
+from memsuite.runs.recipes import FIRST, recipes
 from memsuite.tasks import Task
 from memsuite.tasks.delayed_cue import DelayedCue
 from memsuite.types import State
@@ -70,7 +71,7 @@ def beyond(module: MemoryPPO, horizons: Sequence[int], episodes: int | None = 25
         One row a horizon: ``horizon``, ``success`` with its interval, ``episodes``, ``chance`` (the best without
         memory), ``score``, and ``retention`` (:func:`retention`) where the observation is wide enough for its cues.
     """
-    tasks = [module.preset.make(**{**(module.config["task_args"] or {}), "horizon": horizon}) for horizon in horizons]
+    tasks = [module.preset.make(**{**(module.config.task_args or {}), "horizon": horizon}) for horizon in horizons]
     measured = of_every_cue(module, tasks) if episodes is None else of_draws(module, tasks, episodes)
     for task, found in zip(tasks, measured, strict=True):
         anchors = task.anchors()
@@ -126,8 +127,10 @@ def curve(module: MemoryPPO, horizons: Sequence[int], episodes: int | None = 256
 
 def curve_of(module: MemoryPPO, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Put the rows of :func:`beyond` together with which agent they are of."""
-    about = {name: module.config[name] for name in ("task", "difficulty", "controller", "seed")}
-    about["controller_args"] = module.config["controller_args"]
+    about: dict[str, Any] = {
+        name: getattr(module.config, name) for name in ("task", "difficulty", "controller", "seed")
+    }
+    about["controller_args"] = module.config.controller_args
     how = {"trained_horizon": module.task.horizon, "curriculum": module.course.curriculum}
     return {**about, **how, "half_life": half_life(rows), "rows": rows}
 
@@ -142,12 +145,23 @@ def group_reports(reports: Sequence[dict[str, Any]]) -> dict[str, list[dict[str,
             name += f" on {report['task']}-{report['difficulty']}"
         if len({one["trained_horizon"] for one in reports}) > 1:
             name += f", {report['trained_horizon']:,} steps"
-        if gain := (report.get("controller_args") or {}).get("gain"):
-            name += f", gain {gain:g}"
+        name += "".join(f", {setting} {spelt(value)}" for setting, value in own_arguments(report).items())
         if used := report.get("curriculum"):
             name += f", from {used['start']}"
         groups.setdefault(name, []).append(report)
     return groups
+
+
+def spelt(value: Any) -> str:
+    """Spell a setting's value as briefly as it can be read: ``1`` for 1.0."""
+    return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+
+
+def own_arguments(report: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a report's controller that are not those of the first recipe, but for its horizon."""
+    usual = recipes()[FIRST]["controllers"].get(report["controller"], {})
+    given = report.get("controller_args") or {}
+    return {name: value for name, value in given.items() if name != "memory_horizon" and usual.get(name) != value}
 
 
 def half_life(rows: Sequence[dict[str, Any]]) -> float | None:

@@ -15,8 +15,9 @@ from lightning.pytorch.callbacks import Callback
 
 from memsuite.distributed import largest, rank
 from memsuite.errors import Stopped
-from memsuite.files import PREVIOUS, link
+from memsuite.files import link
 from memsuite.module import MemoryPPO
+from memsuite.runs.folder import CHECKPOINTS, LAST, PREVIOUS
 from memsuite.storage import MetricsCSV
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -39,7 +40,7 @@ class Checkpoints(Callback):
     """
 
     def __init__(self, folder: str | Path, every: int = 50) -> None:
-        self.path, self.every = Path(folder) / "checkpoints" / "last.ckpt", every
+        self.path, self.every = Path(folder) / CHECKPOINTS / LAST, every
         self._due = False
         self._saved: int | None = None
         self._watch = SignalWatch()

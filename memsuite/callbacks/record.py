@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-import os
-import platform
 import shlex
-import subprocess
 import sys
 import time
-from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,6 +18,9 @@ from memsuite.callbacks.stopping import evaluated
 from memsuite.distributed import total, world_size
 from memsuite.files import write_json
 from memsuite.module import MemoryPPO
+from memsuite.runs import RunResult
+from memsuite.runs.folder import RESULT
+from memsuite.runs.provenance import commit, hardware, kernels, versions
 
 log = logging.getLogger("memsuite")
 ROLLOUTS = 10  # the peers' window
@@ -103,45 +102,48 @@ class RunRecord(Callback):
         if not trainer.is_global_zero:
             return
         wall_to_target, cpu_to_target = self.seconds_to_target or (None, None)
-        self.result = describe_run(module, outcome) | {
-            "steps_to_target": self.steps_to_target,
-            "wall_seconds_to_target": wall_to_target,
-            "cpu_seconds_to_target": cpu_to_target,
-            "steps_to_90_sampled": self.steps_to_90_sampled,
-            "wall_seconds": wall,
-            "cpu_seconds": cpu,
-            "hardware": hardware(module.device),
-            "versions": versions(),
-            "commit": commit(),
-            "command": self.command,
-            "config": module.config,
-        }
-        self.result = without_nan(self.result)
-        write_json(self.folder / "result.json", self.result)
+        self.result = RunResult(
+            **describe_run(module, outcome),
+            steps_to_target=self.steps_to_target,
+            wall_seconds_to_target=wall_to_target,
+            cpu_seconds_to_target=cpu_to_target,
+            steps_to_90_sampled=self.steps_to_90_sampled,
+            wall_seconds=wall,
+            cpu_seconds=cpu,
+            kernels=kernels(),
+            hardware=hardware(module.device),
+            versions=versions(),
+            commit=commit(),
+            command=self.command,
+            config=module.config.plain(),
+        ).as_dict()
+        write_json(self.folder / RESULT, self.result)
 
 
 def describe_run(module: MemoryPPO, outcome: dict[str, float]) -> dict[str, Any]:
-    """Return what was trained and what it achieved, as plain values."""
+    """Return what was trained and what it achieved, by the names of :class:`~memsuite.runs.RunResult`."""
     task, preset = module.task, module.preset
     anchors = task.anchors()
     training = module.seconds["training"][0]
     return {
         "task": preset.task,
         "difficulty": preset.difficulty,
-        "controller": module.config["controller"],
-        "seed": module.seed,
+        "controller": module.config.controller,
+        "seed": module.config.seed,
         "horizon": task.horizon,
         "env_steps": module.env_steps,
         "iterations": module.iteration,
-        "episodes_evaluated": outcome["episodes"],
-        "success": outcome["success"],
-        "success_low": outcome["success_low"],
-        "success_high": outcome["success_high"],
+        "episodes_evaluated": int(outcome["episodes"]),
+        **{name: outcome[name] for name in ("success", "success_low", "success_high")},
         **{name: outcome[name] for name in ("return_mean", "return_low", "return_high")},
         "score": anchors.score(outcome["success"]),
         "chance": anchors.memoryless,
         "target_success": preset.target_success,
         "reached_target": outcome["success"] >= preset.target_success,
+        "random": anchors.random,
+        "oracle": anchors.oracle,
+        "unbound": anchors.unbound,
+        "steps_to_remember": task.steps_to_remember(),
         "steps_per_second": module.env_steps / training if training else None,
         "world_size": world_size(),
         "parameters": sum(parameter.numel() for parameter in module.model.parameters()),
@@ -149,51 +151,3 @@ def describe_run(module: MemoryPPO, outcome: dict[str, float]) -> dict[str, Any]
         "curriculum": module.course.curriculum,
         "state_floats": module.model.controller.state_floats(),
     }
-
-
-def without_nan(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the values with null where a number is not known, as JSON has no NaN."""
-    return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in values.items()}
-
-
-def hardware(device: torch.device) -> dict[str, Any]:
-    """Return what the run ran on."""
-    model = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
-    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
-    return {
-        "device": str(device),
-        "cpu": model,
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "gpu": gpu,
-    }
-
-
-def versions() -> dict[str, str]:
-    """Return the versions that the numbers depend on."""
-    import memsuite
-
-    return {
-        "memsuite": memsuite.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "lightning": metadata.version("lightning"),
-    }
-
-
-def commit() -> str | None:
-    """Return the commit of memsuite's own checkout, with ``-dirty`` if files differ from it; None outside one.
-
-    Results do not count: a series of runs writes them as it goes, and none depends on them.
-    """
-    git = ["git", "-C", str(Path(__file__).parent)]
-    try:
-        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        status = [*git, "status", "--porcelain", "-uno", "--", ":(top)", ":(top,exclude)results"]
-        tracked = subprocess.run(status, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return head + ("-dirty" if tracked.stdout.strip() else "")

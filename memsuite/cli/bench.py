@@ -27,7 +27,6 @@ from rich.console import Console
 from rich.table import Table
 
 from memsuite.callbacks import ProgressBar
-from memsuite.callbacks.record import commit, hardware, versions
 from memsuite.cli.allocator import keep_freed_memory, modules_left_alone
 from memsuite.cli.bench_gpu import bench_gpu, gpu_table
 from memsuite.cli.bench_ops import bench_ops, ops_table
@@ -41,6 +40,7 @@ from memsuite.errors import UsageError
 from memsuite.files import write_json
 from memsuite.module import MemoryPPO
 from memsuite.rl import PPOConfig
+from memsuite.runs.provenance import commit, hardware, versions
 from memsuite.storage import MetricsCSV
 from memsuite.tasks import TASKS, ScriptedTask, Task, make_task
 

@@ -18,11 +18,11 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from rich.console import Console
 
-from memsuite.analysis.loading import check_weights, read_checkpoint
+from memsuite.analysis.loading import check_weights, completed_checkpoint, read_checkpoint
 from memsuite.callbacks import Checkpoints, Curriculum, ProgressBar, RunRecord
 from memsuite.cli.allocator import keep_freed_memory, modules_left_alone
-from memsuite.cli.parsing import Parser
-from memsuite.cli.plain import flat, positive
+from memsuite.cli.parsing import Parser, options
+from memsuite.cli.plain import flat
 from memsuite.cli.processes import PARENT, check_processes, choose_devices, end_with_parent, place, started
 from memsuite.cli.resuming import (
     SaveConfig,
@@ -30,7 +30,6 @@ from memsuite.cli.resuming import (
     check_same_run,
     check_whole,
     folder_of,
-    options,
     own_settings,
 )
 from memsuite.cli.run_folder import (
@@ -47,25 +46,12 @@ from memsuite.cli.run_folder import (
 from memsuite.cli.trainer import TRAINER_DEFAULTS, check_trainer, quiet_lightning
 from memsuite.errors import Stopped, UsageError, unknown
 from memsuite.module import MemoryPPO
-from memsuite.rl import NUM_ENVS, envs_per_process
+from memsuite.reading import positive
+from memsuite.rl import envs_per_process
+from memsuite.runs import PPOConfig, RunConfig
+from memsuite.runs.config import NAMES, check_seed
+from memsuite.runs.folder import RESULT
 from memsuite.storage import AtomicCheckpointIO, MetricsCSV
-
-SHORT_FORMS: dict[str, tuple[Any, Any, str]] = {
-    "task": (str, "delayed_cue", "name of the task (memsuite tasks lists them)"),
-    "difficulty": (str, "medium", "easy, medium, hard or extreme"),
-    "horizon": (positive | None, None, "episode length in steps; the difficulty's if not given"),
-    "task_args": (dict[str, Any] | None, None, "other arguments of the task, as --task_args.num_cues 4"),
-    "controller": (
-        str,
-        "gru",
-        "name of the sequence model (memsuite controllers lists them), or the path of your class",
-    ),
-    "controller_args": (dict[str, Any] | None, None, "its arguments, as --controller_args.hidden_dim 64"),
-    "num_envs": (positive, NUM_ENVS, "environments that run side by side, in all processes together"),
-    "steps": (positive | None, None, "environment steps to train for at most; the difficulty's budget if not given"),
-    "seed": (int, 0, "decides the weights, the episodes and the actions"),
-    "evaluation_episodes": (positive, 1024, "episodes of the final evaluation"),
-}
 
 
 class FitCLI(LightningCLI):
@@ -100,9 +86,8 @@ class FitCLI(LightningCLI):
             check_weights(self.checkpoint, read["state_dict"], self.model)
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the short forms, each the only spelling of the model's argument of that name."""
-        for name, (kind, default, text) in SHORT_FORMS.items():
-            parser.add_argument(f"--{name}", type=kind, default=default, help=text)
+        """Add the settings of a run at the top, and what belongs to this start of it."""
+        parser.add_class_arguments(RunConfig, None, skip={"ppo"})
         parser.add_argument("--out", type=str | None, default=None, help="run folder (default: runs/TASK-.../seedN)")
         parser.add_argument("--overwrite", action="store_true", help="write into a folder that holds a run")
         parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda or cuda:N")
@@ -122,30 +107,32 @@ class FitCLI(LightningCLI):
         parser.add_argument("--checkpoint_every", type=positive, default=50, help="iterations between checkpoints")
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add Lightning's Trainer and the model."""
+        """Add Lightning's Trainer, and PPO's settings under ``model.ppo``."""
         parser.add_lightning_class_args(pl.Trainer, "trainer")
         parser.set_defaults({f"trainer.{key}": value for key, value in TRAINER_DEFAULTS.items()})
-        parser.add_lightning_class_args(MemoryPPO, "model")
+        parser.add_class_arguments(PPOConfig, "model.ppo")
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Link the short forms to the model; a checkpoint's own settings are the defaults."""
-        for name in SHORT_FORMS:
-            parser.link_arguments(name, f"model.{name}")
+        """Take a checkpoint's own settings for the defaults."""
         if self.saved is not None:
-            config = dict(self.saved["config"])
+            config = completed_checkpoint(self.saved)
             config |= {f"model.ppo.{key}": value for key, value in config.pop("ppo").items()}
             parser.set_defaults(config)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse, after a look at the files."""
-        for path in options(args, "--config") + options(args, "-c"):
-            cast(Parser, parser).check_config_file(path)
-        self.config = parser.parse_args(args)
+        """Parse, after a look at the files; ``model.task`` and the like mean the settings at the top."""
+        self.config = parser.parse_args(cast(Parser, parser).lifted(args))
 
     def _set_seed(self) -> None:
-        if not 0 <= self.config.seed < 2**32:
-            raise UsageError(f"seed is {self.config.seed}; it must be between 0 and {2**32 - 1}")
+        check_seed(self.config.seed)
         pl.seed_everything(self.config.seed, verbose=False)
+
+    def instantiate_classes(self) -> None:
+        """Build the module and the trainer from the settings."""
+        self.config_init = self.parser.instantiate_classes(self.config)
+        settings = {name: self.config_init[name] for name in NAMES}
+        self.model = MemoryPPO(RunConfig(**settings, ppo=self.config_init.model.ppo))
+        self.trainer = self.instantiate_trainer()
 
     def before_instantiate_classes(self) -> None:
         """Turn the short forms that stand for several of Lightning's settings into those."""
@@ -163,7 +150,7 @@ class FitCLI(LightningCLI):
     def resumes(self) -> bool:
         """Whether the run folder's own run is gone on with, or begun again where it left no checkpoint."""
         if self.checkpoint is None:
-            return self.config.ckpt_path == "last" and not (self.out / "result.json").exists()
+            return self.config.ckpt_path == "last" and not (self.out / RESULT).exists()
         return self.checkpoint.resolve().parent.parent == self.out.resolve()
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:

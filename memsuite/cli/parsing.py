@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
+from itertools import pairwise
 from typing import Any, NoReturn
 
 from jsonargparse.typing import register_type
 from lightning.pytorch.cli import LightningArgumentParser
 
-from memsuite.cli.plain import flat, positive
+from memsuite.cli.plain import flat
 from memsuite.errors import UsageError, nearest
-from memsuite.reading import read_mapping
+from memsuite.reading import positive, read_mapping
+from memsuite.runs.config import NAMES, agree, lift
 
-GROUPS = ("model", "model.ppo", "trainer")  # keys that hold others
+GROUPS = ("model", "model.ppo", "trainer")  # keys that only hold others
+FILES = ("--config", "-c")  # the options that name a configuration file
 WORDS = {
     "positive": "a whole number above 0",
     "int": "a whole number",
@@ -36,8 +40,44 @@ class Parser(LightningArgumentParser):
         """List every key that can be set, with dots."""
         return sorted({action.dest for action in self._actions if action.dest not in ("help", "print_config")})
 
-    def check_config_file(self, path: str) -> None:
-        """Refuse a file that is not a mapping of known top-level keys; an empty unknown one would pass unseen."""
+    def lifted(self, arguments: list[str]) -> list[str]:
+        """Return the arguments with every setting under ``model`` moved to where it belongs, the top.
+
+        A configuration file that has such settings is replaced by its content.
+        """
+        for name in NAMES:
+            top, below = options(arguments, f"--{name}"), options(arguments, f"--model.{name}")
+            if top and below:
+                agree(name, top[-1], below[-1])
+        lifted: list[str] = []
+        before = ""
+        for word in arguments:
+            name, equals, value = word.partition("=")
+            if before in FILES or (name in FILES and equals):
+                path = value if equals else word
+                content = self._content_of(path)
+                word = f"{name}={content}" if equals else content
+            elif (found := re.fullmatch(r"--model\.(\w+)((?:\.\w+)*)", name)) and found[1] in NAMES:
+                word = f"--{found[1]}{found[2]}{equals}{value}"
+            lifted.append(word)
+            before = word
+        return lifted
+
+    def _content_of(self, path: str) -> str:
+        """Return the path of a configuration file, or its content as JSON where settings stand under ``model``."""
+        content = self.check_config_file(path)
+        try:
+            top = lift(content)
+        except UsageError as error:
+            raise UsageError(f"{path}: {error}") from error
+        return path if top == content else json.dumps(top, default=str)
+
+    def check_config_file(self, path: str) -> dict[Any, Any]:
+        """Return the content of a configuration file.
+
+        Raises:
+            UsageError: it is not a mapping of known top-level keys; an empty unknown one would pass unseen.
+        """
         content = read_mapping(path, "configuration", "task: delayed_cue")
         self._check_groups(content, path)
         valid = {key.split(".")[0] for key in self.known_keys()}
@@ -46,6 +86,7 @@ class Parser(LightningArgumentParser):
                 raise UsageError(
                     f"{path}: no key {str(key)!r}; did you mean: {', '.join(nearest(str(key), sorted(valid)))}"
                 )
+        return content
 
     @classmethod
     def _check_groups(cls, content: dict[Any, Any], path: str, above: str = "") -> None:
@@ -93,3 +134,10 @@ class Parser(LightningArgumentParser):
         if found := re.match(r"Not of type positive: (.*)", text):
             return found[1]
         return text
+
+
+def options(arguments: list[str], name: str) -> list[str]:
+    """Return the values of a command-line option, spelt ``--name value`` or ``--name=value``."""
+    apart = [(i, value) for i, (this, value) in enumerate(pairwise(arguments)) if this == name]
+    joined = [(i, this.partition("=")[2]) for i, this in enumerate(arguments) if this.startswith(f"{name}=")]
+    return [value for _, value in sorted(apart + joined)]

@@ -6,12 +6,12 @@ import argparse
 import re
 import sys
 from collections.abc import Iterable
-from decimal import Decimal, InvalidOperation
 from typing import Any, NoReturn
 
 from rich.console import Console
 
 from memsuite.errors import UsageError, unknown
+from memsuite.reading import positive
 
 PIPED = 140  # columns where there is no screen: rich would take 80 and cut what does not fit
 
@@ -29,20 +29,6 @@ class PlainParser(argparse.ArgumentParser):
             options = [name for action in self._actions for name in action.option_strings if name.startswith("--")]
             raise unknown("option", found[1], options)
         raise UsageError(text)
-
-
-class positive(int):
-    """A whole number above 0, also where it is written 1e6: steps are counted in millions."""
-
-    def __new__(cls, value: Any) -> positive:
-        """Read a number or its text; raise ValueError for any other."""
-        try:
-            number = Decimal(str(value))
-        except InvalidOperation:
-            number = Decimal(0)
-        if not (number.is_finite() and 0 < number < 2**63 and number == int(number)):
-            raise ValueError(f"{value!r} is not a whole number above 0")
-        return super().__new__(cls, number)
 
 
 def whole_numbers(option: str, text: str) -> list[int]:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import copy
 import logging
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.cli import SaveConfigCallback
 
-from memsuite.analysis.loading import find_checkpoint
+from memsuite.analysis.loading import completed_checkpoint, find_checkpoint
+from memsuite.cli.parsing import options
 from memsuite.errors import UsageError
-from memsuite.files import LAST, PREVIOUS, write_atomically
+from memsuite.files import write_atomically
+from memsuite.runs import RunConfig
+from memsuite.runs.config import FIXED, FIXED_PPO
+from memsuite.runs.folder import CHECKPOINTS, CONFIG, WEIGHTS
 
 log = logging.getLogger("memsuite")
-# What a run cannot change on its way: its episodes, its network, and how the steps of an iteration are counted.
-FIXED = ("task", "difficulty", "horizon", "task_args", "controller", "controller_args", "num_envs", "seed")
 
 
 class SaveConfig(SaveConfigCallback):
@@ -50,14 +51,14 @@ def asked_checkpoint(verb: str, arguments: list[str]) -> Path | None:
     if not out:
         raise UsageError("--ckpt_path last means the last checkpoint of a run: name its folder with --out")
     folder = Path(out[-1])
-    if verb == "fit" and not any((folder / "checkpoints" / name).is_file() for name in (LAST, PREVIOUS)):
+    if verb == "fit" and not any((folder / name).is_file() for name in WEIGHTS):
         return None
     return find_checkpoint(folder)
 
 
 def folder_of(checkpoint: Path | None) -> Path | None:
     """Return the run folder a checkpoint lies in, if it lies in one: there the run goes on."""
-    return checkpoint.parent.parent if checkpoint and checkpoint.parent.name == "checkpoints" else None
+    return checkpoint.parent.parent if checkpoint and checkpoint.parent.name == CHECKPOINTS else None
 
 
 def own_settings(arguments: list[str], checkpoint: Path | None) -> list[str]:
@@ -69,7 +70,7 @@ def own_settings(arguments: list[str], checkpoint: Path | None) -> list[str]:
     if checkpoint is None and options(arguments, "--ckpt_path"):
         folder = Path(options(arguments, "--out")[-1])
         log.warning("%s holds no checkpoint yet: starting from the beginning", folder)
-    own = folder / "config.yaml" if folder else None
+    own = folder / CONFIG if folder else None
     return ["--config", str(own)] if own and own.is_file() else []
 
 
@@ -82,23 +83,16 @@ def check_whole(checkpoint: dict[str, Any]) -> None:
         )
 
 
-def check_same_run(checkpoint: dict[str, Any], asked: dict[str, Any]) -> None:
+def check_same_run(checkpoint: dict[str, Any], asked: RunConfig) -> None:
     """Refuse to go on with another task, network or number of environments than the checkpoint's.
 
     Args:
         checkpoint: what memsuite has added to it.
-        asked: the configuration of the run that would go on.
+        asked: the settings of the run that would go on, every default filled in.
     """
-    saved = checkpoint["config"]
-    pairs = [(name, saved.get(name), asked.get(name)) for name in FIXED]
-    pairs.append(("model.ppo.rollout_length", *(side["ppo"].get("rollout_length") for side in (saved, asked))))
+    saved, now_asked = completed_checkpoint(checkpoint), asked.plain()
+    pairs = [(name, saved.get(name), now_asked.get(name)) for name in FIXED]
+    pairs += [(f"model.ppo.{name}", saved["ppo"].get(name), now_asked["ppo"].get(name)) for name in FIXED_PPO]
     for name, before, now in pairs:
         if (before or None) != (now or None):
             raise UsageError(f"{name} is {before} in the checkpoint, not {now}; leave it out to go on, or start a run")
-
-
-def options(arguments: list[str], name: str) -> list[str]:
-    """Return the values of a command-line option, spelt ``--name value`` or ``--name=value``."""
-    apart = [(i, value) for i, (this, value) in enumerate(pairwise(arguments)) if this == name]
-    joined = [(i, this.partition("=")[2]) for i, this in enumerate(arguments) if this.startswith(f"{name}=")]
-    return [value for _, value in sorted(apart + joined)]

@@ -17,11 +17,13 @@ from rich.table import Column, Table
 
 from memsuite.analysis.loading import find_checkpoint, load
 from memsuite.analysis.retention import beyond, curve_of, group_reports
-from memsuite.callbacks.record import commit, hardware, versions
 from memsuite.cli.allocator import keep_freed_memory
-from memsuite.cli.plain import PlainParser, for_tables, positive, whole_numbers
+from memsuite.cli.plain import PlainParser, for_tables, whole_numbers
 from memsuite.errors import UsageError
 from memsuite.files import write_json
+from memsuite.reading import positive
+from memsuite.runs.folder import CHECKPOINTS, RESULT, RETENTION
+from memsuite.runs.provenance import commit, hardware, versions
 
 USUAL = "50,100,200,500,1000,2000,5000,10000,20000"
 ALL = "all"
@@ -87,8 +89,8 @@ def runs_in(paths: list[Path]) -> list[Path]:
     """
     found: list[Path] = []
     for path in paths:
-        inside = sorted({file.parent for file in path.rglob("result.json")}) if path.is_dir() else []
-        is_run = not inside or (path / "checkpoints").is_dir()
+        inside = sorted({file.parent for file in path.rglob(RESULT)}) if path.is_dir() else []
+        is_run = not inside or (path / CHECKPOINTS).is_dir()
         found += [path] if is_run else inside
     for path in found:
         find_checkpoint(path)
@@ -97,7 +99,7 @@ def runs_in(paths: list[Path]) -> list[Path]:
 
 def measured_before(path: Path, options: argparse.Namespace) -> dict[str, Any] | None:
     """Return what a run's ``retention.json`` holds, if it is what is asked for now, of the checkpoint there is now."""
-    file = path / "retention.json"
+    file = path / RETENTION
     if options.overwrite or not file.is_file():
         return None
     try:
@@ -122,7 +124,7 @@ def measure_and_keep(path: Path, options: argparse.Namespace, command: str, cons
     report["hardware"], report["versions"] = hardware(torch.device("cpu")), versions()
     report["commit"], report["command"] = commit(), command
     if path.is_dir():
-        write_json(path / "retention.json", report)
+        write_json(path / RETENTION, report)
     return report
 
 
@@ -130,10 +132,10 @@ def measure(path: Path, options: argparse.Namespace, console: Console) -> dict[s
     """Measure one run at every horizon."""
     module = load(path)
     config, rows = module.config, []
-    if config["task"].startswith("gym:"):
-        raise UsageError(f"{path}: {config['task']} has a horizon of its own, which cannot be made longer")
+    if config.task.startswith("gym:"):
+        raise UsageError(f"{path}: {config.task} has a horizon of its own, which cannot be made longer")
     for horizon in options.horizons:  # a horizon too short is told before the first is measured
-        module.preset.make(**{**(config["task_args"] or {}), "horizon": horizon})
+        module.preset.make(**{**(config.task_args or {}), "horizon": horizon})
     with console.status("") as status:
         measured = beyond(module, options.horizons, options.episodes)
         for horizon in options.horizons:
@@ -144,7 +146,7 @@ def measure(path: Path, options: argparse.Namespace, console: Console) -> dict[s
 
 def with_training(report: dict[str, Any]) -> dict[str, Any]:
     """Add the ``result.json`` of the run: how it was trained, by what command, and what it reached."""
-    file = Path(report["run"]) / "result.json"
+    file = Path(report["run"]) / RESULT
     return {**report, "training": json.loads(file.read_text()) if file.is_file() else None}
 
 

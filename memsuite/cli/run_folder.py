@@ -27,14 +27,14 @@ from memsuite.cli.plain import flat
 from memsuite.cli.processes import PARENT
 from memsuite.distributed import what_was_lost
 from memsuite.errors import Stopped, UsageError
-from memsuite.files import LAST, PREVIOUS, remove_leftovers, write_atomically
+from memsuite.files import remove_leftovers, write_atomically
 from memsuite.module import MemoryPPO
+from memsuite.runs.config import IDENTITY
+from memsuite.runs.folder import CHECKPOINTS, HELD, LOG, METRICS, WEIGHTS, run_id
 from memsuite.system import lock
 
 log = logging.getLogger("memsuite")
 PATIENCE = 0.5  # seconds: whoever only asks whether a folder is held takes its lock for less
-HELD = ("result.json", "config.yaml", "metrics.csv")
-CHECKPOINTS = (f"checkpoints/{LAST}", f"checkpoints/{PREVIOUS}")
 SMALL = 1_000_000  # bytes for what a checkpoint holds besides weights and moments: episodes, generators, memory
 OUT_OF_MEMORY = re.compile("can't allocate memory|out of memory|not enough memory|ALLOC_FAILED", re.IGNORECASE)
 UNUSED = "some parameters of the model take no part in its loss; several processes then need"
@@ -43,8 +43,7 @@ DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
 def default_folder(config: Namespace) -> str:
     """Name the run folder after what is run: ``runs/delayed_cue-medium/gru/seed0``."""
-    task = f"{config.task}-{config.difficulty}" + (f"-H{config.horizon}" if config.horizon else "")
-    return f"runs/{task}/{config.controller}/seed{config.seed}"
+    return f"runs/{run_id({name: config[name] for name in IDENTITY})}"
 
 
 @contextmanager
@@ -60,14 +59,14 @@ def own_folder(folder: Path, resuming: bool, overwrite: bool) -> Iterator[None]:
     except OSError as error:
         raise UsageError(f"cannot write the run folder {folder}: {error.strerror}") from error
     # The log is there as long as the run is, so it serves as the lock; it is let go when the process ends, however.
-    with (folder / "log.txt").open("ab") as log:
+    with (folder / LOG).open("ab") as log:
         if not lock(log, PATIENCE):
             raise UsageError(f"another process is writing into {folder}; wait for its end or use another --out")
         remove_leftovers(folder)
         if not resuming:
             if not overwrite:
                 refuse_held(folder)  # by a run that ended a moment ago
-            for name in (*HELD, *CHECKPOINTS):
+            for name in (*HELD, *WEIGHTS):
                 (folder / name).unlink(missing_ok=True)
             log.truncate(0)
         yield
@@ -84,13 +83,13 @@ def refuse_held(folder: Path) -> None:
 
 def _try_writing(folder: Path) -> None:
     """Write a file where the run will, and open those it will go on with; a folder made for it is taken away again."""
-    missing = [part for part in (folder / "checkpoints", folder, *folder.parents) if not part.exists()]
+    missing = [part for part in (folder / CHECKPOINTS, folder, *folder.parents) if not part.exists()]
     try:
-        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-        for name in ("metrics.csv", "log.txt"):
+        (folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
+        for name in (METRICS, LOG):
             if (folder / name).exists():
                 (folder / name).open("ab").close()
-        for part in (folder, folder / "checkpoints"):
+        for part in (folder, folder / CHECKPOINTS):
             write_atomically(part / ".writable", lambda file: file.write(bytes(4096)))
             (part / ".writable").unlink(missing_ok=True)
     except OSError:
@@ -149,7 +148,7 @@ def lower(model: MemoryPPO) -> str:
 def how_to_go_on(folder: Path) -> str:
     """Return the command that goes on with a run."""
     command = shlex.join(["memsuite", "fit", "--ckpt_path", "last", "--out", str(folder)])
-    kept = (folder / CHECKPOINTS[0]).exists()
+    kept = (folder / WEIGHTS[0]).exists()
     return f"go on with: {command}" if kept else f"no checkpoint was written yet; start again with: {command}"
 
 
@@ -165,7 +164,7 @@ def log_to(folder: Path) -> Iterator[logging.Logger]:
     """Send memsuite's messages to standard error, and with their times to ``log.txt`` in the run folder."""
     logger = logging.getLogger("memsuite")
     logger.setLevel(logging.DEBUG)
-    console, file = logging.StreamHandler(sys.stderr), QuietFileHandler(folder / "log.txt")
+    console, file = logging.StreamHandler(sys.stderr), QuietFileHandler(folder / LOG)
     console.setLevel(logging.INFO)
     file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     handlers = (console, file)

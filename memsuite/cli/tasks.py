@@ -16,7 +16,8 @@ from rich.table import Table
 from memsuite.cli.plain import PlainParser, names_among
 from memsuite.errors import UsageError
 from memsuite.metrics import Success
-from memsuite.tasks import DIFFICULTIES, TASKS, TaskConfig, get_task_config
+from memsuite.runs.config import DIFFICULTIES
+from memsuite.tasks import TASKS, TaskConfig, get_task_config
 from memsuite.tasks.draw import draw_episode
 from memsuite.tasks.policies import Policy, memoryless, oracle, play, random_policy, window
 

@@ -1,7 +1,6 @@
 """PPO's parts: pure tensor functions, the rollout, and the network they train."""
 
 from memsuite.rl.actor_critic import ActorCritic, make_actor_critic
-from memsuite.rl.config import NUM_ENVS, PPOConfig, check_precision
 from memsuite.rl.course import Course
 from memsuite.rl.credit import Credit
 from memsuite.rl.evaluate import evaluate
@@ -11,9 +10,9 @@ from memsuite.rl.minibatch import AdvantageScale, minibatch_columns, minibatch_l
 from memsuite.rl.outcome import rollout_outcome
 from memsuite.rl.rollout import Actor, begin, choose, collect, sample
 from memsuite.rl.streams import Iterations, count_iterations, envs_per_process, stream
+from memsuite.runs.ppo import PPOConfig, check_precision
 
 __all__ = [
-    "NUM_ENVS",
     "TERMS",
     "Actor",
     "ActorCritic",

@@ -22,6 +22,7 @@ class Course:
         steps: environment steps to train for at most; None takes the preset's number of iterations.
 
     Attributes:
+        preset: the task's.
         full_task: the task that is to be learnt in the end, on which a run is evaluated.
         task: the one trained on now.
         args: its arguments that are not the full task's; empty if none ever were.
@@ -39,7 +40,7 @@ class Course:
         rollout_length: int | None,
         steps: int | None,
     ) -> None:
-        self._preset, self._task_args = preset, task_args
+        self.preset, self._task_args = preset, task_args
         self._num_envs, self._rollout_length = num_envs, rollout_length
         self.full_task = self.task = preset.make(**task_args)
         self.args: dict[str, int] = {}
@@ -69,11 +70,11 @@ class Course:
 
     def full_arguments(self) -> dict[str, Any]:
         """Return every argument of the full task by name."""
-        return self._preset.arguments(**self._task_args)
+        return self.preset.arguments(**self._task_args)
 
     def make_task(self, args: dict[str, int]) -> Task:
         """Build the full task with these arguments in place of its own."""
-        return self._preset.make(**{**self._task_args, **args})
+        return self.preset.make(**{**self._task_args, **args})
 
     def train_on(self, args: dict[str, int]) -> None:
         """Train on the task with these arguments from the next rollout on."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from memsuite.ops.surrogate import TERMS, surrogate
-from memsuite.rl.config import EntropyWeighting
+from memsuite.runs.ppo import EntropyWeighting
 
 __all__ = ["TERMS", "LossTerms", "ppo_loss"]
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from memsuite.controllers.base import map_state
 from memsuite.distributed import mean
 from memsuite.rl.actor_critic import ActorCritic
-from memsuite.rl.config import PPOConfig
 from memsuite.rl.loss import LossTerms, ppo_loss
+from memsuite.runs.ppo import PPOConfig
 from memsuite.types import State, Trajectory
 
 MEMORY_OF_SCALE = 0.9  # how much of the advantages' scale is kept from one rollout to the next

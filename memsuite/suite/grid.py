@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import re
 import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -18,15 +17,13 @@ from typing import Any
 
 from memsuite.errors import UsageError, nearest, unknown
 from memsuite.reading import read_mapping
+from memsuite.runs.config import GROUPS, IDENTITY, lift_dotted
+from memsuite.runs.folder import HARMFUL, run_id
 
 Settings = dict[str, Any]
 KEYS = ("name", "description", "config", "settings", "grid", "entries", "overrides", "exclude", "ray", "slurm")
 ENTRY_KEYS = ("grid", "name")  # what an entry holds besides settings
-GROUPS = ("model", "model.ppo", "trainer", "task_args", "controller_args")  # keys that hold others
-# What fit takes where nothing is said; the id needs them.
-DEFAULTS = {"task": "delayed_cue", "difficulty": "medium", "horizon": None, "controller": "gru", "seed": 0}
 OURS = ("out", "overwrite", "ckpt_path")  # what the suite gives to fit itself
-HARMFUL = re.compile(r"[^\w.+:-]+")
 
 
 @dataclass(frozen=True)
@@ -128,7 +125,7 @@ def _expand(content: Settings, path: Path, folder: Path) -> list[Run]:
     runs: dict[str, Run] = {}
     for entry in _list(content, "entries") if "entries" in content else [{}]:
         for settings, label in _combinations(_is_mapping(entry, "entries"), shared, grid):
-            full = {**DEFAULTS, **base, **settings}
+            full = {**IDENTITY, **base, **settings}
             if sum(_meets(full, when, met, i) for i, when in enumerate(excluded)):  # a sum, so that each one is counted
                 continue
             for i, (when, change) in enumerate(overrides, len(excluded)):
@@ -155,14 +152,14 @@ def _combinations(entry: Settings, shared: Settings, grid: Settings) -> Iterator
     for values in itertools.product(*axes.values()):
         chosen = dict(zip(axes, values, strict=True))
         marks = [] if name is None else [str(name)]
-        marks += [_mark(key, value) for key, value in chosen.items() if key not in DEFAULTS]
+        marks += [_mark(key, value) for key, value in chosen.items() if key not in IDENTITY]
         settings = shared | own | chosen
         yield {key: settings[key] for key in sorted(settings, key=_order)}, "".join(f"-{mark}" for mark in marks)
 
 
 def _order(key: str) -> tuple[int, str]:
     """Put first what says which run it is."""
-    names = list(DEFAULTS)
+    names = list(IDENTITY)
     return names.index(key) if key in names else len(names), key
 
 
@@ -177,15 +174,13 @@ def _run(settings: Settings, asked: Settings, label: str, configs: tuple[str, ..
     for key in OURS:
         if key in asked:
             raise UsageError(f"{key} is the suite's own to give; use memsuite suite --out, --overwrite")
-    full = {**DEFAULTS, **asked}
-    horizon = "" if full["horizon"] is None else f"-H{full['horizon']}"
-    parts = (f"{full['task']}-{full['difficulty']}{horizon}", f"{full['controller']}{label}", f"seed{full['seed']}")
-    run_id = "/".join(HARMFUL.sub("_", part).lstrip(".") for part in parts)
+    full = {**IDENTITY, **asked}
+    name = run_id(full, label)
     try:
         plain = json.loads(json.dumps(asked, default=str))
     except (TypeError, ValueError, RecursionError) as error:
-        raise UsageError(f"{run_id}: a setting is not a plain value: {error}") from error
-    return Run(run_id, folder / run_id, configs, settings, plain)
+        raise UsageError(f"{name}: a setting is not a plain value: {error}") from error
+    return Run(name, folder / name, configs, settings, plain)
 
 
 def _base(content: Settings, path: Path) -> tuple[tuple[str, ...], Settings]:
@@ -201,13 +196,17 @@ def _base(content: Settings, path: Path) -> tuple[tuple[str, ...], Settings]:
     return tuple(files), settings
 
 
-def flatten(settings: Settings, above: str = "") -> Settings:
-    """Write nested settings with dots, as the command line spells them."""
+def flatten(settings: Settings) -> Settings:
+    """Write nested settings with dots, as the command line spells them; ``model.task`` and the like mean ``task``."""
+    return lift_dotted(_dotted(settings, ""))
+
+
+def _dotted(settings: Settings, above: str) -> Settings:
     flat: Settings = {}
     for key, value in settings.items():
         name = f"{above}{key}"
-        if name in GROUPS and isinstance(value, dict):
-            flat |= flatten(value, f"{name}.")
+        if name.removeprefix("model.") in (*GROUPS, "ppo") and isinstance(value, dict):
+            flat |= _dotted(value, f"{name}.")
         else:
             flat[name] = value
     return flat

@@ -17,15 +17,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from memsuite.errors import UsageError
-from memsuite.files import LAST, PREVIOUS, write_json
+from memsuite.files import write_json
 from memsuite.reading import read_mapping
+from memsuite.runs.folder import CONFIG, LOG, METRICS, RESULT, WEIGHTS
 from memsuite.suite.grid import Run, flatten
 from memsuite.system import is_locked, lock
 
 Kind = Literal["new", "unfinished", "failed", "finished", "other"]
-ASKED, FAILED, OUTPUT, LOCK, RESULT = "asked.json", "failed.txt", "output.txt", ".lock", "result.json"
+ASKED, FAILED, OUTPUT, LOCK = "asked.json", "failed.txt", "output.txt", ".lock"
 # In the order in which they can go: a folder without its result no longer counts as finished.
-OF_A_RUN = (RESULT, f"checkpoints/{LAST}", f"checkpoints/{PREVIOUS}", "metrics.csv", "log.txt", "config.yaml")
+OF_A_RUN = (RESULT, *WEIGHTS, METRICS, LOG, CONFIG)
 OF_THE_SUITE = (FAILED, OUTPUT, ASKED)
 TAIL = 4096  # bytes at the end of a file that surely hold its last line
 
@@ -74,7 +75,7 @@ def _difference(run: Run) -> str:
     is asked for can be compared.
     """
     asked = _read_json(run.folder / ASKED)
-    if asked is None and not (run.folder / "config.yaml").exists():
+    if asked is None and not (run.folder / CONFIG).exists():
         return f"{run.folder} holds files of a run, and no config.yaml that says which"
     held = _own_config(run.folder) if asked is None else asked
     keys = run.asked.keys() | (held.keys() if asked is not None else set())
@@ -91,7 +92,7 @@ def _named(value: Any) -> str:
 
 def _own_config(folder: Path) -> dict[str, Any]:
     try:
-        config = flatten(read_mapping(folder / "config.yaml", "configuration", "task: delayed_cue"))
+        config = flatten(read_mapping(folder / CONFIG, "configuration", "task: delayed_cue"))
     except UsageError:
         return {}
     plain: dict[str, Any] = json.loads(json.dumps(config, default=str))
@@ -121,7 +122,7 @@ def last_line(path: Path) -> str:
 
 def env_steps(folder: Path) -> int:
     """Return the environment steps a run has made, by the last whole row of its metrics."""
-    path = folder / "metrics.csv"
+    path = folder / METRICS
     rows = list(csv.reader(io.StringIO(_tail(path).rpartition("\n")[0])))
     number = rows[-1][0] if rows and rows[-1] else ""
     return int(number) if number.isdigit() else 0
@@ -151,4 +152,4 @@ def locked(folder: Path, patience: float = 0.0) -> Iterator[bool]:
 
 def is_held(folder: Path) -> bool:
     """Tell whether a process works on the folder now: a suite's, or a ``memsuite fit`` of somebody's own."""
-    return any(is_locked(folder / name) for name in (LOCK, "log.txt"))
+    return any(is_locked(folder / name) for name in (LOCK, LOG))

@@ -11,7 +11,6 @@ from memsuite.tasks.n_back import NBack
 from memsuite.tasks.pattern_binding import PatternBinding
 from memsuite.tasks.permuted_copy import PermutedCopy
 from memsuite.tasks.registry import (
-    DIFFICULTIES,
     PRESETS,
     TASKS,
     TaskConfig,
@@ -21,7 +20,6 @@ from memsuite.tasks.registry import (
 )
 
 __all__ = [
-    "DIFFICULTIES",
     "PRESETS",
     "TASKS",
     "Anchors",

@@ -9,6 +9,7 @@ from typing import Any
 
 from memsuite.errors import UsageError, unknown
 from memsuite.imports import class_at
+from memsuite.runs.config import DIFFICULTIES
 from memsuite.tasks.assoc_recall import AssocRecall
 from memsuite.tasks.base import Anchors, ScriptedTask, Task
 from memsuite.tasks.copy_memory import CopyMemory
@@ -20,7 +21,6 @@ from memsuite.tasks.n_back import NBack
 from memsuite.tasks.pattern_binding import PatternBinding
 from memsuite.tasks.permuted_copy import PermutedCopy
 
-DIFFICULTIES = ("easy", "medium", "hard", "extreme")
 GYM = "gym:"
 UPDATES = {"easy": 100, "medium": 1000, "hard": 2000, "extreme": 5000}
 TASKS: dict[str, type[Task]] = {

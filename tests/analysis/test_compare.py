@@ -7,9 +7,10 @@ import pytest
 
 from memsuite.__main__ import main
 from memsuite.analysis.compare import compare, summarise
-from memsuite.analysis.results import KINDS, labels, read_curves, read_results, variant
+from memsuite.analysis.results import labels, read_curves, read_results, variant
 from memsuite.errors import UsageError
-from memsuite.module import MemoryPPO
+from memsuite.runs import RunResult
+from memsuite.runs.result import KIND_OF, KINDS
 
 from .made import result, write_runs
 
@@ -37,20 +38,25 @@ def test_a_folder_and_a_file_read_alike(tmp_path):
     assert file["seed"].tolist() == [0, 1, 2]
 
 
+def told_apart(config, **more):
+    """Return what tells a run with these settings from others."""
+    return variant(RunResult.read(result(**more, config=config), "x"))
+
+
 def test_what_tells_cells_apart():
-    assert variant({"ppo": {"epochs": 4}, "num_envs": 64, "controller_args": None}) == ""
-    assert variant(MemoryPPO().config) == ""  # whatever the defaults are
+    assert told_apart({"ppo": {"epochs": 4}, "num_envs": 64, "controller_args": None}) == ("v1", "")
     settings = {"ppo": {"epochs": 8}, "num_envs": 32, "controller_args": {"depth": 2}, "task_args": {"n": 3}}
-    assert variant(settings) == "depth=2, epochs=8, n=3, num_envs=32"
+    assert told_apart(settings) == ("v1", "depth=2, epochs=8, n=3, num_envs=32")
 
 
 def test_a_default_that_was_given_tells_nothing_apart():
     given = {"task": "delayed_cue", "difficulty": "medium", "controller": "gru"}
     given |= {"task_args": {"num_cues": 8}, "controller_args": {"hidden_dim": 128}}
-    assert variant(given) == ""
-    assert variant(given | {"controller_args": {"memory_horizon": None}}) == "memory_horizon=None"
-    assert variant(given | {"task_args": {"num_cues": 4}}) == "num_cues=4"
-    assert variant(given | {"controller": "mine.Model", "task": "mine.Task"}) == "hidden_dim=128, num_cues=8"
+    assert told_apart(given) == ("v1", "")
+    assert told_apart(given | {"controller_args": {"memory_horizon": None}})[1] == "memory_horizon=None"
+    assert told_apart(given | {"task_args": {"num_cues": 4}})[1] == "num_cues=4"
+    own = given | {"controller": "mine.Model", "task": "mine.Task"}
+    assert told_apart(own)[1] == "hidden_dim=128, num_cues=8"
 
 
 def test_labels_name_only_what_differs(tmp_path):
@@ -169,7 +175,7 @@ def test_a_mistake_is_one_line(line, tmp_path, monkeypatch, capsys):
     assert len(err.splitlines()) == 1
 
 
-KINDS_BY_NAME = {name: kind for kind, (_, names) in KINDS.items() for name in names}
+KINDS_BY_NAME = {name: KINDS[kind][0] for name, kind in KIND_OF.items()}
 WRONG = {
     "a text": (-1.5, [1], {"a": 1}, True),
     "a whole number": ("x", -1.5, [1], {"a": 1}, True),
@@ -201,7 +207,7 @@ def test_settings_that_are_no_mapping_are_named(name, tmp_path):
 
 def test_numbers_that_no_run_knows_are_left_out(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    unknown = dict.fromkeys([name for name, kind in KINDS_BY_NAME.items() if kind == "a number"])  # as of a Gym task
+    unknown = dict.fromkeys([name for name, kind in KIND_OF.items() if kind == "float"])  # as of a Gym task
     write_runs(tmp_path / "runs", [result(seed=seed) | unknown for seed in range(2)], curve=False)
     assert main(["compare", "--results", "runs"]) == 0
     assert main(["compare", "--results", "runs", "--baseline", "runs"]) == 0

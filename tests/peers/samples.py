@@ -13,8 +13,8 @@ from pathlib import Path
 
 import torch
 
-from memsuite.callbacks.record import commit, hardware
 from memsuite.files import write_json
+from memsuite.runs.provenance import commit, hardware
 
 ROOT = Path(__file__).parents[2]
 SEEDS = range(5)

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from memsuite.errors import UsageError
-from memsuite.suite.grid import DEFAULTS, KEYS, choose, flatten, read_suite
+from memsuite.suite.grid import IDENTITY, KEYS, choose, flatten, read_suite
 
 ROOT = Path(__file__).parents[2]
 SUITES = sorted((ROOT / "configs" / "suites").glob("*.yaml"))
@@ -123,7 +123,7 @@ LEAVES = (
     st.none() | st.booleans() | st.integers(-9, 99) | st.floats() | st.sampled_from(["gru", "task", "", "../x", "0"])
 )
 NAMES = (
-    st.sampled_from([*KEYS, *DEFAULTS, "when", "model", "ppo", "out", "steps", "x.y", "", "task_args"]) | st.integers()
+    st.sampled_from([*KEYS, *IDENTITY, "when", "model", "ppo", "out", "steps", "x.y", "", "task_args"]) | st.integers()
 )
 ANYTHING = st.recursive(
     LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=4), max_leaves=12

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from memsuite.errors import UsageError
+from memsuite.runs.config import DIFFICULTIES
 from memsuite.tasks import (
-    DIFFICULTIES,
     PRESETS,
     TASKS,
     ScriptedTask,

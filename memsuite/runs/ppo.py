@@ -9,14 +9,13 @@ from typing import Literal, get_args
 
 from memsuite.errors import UsageError, unknown
 
-NUM_ENVS = 64  # environments of a run that does not say how many
 Critic = Literal["memory", "observation"]
 EntropyWeighting = Literal["advantages", "uniform"]
 Consequences = Literal["assumed", "tested"]
 PRECISIONS = ("32-true", "64-true", "bf16-mixed")  # as Lightning names them
 
 
-@dataclass
+@dataclass(frozen=True)
 class PPOConfig:
     """The optimiser's settings.
 
