@@ -9,15 +9,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from memsuite.analysis import load
     from memsuite.controllers import make_controller
+    from memsuite.loading import load
     from memsuite.tasks import get_benchmark_suite, get_task_config, make_task
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "get_benchmark_suite", "get_task_config", "load", "make_controller", "make_task"]
 
 _HOMES = {
-    "load": "memsuite.analysis",
+    "load": "memsuite.loading",
     "make_controller": "memsuite.controllers",
     "make_task": "memsuite.tasks",
     "get_task_config": "memsuite.tasks",

@@ -8,12 +8,12 @@ from typing import Any, cast
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
-from torch import Tensor, nn
+from torch import Tensor
 
-from memsuite.distributed import gathered, mean, require_same, world_size
+from memsuite.distributed import gathered, require_same, world_size
 from memsuite.rl import (
-    TERMS,
     Actor,
+    ActorCritic,
     AdvantageScale,
     Course,
     Credit,
@@ -24,13 +24,12 @@ from memsuite.rl import (
     evaluate,
     gae,
     make_actor_critic,
-    minibatch_columns,
-    minibatch_losses,
     rollout_outcome,
     stream,
 )
 from memsuite.rl.guard import UpdateGuard
-from memsuite.rl.resolve import build_config, resolve
+from memsuite.rl.outcome import STATISTICS, gather_statistics
+from memsuite.rl.resolve import build_config, resolve, shares_scripts
 from memsuite.rl.resume import (
     acting_state,
     go_on_after,
@@ -39,7 +38,11 @@ from memsuite.rl.resume import (
     set_global_random_states,
     start_acting,
 )
+from memsuite.rl.shared_walk import share
+from memsuite.rl.update import Update, learn_from_shared, learn_from_trajectory
 from memsuite.runs import SCHEMA, RunConfig
+from memsuite.runs.checkpoints import begin_with
+from memsuite.runs.ppo import Critic
 from memsuite.storage import MetricsCSV
 from memsuite.system import Seconds
 from memsuite.tasks import get_task_config
@@ -81,11 +84,9 @@ class MemoryPPO(pl.LightningModule):
         sizes = self.task.num_actions, self.task.observation_dim
         discount, gae_lambda = cast(float, ppo.discount), cast(float, ppo.gae_lambda)  # filled in by now
         self.credit = Credit(discount, gae_lambda, ppo.consequences == "tested", *sizes)
-        envs_per_process(self.num_envs, 1, ppo.minibatches)
-        arguments = self.config.controller_args or {}
-        self.model = make_actor_critic(
-            self.task, self.config.controller, arguments, cast(str, ppo.critic), stream(self.seed, "weights")
-        )
+        envs_per_process(self.num_envs, 1, ppo)
+        self.model = self.fresh_model()
+        self.shares = shares_scripts(self.config)
         self.advantage_scale = AdvantageScale()
         self.guard = UpdateGuard(ppo.max_skipped_updates)
         self.actor: Actor | None = None
@@ -103,6 +104,17 @@ class MemoryPPO(pl.LightningModule):
     def env_steps(self) -> int:
         """Environment steps trained on so far."""
         return self.course.env_steps
+
+    def fresh_model(self) -> ActorCritic:
+        """Build the network as its seed makes it."""
+        config = self.config
+        return make_actor_critic(
+            self.task,
+            config.controller,
+            config.controller_args or {},
+            cast(Critic, config.ppo.critic),
+            stream(config.seed, "weights"),
+        )
 
     def train_on(self, args: dict[str, int]) -> None:
         """Train on the task with these arguments in place of its own, in new episodes from the next rollout on.
@@ -152,8 +164,9 @@ class MemoryPPO(pl.LightningModule):
                 if isinstance(logger, MetricsCSV):
                     logger.rewind(self.env_steps)
             self._resume = own_state(self._resume["ranks"], self.seed, self.iteration, self._generators)
-        share = envs_per_process(self.num_envs, world_size(), self.ppo.minibatches)
-        self._act(share, self._resume)
+        elif self.config.init_from is not None:
+            begin_with(self.model, self.config.init_from)
+        self._act(envs_per_process(self.num_envs, world_size(), self.ppo) // self.ppo.draws, self._resume)
 
     def on_train_start(self) -> None:
         """Put the global generators back last, when nothing else draws from them any more."""
@@ -184,54 +197,54 @@ class MemoryPPO(pl.LightningModule):
 
     def training_step(self, batch: int, batch_idx: int) -> None:
         """Collect a rollout and learn from it."""
-        assert self.actor is not None
         with self.seconds.timed("training"):
-            with self.seconds.timed("rollout"):
-                trajectory, self.actor = collect(
-                    self.course.task, self.model, self.actor, self.course.rollout_length, self._generators["actions"]
-                )
-            with self.seconds.timed("update"):
-                statistics = self.update(trajectory)
+            statistics = self._learn_from_shared() if self.shares else self._learn_from_trajectory()
             self.course.count()
             with self.seconds.timed("logging"):
                 self._record(statistics)
 
-    def update(self, trajectory: Trajectory) -> Tensor:
-        """Run the epochs over one rollout; return STATISTICS, then 1 for each update skipped and 0 for others."""
-        optimizer, num_envs = cast(LightningOptimizer, self.optimizers()), trajectory.actions.shape[1]
+    def _learn_from_shared(self) -> Tensor:
+        """Draw scripts, act in each minibatch of them and learn from it; return what :meth:`update` returns."""
+        assert self.actor is not None
+        with self.seconds.timed("rollout"):
+            scale = self.advantage_scale if self.ppo.normalise_advantages else None
+            given = self.course.task, self.model, self.actor, self.ppo, self.config.objective, scale
+            rollout = share(self.course.rollout_length, *given, self._generators["actions"])
+        with self.seconds.timed("update"):
+            scripts, permutations = len(self.actor.timestep.is_first), self._generators["permutations"]
+            found = learn_from_shared(self._step(), rollout, scripts, self.ppo, permutations)
+            self.actor = rollout.end()
+        return gather_statistics(found, rollout.outcome())
+
+    def _learn_from_trajectory(self) -> Tensor:
+        assert self.actor is not None
+        with self.seconds.timed("rollout"):
+            trajectory, self.actor = collect(
+                self.course.task, self.model, self.actor, self.course.rollout_length, self._generators["actions"]
+            )
+        with self.seconds.timed("update"):
+            return self.update(trajectory)
+
+    def _step(self) -> Update:
+        """Return what a minibatch's loss goes through, at the present learning rate."""
+        optimizer = cast(LightningOptimizer, self.optimizers())
         factor = self.course.left if self.ppo.anneal else 1.0
         for group in optimizer.param_groups:
             group["lr"] = self.ppo.learning_rate * group["scale"] * factor
+        return Update(
+            list(self.model.parameters()), optimizer, self.manual_backward, self.guard, self.ppo.max_grad_norm
+        )
+
+    def update(self, trajectory: Trajectory) -> Tensor:
+        """Run the epochs over one rollout; return STATISTICS, then 1 for each update skipped and 0 for others."""
         ended, rewards = trajectory.terminated | trajectory.truncated, trajectory.rewards * self.ppo.reward_scale
         values, following = trajectory.values, trajectory.next_values
         advantages, returns = gae(rewards, values, following, ended, *self.credit(trajectory))
-        weights = self.advantage_scale(advantages) if self.ppo.normalise_advantages else advantages
-        rows: list[Tensor] = []
-        skipped: list[Tensor] = []
-        parameters = list(self.model.parameters())
-        for _ in range(self.ppo.epochs):
-            for columns in minibatch_columns(num_envs, self.ppo, self._generators["permutations"]):
-                optimizer.zero_grad()
-                terms = self._backward(trajectory, weights, returns, columns.to(self.device))
-                norm = nn.utils.clip_grad_norm_(parameters, self.ppo.max_grad_norm)
-                skipped.append(self.guard.step(optimizer, terms[0], norm))
-                rows += [terms, norm.unsqueeze(0)]
-            if self.ppo.target_kl is not None and float(terms[TERMS.index("kl")]) > self.ppo.target_kl:
-                break
+        scaled = self.advantage_scale(advantages) if self.ppo.normalise_advantages else advantages
+        given = self.model, trajectory, scaled, returns, self.ppo, self._generators["permutations"]
+        found = learn_from_trajectory(self._step(), *given)
         outcome, self._running_return = rollout_outcome(trajectory, returns, self._running_return)
-        means = torch.cat(rows).view(len(skipped), -1).mean(0)
-        return torch.cat([means, outcome.to(means.dtype), torch.stack(skipped).to(means.dtype)])
-
-    def _backward(self, trajectory: Trajectory, weights: Tensor, returns: Tensor, columns: Tensor) -> Tensor:
-        """Accumulate the gradient of one minibatch of environments; return the loss terms, ``[6]``.
-
-        Both are averages over the processes, the same bits in each: so all decide alike, by the KL and in the guard.
-        """
-        parts: list[Tensor] = []
-        for share, found in minibatch_losses(self.model, trajectory, weights, returns, columns, self.ppo):
-            self.manual_backward(found.total if share == 1 else found.total * share)
-            parts.append(found.terms if share == 1 else found.terms * share)
-        return mean(parts[0] if len(parts) == 1 else torch.stack(parts).sum(0))
+        return gather_statistics(found, outcome)
 
     def _record(self, statistics: Tensor) -> None:
         """Bring the iteration's statistics to the host, once, and hand them to the loggers."""
@@ -272,6 +285,3 @@ class MemoryPPO(pl.LightningModule):
         """Evaluate on the test episodes."""
         outcome = self.evaluate(self.evaluation_episodes, batch)
         self.log_dict({f"test/{key}": float(value) for key, value in outcome.items()}, batch_size=1, logger=False)
-
-
-STATISTICS = [*TERMS, "gradient_norm", "success", "return", "explained_variance"]

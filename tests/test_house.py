@@ -28,6 +28,7 @@ LEVELS = {
     "controllers": 3,
     "rl": 4,
     "module": 5,
+    "loading": 6,
     "callbacks": 6,
     "analysis": 5,
     "suite": 3,

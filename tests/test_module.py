@@ -11,7 +11,7 @@ from memsuite.callbacks import Checkpoints, RunRecord, StopAtTarget
 from memsuite.cli.trainer import TRAINER_DEFAULTS, quiet_lightning
 from memsuite.errors import UsageError
 from memsuite.module import MemoryPPO, stream
-from memsuite.rl import PPOConfig, begin, collect
+from memsuite.rl import TERMS, PPOConfig, begin, collect, minibatch_losses
 from memsuite.storage import AtomicCheckpointIO, MetricsCSV
 
 
@@ -126,14 +126,16 @@ def test_cut_backpropagation_keeps_the_forward_pass(window):
     outcomes = []
     for bptt in (None, window):
         module = small(ppo=PPOConfig(bptt_steps=bptt), seed=3).double()
-        module.manual_backward = lambda loss: loss.backward()
         task = module.task
         draw = task.script
         task.script = lambda n, g, draw=draw: type(s := draw(n, g))(s.observations.double(), s.targets, s.scored)
         actor = begin(task, module.model, 8, stream(0, "task"))
         trajectory, _ = collect(task, module.model, actor, 25, stream(0, "actions"))
         weights = torch.randn(trajectory.actions.shape, dtype=torch.float64, generator=stream(0, "weights"))
-        terms = module._backward(trajectory, weights, weights, torch.arange(4))
+        terms = torch.zeros(len(TERMS), dtype=torch.float64)
+        for share, found in minibatch_losses(module.model, trajectory, weights, weights, torch.arange(4), module.ppo):
+            (found.total * share).backward()
+            terms += found.terms * share
         outcomes.append((terms, module.model.controller.layers[0].weight_hh.grad.clone()))
     torch.testing.assert_close(outcomes[0][0], outcomes[1][0], rtol=1e-9, atol=1e-12)
     assert not torch.allclose(outcomes[0][1], outcomes[1][1])
@@ -143,9 +145,9 @@ def test_target_kl_ends_the_epochs():
     class Counting(MemoryPPO):
         backwards = 0
 
-        def _backward(self, *args):
+        def manual_backward(self, loss, *args, **kwargs):
             self.backwards += 1
-            return super()._backward(*args)
+            return super().manual_backward(loss, *args, **kwargs)
 
     counts = []
     for target_kl in (None, 1e-9):

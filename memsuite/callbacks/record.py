@@ -16,9 +16,12 @@ from lightning.pytorch.callbacks import Callback
 
 from memsuite.callbacks.stopping import evaluated
 from memsuite.distributed import total, world_size
+from memsuite.errors import UsageError
 from memsuite.files import write_json
 from memsuite.module import MemoryPPO
+from memsuite.rl.moved import memory_moved
 from memsuite.runs import RunResult
+from memsuite.runs.checkpoints import begin_with
 from memsuite.runs.folder import RESULT
 from memsuite.runs.provenance import commit, hardware, kernels, versions
 
@@ -150,4 +153,22 @@ def describe_run(module: MemoryPPO, outcome: dict[str, float]) -> dict[str, Any]
         "skipped_updates": module.guard.total,
         "curriculum": module.course.curriculum,
         "state_floats": module.model.controller.state_floats(),
+        "objective": module.config.objective,
+        "init_from": module.config.init_from,
+        "scripts": round(module.course.episodes / module.ppo.draws),
+        "memory_moved": how_far_moved(module),
     }
+
+
+def how_far_moved(module: MemoryPPO) -> dict[str, float] | None:
+    """Return how far each part of the network went (:func:`~memsuite.rl.memory_moved`).
+
+    None where the run began with weights that are no longer where they were.
+    """
+    start = module.fresh_model()
+    if module.config.init_from is not None:
+        try:
+            begin_with(start, module.config.init_from)
+        except UsageError:
+            return None
+    return memory_moved(module.model, start)

@@ -18,7 +18,6 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from rich.console import Console
 
-from memsuite.analysis.loading import check_weights, completed_checkpoint, read_checkpoint
 from memsuite.callbacks import Checkpoints, Curriculum, ProgressBar, RunRecord
 from memsuite.cli.allocator import keep_freed_memory, modules_left_alone
 from memsuite.cli.parsing import Parser, options
@@ -49,6 +48,7 @@ from memsuite.module import MemoryPPO
 from memsuite.reading import positive
 from memsuite.rl import envs_per_process
 from memsuite.runs import PPOConfig, RunConfig
+from memsuite.runs.checkpoints import check_weights, completed_checkpoint, read_checkpoint
 from memsuite.runs.config import NAMES, check_seed
 from memsuite.runs.folder import RESULT
 from memsuite.storage import AtomicCheckpointIO, MetricsCSV
@@ -83,7 +83,7 @@ class FitCLI(LightningCLI):
             if verb == "fit":
                 check_whole(read)
                 check_same_run(read["memsuite"], self.model.config)
-            check_weights(self.checkpoint, read["state_dict"], self.model)
+            check_weights(self.checkpoint, read["state_dict"], self.model, self.model.config.controller)
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the settings of a run at the top, and what belongs to this start of it."""
@@ -221,7 +221,7 @@ def main(verb: str, arguments: list[str]) -> int:
 def fit(cli: FitCLI) -> int:
     """Train, and print the summary; of several processes the first one writes and speaks."""
     trainer, checkpoint = cli.trainer, str(cli.checkpoint) if cli.checkpoint else None
-    envs_per_process(cli.model.num_envs, trainer.world_size, cli.model.ppo.minibatches)
+    envs_per_process(cli.model.num_envs, trainer.world_size, cli.model.ppo)
     if trainer.global_rank > 0:
         return fit_along(cli, checkpoint)
     check_space(cli.out, cli.model)

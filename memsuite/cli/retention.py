@@ -15,13 +15,14 @@ from rich import box
 from rich.console import Console
 from rich.table import Column, Table
 
-from memsuite.analysis.loading import find_checkpoint, load
 from memsuite.analysis.retention import beyond, curve_of, group_reports
 from memsuite.cli.allocator import keep_freed_memory
 from memsuite.cli.plain import PlainParser, for_tables, whole_numbers
 from memsuite.errors import UsageError
 from memsuite.files import write_json
+from memsuite.loading import load
 from memsuite.reading import positive
+from memsuite.runs.checkpoints import find_checkpoint
 from memsuite.runs.folder import CHECKPOINTS, RESULT, RETENTION
 from memsuite.runs.provenance import commit, hardware, versions
 

@@ -11,6 +11,7 @@ from torch.nn.functional import linear
 from memsuite.controllers import Controller, make_controller
 from memsuite.controllers.base import forward_in_blocks
 from memsuite.ops import normed_linear
+from memsuite.runs.ppo import Critic
 from memsuite.tasks import Task
 from memsuite.types import State
 
@@ -34,21 +35,26 @@ class ActorCritic(nn.Module):
     Args:
         controller: the memory; reads observations.
         num_actions: width of the policy.
-        observation_dim: width of the observation, for a critic that reads only that; None for one on the features.
+        observation_dim: width of the observation, for a critic that reads only that.
+        critic_sees: ``memory`` for a critic on the features, ``observation``, or ``none`` for no critic, whose values
+            are 0.
     """
 
-    def __init__(self, controller: Controller, num_actions: int, observation_dim: int | None = None) -> None:
+    def __init__(
+        self, controller: Controller, num_actions: int, observation_dim: int = 0, critic_sees: Critic = "memory"
+    ) -> None:
         super().__init__()
         self.controller = controller
         self._state_floats = controller.state_floats()
         self.norm = nn.RMSNorm(controller.feature_dim, eps=EPSILON)
         self.actor = nn.Linear(controller.feature_dim, num_actions)
-        self.critic_sees = "memory" if observation_dim is None else "observation"
+        self.critic_sees = critic_sees
         # An observation is scaled to the size of normalised features, so that both critics learn at one pace.
-        self.critic_gain = 1.0 if observation_dim is None else float(controller.feature_dim) ** 0.5
-        self.critic = nn.Linear(observation_dim or controller.feature_dim, 1, bias=observation_dim is None)
+        self.critic_gain = float(controller.feature_dim) ** 0.5 if critic_sees == "observation" else 1.0
+        width = observation_dim if critic_sees == "observation" else controller.feature_dim
+        self.critic = None if critic_sees == "none" else nn.Linear(width, 1, bias=critic_sees == "memory")
         nn.init.orthogonal_(self.actor.weight, gain=0.01)
-        for tensor in (self.actor.bias, *self.critic.parameters()):
+        for tensor in (self.actor.bias, *(self.critic.parameters() if self.critic is not None else ())):
             nn.init.zeros_(tensor)
 
     def parameter_groups(self, recurrent_scale: float) -> list[dict[str, Any]]:
@@ -65,9 +71,13 @@ class ActorCritic(nn.Module):
 
     def forward(self, x_TBD: Tensor, state: State, is_first_TB: Tensor) -> tuple[Tensor, Tensor, State]:
         """Read a sequence ``[T, B, D]``; return logits ``[T, B, A]``, values ``[T, B]`` and the state after it."""
+        features, state = self.features(x_TBD, state, is_first_TB)
+        return (*self.heads(features, x_TBD), state)
+
+    def features(self, x_TBD: Tensor, state: State, is_first_TB: Tensor) -> tuple[Tensor, State]:
+        """Read a sequence ``[T, B, D]``; return the features ``[T, B, feature_dim]`` and the state after it."""
         x_TBD = x_TBD.to(self.actor.weight.dtype)
-        features, state = forward_in_blocks(self.controller, x_TBD, state, is_first_TB, self._block_steps(x_TBD))
-        return (*self._read(features, x_TBD), state)
+        return forward_in_blocks(self.controller, x_TBD, state, is_first_TB, self._block_steps(x_TBD))
 
     def _block_steps(self, x_TBD: Tensor) -> int:
         """Choose the blocks of time: whole sequences on an accelerator, and where the state outweighs a block."""
@@ -81,22 +91,27 @@ class ActorCritic(nn.Module):
         """Read one step ``[B, D]``; return logits ``[B, A]``, values ``[B]`` and the next state."""
         x_BD = x_BD.to(self.actor.weight.dtype)
         features, state = self.controller.forward_step(x_BD, self.controller.reset_mask(state, is_first_B))
-        return (*self._read(features, x_BD), state)
+        return (*self.heads(features, x_BD), state)
 
-    def _read(self, features: Tensor, observations: Tensor) -> tuple[Tensor, Tensor]:
+    def heads(self, features: Tensor, observations: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits ``[.., A]`` and values ``[..]`` at features ``[.., feature_dim]`` and their observations."""
         features = features.to(self.actor.weight.dtype)
-        if self.critic_sees == "memory":  # one map for both heads: the features are read once, and written to once
+        if self.critic is not None and self.critic_sees == "memory":
+            # One map for both heads: the features are read once, and written to once.
             weight = torch.cat([self.actor.weight, self.critic.weight]) * self.norm.weight
             both = normed_linear(features, weight, EPSILON) + torch.cat([self.actor.bias, self.critic.bias])
             # Split, not sliced twice: the way back joins two gradients, and makes no zeros to add them in.
             logits, values = torch.split(both, [self.actor.out_features, 1], dim=-1)
             return logits, values.squeeze(-1)
         logits = normed_linear(features, self.actor.weight * self.norm.weight, EPSILON) + self.actor.bias
+        if self.critic is None:
+            return logits, logits.new_zeros(logits.shape[:-1])
+        observations = observations.to(self.actor.weight.dtype)
         return logits, linear(observations, self.critic.weight * self.critic_gain).squeeze(-1)
 
 
 def make_actor_critic(
-    task: Task, controller: str, arguments: dict[str, Any], critic: str, generator: torch.Generator
+    task: Task, controller: str, arguments: dict[str, Any], critic: Critic, generator: torch.Generator
 ) -> ActorCritic:
     """Build the network for a task from random numbers of its own: who drew before does not change the weights.
 
@@ -104,11 +119,11 @@ def make_actor_critic(
         task: says how wide observations are and how many actions there are.
         controller: name or path of the memory.
         arguments: its own.
-        critic: ``memory``, or ``observation`` for one that reads only that.
+        critic: what it sees: ``memory``, ``observation``, or ``none`` for no critic.
         generator: its seed decides the weights.
     """
     width = task.observation_dim
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator.initial_seed())
         memory = make_controller(controller, input_dim=width, **arguments)
-        return ActorCritic(memory, task.num_actions, width if critic == "observation" else None)
+        return ActorCritic(memory, task.num_actions, width, critic)

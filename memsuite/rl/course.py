@@ -27,6 +27,7 @@ class Course:
         task: the one trained on now.
         args: its arguments that are not the full task's; empty if none ever were.
         curriculum: what decides them, as plain values for the record of the run; None if nothing does.
+        episodes: episodes drawn, a part of one counted as its share.
         iteration: iterations done.
         env_steps: environment steps done.
         budget: environment steps to do at most.
@@ -46,6 +47,7 @@ class Course:
         self.args: dict[str, int] = {}
         self.curriculum: dict[str, Any] | None = None
         self.iteration = self.env_steps = 0
+        self.episodes = 0.0
         self.budget = self.per_iteration * count_iterations(steps, num_envs, self.rollout_length, preset.updates)
 
     @property
@@ -83,10 +85,11 @@ class Course:
     def count(self) -> None:
         """Count one iteration, before anything is changed for the next."""
         self.iteration, self.env_steps = self.iteration + 1, self.env_steps + self.per_iteration
+        self.episodes += self.per_iteration / self.task.horizon
 
     def state_dict(self) -> dict[str, Any]:
         """Return the counts and what is trained on, as plain values."""
-        counts = {"iteration": self.iteration, "env_steps": self.env_steps}
+        counts = {"iteration": self.iteration, "env_steps": self.env_steps, "episodes": self.episodes}
         return {**counts, "training_args": self.args, "curriculum": self.curriculum}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -94,3 +97,4 @@ class Course:
         self.train_on(state.get("training_args", {}))
         self.curriculum, self.iteration = state.get("curriculum"), state["iteration"]
         self.env_steps = state.get("env_steps", self.iteration * self.per_iteration)
+        self.episodes = state.get("episodes", self.env_steps / self.task.horizon)

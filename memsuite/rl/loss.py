@@ -1,4 +1,4 @@
-"""The clipped surrogate objective of PPO (Schulman et al. 2017, arXiv 1707.06347) as a pure function."""
+"""The losses as pure functions: PPO's (Schulman et al. 2017, arXiv 1707.06347), its form over draws, cross-entropy."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from memsuite.ops.surrogate import TERMS, surrogate
 from memsuite.runs.ppo import EntropyWeighting
 
-__all__ = ["TERMS", "LossTerms", "ppo_loss"]
+__all__ = ["TERMS", "LossTerms", "clipped_objective", "cross_entropy", "draws_loss", "ppo_formula", "ppo_loss"]
 
 
 class LossTerms(NamedTuple):
@@ -28,7 +28,12 @@ class LossTerms(NamedTuple):
     terms: Tensor
 
 
-def ppo_loss(
+def clipped_objective(ratio: Tensor, advantages: Tensor, clip: float) -> Tensor:
+    """Return ``min(ratio A, clip(ratio, 1 - clip, 1 + clip) A)``, elementwise: what PPO maximises the mean of."""
+    return torch.minimum(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages)
+
+
+def ppo_formula(
     logits: Tensor,
     values: Tensor,
     actions: Tensor,
@@ -45,6 +50,8 @@ def ppo_loss(
 ) -> LossTerms:
     """Compute the loss of one minibatch; every argument but ``logits`` (``[T, B, A]``) is ``[T, B]``.
 
+    This is the definition. Training takes :func:`ppo_loss`, which is equal to it and faster.
+
     Args:
         logits: unnormalised log-probabilities under the current parameters.
         values: the critic's estimates under the current parameters.
@@ -58,6 +65,41 @@ def ppo_loss(
         value_coefficient: weight of the critic's loss.
         entropy_coefficient: weight of the entropy bonus.
         entropy_weighting: ``uniform``, or ``advantages`` for a bonus in proportion to each step's absolute advantage.
+    """
+    log_probs = logits.log_softmax(-1)
+    log_ratio = log_probs.gather(-1, actions.unsqueeze(-1)).squeeze(-1) - old_log_probs
+    ratio = log_ratio.exp()
+    policy = -clipped_objective(ratio, advantages, clip).mean()
+    square = (values - returns).square()
+    if value_clip is not None:
+        held = old_values + (values - old_values).clamp(-value_clip, value_clip)
+        square = torch.maximum(square, (held - returns).square())
+    value = 0.5 * square.mean()
+    entropy = -(log_probs.exp() * log_probs).sum(-1)
+    weight = advantages.abs() if entropy_weighting == "advantages" else torch.ones_like(advantages)
+    total = policy + value_coefficient * value - entropy_coefficient * (entropy * weight).mean()
+    kl, clipped = (ratio - 1 - log_ratio).mean(), ((ratio - 1).abs() > clip).to(ratio.dtype).mean()
+    return LossTerms(total, torch.stack([total, policy, value, entropy.mean(), kl, clipped]).detach())
+
+
+def ppo_loss(
+    logits: Tensor,
+    values: Tensor,
+    actions: Tensor,
+    old_log_probs: Tensor,
+    old_values: Tensor,
+    advantages: Tensor,
+    returns: Tensor,
+    *,
+    clip: float,
+    value_clip: float | None,
+    value_coefficient: float,
+    entropy_coefficient: float,
+    entropy_weighting: EntropyWeighting,
+) -> LossTerms:
+    """Compute what :func:`ppo_formula` computes, from the same arguments, in one pass over the steps.
+
+    It takes the gradient along while it reads, where the formula takes some forty small operations.
     """
     wide = torch.promote_types(logits.dtype, torch.float32)
     total, terms = surrogate(
@@ -75,3 +117,56 @@ def ppo_loss(
         entropy_weighting == "advantages",
     )
     return LossTerms(total, terms)
+
+
+def draws_loss(
+    log_probs: Tensor,
+    entropy: Tensor,
+    values: Tensor,
+    old_log_probs: Tensor,
+    advantages: Tensor,
+    returns: Tensor,
+    share: Tensor,
+    *,
+    clip: float,
+    value_coefficient: float,
+    entropy_coefficient: float,
+    entropy_weighting: EntropyWeighting,
+) -> LossTerms:
+    """Compute PPO's loss over ``K`` draws at each of ``N`` decisions, summed with given shares.
+
+    Args:
+        log_probs: log-probability of each draw under the current parameters, ``[N, K]``.
+        entropy: entropy of the policy at each decision in nats, ``[N, K]``, or ``[N, 1]`` where the draws share it.
+        values: the critic's estimates, likewise; 0 without a critic.
+        old_log_probs: the log-probabilities when the actions were drawn, ``[N, K]``.
+        advantages: ``[N, K]``.
+        returns: targets of the critic, ``[N, K]``; ``values`` themselves without one.
+        share: what one draw counts for in the minibatch's mean, a scalar or ``[N, K]``.
+        clip: half-width of the ratio's trust interval.
+        value_coefficient: weight of the critic's loss.
+        entropy_coefficient: weight of the entropy bonus.
+        entropy_weighting: as for :func:`ppo_formula`.
+    """
+    log_ratio = log_probs - old_log_probs
+    ratio = log_ratio.exp()
+    policy = -(clipped_objective(ratio, advantages, clip) * share).sum()
+    value = 0.5 * ((values - returns).square() * share).sum()
+    weight = advantages.abs() if entropy_weighting == "advantages" else torch.ones_like(advantages)
+    total = policy + value_coefficient * value - entropy_coefficient * (entropy * weight * share).sum()
+    kl, clipped = ((ratio - 1 - log_ratio) * share).sum(), (((ratio - 1).abs() > clip) * share).sum()
+    mean_entropy = (entropy.expand_as(ratio) * share).sum()
+    return LossTerms(total, torch.stack([total, policy, value, mean_entropy, kl, clipped]).detach())
+
+
+def cross_entropy(log_probs: Tensor, entropy: Tensor, share: Tensor) -> LossTerms:
+    """Compute the cross-entropy of the right actions, in nats, summed with given shares.
+
+    Args:
+        log_probs: log-probability of the right action at each decision.
+        entropy: entropy of the policy there.
+        share: what one decision counts for in the minibatch's mean.
+    """
+    total, none = -(log_probs * share).sum(), log_probs.new_zeros(())
+    terms = torch.stack([total, total, none, (entropy * share).sum(), none, none])
+    return LossTerms(total, terms.detach())

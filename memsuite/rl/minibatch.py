@@ -27,14 +27,14 @@ def minibatch_columns(num_envs: int, ppo: PPOConfig, generator: torch.Generator)
 
 
 def minibatch_losses(
-    model: ActorCritic, trajectory: Trajectory, weights: Tensor, returns: Tensor, columns: Tensor, ppo: PPOConfig
+    model: ActorCritic, trajectory: Trajectory, advantages: Tensor, returns: Tensor, columns: Tensor, ppo: PPOConfig
 ) -> Iterator[tuple[float, LossTerms]]:
     """Yield each window's share of the sequence and its loss; the memory is carried on, its gradient is not.
 
     Args:
         model: the network.
         trajectory: the rollout.
-        weights: the advantages as the policy loss uses them, ``[T, B]``.
+        advantages: as the policy loss uses them, ``[T, B]``.
         returns: the critic's targets, ``[T, B]``.
         columns: the environments of this minibatch, ``[M]``.
         ppo: the settings; ``bptt_steps`` is the window, the whole rollout if None.
@@ -54,7 +54,7 @@ def minibatch_losses(
             part(trajectory.actions),
             part(trajectory.log_probs),
             part(trajectory.values),
-            part(weights),
+            part(advantages),
             part(returns),
             clip=ppo.clip,
             value_clip=ppo.value_clip,

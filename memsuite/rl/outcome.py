@@ -7,7 +7,11 @@ from torch import Tensor
 
 from memsuite.distributed import total, variance
 from memsuite.metrics import finished_returns
+from memsuite.rl.loss import TERMS
 from memsuite.types import Trajectory
+
+# What an iteration reports, in this order.
+STATISTICS = [*TERMS, "gradient_norm", "success", "return", "explained_variance"]
 
 
 def rollout_outcome(trajectory: Trajectory, returns: Tensor, running: Tensor) -> tuple[Tensor, Tensor]:
@@ -28,3 +32,9 @@ def rollout_outcome(trajectory: Trajectory, returns: Tensor, running: Tensor) ->
     correct, scored, episodes = total(counts)
     unexplained = variance(returns - trajectory.values) / (variance(returns) + 1e-8)
     return torch.stack([correct / scored, total(finished) / episodes, 1 - unexplained]), running
+
+
+def gather_statistics(found: list[tuple[Tensor, Tensor]], outcome: Tensor) -> Tensor:
+    """Return the means of the loss terms over an iteration's updates, its outcome, and which updates were skipped."""
+    means = torch.stack([terms for terms, _ in found]).mean(0)
+    return torch.cat([means, outcome.to(means.dtype), torch.stack([skipped for _, skipped in found]).to(means.dtype)])

@@ -8,11 +8,12 @@ from dataclasses import replace
 from typing import Any
 
 from memsuite.controllers import controller_class
-from memsuite.errors import unknown
+from memsuite.errors import UsageError, unknown
 from memsuite.reading import positive
 from memsuite.rl.course import Course
 from memsuite.runs.config import NAMES, RunConfig
 from memsuite.runs.recipes import GYM, usual_critic
+from memsuite.tasks import ScriptedTask, Task
 
 
 def build_config(config: RunConfig | None, settings: dict[str, Any]) -> RunConfig:
@@ -38,8 +39,8 @@ def resolve(config: RunConfig, course: Course) -> RunConfig:
     horizon = config.horizon if config.task.startswith(GYM) else positive(course.full_task.horizon)
     discount = preset.discount if config.ppo.discount is None else config.ppo.discount
     gae_lambda = preset.gae_lambda if config.ppo.gae_lambda is None else config.ppo.gae_lambda
-    critic = config.ppo.critic or usual_critic(discount)
-    return replace(
+    critic = config.ppo.critic or usual_critic(discount, config.ppo.advantage, config.objective)
+    found = replace(
         config,
         horizon=horizon,
         task_args=arguments,
@@ -47,6 +48,43 @@ def resolve(config: RunConfig, course: Course) -> RunConfig:
         steps=config.steps or positive(course.budget),
         ppo=replace(config.ppo, discount=discount, gae_lambda=gae_lambda, critic=critic),
     )
+    if shares_scripts(found):
+        check_sharing(found, course.full_task)
+    return found
+
+
+def shares_scripts(config: RunConfig) -> bool:
+    """Tell whether a run learns from scripts that several environments share, or from their right actions."""
+    return config.objective == "supervised" or config.ppo.draws > 1
+
+
+def check_sharing(config: RunConfig, task: Task) -> None:
+    """Refuse what cannot be learnt from shared scripts, before anything is drawn.
+
+    Raises:
+        UsageError: one line that says which setting to change.
+    """
+    ppo, scripted = config.ppo, isinstance(task, ScriptedTask)
+    if config.num_envs % ppo.draws:
+        raise UsageError(f"num_envs is {config.num_envs}, ppo.draws {ppo.draws}: num_envs must be a multiple of it")
+    if not (scripted or task.can_fork):
+        if config.objective == "supervised":
+            raise UsageError(f"objective supervised: {config.task} does not tell which action is right")
+        raise UsageError(
+            f"ppo.draws is {ppo.draws}, but environments of {config.task} cannot begin with one script: use "
+            "ppo.draws 1 and ppo.advantage gae"
+        )
+    if not scripted and ppo.rollout_length not in (None, task.horizon):
+        raise UsageError(
+            f"ppo.rollout_length is {ppo.rollout_length}: draws of {config.task} need whole episodes, null"
+        )
+    if ppo.consequences != "assumed":
+        raise UsageError("ppo.consequences tested needs ppo.advantage gae and ppo.draws 1")
+    if config.objective == "ppo" and ppo.advantage == "gae" and not (scripted and ppo.discount == 0):
+        raise UsageError(
+            f"ppo.advantage gae with ppo.draws {ppo.draws} needs a scripted task at discount 0; take group_mean, or "
+            "ppo.draws 1"
+        )
 
 
 def _controller_arguments(config: RunConfig, steps_to_remember: int) -> dict[str, Any]:

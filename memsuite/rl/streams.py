@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import torch
 
 from memsuite.errors import UsageError
+from memsuite.runs.ppo import PPOConfig
 
 MOST = 10_000_000_000  # steps of one iteration: hundreds of gigabytes of observations
 
@@ -35,18 +36,22 @@ def count_iterations(steps: int | None, num_envs: int, rollout_length: int, defa
     return steps // per_iteration
 
 
-def envs_per_process(num_envs: int, processes: int, minibatches: int) -> int:
+def envs_per_process(num_envs: int, processes: int, ppo: PPOConfig) -> int:
     """Return each process's share of the environments.
 
     Raises:
-        UsageError: the shares would differ, or be too few for the minibatches.
+        UsageError: the shares would differ, cut through environments that share a script, or be too few for the
+            minibatches.
     """
-    if num_envs % processes:
-        raise UsageError(f"num_envs is {num_envs}, shared by {processes} processes: it must be a multiple of that")
-    if minibatches > num_envs // processes:
-        most = f"at most num_envs = {num_envs}" + (f" / {processes} processes" if processes > 1 else "")
-        raise UsageError(f"ppo.minibatches is {minibatches}; {most}")
-    return num_envs // processes
+    if num_envs % (processes * ppo.draws):
+        parts = f"{processes} processes" + (f" of {ppo.draws} draws" if ppo.draws > 1 else "")
+        raise UsageError(f"num_envs is {num_envs}, shared by {parts}: it must be a multiple of that")
+    share = num_envs // processes
+    if ppo.minibatches > share // ppo.draws:
+        most = f"at most num_envs = {num_envs}" + (f" / {ppo.draws} draws" if ppo.draws > 1 else "")
+        most += f" / {processes} processes" if processes > 1 else ""
+        raise UsageError(f"ppo.minibatches is {ppo.minibatches}; {most}")
+    return share
 
 
 class Iterations:

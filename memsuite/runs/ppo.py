@@ -9,9 +9,17 @@ from typing import Literal, get_args
 
 from memsuite.errors import UsageError, unknown
 
-Critic = Literal["memory", "observation"]
+Critic = Literal["memory", "observation", "none"]
+Advantage = Literal["gae", "leave_one_out", "group_mean", "group_std"]
+GroupAdvantage = Literal["leave_one_out", "group_mean", "group_std"]
 EntropyWeighting = Literal["advantages", "uniform"]
 Consequences = Literal["assumed", "tested"]
+CHOICES = {
+    "critic": get_args(Critic),
+    "advantage": get_args(Advantage),
+    "entropy_weighting": get_args(EntropyWeighting),
+    "consequences": get_args(Consequences),
+}
 PRECISIONS = ("32-true", "64-true", "bf16-mixed")  # as Lightning names them
 
 
@@ -25,7 +33,13 @@ class PPOConfig:
             memory at the fixed point where it holds.
         adam_beta1: Adam's momentum. Once a step is clipped its gradient is gone, but momentum goes on; less overshoots
             less.
-        epochs: passes over a rollout.
+        draws: environments that share a script: the memory reads the script once, and each of them draws its own
+            actions. num_envs counts environments, so num_envs / draws scripts are read. 1 shares nothing.
+        advantage: what a draw is compared with. ``gae`` is Schulman et al. 2016, with a critic; ``leave_one_out``,
+            ``group_mean`` and ``group_std`` compare the draws of one script with each other, without a critic
+            (:func:`~memsuite.rl.groups.group_advantages`).
+        epochs: passes over a rollout. With one pass and shared scripts every minibatch is acted in by the policy that
+            learns from it, so that all ratios are 1 and nothing is clipped.
         minibatches: parts each pass is cut into, along environments; time is never cut.
         clip: half-width of the ratio's trust interval.
         value_clip: half-width of the critic's; null for none.
@@ -43,7 +57,8 @@ class PPOConfig:
             reported is not scaled.
         critic: ``observation`` makes the baseline a function of the present observation alone, ``memory`` of the
             controller's features; null takes ``observation`` at discount 0, where no baseline can bias the gradient,
-            and ``memory`` otherwise, where it is also bootstrapped from.
+            and ``memory`` otherwise, where it is also bootstrapped from. ``none`` where draws are compared with each
+            other.
         normalise_advantages: divide the advantages by their root mean square, of this rollout or of the last ones,
             whichever is larger: a solved task's leftover noise is not blown up, and an advantage of 0 stays 0.
         target_kl: end the epochs of an iteration once the estimated KL exceeds it; null for never.
@@ -57,6 +72,8 @@ class PPOConfig:
     learning_rate: float = 1e-3
     recurrent_lr_scale: float = 0.01
     adam_beta1: float = 0.9
+    draws: int = 1
+    advantage: Advantage = "gae"
     epochs: int = 4
     minibatches: int = 2
     clip: float = 0.2
@@ -78,13 +95,15 @@ class PPOConfig:
     max_skipped_updates: int = 20
 
     def __post_init__(self) -> None:
-        if self.critic is not None and self.critic not in get_args(Critic):
-            raise unknown("ppo.critic", self.critic, get_args(Critic))
-        if self.entropy_weighting not in get_args(EntropyWeighting):
-            raise unknown("ppo.entropy_weighting", self.entropy_weighting, get_args(EntropyWeighting))
-        if self.consequences not in get_args(Consequences):
-            raise unknown("ppo.consequences", self.consequences, get_args(Consequences))
-        for name in ("epochs", "minibatches", "rollout_length", "bptt_steps", "max_skipped_updates"):
+        for name, choices in CHOICES.items():
+            value = getattr(self, name)
+            if value not in choices and not (name == "critic" and value is None):
+                raise unknown(f"ppo.{name}", value, choices)
+        if self.advantage != "gae" and self.draws < 2:
+            raise UsageError(
+                f"ppo.advantage {self.advantage} compares the draws of a script; ppo.draws is {self.draws}, the least is 2"
+            )
+        for name in ("draws", "epochs", "minibatches", "rollout_length", "bptt_steps", "max_skipped_updates"):
             self._require(name, "at least 1", lambda value: value >= 1)
         for name in ("discount", "gae_lambda"):
             self._require(name, "between 0 and 1", lambda value: 0 <= value <= 1)

@@ -48,8 +48,12 @@ class Task(ABC):
         observation_dim: width of an observation.
         num_actions: number of actions.
         layout: the observation's channels in order, name to width; for pictures and for the anchors' policies.
+        passive_steps: how many steps from the beginning of an episode actions change nothing that is seen or rewarded.
+        can_fork: whether :meth:`fork` is there.
     """
 
+    passive_steps: int = 0
+    can_fork: bool = False
     horizon: int
     observation_dim: int
     num_actions: int
@@ -89,6 +93,18 @@ class Task(ABC):
     @abstractmethod
     def load_state_dict(self, state: dict[str, Any], generator: torch.Generator) -> TimeStep:
         """Restore the batch; later draws come from ``generator``. Returns the step that was current."""
+
+    def fork(self: TaskT, rows: Tensor) -> TaskT:
+        """Return a batch of its own in which environment ``i`` stands where environment ``rows[i]`` of this one does.
+
+        The copies part when their actions differ. They share what was drawn, and draw nothing from this task's
+        generator until the episode ends.
+        """
+        raise UsageError(f"{type(self).__name__} cannot begin several environments with one script")
+
+    def best_actions(self) -> Tensor:
+        """Return the actions ``[B]`` of the best policy at the present step, which supervision asks for."""
+        raise UsageError(f"{type(self).__name__} does not tell which action is right, so nothing can supervise it")
 
     def best_guess(self, window_KBD: Tensor, step: int, generator: torch.Generator) -> Tensor:
         """Act as the best policy that sees only the last ``K`` observations, ``window(K)``.

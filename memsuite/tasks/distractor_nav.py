@@ -45,6 +45,7 @@ class DistractorNav(Task):
         budget: steps in which to walk, at least 2, which reach any place.
     """
 
+    can_fork = True
     _generator: torch.Generator
     _tags: Tensor  # [P, B], the context's first, then those of the places in the order shown
     _places: Tensor  # [P - 1, B], numbers of cells
@@ -67,6 +68,7 @@ class DistractorNav(Task):
         }
         self._define(horizon, layout, len(MOVES))
         self.num_distractors, self.budget = num_distractors, budget
+        self.passive_steps = horizon - budget
 
     def reset(self, num_envs: int, generator: torch.Generator) -> TimeStep:
         """Begin ``num_envs`` episodes."""
@@ -111,6 +113,18 @@ class DistractorNav(Task):
             scored=ended,
             correct=correct,
         )
+
+    def fork(self, rows: Tensor) -> DistractorNav:
+        """Return environments that stand where the given ones do, with the same tags, places and goals."""
+        other = self.fresh()
+        other._num_envs, other._generator = len(rows), torch.Generator(rows.device)
+        for name in ("_tags", "_places", "_goal", "_agent"):
+            setattr(other, name, getattr(self, name).index_select(-1, rows))
+        return other
+
+    def best_actions(self) -> Tensor:
+        """Return the actions of a shortest way to the goal."""
+        return walk(self._agent, self._goal)
 
     def _observe(self) -> Tensor:
         observation = torch.zeros(self._num_envs, self.observation_dim, device=self._goal.device)

@@ -8,8 +8,8 @@ from torch.utils import _pytree as pytree
 
 import memsuite
 from memsuite.__main__ import main
-from memsuite.analysis.loading import read_checkpoint
 from memsuite.errors import UsageError
+from memsuite.runs.checkpoints import read_checkpoint
 
 LINE = "fit --task delayed_cue --difficulty easy --horizon 8 --num_envs 4 --steps 64 --evaluation_episodes 8"
 

@@ -11,7 +11,7 @@ from memsuite import module as where
 from memsuite.callbacks import Curriculum
 from memsuite.controllers import CONTROLLERS
 from memsuite.errors import UsageError
-from memsuite.rl import TERMS, LossTerms, PPOConfig, envs_per_process
+from memsuite.rl import TERMS, LossTerms, PPOConfig, envs_per_process, update
 
 pytestmark = pytest.mark.ddp
 INF = float("inf")
@@ -20,7 +20,7 @@ INF = float("inf")
 def train(rank: int, world: int, change: str, ppo: dict) -> dict:
     """Train, with something changed in the second process."""
     module = module_of(ppo=PPOConfig(epochs=3, minibatches=2, **ppo))
-    collect, losses, seen, backwards = where.collect, where.minibatch_losses, [], []
+    collect, losses, seen, backwards = where.collect, update.minibatch_losses, [], []
 
     def collect_changed(*args):
         trajectory, actor = collect(*args)
@@ -39,7 +39,7 @@ def train(rank: int, world: int, change: str, ppo: dict) -> dict:
                 terms = LossTerms(terms.total + INF, spoilt)  # its gradient is finite
             yield share, terms
 
-    where.collect, where.minibatch_losses = collect_changed, losses_changed
+    where.collect, update.minibatch_losses = collect_changed, losses_changed
     steps, rows = [], []
     record_steps(steps)
     module.log_row = rows.append
@@ -143,5 +143,7 @@ def test_an_evaluation_has_the_numbers_of_one_process(tmp_path, task):
 )
 def test_shares_that_would_differ_are_refused(num_envs, processes, minibatches, message):
     with pytest.raises(UsageError, match=message):
-        envs_per_process(num_envs, processes, minibatches)
-    assert envs_per_process(8, 4, 2) == 2
+        envs_per_process(num_envs, processes, PPOConfig(minibatches=minibatches))
+    assert envs_per_process(8, 4, PPOConfig(minibatches=2)) == 2
+    with pytest.raises(UsageError, match="2 processes of 4 draws"):
+        envs_per_process(12, 2, PPOConfig(draws=4, advantage="group_mean"))

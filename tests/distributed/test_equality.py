@@ -10,7 +10,7 @@ from processes import run
 from memsuite import module as where
 from memsuite.controllers.base import map_state
 from memsuite.module import MemoryPPO
-from memsuite.rl import PPOConfig, begin, collect, stream
+from memsuite.rl import PPOConfig, begin, collect, stream, update
 
 
 def columns_of(trajectory, columns: slice):
@@ -47,7 +47,7 @@ def train_recorded(rank: int, world: int, controller: str, ppo: dict, overrides:
     share_one_rollout(module, rank, world)
     record_steps(steps)
     if world == 1:
-        where.minibatch_columns = deal_as_two_would
+        update.minibatch_columns = deal_as_two_would
     rows: list = []
     module.log_row = rows.append
     fit(module, world, precision="64-true")

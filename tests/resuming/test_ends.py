@@ -11,9 +11,9 @@ import torch
 import memsuite
 from memsuite import files, module, storage
 from memsuite.__main__ import main
-from memsuite.analysis.loading import newest_whole, read_checkpoint
 from memsuite.cli import run_folder
 from memsuite.errors import UsageError
+from memsuite.runs.checkpoints import newest_whole, read_checkpoint
 
 TINY = ["--horizon", "10", "--num_envs", "4", "--steps", "240", "--evaluation_episodes", "8", "--device", "cpu"]
 TINY += ["--controller_args.hidden_dim", "8", "--checkpoint_every", "2"]

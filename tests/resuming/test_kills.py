@@ -67,6 +67,21 @@ def test_killed_and_resumed_equals_undisturbed(tmp_path):
     assert killed >= 2
 
 
+SHARED = [
+    "--num_envs",
+    "16",
+    *["--model.ppo.draws", "4", "--model.ppo.advantage", "group_mean", "--model.ppo.epochs", "1"],
+]
+
+
+@pytest.mark.parametrize("task", ["n_back", "distractor_nav"])
+def test_a_run_of_shared_scripts_goes_on_to_the_same_bits(tmp_path, task):
+    length = ["--model.ppo.rollout_length", "7", "--steps", str(16 * 7 * 16)]
+    length = length if task == "n_back" else ["--steps", str(16 * 12 * 16)]
+    killed, _ = check(tmp_path, [*SHARED, "--task", task, "--horizon", "12", *length], kills=3, seed=4)
+    assert killed >= 1
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("rollout", ["whole", "mid-episode"])

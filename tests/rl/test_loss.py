@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from memsuite.rl.loss import ppo_loss
+from memsuite.rl.loss import ppo_formula, ppo_loss
 
 
 def by_hand(logits, actions, old, advantages, clip, coefficient, weighted):
@@ -47,3 +47,20 @@ def test_nothing_at_stake_is_no_gradient():
     terms.total.backward()
     assert (logits.grad[:-1] == 0).all()
     assert (logits.grad[-1] != 0).any()
+
+
+@pytest.mark.parametrize("weighting", ["uniform", "advantages"])
+@pytest.mark.parametrize("value_clip", [None, 0.1])
+def test_the_fast_path_is_the_formula_in_values_and_gradients(weighting, value_clip):
+    generator = torch.Generator().manual_seed(2)
+    logits, values = torch.randn(7, 3, 5, generator=generator).double(), torch.randn(7, 3, generator=generator).double()
+    actions = torch.randint(5, (7, 3), generator=generator)
+    old, before, advantages, returns = torch.randn(4, 7, 3, generator=generator, dtype=torch.float64)
+    settings = {"clip": 0.2, "value_clip": value_clip, "value_coefficient": 0.5, "entropy_coefficient": 0.3}
+    found = []
+    for loss in (ppo_loss, ppo_formula):
+        given = [x.clone().requires_grad_() for x in (logits, values)]
+        terms = loss(*given, actions, old - 2, before, advantages, returns, entropy_weighting=weighting, **settings)
+        found.append((terms.terms, *torch.autograd.grad(terms.total, given)))
+    for one, other in zip(*found, strict=True):
+        assert torch.allclose(one, other, atol=1e-12)

@@ -6,7 +6,8 @@ import torch
 from memsuite.controllers import CONTROLLERS, Controller, make_controller
 from memsuite.ops import log_prob
 from memsuite.rl import ActorCritic, begin, collect, sample
-from memsuite.tasks import DIFFICULTIES, TASKS, ScriptedTask, make_task
+from memsuite.runs.config import DIFFICULTIES
+from memsuite.tasks import TASKS, ScriptedTask, make_task
 from memsuite.types import Trajectory
 
 every_controller = pytest.mark.parametrize("controller", CONTROLLERS)

@@ -1,41 +1,20 @@
-"""Open a run: its checkpoint alone is enough, no YAML needed."""
+"""Checkpoints as files: which one a path means, whether it is whole, and whether it fits a network."""
 
 from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from memsuite.errors import UsageError
-from memsuite.runs import RunConfig
 from memsuite.runs.config import NAMES, PPO_NAMES
 from memsuite.runs.folder import CHECKPOINTS, LAST, PREVIOUS
 from memsuite.runs.recipes import completed_config
 
-if TYPE_CHECKING:
-    from memsuite.module import MemoryPPO
-
 log = logging.getLogger("memsuite")
-
-
-def load(path: str | Path) -> MemoryPPO:
-    """Build the trained module from a run folder or a checkpoint file, on the CPU, in evaluation mode.
-
-    The module carries its ``task``, its ``model`` (an :class:`~memsuite.rl.ActorCritic`) with the ``controller``, and
-    ``evaluate(episodes, name)``.
-    """
-    from memsuite.module import MemoryPPO
-
-    path = find_checkpoint(path)
-    checkpoint = read_checkpoint(path)
-    module = MemoryPPO(RunConfig.from_plain(completed_checkpoint(checkpoint["memsuite"])))
-    check_weights(path, checkpoint["state_dict"], module)
-    module.load_state_dict(checkpoint["state_dict"])
-    module.course.load_state_dict(checkpoint["memsuite"])
-    return module.eval()
 
 
 def find_checkpoint(path: str | Path) -> Path:
@@ -89,6 +68,28 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
+def begin_with(model: nn.Module, path: str | Path) -> None:
+    """Give a network the weights in a checkpoint, but for a critic, which begins as it is where theirs is another.
+
+    Args:
+        model: an actor-critic.
+        path: a run folder or a checkpoint.
+
+    Raises:
+        UsageError: it is no checkpoint, or of another network.
+    """
+    path = find_checkpoint(path)
+    saved = read_checkpoint(path)["state_dict"]
+    theirs = {name.removeprefix("model."): tensor for name, tensor in saved.items() if name.startswith("model.")}
+    ours = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    fits = {name: tensor for name, tensor in theirs.items() if ours.get(name) == tensor.shape}
+    if other := [name for name in {**ours, **theirs} if name not in fits and not name.startswith("critic.")]:
+        here, there = ours.get(other[0]), theirs.get(other[0])
+        here, there = ("missing" if one is None else list(getattr(one, "shape", one)) for one in (here, there))
+        raise UsageError(f"init_from {path} is of another network: {other[0]} is {here} here and {there} there")
+    model.load_state_dict(fits, strict=False)
+
+
 def completed_checkpoint(saved: dict[str, Any]) -> dict[str, Any]:
     """Return the settings in a checkpoint with every default filled in, as they were when it was written.
 
@@ -99,14 +100,14 @@ def completed_checkpoint(saved: dict[str, Any]) -> dict[str, Any]:
     return dict(config) if "schema" in saved else completed_config(config, {})
 
 
-def check_weights(path: Path, weights: dict[str, Tensor], module: MemoryPPO) -> None:
+def check_weights(path: Path, weights: dict[str, Tensor], module: nn.Module, controller: str) -> None:
     """Raise a usage error if a checkpoint's weights are not those of the network that its settings describe."""
     ours = {name: tensor.shape for name, tensor in module.state_dict().items()}
     theirs = {name: tensor.shape for name, tensor in weights.items()}
     if other := [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]:
         here, there = (list(side[other[0]]) if other[0] in side else "missing" for side in (ours, theirs))
         raise UsageError(
-            f"{path} does not fit {module.config.controller} as it is now: {other[0]} is {here} here and {there} "
+            f"{path} does not fit {controller} as it is now: {other[0]} is {here} here and {there} "
             "there; was its code changed since?"
         )
 

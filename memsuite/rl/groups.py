@@ -1,0 +1,50 @@
+"""Advantages within a group: several draws of one context, compared with each other and with nothing else."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from memsuite.runs.ppo import GroupAdvantage
+
+TINY = 1e-12
+
+
+def group_advantages(returns_NK: Tensor, kind: GroupAdvantage) -> Tensor:
+    r"""Return the advantages of ``K`` draws in each of ``N`` groups, ``[.., K]``.
+
+    With :math:`m` the group's mean:
+
+    - ``leave_one_out``: :math:`r - m'`, where :math:`m'` is the mean of the other draws (RLOO, Kool et al. 2019). Its
+      gradient is that of the expected reward, :math:`p \nabla \log p` for a reward that is 1 with probability p: what
+      is rarely right is hardly learnt.
+    - ``group_mean``: :math:`(r - m) / (m - \min r)`. For rewards of 0 and 1 that is :math:`(r - m) / m`, and 0 where
+      all draws are alike (MaxRL, arXiv 2602.02710): in expectation the gradient of
+      :math:`-\sum_{k=1}^{K-1} (1 - p)^k / k`, the truncated series of :math:`\log p`, which becomes that of
+      cross-entropy as K grows. For other rewards the mean is measured from the worst draw of the group, so that adding
+      a constant to all rewards, or scaling them, changes nothing, and negative rewards need no rule of their own.
+    - ``group_std``: :math:`(r - m) / \sigma`, with the group's standard deviation (GRPO, arXiv 2402.03300), for
+      comparison.
+
+    Args:
+        returns_NK: what each draw led to; the draws of a group in the last dimension, at least two.
+        kind: which of the three.
+    """
+    centred = returns_NK - returns_NK.mean(-1, keepdim=True)
+    if kind == "leave_one_out":
+        draws = returns_NK.shape[-1]
+        return centred * (draws / (draws - 1))
+    if kind == "group_std":
+        scale = centred.square().mean(-1, keepdim=True).sqrt()
+    else:
+        scale = returns_NK.mean(-1, keepdim=True) - returns_NK.amin(-1, keepdim=True)
+    return torch.where(scale > TINY, centred / scale.clamp(min=TINY), 0.0)
+
+
+def returns_to_go(rewards: Tensor, discount: float) -> Tensor:
+    """Return the discounted sum of the rewards from each step to the end, along the first dimension."""
+    out, later = [], torch.zeros_like(rewards[0])
+    for reward in reversed(rewards.unbind()):
+        later = reward + discount * later
+        out.append(later)
+    return torch.stack(out[::-1])

@@ -1,0 +1,116 @@
+"""From a rollout to optimiser steps: its minibatches, and the gradient of each, clipped, unless it is not finite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from memsuite.distributed import mean
+from memsuite.rl.actor_critic import ActorCritic
+from memsuite.rl.guard import UpdateGuard
+from memsuite.rl.loss import TERMS, LossTerms
+from memsuite.rl.minibatch import minibatch_columns, minibatch_losses
+from memsuite.rl.shared import Drawn, SharedRollout
+from memsuite.runs.ppo import PPOConfig
+from memsuite.types import Trajectory
+
+
+@dataclass(frozen=True)
+class Update:
+    """What a minibatch's loss goes through.
+
+    Attributes:
+        parameters: what is learnt.
+        optimizer: a Lightning optimiser around a fused one.
+        backward: adds the gradient of a loss to the parameters', averaged over the processes.
+        guard: skips a step that is not finite.
+        max_grad_norm: global gradient norm above which the gradient is scaled down.
+    """
+
+    parameters: list[nn.Parameter]
+    optimizer: Any
+    backward: Callable[[Tensor], None]
+    guard: UpdateGuard
+    max_grad_norm: float
+
+    def __call__(self, losses: Iterable[tuple[float, LossTerms]]) -> tuple[Tensor, Tensor]:
+        """Learn from one minibatch.
+
+        Args:
+            losses: the parts of its loss, windows of time, each with its share of the whole.
+
+        Returns:
+            The loss terms and the gradient's norm, ``[7]``, averaged over the processes, the same bits in each: so all
+            decide alike, by the KL and in the guard. And 1 for a step that was skipped, 0 for others.
+        """
+        self.optimizer.zero_grad()
+        parts: list[Tensor] = []
+        for share, found in losses:
+            self.backward(found.total if share == 1 else found.total * share)
+            parts.append(found.terms if share == 1 else found.terms * share)
+        terms = mean(parts[0] if len(parts) == 1 else torch.stack(parts).sum(0))
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)
+        skipped = self.guard.step(self.optimizer, terms[0], norm)
+        return torch.cat([terms, norm.unsqueeze(0)]), skipped
+
+
+def learn_from_shared(
+    step: Update, rollout: SharedRollout, scripts: int, ppo: PPOConfig, generator: torch.Generator
+) -> list[tuple[Tensor, Tensor]]:
+    """Act in each minibatch of shared scripts and learn from it ``ppo.epochs`` times; return what the steps returned.
+
+    Args:
+        step: learns from one minibatch.
+        rollout: of this process.
+        scripts: how many there are.
+        ppo: the settings.
+        generator: deals the scripts out.
+    """
+    found: list[tuple[Tensor, Tensor]] = []
+    for columns in minibatch_columns(scripts, ppo, generator):
+        drawn: list[Drawn] = []
+        where = columns.to(rollout.counts.device)
+        for _ in range(ppo.epochs):
+            found.append(step(rollout.losses(where, drawn)))
+            if _too_far(found[-1][0], ppo):
+                break
+    return found
+
+
+def learn_from_trajectory(
+    step: Update,
+    model: ActorCritic,
+    trajectory: Trajectory,
+    advantages: Tensor,
+    returns: Tensor,
+    ppo: PPOConfig,
+    generator: torch.Generator,
+) -> list[tuple[Tensor, Tensor]]:
+    """Run the epochs over one rollout; return what the steps returned.
+
+    Args:
+        step: learns from one minibatch.
+        model: the network.
+        trajectory: the rollout.
+        advantages: as the loss takes them, ``[T, B]``.
+        returns: the critic's targets, ``[T, B]``.
+        ppo: the settings.
+        generator: deals the environments out.
+    """
+    found: list[tuple[Tensor, Tensor]] = []
+    for _ in range(ppo.epochs):
+        for columns in minibatch_columns(trajectory.actions.shape[1], ppo, generator):
+            where = columns.to(trajectory.actions.device)
+            found.append(step(minibatch_losses(model, trajectory, advantages, returns, where, ppo)))
+        if _too_far(found[-1][0], ppo):
+            break
+    return found
+
+
+def _too_far(terms: Tensor, ppo: PPOConfig) -> bool:
+    """Tell whether the policy has moved beyond ``ppo.target_kl``, which ends the epochs; waits for the device."""
+    return ppo.target_kl is not None and float(terms[TERMS.index("kl")]) > ppo.target_kl
