@@ -15,7 +15,6 @@ from memsuite.rl import (
     Actor,
     ActorCritic,
     AdvantageScale,
-    Course,
     Credit,
     Iterations,
     check_precision,
@@ -29,7 +28,7 @@ from memsuite.rl import (
 )
 from memsuite.rl.guard import UpdateGuard
 from memsuite.rl.outcome import STATISTICS, gather_statistics
-from memsuite.rl.resolve import build_config, resolve, shares_scripts
+from memsuite.rl.resolve import build_config, plan, resolve, shares_scripts
 from memsuite.rl.resume import (
     acting_state,
     go_on_after,
@@ -42,10 +41,9 @@ from memsuite.rl.shared_walk import share
 from memsuite.rl.update import Update, learn_from_shared, learn_from_trajectory
 from memsuite.runs import SCHEMA, RunConfig
 from memsuite.runs.checkpoints import begin_with
-from memsuite.runs.ppo import Critic
+from memsuite.runs.ppo import ResolvedPPO
 from memsuite.storage import MetricsCSV
 from memsuite.system import Seconds
-from memsuite.tasks import get_task_config
 from memsuite.types import Trajectory
 
 log = logging.getLogger("memsuite")
@@ -71,19 +69,16 @@ class MemoryPPO(pl.LightningModule):
 
     def __init__(self, config: RunConfig | None = None, **settings: Any) -> None:
         super().__init__()
-        given = build_config(config, settings)
         self.automatic_optimization = False
-        self.preset = get_task_config(given.task, given.difficulty)
-        task_args = dict(**({} if given.horizon is None else {"horizon": given.horizon}), **(given.task_args or {}))
-        self.course = Course(self.preset, task_args, given.num_envs, given.ppo.rollout_length, given.steps)
+        given, self.course = plan(build_config(config, settings))
+        self.preset = self.course.preset
         self.task = self.course.full_task
         self.config = resolve(given, self.course)
-        self.ppo = ppo = self.config.ppo
-        self.num_envs, self.seed = self.config.num_envs, self.config.seed
+        self.ppo = ppo = cast(ResolvedPPO, self.config.ppo)
+        self.num_envs, self.seed = cast(int, self.config.num_envs), self.config.seed
         self.evaluation_episodes = self.config.evaluation_episodes
         sizes = self.task.num_actions, self.task.observation_dim
-        discount, gae_lambda = cast(float, ppo.discount), cast(float, ppo.gae_lambda)  # filled in by now
-        self.credit = Credit(discount, gae_lambda, ppo.consequences == "tested", *sizes)
+        self.credit = Credit(ppo.discount, ppo.gae_lambda, ppo.consequences == "tested", *sizes)
         envs_per_process(self.num_envs, 1, ppo)
         self.model = self.fresh_model()
         self.shares = shares_scripts(self.config)
@@ -112,7 +107,7 @@ class MemoryPPO(pl.LightningModule):
             self.task,
             config.controller,
             config.controller_args or {},
-            cast(Critic, config.ppo.critic),
+            cast(ResolvedPPO, config.ppo).critic,
             stream(config.seed, "weights"),
         )
 

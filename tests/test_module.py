@@ -5,13 +5,14 @@ import csv
 import lightning.pytorch as pl
 import pytest
 import torch
+from first_recipe import first_recipe
 
 import memsuite
 from memsuite.callbacks import Checkpoints, RunRecord, StopAtTarget
 from memsuite.cli.trainer import TRAINER_DEFAULTS, quiet_lightning
 from memsuite.errors import UsageError
 from memsuite.module import MemoryPPO, stream
-from memsuite.rl import TERMS, PPOConfig, begin, collect, minibatch_losses
+from memsuite.rl import TERMS, begin, collect, minibatch_losses
 from memsuite.storage import AtomicCheckpointIO, MetricsCSV
 
 
@@ -28,7 +29,7 @@ def small(**overrides) -> MemoryPPO:
         "num_envs": 8,
         "steps": 8 * 10 * 6,
         "evaluation_episodes": 16,
-        "ppo": PPOConfig(epochs=2, minibatches=2),
+        "ppo": first_recipe(epochs=2, minibatches=2),
     }
     return MemoryPPO(**{**settings, **overrides})
 
@@ -80,7 +81,7 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(tmp_path):
 @pytest.mark.parametrize("task", ["delayed_cue", "distractor_nav"], ids=["scripted", "stepped"])
 @pytest.mark.parametrize("rollout_length", [None, 7, 23], ids=["whole", "shorter", "longer"])
 def test_resumed_equals_undisturbed_bit_for_bit(tmp_path, rollout_length, task):
-    ppo = PPOConfig(epochs=2, minibatches=2, rollout_length=rollout_length, anneal=True)
+    ppo = first_recipe(epochs=2, minibatches=2, rollout_length=rollout_length, anneal=True)
     steps = 6 * 8 * (rollout_length or 10)
     whole = small(task=task, ppo=ppo, steps=steps)
     train(whole, tmp_path / "whole")
@@ -125,7 +126,7 @@ def test_cut_backpropagation_keeps_the_forward_pass(window):
     """With any bptt_steps the loss is that of full backpropagation; only the gradient's reach changes."""
     outcomes = []
     for bptt in (None, window):
-        module = small(ppo=PPOConfig(bptt_steps=bptt), seed=3).double()
+        module = small(ppo=first_recipe(bptt_steps=bptt), seed=3).double()
         task = module.task
         draw = task.script
         task.script = lambda n, g, draw=draw: type(s := draw(n, g))(s.observations.double(), s.targets, s.scored)
@@ -151,7 +152,7 @@ def test_target_kl_ends_the_epochs():
 
     counts = []
     for target_kl in (None, 1e-9):
-        ppo = PPOConfig(epochs=4, minibatches=2, target_kl=target_kl)
+        ppo = first_recipe(epochs=4, minibatches=2, target_kl=target_kl)
         args = {"num_cues": 2, "vocabulary": 2}
         module = Counting(difficulty="easy", horizon=10, task_args=args, num_envs=8, steps=80, ppo=ppo)
         pl.Trainer(**{**TRAINER_DEFAULTS, "accelerator": "cpu", "limit_val_batches": 0}).fit(module)
@@ -160,7 +161,7 @@ def test_target_kl_ends_the_epochs():
 
 
 def test_recurrent_parameters_learn_at_their_own_rate(tmp_path):
-    frozen = small(ppo=PPOConfig(epochs=1, recurrent_lr_scale=0.0))
+    frozen = small(ppo=first_recipe(epochs=1, recurrent_lr_scale=0.0))
     before = {name: parameter.clone() for name, parameter in frozen.model.controller.named_parameters()}
     train(frozen, tmp_path)
     recurrent = {id(parameter) for parameter in frozen.model.controller.recurrent_parameters()}
@@ -217,7 +218,7 @@ def test_a_run_can_be_loaded_without_its_yaml(tmp_path):
         ({"controller_args": {"hidden_dim": "wide"}}, "does not take"),
         ({"steps": 79}, "the least is 80"),
         ({"num_envs": 0}, "the least is 1"),
-        ({"ppo": PPOConfig(minibatches=9)}, "at most num_envs = 8"),
+        ({"ppo": first_recipe(minibatches=9)}, "at most num_envs = 8"),
     ],
 )
 def test_mistakes_are_named(settings, message):
@@ -230,10 +231,10 @@ def test_mistakes_are_named(settings, message):
 )
 def test_settings_outside_their_bounds_are_named(name, value):
     with pytest.raises(UsageError, match=f"ppo.{name} is {value}"):
-        PPOConfig(**{name: value})
+        first_recipe(**{name: value})
 
 
 @pytest.mark.parametrize(("name", "value"), [("critic", "memori"), ("entropy_weighting", "unifrom")])
 def test_settings_that_are_no_choice_are_named(name, value):
     with pytest.raises(UsageError, match=f"no ppo.{name} '{value}'; did you mean: "):
-        PPOConfig(**{name: value})
+        first_recipe(**{name: value})

@@ -27,6 +27,8 @@ class Controller(nn.Module, ABC):
 
     input_dim: int
     feature_dim: int
+    # The rate of its recurrent parameters relative to what the recipe takes at a horizon.
+    recurrent_factor: float = 1.0
 
     @abstractmethod
     def init_state(self, batch_size: int, device: torch.device | str | None = None) -> State:

@@ -11,13 +11,13 @@ from memsuite.controllers.base import map_state
 from memsuite.distributed import mean
 from memsuite.rl.actor_critic import ActorCritic
 from memsuite.rl.loss import LossTerms, ppo_loss
-from memsuite.runs.ppo import PPOConfig
+from memsuite.runs.ppo import ResolvedPPO
 from memsuite.types import State, Trajectory
 
 MEMORY_OF_SCALE = 0.9  # how much of the advantages' scale is kept from one rollout to the next
 
 
-def minibatch_columns(num_envs: int, ppo: PPOConfig, generator: torch.Generator) -> tuple[Tensor, ...]:
+def minibatch_columns(num_envs: int, ppo: ResolvedPPO, generator: torch.Generator) -> tuple[Tensor, ...]:
     """Deal one pass's environments out to its minibatches, ``[M]`` each.
 
     The generator stands alike in every process, so that all have as many environments in each minibatch and the
@@ -27,7 +27,7 @@ def minibatch_columns(num_envs: int, ppo: PPOConfig, generator: torch.Generator)
 
 
 def minibatch_losses(
-    model: ActorCritic, trajectory: Trajectory, advantages: Tensor, returns: Tensor, columns: Tensor, ppo: PPOConfig
+    model: ActorCritic, trajectory: Trajectory, advantages: Tensor, returns: Tensor, columns: Tensor, ppo: ResolvedPPO
 ) -> Iterator[tuple[float, LossTerms]]:
     """Yield each window's share of the sequence and its loss; the memory is carried on, its gradient is not.
 

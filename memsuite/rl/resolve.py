@@ -12,8 +12,16 @@ from memsuite.errors import UsageError, unknown
 from memsuite.reading import positive
 from memsuite.rl.course import Course
 from memsuite.runs.config import NAMES, RunConfig
-from memsuite.runs.recipes import GYM, usual_critic
-from memsuite.tasks import ScriptedTask, Task
+from memsuite.runs.ppo import ResolvedPPO
+from memsuite.runs.recipes import (
+    GYM,
+    usual_critic,
+    usual_draws,
+    usual_minibatches,
+    usual_num_envs,
+    usual_recurrent_scale,
+)
+from memsuite.tasks import ScriptedTask, Task, get_task_config
 
 
 def build_config(config: RunConfig | None, settings: dict[str, Any]) -> RunConfig:
@@ -28,34 +36,67 @@ def build_config(config: RunConfig | None, settings: dict[str, Any]) -> RunConfi
     return RunConfig(**settings) if config is None else replace(config, **settings)
 
 
+def plan(config: RunConfig) -> tuple[RunConfig, Course]:
+    """Return the settings with their sizes filled in, and the course of the run that they ask for."""
+    preset = get_task_config(config.task, config.difficulty)
+    task_args = dict(**({} if config.horizon is None else {"horizon": config.horizon}), **(config.task_args or {}))
+    config = resolve_size(config, preset.make(**task_args))
+    assert config.num_envs is not None
+    return config, Course(preset, task_args, config.num_envs, config.ppo.rollout_length, config.steps)
+
+
+def can_share(task: Task) -> bool:
+    """Tell whether several environments can begin with one script of the task."""
+    return isinstance(task, ScriptedTask) or task.can_fork
+
+
+def resolve_size(config: RunConfig, task: Task) -> RunConfig:
+    """Fill in how many environments there are and how many share a script, which a run's course is counted by."""
+    num_envs = config.num_envs or positive(usual_num_envs(can_share(task)))
+    draws = config.ppo.draws or usual_draws(num_envs, can_share(task))
+    advantage = config.ppo.advantage or ("group_mean" if draws > 1 else "gae")
+    minibatches = config.ppo.minibatches or usual_minibatches(num_envs, draws)
+    ppo = replace(config.ppo, draws=draws, advantage=advantage, minibatches=minibatches)
+    return replace(config, num_envs=num_envs, ppo=ppo)
+
+
 def resolve(config: RunConfig, course: Course) -> RunConfig:
     """Fill in the task's, the controller's and PPO's own values where the settings leave them open.
 
     ``ppo.rollout_length`` stays open: one whole episode of what is trained on, which a curriculum changes. So does the
     horizon of a Gymnasium environment, which has its own.
+
+    Args:
+        config: with its sizes resolved (:func:`resolve_size`).
+        course: of the run.
     """
-    preset, arguments = course.preset, course.full_arguments()
+    preset, arguments, task = course.preset, course.full_arguments(), course.full_task
     arguments.pop("horizon", None)
-    horizon = config.horizon if config.task.startswith(GYM) else positive(course.full_task.horizon)
-    discount = preset.discount if config.ppo.discount is None else config.ppo.discount
-    gae_lambda = preset.gae_lambda if config.ppo.gae_lambda is None else config.ppo.gae_lambda
-    critic = config.ppo.critic or usual_critic(discount, config.ppo.advantage, config.objective)
+    horizon = config.horizon if config.task.startswith(GYM) else positive(task.horizon)
+    ppo = config.ppo
+    discount = preset.discount if ppo.discount is None else ppo.discount
+    gae_lambda = preset.gae_lambda if ppo.gae_lambda is None else ppo.gae_lambda
+    critic = ppo.critic or usual_critic(discount, ppo.advantage or "gae", config.objective)
+    scale = ppo.recurrent_lr_scale
+    if scale is None:
+        scale = usual_recurrent_scale(task.steps_to_remember(), controller_class(config.controller).recurrent_factor)
+    filled = {"discount": discount, "gae_lambda": gae_lambda, "critic": critic, "recurrent_lr_scale": scale}
     found = replace(
         config,
         horizon=horizon,
         task_args=arguments,
-        controller_args=_controller_arguments(config, course.full_task.steps_to_remember()),
+        controller_args=_controller_arguments(config, task.steps_to_remember()),
         steps=config.steps or positive(course.budget),
-        ppo=replace(config.ppo, discount=discount, gae_lambda=gae_lambda, critic=critic),
+        ppo=ResolvedPPO(**{**vars(ppo), **filled}),
     )
     if shares_scripts(found):
-        check_sharing(found, course.full_task)
+        check_sharing(found, task)
     return found
 
 
 def shares_scripts(config: RunConfig) -> bool:
     """Tell whether a run learns from scripts that several environments share, or from their right actions."""
-    return config.objective == "supervised" or config.ppo.draws > 1
+    return config.objective == "supervised" or (config.ppo.draws or 1) > 1
 
 
 def check_sharing(config: RunConfig, task: Task) -> None:
@@ -65,9 +106,9 @@ def check_sharing(config: RunConfig, task: Task) -> None:
         UsageError: one line that says which setting to change.
     """
     ppo, scripted = config.ppo, isinstance(task, ScriptedTask)
-    if config.num_envs % ppo.draws:
+    if (config.num_envs or 1) % (ppo.draws or 1):
         raise UsageError(f"num_envs is {config.num_envs}, ppo.draws {ppo.draws}: num_envs must be a multiple of it")
-    if not (scripted or task.can_fork):
+    if not can_share(task):
         if config.objective == "supervised":
             raise UsageError(f"objective supervised: {config.task} does not tell which action is right")
         raise UsageError(

@@ -27,7 +27,7 @@ from memsuite.rl.loss import LossTerms, cross_entropy, draws_loss
 from memsuite.rl.minibatch import AdvantageScale
 from memsuite.rl.rollout import Actor
 from memsuite.runs.config import Objective
-from memsuite.runs.ppo import PPOConfig
+from memsuite.runs.ppo import ResolvedPPO
 from memsuite.tasks import ScriptedTask, Task
 from memsuite.types import State
 
@@ -113,7 +113,7 @@ class SharedRollout(ABC):
         task: Task,
         model: ActorCritic,
         actor: Actor,
-        ppo: PPOConfig,
+        ppo: ResolvedPPO,
         objective: Objective,
         scale: AdvantageScale | None,
         generator: torch.Generator,

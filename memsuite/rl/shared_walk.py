@@ -126,7 +126,7 @@ class SharedWalk(SharedRollout):
             self.counts[:2] += torch.stack(walk.counts).sum(0)
             self.counts[2] += rewards.double().sum()
             scaled = rewards.to(decided.values.dtype) * self.ppo.reward_scale
-            returns = self._grouped(list(returns_to_go(scaled, self.ppo.discount or 0.0)))
+            returns = self._grouped(list(returns_to_go(scaled, self.ppo.discount)))
             actions, advantages = self._grouped(walk.actions), self.advantages(returns, decided.values)
             observations, alive = torch.stack(walk.observations), torch.stack(walk.alive)
             targets = torch.stack(walk.targets) if walk.targets else None

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import torch
 
 from memsuite.errors import UsageError
-from memsuite.runs.ppo import PPOConfig
+from memsuite.runs.ppo import ResolvedPPO
 
 MOST = 10_000_000_000  # steps of one iteration: hundreds of gigabytes of observations
 
@@ -36,7 +36,7 @@ def count_iterations(steps: int | None, num_envs: int, rollout_length: int, defa
     return steps // per_iteration
 
 
-def envs_per_process(num_envs: int, processes: int, ppo: PPOConfig) -> int:
+def envs_per_process(num_envs: int, processes: int, ppo: ResolvedPPO) -> int:
     """Return each process's share of the environments.
 
     Raises:

@@ -15,7 +15,7 @@ from memsuite.rl.guard import UpdateGuard
 from memsuite.rl.loss import TERMS, LossTerms
 from memsuite.rl.minibatch import minibatch_columns, minibatch_losses
 from memsuite.rl.shared import Drawn, SharedRollout
-from memsuite.runs.ppo import PPOConfig
+from memsuite.runs.ppo import ResolvedPPO
 from memsuite.types import Trajectory
 
 
@@ -59,7 +59,7 @@ class Update:
 
 
 def learn_from_shared(
-    step: Update, rollout: SharedRollout, scripts: int, ppo: PPOConfig, generator: torch.Generator
+    step: Update, rollout: SharedRollout, scripts: int, ppo: ResolvedPPO, generator: torch.Generator
 ) -> list[tuple[Tensor, Tensor]]:
     """Act in each minibatch of shared scripts and learn from it ``ppo.epochs`` times; return what the steps returned.
 
@@ -87,7 +87,7 @@ def learn_from_trajectory(
     trajectory: Trajectory,
     advantages: Tensor,
     returns: Tensor,
-    ppo: PPOConfig,
+    ppo: ResolvedPPO,
     generator: torch.Generator,
 ) -> list[tuple[Tensor, Tensor]]:
     """Run the epochs over one rollout; return what the steps returned.
@@ -111,6 +111,6 @@ def learn_from_trajectory(
     return found
 
 
-def _too_far(terms: Tensor, ppo: PPOConfig) -> bool:
+def _too_far(terms: Tensor, ppo: ResolvedPPO) -> bool:
     """Tell whether the policy has moved beyond ``ppo.target_kl``, which ends the epochs; waits for the device."""
     return ppo.target_kl is not None and float(terms[TERMS.index("kl")]) > ppo.target_kl

@@ -20,6 +20,7 @@ CHOICES = {
     "entropy_weighting": get_args(EntropyWeighting),
     "consequences": get_args(Consequences),
 }
+OPEN = ("critic", "advantage")  # where null stands for a rule
 PRECISIONS = ("32-true", "64-true", "bf16-mixed")  # as Lightning names them
 
 
@@ -29,18 +30,21 @@ class PPOConfig:
 
     Attributes:
         learning_rate: Adam's rate.
-        recurrent_lr_scale: the rate of the controller's recurrent parameters, as a multiple of it. Small steps keep a
-            memory at the fixed point where it holds.
+        recurrent_lr_scale: the rate of the controller's recurrent parameters, as a multiple of it; null takes
+            (40 / steps to remember) ** 1.25, at most 1, times the controller's own factor. Small steps keep a memory at
+            the fixed point where it holds, and the longer it must hold, the smaller.
         adam_beta1: Adam's momentum. Once a step is clipped its gradient is gone, but momentum goes on; less overshoots
             less.
         draws: environments that share a script: the memory reads the script once, and each of them draws its own
-            actions. num_envs counts environments, so num_envs / draws scripts are read. 1 shares nothing.
+            actions. num_envs counts environments, so num_envs / draws scripts are read. 1 shares nothing; null takes the
+            largest divisor of num_envs up to 32 that leaves at least as many scripts as draws, and 1 where a task
+            cannot share.
         advantage: what a draw is compared with. ``gae`` is Schulman et al. 2016, with a critic; ``leave_one_out``,
             ``group_mean`` and ``group_std`` compare the draws of one script with each other, without a critic
-            (:func:`~memsuite.rl.groups.group_advantages`).
+            (:func:`~memsuite.rl.groups.group_advantages`). Null takes ``group_mean`` with draws, ``gae`` without.
         epochs: passes over a rollout. With one pass and shared scripts every minibatch is acted in by the policy that
             learns from it, so that all ratios are 1 and nothing is clipped.
-        minibatches: parts each pass is cut into, along environments; time is never cut.
+        minibatches: parts each pass is cut into, along environments; time is never cut. Null takes 16 scripts a part.
         clip: half-width of the ratio's trust interval.
         value_clip: half-width of the critic's; null for none.
         value_coefficient: weight of the critic's loss.
@@ -69,17 +73,17 @@ class PPOConfig:
             them is skipped.
     """
 
-    learning_rate: float = 1e-3
-    recurrent_lr_scale: float = 0.01
+    learning_rate: float = 3e-3
+    recurrent_lr_scale: float | None = None
     adam_beta1: float = 0.9
-    draws: int = 1
-    advantage: Advantage = "gae"
-    epochs: int = 4
-    minibatches: int = 2
+    draws: int | None = None
+    advantage: Advantage | None = None
+    epochs: int = 1
+    minibatches: int | None = None
     clip: float = 0.2
     value_clip: float | None = None
     value_coefficient: float = 0.5
-    entropy_coefficient: float = 0.1
+    entropy_coefficient: float = 0.0
     entropy_weighting: EntropyWeighting = "advantages"
     max_grad_norm: float = 0.5
     discount: float | None = None
@@ -87,7 +91,7 @@ class PPOConfig:
     consequences: Consequences = "assumed"
     reward_scale: float = 1.0
     critic: Critic | None = None
-    normalise_advantages: bool = True
+    normalise_advantages: bool = False
     target_kl: float | None = None
     anneal: bool = True
     rollout_length: int | None = None
@@ -97,9 +101,9 @@ class PPOConfig:
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():
             value = getattr(self, name)
-            if value not in choices and not (name == "critic" and value is None):
+            if value not in choices and not (name in OPEN and value is None):
                 raise unknown(f"ppo.{name}", value, choices)
-        if self.advantage != "gae" and self.draws < 2:
+        if self.advantage not in (None, "gae") and self.draws is not None and self.draws < 2:
             raise UsageError(
                 f"ppo.advantage {self.advantage} compares the draws of a script; ppo.draws is {self.draws}, the least is 2"
             )
@@ -117,6 +121,19 @@ class PPOConfig:
         value = getattr(self, name)
         if value is not None and not (math.isfinite(value) and holds(value)):
             raise UsageError(f"ppo.{name} is {value}; it must be {bound}")
+
+
+@dataclass(frozen=True)
+class ResolvedPPO(PPOConfig):
+    """The settings with every rule applied (:func:`~memsuite.rl.resolve.resolve`): what a run computes with."""
+
+    recurrent_lr_scale: float = 1.0
+    draws: int = 1
+    advantage: Advantage = "gae"
+    minibatches: int = 1
+    discount: float = 0.0
+    gae_lambda: float = 0.0
+    critic: Critic = "memory"
 
 
 def check_precision(precision: object) -> None:

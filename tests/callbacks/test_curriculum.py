@@ -6,6 +6,7 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 import pytest
+from first_recipe import first_recipe
 from same_run import assert_same, end_state
 from test_module import same_weights, small, train
 
@@ -15,7 +16,6 @@ from memsuite.analysis.results import read_results
 from memsuite.callbacks import Checkpoints, Curriculum, RunRecord
 from memsuite.cli.trainer import quiet_lightning
 from memsuite.errors import UsageError
-from memsuite.rl import PPOConfig
 
 STEPS = 8 * (3 + 6 + 10 * 4)  # one iteration at 3 steps, one at 6, four at 10
 
@@ -95,7 +95,7 @@ def test_the_learning_rate_falls_with_steps(tmp_path):
         def on_train_batch_end(self, trainer, module, *_):
             rates.append(trainer.optimizers[0].param_groups[0]["lr"])
 
-    ppo = PPOConfig(epochs=1, learning_rate=3e-3)
+    ppo = first_recipe(epochs=1, learning_rate=3e-3)
     train(small(steps=8 * 10 * 2, ppo=ppo), tmp_path, Says(1.0), Rates(), Curriculum(5))
     assert rates == pytest.approx([3e-3, 3e-3 * (1 - 40 / 160)])
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import lightning.pytorch as pl
+from first_recipe import first_recipe
 
 from memsuite.cli.trainer import TRAINER_DEFAULTS
 from memsuite.module import MemoryPPO
-from memsuite.rl import PPOConfig
 from memsuite.rl.guard import UpdateGuard
 
 ENVS, ITERATIONS, HORIZON = 8, 3, 12
@@ -28,7 +28,7 @@ def module_of(controller="gru", ppo=None, **overrides) -> MemoryPPO:
         "num_envs": ENVS,
         "steps": ENVS * HORIZON * ITERATIONS,
         "evaluation_episodes": 8,
-        "ppo": ppo or PPOConfig(epochs=2, minibatches=2),
+        "ppo": ppo or first_recipe(epochs=2, minibatches=2),
     }
     return MemoryPPO(**{**settings, **overrides})
 

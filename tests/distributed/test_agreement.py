@@ -5,13 +5,14 @@ from dataclasses import replace
 import pytest
 import torch
 from agents import ENVS, ITERATIONS, fit, module_of, record_steps
+from first_recipe import first_recipe
 from processes import run
 
 from memsuite import module as where
 from memsuite.callbacks import Curriculum
 from memsuite.controllers import CONTROLLERS
 from memsuite.errors import UsageError
-from memsuite.rl import TERMS, LossTerms, PPOConfig, envs_per_process, update
+from memsuite.rl import TERMS, LossTerms, envs_per_process, update
 
 pytestmark = pytest.mark.ddp
 INF = float("inf")
@@ -19,7 +20,7 @@ INF = float("inf")
 
 def train(rank: int, world: int, change: str, ppo: dict) -> dict:
     """Train, with something changed in the second process."""
-    module = module_of(ppo=PPOConfig(epochs=3, minibatches=2, **ppo))
+    module = module_of(ppo=first_recipe(epochs=3, minibatches=2, **ppo))
     collect, losses, seen, backwards = where.collect, update.minibatch_losses, [], []
 
     def collect_changed(*args):
@@ -111,7 +112,7 @@ def train_every_controller(rank: int, world: int) -> list[bool]:
     same = []
     for controller, critic in WITH_CRITICS:
         arguments = {"hidden_dim": 8} | ({"num_heads": 2} if controller in ("transformer", "mlstm") else {})
-        ppo = PPOConfig(epochs=1, minibatches=2, critic=critic)
+        ppo = first_recipe(epochs=1, minibatches=2, critic=critic)
         module = module_of(controller, ppo, controller_args=arguments, steps=2 * ENVS * 12)
         fit(module, world)
         values = torch.cat([parameter.detach().flatten() for parameter in module.parameters()])
@@ -143,7 +144,7 @@ def test_an_evaluation_has_the_numbers_of_one_process(tmp_path, task):
 )
 def test_shares_that_would_differ_are_refused(num_envs, processes, minibatches, message):
     with pytest.raises(UsageError, match=message):
-        envs_per_process(num_envs, processes, PPOConfig(minibatches=minibatches))
-    assert envs_per_process(8, 4, PPOConfig(minibatches=2)) == 2
+        envs_per_process(num_envs, processes, first_recipe(minibatches=minibatches))
+    assert envs_per_process(8, 4, first_recipe(minibatches=2)) == 2
     with pytest.raises(UsageError, match="2 processes of 4 draws"):
-        envs_per_process(12, 2, PPOConfig(draws=4, advantage="group_mean"))
+        envs_per_process(12, 2, first_recipe(draws=4, advantage="group_mean"))

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from agents import ENVS, fit, module_of, record_steps
+from first_recipe import first_recipe
 from processes import run
 
 from memsuite import module as where
@@ -42,7 +43,7 @@ def deal_as_two_would(num_envs: int, ppo: PPOConfig, generator: torch.Generator)
 
 
 def train_recorded(rank: int, world: int, controller: str, ppo: dict, overrides: dict) -> dict:
-    module = module_of(controller, PPOConfig(epochs=2, minibatches=2, **ppo), **overrides)
+    module = module_of(controller, first_recipe(epochs=2, minibatches=2, **ppo), **overrides)
     steps: list = []
     share_one_rollout(module, rank, world)
     record_steps(steps)
