@@ -28,11 +28,12 @@ LEVELS = {
     "rl": 3,
     "module": 4,
     "callbacks": 5,
+    "bench": 7,
     "analysis": 3,
     "suite": 2,
     "cli": 6,
-    "__main__": 7,
-    "__init__": 7,
+    "__main__": 8,
+    "__init__": 8,
 }
 
 
