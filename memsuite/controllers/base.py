@@ -6,7 +6,7 @@ import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,21 @@ from torch.utils import _pytree as pytree
 
 from memsuite.errors import UsageError
 from memsuite.types import State
+
+
+class Placement(NamedTuple):
+    """How a stack places the layers of a class (:class:`memsuite.controllers.stack.Stack`).
+
+    Attributes:
+        embed: whether the input is embedded first, so that the first layer stands in a residual block too; if not, the
+            first layer reads the input itself.
+        shift: size at initialisation of a learnt constant that is added to what each block's layer reads; 0 for none.
+        mlp_ratio: default of the inner width of the blocks' perceptrons over the stream's width; 0 for none.
+    """
+
+    embed: bool = False
+    shift: float = 0.0
+    mlp_ratio: float = 2.0
 
 
 class Controller(nn.Module, ABC):
@@ -61,6 +76,15 @@ class Controller(nn.Module, ABC):
     def recurrent_parameters(self) -> Iterator[nn.Parameter]:
         """Yield the parameters that set what is written and how it is kept; they learn at a rate of their own."""
         yield from ()
+
+    @classmethod
+    def placement(cls, **arguments: Any) -> Placement:
+        """Say how a stack places layers of this class.
+
+        Args:
+            arguments: ``memory_horizon`` and the layer's own arguments, as far as they are given.
+        """
+        return Placement()
 
     def state_floats(self) -> int:
         """Count the numbers an episode's state holds."""

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu, softplus
 
-from memsuite.controllers.blocks import Stack
 from memsuite.controllers.conv import ShortConv
 from memsuite.controllers.init import inverse_softplus, log_uniform_times
 from memsuite.controllers.matrix_memory import Aside, Drive, HeadNorm, MatrixMemory
+from memsuite.controllers.stack import stacked
 from memsuite.ops.gated_out import SILU
 
 
@@ -28,21 +28,24 @@ class GatedDeltaNetLayer(MatrixMemory):
     :math:`1 / \sqrt{d}` is left out, as the norm takes it away. The biases, in the queries alone and in the gate, are
     ours: a blank input writes nothing, yet is answered.
 
-    State: ``width^2 / num_heads`` floats, and ``3 width (conv_width - 1)`` of the convolution. Cost per step:
-    ``5 width^2 + 3 width^2 / num_heads`` multiply-adds.
+    State, with ``D = input_dim``: ``D^2 / num_heads`` floats, and ``3 D (conv_width - 1)`` of the convolution. Cost per
+    step: ``5 D^2 + 3 D^2 / num_heads`` multiply-adds.
 
     Args:
-        width: of the input and of the features.
-        num_heads: heads; ``width`` is a multiple of them.
-        conv_width: steps the convolution sees.
+        input_dim: width of the input and of the features.
         memory_horizon: how many steps H the state should be held before any training: the heads then fade over between
             one and four H steps, and what is shown again finds what was shown with it (:meth:`bind`). None for the
             paper's: ``exp(A)`` uniform in (0, 16), softplus of the bias log-uniform between 0.001 and 0.1, and queries,
             keys and convolution each at random.
+        num_heads: heads; ``input_dim`` is a multiple of them.
+        conv_width: steps that the convolution sees.
     """
 
-    def __init__(self, width: int, num_heads: int, conv_width: int, memory_horizon: int | None) -> None:
-        super().__init__(width, num_heads)
+    def __init__(
+        self, input_dim: int, memory_horizon: int | None = None, num_heads: int = 4, conv_width: int = 4
+    ) -> None:
+        super().__init__(input_dim, num_heads)
+        width = input_dim
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.conv = ShortConv(3 * width, conv_width, bias=False)
         self.decay, self.write = nn.Linear(width, num_heads), nn.Linear(width, num_heads, bias=False)
@@ -107,39 +110,7 @@ class GatedDeltaNetLayer(MatrixMemory):
         yield from self.decay.parameters()
 
 
-class GatedDeltaNet(Stack):
-    """Gated DeltaNet: a matrix that fades, and overwrites what it held under a key.
-
-    State: ``depth hidden_dim (hidden_dim / num_heads + 3 (conv_width - 1))`` floats.
-
-    Args:
-        input_dim: width of the input.
-        hidden_dim: width of the residual stream and of the features.
-        depth: number of blocks.
-        memory_horizon: steps every layer should hold something before any training; None for the layer's default.
-        mlp_ratio: inner width of the perceptrons over ``hidden_dim``.
-        num_heads: heads of every layer.
-        conv_width: steps the convolutions see.
-    """
-
-    def __init__(
-        self,
-        input_dim: int,
-        hidden_dim: int = 128,
-        depth: int = 1,
-        memory_horizon: int | None = None,
-        mlp_ratio: float = 2.0,
-        num_heads: int = 4,
-        conv_width: int = 4,
-    ) -> None:
-        super().__init__(
-            input_dim,
-            hidden_dim,
-            depth,
-            lambda width: GatedDeltaNetLayer(width, num_heads, conv_width, memory_horizon),
-            mlp_ratio,
-            embed=True,
-        )
+GatedDeltaNet = stacked(GatedDeltaNetLayer)
 
 
 def _unit(x: Tensor) -> Tensor:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from memsuite.controllers.base import VectorMemory
-from memsuite.controllers.blocks import RecurrentStack
 from memsuite.controllers.init import default_uniform_, gru_integrator_
+from memsuite.controllers.stack import stacked
 from memsuite.errors import UsageError
 from memsuite.ops import gru_scan, narrow_linear, states_before
 from memsuite.types import State
@@ -78,27 +78,4 @@ class GRULayer(VectorMemory):
         yield from (self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
 
 
-class GRU(RecurrentStack):
-    """Gated recurrent units, as in ``torch.nn.GRU``.
-
-    Args:
-        input_dim: width of the input.
-        hidden_dim: width of the features and of every layer.
-        depth: number of layers; beyond the first they are residual blocks.
-        memory_horizon: steps every layer should hold something before any training; None for PyTorch's default.
-        mlp_ratio: of the blocks, if there are any.
-        gain: of every layer (:class:`GRULayer`): 1.1 for one that holds for ever.
-    """
-
-    layer = GRULayer
-
-    def __init__(
-        self,
-        input_dim: int,
-        hidden_dim: int = 128,
-        depth: int = 1,
-        memory_horizon: int | None = None,
-        mlp_ratio: float = 2.0,
-        gain: float = 1.0,
-    ) -> None:
-        super().__init__(input_dim, hidden_dim, depth, memory_horizon, mlp_ratio, gain=gain)
+GRU = stacked(GRULayer)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from memsuite.controllers.base import ZeroBegin
-from memsuite.controllers.blocks import Stack
+from memsuite.controllers.stack import stacked
 from memsuite.ops import diagonal_scan, narrow_linear
 from memsuite.types import State
 
@@ -108,42 +108,7 @@ class LRULayer(ZeroBegin):
         yield from (self.nu_log, self.theta_log, self.gamma_log)
 
 
-class LRU(Stack):
-    r"""Linear recurrent units: diagonal complex states.
-
-    State: that of :class:`LRULayer`, ``depth`` times.
-
-    Args:
-        input_dim: width of the input.
-        hidden_dim: width of the features and of every layer.
-        depth: number of layers; beyond the first they are residual blocks.
-        memory_horizon: steps every layer should hold something before any training; None for the layer's default.
-        mlp_ratio: of the blocks, if there are any (:class:`~memsuite.controllers.blocks.Stack`).
-        state_dim: of a layer, and so are the rest.
-        r_min: inner radius of the ring without a horizon.
-        r_max: outer radius of the ring without a horizon, below 1.
-        max_phase: largest phase without a horizon, in radians.
-    """
-
-    def __init__(
-        self,
-        input_dim: int,
-        hidden_dim: int = 128,
-        depth: int = 1,
-        memory_horizon: int | None = None,
-        mlp_ratio: float = 2.0,
-        state_dim: int | None = None,
-        r_min: float = 0.9,
-        r_max: float = 0.999,
-        max_phase: float = math.pi / 10,
-    ) -> None:
-        super().__init__(
-            input_dim,
-            hidden_dim,
-            depth,
-            lambda width: LRULayer(width, hidden_dim, memory_horizon, state_dim, r_min, r_max, max_phase),
-            mlp_ratio,
-        )
+LRU = stacked(LRULayer)
 
 
 def _nu_log(size: int, r_min: float, r_max: float) -> Tensor:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from memsuite.controllers.base import ZeroBegin
-from memsuite.controllers.blocks import RecurrentStack
 from memsuite.controllers.init import default_uniform_, lstm_chrono_
+from memsuite.controllers.stack import stacked
 from memsuite.errors import UsageError
 from memsuite.ops import lstm_scan, narrow_linear, states_before
 from memsuite.types import State
@@ -88,27 +88,4 @@ class LSTMLayer(ZeroBegin):
         yield from (self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
 
 
-class LSTM(RecurrentStack):
-    """Long short-term memory, as in ``torch.nn.LSTM``.
-
-    Args:
-        input_dim: width of the input.
-        hidden_dim: width of the features and of every layer.
-        depth: number of layers; beyond the first they are residual blocks.
-        memory_horizon: steps every layer should hold something before any training; None for PyTorch's default.
-        mlp_ratio: of the blocks, if there are any.
-        gain: of every layer (:class:`LSTMLayer`): 1.0 for one that holds for ever.
-    """
-
-    layer = LSTMLayer
-
-    def __init__(
-        self,
-        input_dim: int,
-        hidden_dim: int = 128,
-        depth: int = 1,
-        memory_horizon: int | None = None,
-        mlp_ratio: float = 2.0,
-        gain: float = 0.0,
-    ) -> None:
-        super().__init__(input_dim, hidden_dim, depth, memory_horizon, mlp_ratio, gain=gain)
+LSTM = stacked(LSTMLayer)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
-from memsuite.controllers.base import ZeroBegin
+from memsuite.controllers.base import Placement, ZeroBegin
 from memsuite.controllers.blocks import EPSILON, at_least
 from memsuite.errors import UsageError
 from memsuite.ops import gated_out, matrix_scan, matrix_step
@@ -65,6 +65,11 @@ class MatrixMemory(ZeroBegin):
     def init_aside(self, batch_size: int, like: Tensor) -> Aside:
         """Return what the state holds beside ``matrix``, zeros of ``like``'s device and type."""
         return {}
+
+    @classmethod
+    def placement(cls, **_: Any) -> Placement:
+        """Stand in a residual block from the first layer on."""
+        return Placement(embed=True)
 
     def heads(self, x: Tensor) -> Tensor:
         """Split ``[.., width]`` into ``[.., num_heads, key_dim]``."""

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from memsuite.controllers.base import VectorMemory
-from memsuite.controllers.blocks import RecurrentStack
 from memsuite.controllers.init import log_uniform_times
+from memsuite.controllers.stack import stacked
 from memsuite.ops import diagonal_scan, narrow_linear
 from memsuite.types import State
 
@@ -73,7 +73,4 @@ class MinGRULayer(VectorMemory):
         yield from self.gate.parameters()
 
 
-class MinGRU(RecurrentStack):
-    """Minimal GRU: leaky integrators whose leak the input sets."""
-
-    layer = MinGRULayer
+MinGRU = stacked(MinGRULayer)

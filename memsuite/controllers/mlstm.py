@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
-from memsuite.controllers.blocks import Stack
 from memsuite.controllers.init import log_uniform_times
 from memsuite.controllers.matrix_memory import Aside, Drive, HeadNorm, MatrixMemory
+from memsuite.controllers.stack import stacked
 from memsuite.ops.gated_out import SIGMOID
 
 MAX_EXPONENT = 60.0  # a stabiliser above it would overflow in single precision; the floor of 1 is then out of reach
@@ -31,18 +31,19 @@ class MLSTMLayer(MatrixMemory):
     does not depend on :math:`m`, so no gradient goes through it. The norm of each head takes the denominator out again;
     blank steps do not enlarge it, as they write nothing to :math:`n`, so no answer is made small by waiting alone.
 
-    State: ``width (width / num_heads + 1)`` floats, with :math:`n` as the matrix's last column, and ``num_heads`` for
-    :math:`m`. Cost per step: ``5 width^2 + 2 width^2 / num_heads`` multiply-adds.
+    State, with ``D = input_dim``: ``D (D / num_heads + 1)`` floats, with :math:`n` as the matrix's last column, and
+    ``num_heads`` for :math:`m`. Cost per step: ``5 D^2 + 2 D^2 / num_heads`` multiply-adds.
 
     Args:
-        width: of the input and of the features.
-        num_heads: heads; ``width`` is a multiple of them.
+        input_dim: width of the input and of the features.
         memory_horizon: how many steps H the state should be held before any training: the forget gates' biases are then
             the logarithms of times between one and four H. None for the paper's, 3 to 6.
+        num_heads: heads; ``input_dim`` is a multiple of them.
     """
 
-    def __init__(self, width: int, num_heads: int, memory_horizon: int | None) -> None:
-        super().__init__(width, num_heads, extra=1)
+    def __init__(self, input_dim: int, memory_horizon: int | None = None, num_heads: int = 4) -> None:
+        super().__init__(input_dim, num_heads, extra=1)
+        width = input_dim
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.query_bias = nn.Parameter(torch.empty(width).uniform_(-1, 1))  # as large as a query of an input
         self.input_gate, self.forget_gate = nn.Linear(width, num_heads), nn.Linear(width, num_heads)
@@ -86,37 +87,7 @@ class MLSTMLayer(MatrixMemory):
             yield from gate.parameters()
 
 
-class MLSTM(Stack):
-    """mLSTM: a matrix that fades, written to through exponential gates.
-
-    State: ``depth (hidden_dim (hidden_dim / num_heads + 1) + num_heads)`` floats.
-
-    Args:
-        input_dim: width of the input.
-        hidden_dim: width of the residual stream and of the features.
-        depth: number of blocks.
-        memory_horizon: steps every layer should hold something before any training; None for the layer's default.
-        mlp_ratio: inner width of the perceptrons over ``hidden_dim``.
-        num_heads: heads of every layer.
-    """
-
-    def __init__(
-        self,
-        input_dim: int,
-        hidden_dim: int = 128,
-        depth: int = 1,
-        memory_horizon: int | None = None,
-        mlp_ratio: float = 2.0,
-        num_heads: int = 4,
-    ) -> None:
-        super().__init__(
-            input_dim,
-            hidden_dim,
-            depth,
-            lambda width: MLSTMLayer(width, num_heads, memory_horizon),
-            mlp_ratio,
-            embed=True,
-        )
+MLSTM = stacked(MLSTMLayer)
 
 
 def stabilisers(log_i: Tensor, log_f: Tensor, m: Tensor, is_first_TB: Tensor | None) -> tuple[Tensor, Tensor]:

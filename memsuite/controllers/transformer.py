@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad, scaled_dot_product_attention
 
-from memsuite.controllers.base import ZeroBegin
-from memsuite.controllers.blocks import RMSNorm, Stack, at_least
+from memsuite.controllers.base import Placement, ZeroBegin
+from memsuite.controllers.blocks import RMSNorm, at_least
+from memsuite.controllers.stack import stacked
 from memsuite.errors import UsageError
 from memsuite.types import State
 
 BASE = 10_000.0  # of the rotary frequencies, as published
 
 
-class AttentionLayer(ZeroBegin):
+class TransformerLayer(ZeroBegin):
     r"""Causal attention to the last ``context_length`` steps of the same episode, this one included.
 
     .. math::
@@ -29,28 +31,43 @@ class AttentionLayer(ZeroBegin):
     ``T * context_length``, not ``T^2``. A key is seen if it is no older than the query's position in the episode: that
     alone keeps episodes apart.
 
-    State: ``2 context_length width`` floats and the position. The caches hold the last steps in order, the newest at
-    the end, and zeros where the episode had not begun. Cost per step: ``width (4 width + 2 context_length)``
-    multiply-adds and ``num_heads context_length`` exponentials.
+    State: ``2 context_length input_dim`` floats and the position. The caches hold the last steps in order, the newest
+    at the end, and zeros where the episode had not begun. Cost per step:
+    ``input_dim (4 input_dim + 2 context_length)`` multiply-adds and ``num_heads context_length`` exponentials.
 
     Args:
-        width: of the input and of the features.
-        context_length: how many steps are seen.
-        num_heads: attention heads; ``width`` is a multiple of twice that.
+        input_dim: width of the input and of the features.
+        memory_horizon: steps to remember; sets the context where ``context_length`` is not given.
+        context_length: how many steps are seen; None for ``memory_horizon + 1``, or 512 without a horizon.
+        num_heads: attention heads; ``input_dim`` is a multiple of twice that.
         chunk: queries computed at once; changes time and memory, not the result.
     """
 
-    def __init__(self, width: int, context_length: int, num_heads: int, chunk: int) -> None:
+    def __init__(
+        self,
+        input_dim: int,
+        memory_horizon: int | None = None,
+        context_length: int | None = None,
+        num_heads: int = 4,
+        chunk: int = 128,
+    ) -> None:
         super().__init__()
-        if width % (2 * num_heads):
-            raise UsageError(f"transformer: hidden_dim {width} is no multiple of 2 * num_heads = {2 * num_heads}")
+        if input_dim % (2 * num_heads):
+            raise UsageError(f"transformer: hidden_dim {input_dim} is no multiple of 2 * num_heads = {2 * num_heads}")
+        if context_length is None:
+            context_length = 512 if memory_horizon is None else memory_horizon + 1
         at_least("context_length", context_length, 1)
         at_least("chunk", chunk, 1)
-        self.input_dim = self.feature_dim = width
+        self.input_dim = self.feature_dim = input_dim
         self.context_length, self.num_heads, self.chunk = context_length, num_heads, chunk
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.norm = RMSNorm(width)
-        self.out = nn.Linear(width, width, bias=False)
+        self.qkv = nn.Linear(input_dim, 3 * input_dim, bias=False)
+        self.norm = RMSNorm(input_dim)
+        self.out = nn.Linear(input_dim, input_dim, bias=False)
+
+    @classmethod
+    def placement(cls, **_: Any) -> Placement:
+        """Stand in a residual block from the first layer on."""
+        return Placement(embed=True)
 
     def init_state(self, batch_size: int, device: torch.device | str | None = None) -> State:
         """Return empty caches ``keys`` and ``values`` ``[B, context_length, width]``, ``position`` ``[B]``.
@@ -184,44 +201,7 @@ class AttentionLayer(ZeroBegin):
         return torch.cat(out, dim=1)
 
 
-class Transformer(Stack):
-    """Pre-norm blocks (Vaswani et al. 2017) of causal attention with rotary positions, and gated perceptrons.
-
-    State: ``2 depth context_length hidden_dim`` floats and the positions.
-
-    Args:
-        input_dim: width of the input.
-        hidden_dim: width of the residual stream and of the features.
-        depth: number of blocks.
-        memory_horizon: steps to remember; sets the context where ``context_length`` is not given.
-        mlp_ratio: inner width of the perceptrons over ``hidden_dim``.
-        context_length: how many steps are seen; None for ``memory_horizon + 1``, or 512 without a horizon.
-        num_heads: attention heads; ``hidden_dim`` is a multiple of twice that.
-        chunk: queries computed at once; changes time and memory, not the result.
-    """
-
-    def __init__(
-        self,
-        input_dim: int,
-        hidden_dim: int = 128,
-        depth: int = 1,
-        memory_horizon: int | None = None,
-        mlp_ratio: float = 2.0,
-        context_length: int | None = None,
-        num_heads: int = 4,
-        chunk: int = 128,
-    ) -> None:
-        if context_length is None:
-            context_length = 512 if memory_horizon is None else memory_horizon + 1
-        context = context_length
-        super().__init__(
-            input_dim,
-            hidden_dim,
-            depth,
-            lambda width: AttentionLayer(width, context, num_heads, chunk),
-            mlp_ratio,
-            embed=True,
-        )
+Transformer = stacked(TransformerLayer)
 
 
 def _parts(state: State) -> tuple[Tensor, Tensor, Tensor]:
