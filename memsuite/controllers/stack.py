@@ -79,7 +79,7 @@ class Stack(Controller):
         self.feature_dim = width = hidden_dim if placed.embed else layers[0].feature_dim
         layers += [layer(input_dim=width, **arguments) for _ in range(depth - 1)]
         if any(one.feature_dim != width for one in layers):
-            raise UsageError(f"{layer.__name__} reads {width} numbers and answers another count; a block needs as many")
+            raise UsageError(f"{layer.__name__} cannot be stacked: its features are not as wide as its input, {width}")
         self.blocks = nn.ModuleList(
             Block(one, width, mlp_ratio, placed.shift) if placed.embed or index else Bare(one)
             for index, one in enumerate(layers)
