@@ -22,6 +22,8 @@ from pathlib import Path
 import pytest
 
 from memsuite.__main__ import VERBS, main
+from memsuite.controllers import CONTROLLERS
+from memsuite.tasks import TASKS
 
 ROOT = Path(__file__).parents[1]
 PAGES = {
@@ -136,6 +138,14 @@ def test_what_a_page_names_is_there(page):
         assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE), target
     for file in re.findall(r"`((?:results|memsuite|tests|configs)/[\w./]+)`", text):
         assert (ROOT / file).exists(), file
+
+
+@pytest.mark.parametrize(("page", "names"), [("controllers", CONTROLLERS), ("tasks", TASKS)])
+def test_the_first_table_of_the_guide_has_a_line_for_everything_registered(page, names):
+    table = re.search(r"(?:^\|.*\n)+", PAGES[f"docs/{page}.md"].read_text(), re.MULTILINE)
+    assert table
+    found = re.findall(r"^\| \[?`(\w+)`", table[0], re.MULTILINE)
+    assert sorted(found) == sorted(names)
 
 
 @functools.cache
