@@ -14,7 +14,7 @@ from memsuite.errors import UsageError
 from memsuite.ops import gated_mlp, rms_norm
 from memsuite.ops._library import fused
 
-EPSILON = 1e-8  # of the norms: small enough for a stream in which a memory has faded to a thousandth
+EPSILON = 1e-8  # of the norms: a stream in which a memory has faded to a thousandth is still normalised
 
 
 class Bare(nn.Module):
@@ -30,7 +30,14 @@ class Bare(nn.Module):
 
 
 class Block(Bare):
-    """A layer, and a gated perceptron after it, each on the normalised stream and added to it."""
+    """A layer, then a gated perceptron: each reads the normalised stream, and its output is added to the stream.
+
+    Args:
+        layer: the layer.
+        width: of the stream.
+        mlp_ratio: inner width of the perceptron over ``width``; 0 for no perceptron.
+        shift: size at initialisation of the constant that is added to what the layer reads; 0 for none.
+    """
 
     def __init__(self, layer: Controller, width: int, mlp_ratio: float, shift: float = 0.0) -> None:
         super().__init__(layer)
@@ -39,7 +46,7 @@ class Block(Bare):
         self.mlp = nn.Sequential(RMSNorm(width), GatedMLP(width, round(mlp_ratio * width))) if mlp_ratio else None
 
     def forward(self, u: Tensor, run: Callable[[Controller, Tensor], Tensor]) -> Tensor:
-        """Add to the stream ``[.., width]`` what the layer and the perceptron make of it."""
+        """Add the outputs of the layer and of the perceptron to the stream ``[.., width]``."""
         v = self.norm(u)
         u = u + run(self.layer, v if self.shift is None else v + self.shift)
         if self.mlp is None:
@@ -64,7 +71,7 @@ class GatedMLP(nn.Module):
 
 
 class RMSNorm(nn.RMSNorm):
-    """RMSNorm, faster on a CPU; its parameter is that of ``nn.RMSNorm``."""
+    """RMSNorm on our own op, which is faster on a CPU; its parameter is that of ``nn.RMSNorm``."""
 
     def __init__(self, width: int, eps: float = EPSILON) -> None:
         super().__init__(width, eps=eps)

@@ -16,7 +16,7 @@ from memsuite.ops.gated_out import SILU
 
 
 class GatedDeltaNetLayer(MatrixMemory):
-    r"""Heads of the gated delta rule.
+    r"""Gated DeltaNet: heads whose matrix fades, and overwrites what it held under a key.
 
     .. math::
         q, k, v = \mathrm{silu}(\mathrm{conv}(W_{q,k,v} x) + b_q), \quad q = q / |q|, \quad k = k / |k| \\
@@ -24,19 +24,19 @@ class GatedDeltaNetLayer(MatrixMemory):
         S_t = \alpha_t (I - \beta_t k_t k_t^\top) S_{t-1} + \beta_t k_t v_t^\top, \quad
         o_t = W_o (\mathrm{norm}(S_t^\top q_t) \odot \mathrm{silu}(W_g x_t + b_g))
 
-    The convolution is short, causal and one a channel; the norm is one a head. The queries' factor
-    :math:`1 / \sqrt{d}` is left out, as the norm takes it away. The biases, in the queries alone and in the gate, are
-    ours: a blank input writes nothing, yet is answered.
+    Each channel has a short causal convolution, and each head a norm. The queries' factor :math:`1 / \sqrt{d}` is left
+    out, as the norm would remove it. The paper has no biases; ours are in the queries and in the gate, so that a blank
+    input writes nothing and is answered all the same.
 
     State, with ``D = input_dim``: ``D^2 / num_heads`` floats, and ``3 D (conv_width - 1)`` of the convolution. Cost per
     step: ``5 D^2 + 3 D^2 / num_heads`` multiply-adds.
 
     Args:
         input_dim: width of the input and of the features.
-        memory_horizon: how many steps H the state should be held before any training: the heads then fade over between
-            one and four H steps, and what is shown again finds what was shown with it (:meth:`bind`). None for the
-            paper's: ``exp(A)`` uniform in (0, 16), softplus of the bias log-uniform between 0.001 and 0.1, and queries,
-            keys and convolution each at random.
+        memory_horizon: steps H that the state should be held for before any training. The heads then fade over one to
+            four H steps, and an item that is shown again finds what was shown with it (:meth:`bind`). None for the
+            paper's initialisation: ``exp(A)`` is uniform in (0, 16), the softplus of the bias log-uniform between 0.001
+            and 0.1, and queries, keys and convolution are each drawn at random.
         num_heads: heads; ``input_dim`` is a multiple of them.
         conv_width: steps that the convolution sees.
     """
@@ -65,12 +65,12 @@ class GatedDeltaNetLayer(MatrixMemory):
                 self.bind()
 
     def bind(self) -> None:
-        """Let queries ask as keys were written, so that something is recalled before anything is learnt.
+        """Make the queries' map equal to that of the keys, so that something is recalled before anything is learnt.
 
-        At random, queries and keys have nothing to do with each other, and a reward has to find both at once. Here both
-        maps begin alike. Queries and values read the present step, and so do the keys of the first half of the heads:
-        they find what was shown together with what is shown again. The other half's keys read the step before: they
-        find what followed it.
+        If both maps are drawn at random, queries have nothing to do with keys, and a reward has to find both at once.
+        Queries and values read the present step, and so do the keys of the first half of the heads: these find what was
+        shown together with the item that is shown again. The keys of the other half read the step before: these find
+        what was shown right after it.
         """
         width, taps = self.feature_dim, self.conv.weight
         follow = self.num_heads // 2 * self.key_dim if taps.shape[-1] > 1 else 0
@@ -103,8 +103,8 @@ class GatedDeltaNetLayer(MatrixMemory):
     def recurrent_parameters(self) -> Iterator[nn.Parameter]:
         """Yield those that decide how long the state is kept.
 
-        What is written and asked for must be learnt at the full rate: at a hundredth of it, keys that tell a pair from
-        another are not found.
+        The maps of keys, values and queries must learn at the full rate: at a hundredth of it, training does not find
+        keys that tell one pair from another.
         """
         yield self.log_scale
         yield from self.decay.parameters()
@@ -114,5 +114,5 @@ GatedDeltaNet = stacked(GatedDeltaNetLayer)
 
 
 def _unit(x: Tensor) -> Tensor:
-    """Bring vectors to unit length, and leave those that are next to nothing next to nothing."""
+    """Scale vectors to unit length; a vector that is nearly zero stays nearly zero."""
     return x * torch.rsqrt(x.square().sum(-1, keepdim=True) + 1e-6)

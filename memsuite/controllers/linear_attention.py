@@ -14,15 +14,16 @@ from memsuite.ops.gated_out import NONE
 
 
 class LinearAttentionLayer(MatrixMemory):
-    r"""Heads of linear attention, with :math:`\phi(x) = \mathrm{elu}(x) + 1`.
+    r"""Linear attention: heads whose matrix adds up all that the episode has shown.
 
     .. math::
+        \phi(x) = \mathrm{elu}(x) + 1, \quad
         S_t = S_{t-1} + \phi(k_t) v_t^\top, \quad y_t = S_t^\top \phi(q_t), \quad o_t = W_o\, \mathrm{norm}(y_t)
 
     Nothing is ever forgotten. The paper divides :math:`y_t` by :math:`z_t^\top \phi(q_t)`, with :math:`z_t` the sum of
-    the keys. That is a positive number for each head, which the norm of each head takes out again, so it is left out,
-    as in RetNet (arXiv 2307.08621) and TransNormer (arXiv 2210.10340). It would do harm: it grows with every blank
-    step, as :math:`\phi(0) = 1`, and would in the end push the answer below the norm's epsilon.
+    the keys. This is one positive number for each head, and the norm of each head would remove it again, so it is left
+    out, as in RetNet (arXiv 2307.08621) and TransNormer (arXiv 2210.10340). It would also do harm: it grows with every
+    blank step, as :math:`\phi(0) = 1`, until the answer is smaller than the norm's epsilon.
 
     State, with ``D = input_dim``: ``D^2 / num_heads`` floats. Cost per step: ``4 D^2 + 2 D^2 / num_heads``
     multiply-adds.

@@ -19,11 +19,11 @@ from memsuite.errors import UsageError
 from memsuite.ops import selective_scan, selective_step
 from memsuite.types import State
 
-WRITE_GAIN = 40.0  # by experiment: what is written once then stands in the stream at about the stream's own size
+WRITE_GAIN = 40.0  # found by experiment: an item that is written once is then read at about the size of the stream
 
 
 class Drive(NamedTuple):
-    """What one step, or each step, does to the state: ``dt`` is positive."""
+    """The drive of the recurrence at one step or at every step; ``dt`` is positive."""
 
     u: Tensor
     dt: Tensor
@@ -32,7 +32,7 @@ class Drive(NamedTuple):
 
 
 class MambaLayer(ZeroBegin):
-    r"""The block of ``mamba_ssm.Mamba``: the same parameters, names and numbers, so that a state dict moves both ways.
+    r"""The block of ``mamba_ssm.Mamba``, with its parameters and their names: state dicts can be exchanged.
 
     .. math::
         (u, z) = W_{in} x, \quad u = \mathrm{silu}(\mathrm{conv}(u)), \quad (\delta, B, C) = W_x u, \quad
@@ -40,7 +40,7 @@ class MambaLayer(ZeroBegin):
         h' = e^{\Delta A} \odot h + (\Delta \odot u) B^\top, \quad y = h' C + D \odot u, \quad
         W_{out} (y \odot \mathrm{silu}(z)), \quad A = -e^{A_{log}}
 
-    The scan is our own wherever it runs: the package's kernels of this block take neither an initial state nor resets.
+    The scan is our own on every device, as the package's kernels for this block take no initial state and no resets.
 
     State, with ``E = expand input_dim``: a dict with ``conv`` ``[B, d_conv - 1, E]`` and ``ssm`` ``[B, E, d_state]``,
     ``E (d_conv - 1 + d_state)`` floats. Cost per step: ``E (3 input_dim + d_conv + 2 dt_rank + 5 d_state)``
@@ -48,10 +48,10 @@ class MambaLayer(ZeroBegin):
 
     Args:
         input_dim: width of the input and of the features.
-        memory_horizon: steps H the state should be held before any training. The time steps then lie between
+        memory_horizon: steps H that the state should be held for before any training. The time steps then lie between
             ``1 / (4 d_state H)`` and ``1 / (d_state H)``, so that the fastest states, whose rate is ``d_state``, fade
-            over one to four H; B and C are scaled by the root of H, as so short a time step writes little; the
-            convolution passes the step itself and has no bias, so a blank input is no drive; ``D`` is 0.
+            over one to four H. B and C are scaled by the root of H, as so short a time step writes little. The
+            convolution passes the present step and has no bias, so that a blank input writes nothing, and ``D`` is 0.
             None for the package's initialisation, with ``dt_min`` and ``dt_max``.
         d_state: states of each channel.
         d_conv: width of the convolution.
@@ -143,10 +143,10 @@ class MambaLayer(ZeroBegin):
         return self.out_proj(torch.addcmul(y, self.D, u) * silu(z))  # type: ignore[no-any-return]
 
     def recurrent_parameters(self) -> Iterator[nn.Parameter]:
-        """Yield what sets how long the state is kept, and what time step, B and C an input gets.
+        """Yield those that decide how long the state is kept, and which time step, B and C an input gets.
 
-        A time step is exponential in what ``in_proj`` and ``x_proj`` make of the input: at PPO's full rate on these
-        tasks it leaves the horizon within a few updates.
+        A time step is exponential in the output of ``in_proj`` and ``x_proj``: if these learn at PPO's full rate, the
+        time steps no longer fit the horizon after a few updates.
         """
         yield self.A_log
         for layer in (self.dt_proj, self.x_proj, self.in_proj):
@@ -157,7 +157,7 @@ Mamba = stacked(MambaLayer)
 
 
 def check_sizes(d_state: int, d_conv: int, expand: int) -> None:
-    """Raise a UsageError if a size cannot be."""
+    """Raise a UsageError if a size is below 1."""
     at_least("d_state", d_state, 1)
     at_least("d_conv", d_conv, 1)
     at_least("expand", expand, 1)
@@ -172,9 +172,9 @@ def time_step_bias(size: int, dt_min: float, dt_max: float) -> Tensor:
 
 @torch.no_grad()
 def pass_the_step_(conv: ShortConv) -> None:
-    """Let a default convolution pass the step itself, beside what it draws from the steps before.
+    """Let a default convolution pass the present step, and add its random share of the steps before.
 
-    The factor makes up for the default weights in front of it, which shrink a unit input to ``3^-1/2``.
+    The factor makes up for the default weights of the map in front of it, which shrink a unit input to ``3^-1/2``.
     """
     conv.weight[..., -1] = math.sqrt(3)
     if conv.bias is not None:

@@ -23,13 +23,13 @@ from memsuite.errors import UsageError
 from memsuite.ops import matrix_scan, matrix_step
 from memsuite.types import State
 
-WRITE_GAIN = 0.05  # by experiment: what is written once then stands well above the epsilon of the norm that reads it
-HEADDIM = 64  # the package's
-CHUNK = 64  # steps a chunk of the package's kernel
+WRITE_GAIN = 0.05  # found by experiment: an item written once is then far above the epsilon of the norm that reads it
+HEADDIM = 64  # default of the package
+CHUNK = 64  # steps in a chunk of the package's kernel
 
 
 class Mamba2Layer(ZeroBegin):
-    r"""The block of ``mamba_ssm.Mamba2``: the same parameters, names and numbers, so that a state dict moves both ways.
+    r"""The block of ``mamba_ssm.Mamba2``, with its parameters and their names: state dicts can be exchanged.
 
     .. math::
         (z, u, B, C, \delta) = W_{in} x, \quad (u, B, C) = \mathrm{silu}(\mathrm{conv}(u, B, C)), \quad
@@ -37,11 +37,12 @@ class Mamba2Layer(ZeroBegin):
         S' = e^{\Delta A} S + B (\Delta u)^\top, \quad y = S'^\top C + D u, \quad
         W_{out}\, \mathrm{norm}(y \odot \mathrm{silu}(z)), \quad A = -e^{A_{log}}
 
-    with one :math:`\Delta`, :math:`A` and :math:`D` a head, one :math:`B` and :math:`C` for all heads (``ngroups = 1``)
-    and RMSNorm after the gate.
+    Each head has one :math:`\Delta`, :math:`A` and :math:`D`; all heads share :math:`B` and :math:`C` (``ngroups =
+    1``); RMSNorm comes after the gate. The default ``d_state`` is half the package's 128, at half the cost of a step:
+    with ``hidden_dim = 128`` the matrices of a layer then hold 16,384 floats.
 
-    On a GPU with ``mamba_ssm`` installed, whole sequences of single precision run on the package's kernel, whose
-    products are rounded as in TF32; elsewhere on our own op, as do single steps.
+    On a GPU with ``mamba_ssm`` installed, whole sequences of single precision run on the package's kernel, which rounds
+    products as in TF32. Everywhere else, and for single steps, our own op runs.
 
     State, with ``E = expand input_dim``: a dict with ``conv`` ``[B, d_conv - 1, E + 2 d_state]`` and ``ssm``
     ``[B, E / headdim, d_state, headdim]``; ``E d_state + (d_conv - 1)(E + 2 d_state)`` floats. Cost per step:
@@ -50,14 +51,14 @@ class Mamba2Layer(ZeroBegin):
 
     Args:
         input_dim: width of the input and of the features.
-        memory_horizon: steps H the state should be held before any training. The heads then fade over one to four H
-            (rates of 1, time steps of ``1 / (4 H)`` to ``1 / H``); B and C are scaled by the root of H, as so short a
-            time step writes little; the convolution passes the step itself and has no bias, so a blank input is no
-            drive; ``D`` is 0. None for the package's initialisation, with ``dt_min`` and ``dt_max``.
+        memory_horizon: steps H that the state should be held for before any training. The heads then fade over one to
+            four H (rates of 1, time steps of ``1 / (4 H)`` to ``1 / H``). B and C are scaled by the root of H, as so
+            short a time step writes little. The convolution passes the present step and has no bias, so that a blank
+            input writes nothing, and ``D`` is 0. None for the package's initialisation, with ``dt_min`` and ``dt_max``.
         d_state: rows of each head's state.
         d_conv: width of the convolution.
         expand: channels over ``input_dim``.
-        headdim: channels of a head; None for 64, the package's, or the greatest common divisor of it and the channels.
+        headdim: channels of a head; None for the greatest common divisor of the package's 64 and the channels.
         dt_min: shortest time step without a horizon.
         dt_max: longest time step without a horizon.
     """
@@ -158,10 +159,10 @@ class Mamba2Layer(ZeroBegin):
         return self.out_proj(self.norm(y * silu(z).to(y.dtype)))  # type: ignore[no-any-return]
 
     def recurrent_parameters(self) -> Iterator[nn.Parameter]:
-        """Yield what sets how long the state is kept, and what time step, B and C an input gets.
+        """Yield those that decide how long the state is kept, and which time step, B and C an input gets.
 
-        A time step is exponential in what ``in_proj`` makes of the input: at PPO's full rate on these tasks it leaves
-        the horizon within a few updates.
+        A time step is exponential in the output of ``in_proj``: if it learns at PPO's full rate, the time steps no
+        longer fit the horizon after a few updates.
         """
         yield from (self.A_log, self.dt_bias, *self.in_proj.parameters())
 
@@ -193,8 +194,8 @@ def run_package(
 ) -> tuple[Tensor, Tensor]:
     """Run the package's scan with carry and resets; return ``y`` ``[T, B, H, P]`` and the last state.
 
-    The kernel counts the incoming state to episode 0: where an episode begins at the first step the count starts at 1,
-    and the state does not reach it.
+    For the kernel, the incoming state belongs to episode 0. If an episode begins at the first step, it has number 1,
+    and the incoming state does not reach it.
     """
     episode = is_first_TB.t().cumsum(1).int().contiguous()
     u, dt, b, c = (x.transpose(0, 1).contiguous() for x in (u_TBHP, dt_TBH, b_TB1N, c_TB1N))
