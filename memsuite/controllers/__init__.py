@@ -99,20 +99,19 @@ def make_controller(name: str, *, input_dim: int, memory_horizon: int | None = N
         cls = stacked(cls)
     elif sizes:
         overrides = {argument: value for argument, value in overrides.items() if argument not in sizes}
-    return _built(name, cls, {"input_dim": input_dim, **overrides})
+    return _built(name, cls, input_dim, overrides)
 
 
-def _built(name: str, cls: type[Controller], arguments: dict[str, Any]) -> Controller:
+def _built(name: str, cls: type[Controller], input_dim: int, arguments: dict[str, Any]) -> Controller:
     """Build a controller; turn what its class raises, and weights that are not finite, into a UsageError."""
-    overrides = {argument: value for argument, value in arguments.items() if argument != "input_dim"}
     try:
-        controller = cls(**arguments)
+        controller = cls(input_dim=input_dim, **arguments)
         finite = all(bool(torch.isfinite(parameter).all()) for parameter in controller.parameters())
     except UsageError:
         raise
     except (TypeError, RuntimeError, ArithmeticError, ValueError, MemoryError) as error:
         why = str(error).partition("\n")[0]  # PyTorch may add the frames of its own code
-        raise UsageError(f"controller {name} does not take {overrides}: {why}") from error
+        raise UsageError(f"controller {name} does not take {arguments}: {why}") from error
     if not finite:
-        raise UsageError(f"controller {name} with {overrides} begins with weights that are not finite")
+        raise UsageError(f"controller {name} with {arguments} begins with weights that are not finite")
     return controller

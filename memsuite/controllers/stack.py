@@ -161,7 +161,7 @@ def stacked(layer: type[Controller]) -> type[Stack]:
     def __init__(self: Stack, *given: Any, **named: Any) -> None:
         bound = signature.bind(self, *given, **named)
         bound.apply_defaults()
-        Stack.__init__(layer=layer, **bound.arguments)
+        Stack.__init__(layer=layer, **bound.arguments)  # ``self`` is one of them
 
     __init__.__signature__ = signature  # type: ignore[attr-defined]
     short = layer.__name__.removesuffix("Layer")
@@ -175,7 +175,7 @@ def stack_signature(layer: type[Controller]) -> Signature:
     own = dict(inspect.signature(layer).parameters)
     stack = dict(inspect.signature(Stack.__init__).parameters)
     del stack["layer"], stack["arguments"]
-    if clash := {"depth", "mlp_ratio"} & set(own):
+    if clash := {"layer", "depth", "mlp_ratio"} & set(own):
         raise UsageError(f"{layer.__name__} cannot be stacked: it has an argument {clash.pop()} of its own")
     placed = layer.placement()
     stack["mlp_ratio"] = stack["mlp_ratio"].replace(default=placed.mlp_ratio)
