@@ -84,7 +84,7 @@ beyond: setup
 bench-peers: setup
 	test -x .venv-jax/bin/python || $(PYTHON) -m venv .venv-jax
 	.venv-jax/bin/pip install --quiet --disable-pip-version-check 'jax==0.10.2' 'optax>=0.2.5'
-	$(RUN)/memsuite bench --controllers gru,lru,pseudo_mamba,mamba --repeats 7 --out results/peers.json \
+	$(RUN)/memsuite bench peers --controllers gru,lru,pseudo_mamba,mamba --repeats 7 --out results/peers.json \
 	  --peer 'jax_gru=.venv-jax/bin/python tests/peers/jax_ppo.py --cell gru' \
 	  --peer 'jax_s5=.venv-jax/bin/python tests/peers/jax_ppo.py --cell s5'
 
@@ -93,7 +93,7 @@ gpu-check: setup
 	@begin=$$SECONDS; set -e; \
 	  $(RUN)/memsuite build; \
 	  MEMSUITE_KERNELS=require $(RUN)/pytest -m gpu --timeout 300; \
-	  MEMSUITE_KERNELS=require $(RUN)/memsuite bench --gpu --out results/gpu.json; \
+	  MEMSUITE_KERNELS=require $(RUN)/memsuite bench gpu --out results/gpu.json; \
 	  echo "the check took $$((SECONDS - begin)) s"
 
 clean:

@@ -18,7 +18,7 @@ VERBS = {
     "compare": "set results against a baseline, cell by cell; status 1 if something is worse",
     "report": "make one page of results: tables, curves, maps",
     "retention": "evaluate a trained agent at horizons far beyond its own",
-    "bench": "measure the speed of tasks, of training, and where an iteration's time goes",
+    "bench": "measure the speed of tasks, training and ops: memsuite bench --help lists the parts",
 }
 
 

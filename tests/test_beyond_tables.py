@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from memsuite.analysis.retention import group_reports
-from memsuite.controllers import CONTROLLERS
+from memsuite.suite.grid import read_suite
 
 ROOT = Path(__file__).parents[1]
 REPORTS = json.loads((ROOT / "results" / "beyond.json").read_text())["reports"]
@@ -14,9 +14,9 @@ HORIZONS = (1000, 10_000, 100_000, 1_000_000)
 
 
 def learning_rows() -> list[str]:
-    """Return the lines of what every controller reaches at 200 steps, and after how many steps."""
+    """Return the lines of what every controller of the results reaches at 200 steps, and after how many steps."""
     rows = []
-    for name in CONTROLLERS:
+    for name in dict.fromkeys(one["controller"] for one in REPORTS):
         runs = [one["training"] for one in REPORTS if one["controller"] == name and not special(one)]
         success = " ".join(f"{run['success']:.3f}" for run in runs)
         steps = " ".join(f"{run['steps_to_target'] / 1000:.0f}" for run in runs)
@@ -44,6 +44,11 @@ def test_the_guide_has_every_row(rows, page):
     lines = (ROOT / "docs" / f"{page}.md").read_text().splitlines()
     missing = [row for row in rows() if row not in lines]
     assert not missing
+
+
+def test_every_run_of_the_suite_is_there_and_no_other():
+    suite = read_suite(ROOT / "configs" / "suites" / "beyond_v1.yaml")
+    assert sorted(one["training"]["command"] for one in REPORTS) == sorted(run.command for run in suite.runs)
 
 
 def test_every_model_has_all_its_seeds_and_one_commit():

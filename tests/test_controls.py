@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from memsuite.tasks import TASKS, make_task
+from memsuite.suite.grid import read_suite
+from memsuite.tasks import make_task
 
 ROOT = Path(__file__).parents[1]
 RUNS = json.loads((ROOT / "results" / "controls.json").read_text())["runs"]
@@ -26,9 +27,15 @@ def test_none_is_above_its_ceiling(run):
     assert run["success"] <= most + ERRORS * math.sqrt(most * (1 - most) / episodes)
 
 
-def test_every_task_has_its_control_on_every_seed():
+def test_every_run_of_the_suite_is_there_and_no_other():
+    suite = read_suite(ROOT / "configs" / "suites" / "controls_v1.yaml")
+    assert sorted(run["command"] for run in RUNS) == sorted(run.command for run in suite.runs)
+
+
+def test_every_task_of_the_results_has_its_control_on_every_seed():
     memoryless = {(run["task"], run["difficulty"], run["seed"]) for run in RUNS if run["controller"] != "pseudo_mamba"}
-    assert memoryless == {(task, tier, seed) for task in TASKS for tier in ("easy", "medium") for seed in range(5)}
+    tasks = {run["task"] for run in RUNS}
+    assert memoryless == {(task, tier, seed) for task in tasks for tier in ("easy", "medium") for seed in range(5)}
     unbound = {(run["task"], run["difficulty"], run["seed"]) for run in RUNS if run["controller"] == "pseudo_mamba"}
     assert unbound == {("assoc_recall", tier, seed) for tier in ("easy", "medium") for seed in range(5)}
 

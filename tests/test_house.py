@@ -33,8 +33,9 @@ LEVELS = {
     "analysis": 5,
     "suite": 3,
     "cli": 7,
-    "__main__": 8,
-    "__init__": 8,
+    "bench": 8,
+    "__main__": 9,
+    "__init__": 9,
 }
 
 

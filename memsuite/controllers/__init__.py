@@ -7,37 +7,41 @@ from typing import Any
 import torch
 
 from memsuite.controllers.base import Controller, accepted_arguments, check_arguments
-from memsuite.controllers.gated_deltanet import GatedDeltaNet
-from memsuite.controllers.gru import GRU
-from memsuite.controllers.linear_attention import LinearAttention
-from memsuite.controllers.lru import LRU
-from memsuite.controllers.lstm import LSTM
-from memsuite.controllers.mamba import Mamba
-from memsuite.controllers.mamba2 import Mamba2
-from memsuite.controllers.mingru import MinGRU
-from memsuite.controllers.mlstm import MLSTM
-from memsuite.controllers.pseudo_mamba import PseudoMamba
-from memsuite.controllers.transformer import Transformer
+from memsuite.controllers.gated_deltanet import GatedDeltaNet, GatedDeltaNetLayer
+from memsuite.controllers.gru import GRU, GRULayer
+from memsuite.controllers.linear_attention import LinearAttention, LinearAttentionLayer
+from memsuite.controllers.lru import LRU, LRULayer
+from memsuite.controllers.lstm import LSTM, LSTMLayer
+from memsuite.controllers.mamba import Mamba, MambaLayer
+from memsuite.controllers.mamba2 import Mamba2, Mamba2Layer
+from memsuite.controllers.mingru import MinGRU, MinGRULayer
+from memsuite.controllers.mlstm import MLSTM, MLSTMLayer
+from memsuite.controllers.pseudo_mamba import PseudoMamba, PseudoMambaLayer
+from memsuite.controllers.stack import Stack, stacked
+from memsuite.controllers.transformer import Transformer, TransformerLayer
 from memsuite.errors import UsageError, unknown
 from memsuite.imports import class_at
 
-CONTROLLERS: dict[str, type[Controller]] = {
-    "gru": GRU,
-    "lstm": LSTM,
-    "pseudo_mamba": PseudoMamba,
-    "mingru": MinGRU,
-    "lru": LRU,
-    "mamba": Mamba,
-    "mamba2": Mamba2,
-    "linear_attention": LinearAttention,
-    "gated_deltanet": GatedDeltaNet,
-    "mlstm": MLSTM,
-    "transformer": Transformer,
+LAYERS: dict[str, type[Controller]] = {
+    "gru": GRULayer,
+    "lstm": LSTMLayer,
+    "pseudo_mamba": PseudoMambaLayer,
+    "mingru": MinGRULayer,
+    "lru": LRULayer,
+    "mamba": MambaLayer,
+    "mamba2": Mamba2Layer,
+    "linear_attention": LinearAttentionLayer,
+    "gated_deltanet": GatedDeltaNetLayer,
+    "mlstm": MLSTMLayer,
+    "transformer": TransformerLayer,
 }
+# A model's class is the stack of its layer: ``CONTROLLERS["gru"]`` is ``GRU``.
+CONTROLLERS: dict[str, type[Controller]] = {name: stacked(layer) for name, layer in LAYERS.items()}
 
 __all__ = [
     "CONTROLLERS",
     "GRU",
+    "LAYERS",
     "LRU",
     "LSTM",
     "MLSTM",
@@ -48,9 +52,11 @@ __all__ = [
     "Mamba2",
     "MinGRU",
     "PseudoMamba",
+    "Stack",
     "Transformer",
     "controller_class",
     "make_controller",
+    "stacked",
 ]
 
 
@@ -69,27 +75,43 @@ def make_controller(name: str, *, input_dim: int, memory_horizon: int | None = N
     Args:
         name: a built-in name or the path of a class of your own.
         input_dim: width of its input.
-        memory_horizon: steps the initialisation should hold something for; None for the model's default. Given to the
-            classes that take it.
-        overrides: the class's other arguments, ``hidden_dim`` and so on.
+        memory_horizon: steps that the initialisation should hold something for; None for the model's default. It is
+            given to the classes that take it.
+        overrides: the class's other arguments, ``hidden_dim`` and so on. A class of your own without an argument
+            ``depth`` takes it all the same, and ``mlp_ratio``: beyond depth 1 it is the layer of a
+            :class:`~memsuite.controllers.stack.Stack`.
+
+    Raises:
+        UsageError: an argument is unknown or out of range, or the weights are not finite.
     """
     cls = controller_class(name)
     valid = accepted_arguments(cls)
+    sizes = [] if "depth" in valid else [size for size in ("depth", "mlp_ratio") if size not in valid]
     for argument in overrides:
-        if argument not in valid:
-            raise unknown(f"argument of {name}", argument, valid)
+        if argument not in [*valid, *sizes]:
+            raise unknown(f"argument of {name}", argument, [*valid, *sizes])
     if "memory_horizon" in valid:
         overrides["memory_horizon"] = memory_horizon
     if name in CONTROLLERS:
         check_arguments(name, cls, overrides)
+    check_arguments(name, Stack, {size: overrides[size] for size in sizes if size in overrides})
+    if sizes and overrides.get("depth", 1) > 1:
+        cls = stacked(cls)
+    elif sizes:
+        overrides = {argument: value for argument, value in overrides.items() if argument not in sizes}
+    return _built(name, cls, input_dim, overrides)
+
+
+def _built(name: str, cls: type[Controller], input_dim: int, arguments: dict[str, Any]) -> Controller:
+    """Build a controller; turn what its class raises, and weights that are not finite, into a UsageError."""
     try:
-        controller = cls(input_dim=input_dim, **overrides)
+        controller = cls(input_dim=input_dim, **arguments)
         finite = all(bool(torch.isfinite(parameter).all()) for parameter in controller.parameters())
     except UsageError:
         raise
     except (TypeError, RuntimeError, ArithmeticError, ValueError, MemoryError) as error:
         why = str(error).partition("\n")[0]  # PyTorch may add the frames of its own code
-        raise UsageError(f"controller {name} does not take {overrides}: {why}") from error
+        raise UsageError(f"controller {name} does not take {arguments}: {why}") from error
     if not finite:
-        raise UsageError(f"controller {name} with {overrides} begins with weights that are not finite")
+        raise UsageError(f"controller {name} with {arguments} begins with weights that are not finite")
     return controller

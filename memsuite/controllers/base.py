@@ -1,4 +1,4 @@
-"""What a controller is: a sequence model with two modes that agree, and resets inside both."""
+"""The interface of controllers: sequence models with two modes that agree, and with resets inside both."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,12 +16,27 @@ from memsuite.errors import UsageError
 from memsuite.types import State
 
 
+class Placement(NamedTuple):
+    """How a stack places the layers of a class (:class:`memsuite.controllers.stack.Stack`).
+
+    Attributes:
+        embed: whether the input is embedded first, so that the first layer stands in a residual block too; if not, the
+            first layer reads the input itself.
+        shift: size at initialisation of a learnt constant that is added to what each block's layer reads; 0 for none.
+        mlp_ratio: default of the inner width of the blocks' perceptrons over the stream's width; 0 for none.
+    """
+
+    embed: bool = False
+    shift: float = 0.0
+    mlp_ratio: float = 2.0
+
+
 class Controller(nn.Module, ABC):
     """A sequence model that reads ``[.., input_dim]`` and answers features ``[.., feature_dim]``.
 
     A controller of your own defines ``__init__(self, input_dim, ...)``, sets ``feature_dim``, and implements
     :meth:`init_state`, :meth:`forward_step` and :meth:`reset_mask`. :meth:`forward_sequence` has a default, a loop of
-    the three; override it when the model can do a whole sequence faster. The state is a tree (tuples and dicts) of
+    the three; override it where the model can read a whole sequence faster. The state is a tree (tuples and dicts) of
     tensors with the batch in dimension 0.
     """
 
@@ -64,6 +79,15 @@ class Controller(nn.Module, ABC):
         """Yield the parameters that set what is written and how it is kept; they learn at a rate of their own."""
         yield from ()
 
+    @classmethod
+    def placement(cls, **arguments: Any) -> Placement:
+        """Say how a stack places layers of this class.
+
+        Args:
+            arguments: ``memory_horizon`` and the layer's own arguments, as far as they are given.
+        """
+        return Placement()
+
     def state_floats(self) -> int:
         """Count the numbers an episode's state holds."""
         return sum(leaf.numel() for leaf in pytree.tree_leaves(self.init_state(1)))
@@ -91,9 +115,8 @@ def forward_in_blocks(
 ) -> tuple[Tensor, State]:
     """Run :meth:`Controller.forward_sequence` over blocks of time, the state carried with its gradient.
 
-    The result is the same, for what is cut and carried equals the whole; but a block's intermediate values stay in
-    cache, in the forward and in the backward pass, so that a step of a long sequence costs what a step of a short one
-    does.
+    The result is the same as over the whole sequence. The intermediate values of a block stay in the processor's cache,
+    in the forward and in the backward pass, so a step of a long sequence costs no more than a step of a short one.
 
     Args:
         controller: the model.
@@ -111,14 +134,15 @@ def forward_in_blocks(
 
 def map_state(function: Callable[..., Tensor], *states: State) -> State:
     """Apply ``function`` to every tensor of one state, or to the corresponding tensors of several."""
-    if isinstance(states[0], Tensor):  # most are one tensor, and looking for more takes longer than the function
+    if isinstance(states[0], Tensor):  # as most states are: a search for more takes longer than the function
         return function(*states)
     return pytree.tree_map(function, *states)  # type: ignore[no-any-return]
 
 
 def zero_where(state: State, is_first_B: Tensor) -> State:
     """Return ``state`` with zeros in the rows where ``is_first_B``, whatever stood there, NaN included."""
-    if is_first_B.device.type == "cpu":  # a sixth of a mask's time; an accelerator's host would wait for the rows
+    # On a CPU this takes a sixth of the time of a mask; on an accelerator the host would have to wait for the rows.
+    if is_first_B.device.type == "cpu":
         rows = is_first_B.nonzero().squeeze(1)
         return map_state(lambda leaf: leaf.index_fill(0, rows, 0), state)
 
@@ -129,9 +153,10 @@ def zero_where(state: State, is_first_B: Tensor) -> State:
 
 
 def check_arguments(name: str, cls: type, given: dict[str, Any]) -> None:
-    """Raise a usage error for an argument of a built-in controller that is of another kind or out of range.
+    """Raise a usage error for an argument of another type than its annotation, or out of range.
 
-    Whole numbers are sizes, at least 1, but for ``memory_horizon``, which a task without memory sets to 0.
+    Whole numbers are sizes of at least 1. ``memory_horizon`` may be 0, which is what a task without memory gives. The
+    annotations of the class are texts that begin with ``int``, ``float`` or ``bool``.
     """
     parameters = inspect.signature(cls).parameters
     for argument, value in given.items():
@@ -148,6 +173,6 @@ def check_arguments(name: str, cls: type, given: dict[str, Any]) -> None:
 
 
 def accepted_arguments(cls: type) -> list[str]:
-    """List the keyword arguments a class takes, beyond the ``input_dim`` every controller is given."""
+    """List the keyword arguments that a class takes, without ``input_dim``, which every controller is given."""
     names = [name for name in inspect.signature(cls).parameters if name not in ("args", "kwargs")]
     return [name for name in names if name != "input_dim"]

@@ -1,4 +1,4 @@
-"""The short causal convolution in front of many state space models, carried from step to step and cut at resets."""
+"""The short causal convolution that many state space models have at their input, with a state and with resets."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from memsuite.ops import short_conv
 class ShortConv(nn.Conv1d):
     """Depthwise convolution over the last ``width`` steps of the episode; parameters are those of ``nn.Conv1d``.
 
-    Its state is a buffer ``[B, width - 1, channels]`` of the last inputs, the newest at the end, zeros where the
-    episode had not begun. Cost per step: ``channels width`` multiply-adds.
+    Its state is a buffer ``[B, width - 1, channels]`` of the last inputs, the newest at the end, and zeros for steps
+    before the episode. Cost per step: ``channels width`` multiply-adds.
     """
 
     def __init__(self, channels: int, width: int = 4, bias: bool = True) -> None:
@@ -25,7 +25,7 @@ class ShortConv(nn.Conv1d):
         return torch.zeros(shape, device=device or like.device, dtype=like.dtype)
 
     def run(self, x: Tensor, buffer: Tensor, is_first_TB: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Take one step if ``is_first_TB`` is None, else a whole sequence."""
+        """Take one step if ``is_first_TB`` is None, and read a whole sequence if not."""
         return self.step(x, buffer) if is_first_TB is None else self.sequence(x, buffer, is_first_TB)
 
     def step(self, x_BD: Tensor, buffer: Tensor) -> tuple[Tensor, Tensor]:
@@ -40,7 +40,7 @@ class ShortConv(nn.Conv1d):
         return y, self._buffer_after(x, buffer, is_first_TB)
 
     def _buffer_after(self, x_TBD: Tensor, buffer: Tensor, is_first_TB: Tensor) -> Tensor:
-        """Return the buffer after a sequence: its last inputs, zeros where the episode had not begun."""
+        """Return the buffer after a sequence: its last inputs, and zeros for steps before the episode."""
         steps, lags = len(x_TBD), self.kernel_size[0] - 1
         latest = torch.cat([buffer.transpose(0, 1), x_TBD[max(0, steps - lags) :]])
         kept = []

@@ -8,15 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu, softplus
 
-from memsuite.controllers.blocks import Stack
 from memsuite.controllers.conv import ShortConv
 from memsuite.controllers.init import inverse_softplus, log_uniform_times
 from memsuite.controllers.matrix_memory import Aside, Drive, HeadNorm, MatrixMemory
+from memsuite.controllers.stack import stacked
 from memsuite.ops.gated_out import SILU
 
 
 class GatedDeltaNetLayer(MatrixMemory):
-    r"""Heads of the gated delta rule.
+    r"""Gated DeltaNet: heads whose matrix fades, and overwrites what it held under a key.
 
     .. math::
         q, k, v = \mathrm{silu}(\mathrm{conv}(W_{q,k,v} x) + b_q), \quad q = q / |q|, \quad k = k / |k| \\
@@ -24,25 +24,28 @@ class GatedDeltaNetLayer(MatrixMemory):
         S_t = \alpha_t (I - \beta_t k_t k_t^\top) S_{t-1} + \beta_t k_t v_t^\top, \quad
         o_t = W_o (\mathrm{norm}(S_t^\top q_t) \odot \mathrm{silu}(W_g x_t + b_g))
 
-    The convolution is short, causal and one a channel; the norm is one a head. The queries' factor
-    :math:`1 / \sqrt{d}` is left out, as the norm takes it away. The biases, in the queries alone and in the gate, are
-    ours: a blank input writes nothing, yet is answered.
+    Each channel has a short causal convolution, and each head a norm. The queries' factor :math:`1 / \sqrt{d}` is left
+    out, as the norm would remove it. The paper has no biases; ours are in the queries and in the gate, so that a blank
+    input writes nothing and is answered all the same.
 
-    State: ``width^2 / num_heads`` floats, and ``3 width (conv_width - 1)`` of the convolution. Cost per step:
-    ``5 width^2 + 3 width^2 / num_heads`` multiply-adds.
+    State, with ``D = input_dim``: ``D^2 / num_heads`` floats, and ``3 D (conv_width - 1)`` of the convolution. Cost per
+    step: ``5 D^2 + 3 D^2 / num_heads`` multiply-adds.
 
     Args:
-        width: of the input and of the features.
-        num_heads: heads; ``width`` is a multiple of them.
-        conv_width: steps the convolution sees.
-        memory_horizon: how many steps H the state should be held before any training: the heads then fade over between
-            one and four H steps, and what is shown again finds what was shown with it (:meth:`bind`). None for the
-            paper's: ``exp(A)`` uniform in (0, 16), softplus of the bias log-uniform between 0.001 and 0.1, and queries,
-            keys and convolution each at random.
+        input_dim: width of the input and of the features.
+        memory_horizon: steps H that the state should be held for before any training. The heads then fade over one to
+            four H steps, and an item that is shown again finds what was shown with it (:meth:`bind`). None for the
+            paper's initialisation: ``exp(A)`` is uniform in (0, 16), the softplus of the bias log-uniform between 0.001
+            and 0.1, and queries, keys and convolution are each drawn at random.
+        num_heads: heads; ``input_dim`` is a multiple of them.
+        conv_width: steps that the convolution sees.
     """
 
-    def __init__(self, width: int, num_heads: int, conv_width: int, memory_horizon: int | None) -> None:
-        super().__init__(width, num_heads)
+    def __init__(
+        self, input_dim: int, memory_horizon: int | None = None, num_heads: int = 4, conv_width: int = 4
+    ) -> None:
+        super().__init__(input_dim, num_heads)
+        width = input_dim
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.conv = ShortConv(3 * width, conv_width, bias=False)
         self.decay, self.write = nn.Linear(width, num_heads), nn.Linear(width, num_heads, bias=False)
@@ -62,12 +65,12 @@ class GatedDeltaNetLayer(MatrixMemory):
                 self.bind()
 
     def bind(self) -> None:
-        """Let queries ask as keys were written, so that something is recalled before anything is learnt.
+        """Make the queries' map equal to that of the keys, so that something is recalled before anything is learnt.
 
-        At random, queries and keys have nothing to do with each other, and a reward has to find both at once. Here both
-        maps begin alike. Queries and values read the present step, and so do the keys of the first half of the heads:
-        they find what was shown together with what is shown again. The other half's keys read the step before: they
-        find what followed it.
+        If both maps are drawn at random, queries have nothing to do with keys, and a reward has to find both at once.
+        Queries and values read the present step, and so do the keys of the first half of the heads: these find what was
+        shown together with the item that is shown again. The keys of the other half read the step before: these find
+        what was shown right after it.
         """
         width, taps = self.feature_dim, self.conv.weight
         follow = self.num_heads // 2 * self.key_dim if taps.shape[-1] > 1 else 0
@@ -100,48 +103,16 @@ class GatedDeltaNetLayer(MatrixMemory):
     def recurrent_parameters(self) -> Iterator[nn.Parameter]:
         """Yield those that decide how long the state is kept.
 
-        What is written and asked for must be learnt at the full rate: at a hundredth of it, keys that tell a pair from
-        another are not found.
+        The maps of keys, values and queries must learn at the full rate: at a hundredth of it, training does not find
+        keys that tell one pair from another.
         """
         yield self.log_scale
         yield from self.decay.parameters()
 
 
-class GatedDeltaNet(Stack):
-    """Gated DeltaNet: a matrix that fades, and overwrites what it held under a key.
-
-    State: ``depth hidden_dim (hidden_dim / num_heads + 3 (conv_width - 1))`` floats.
-
-    Args:
-        input_dim: width of the input.
-        hidden_dim: width of the residual stream and of the features.
-        depth: number of blocks.
-        memory_horizon: steps every layer should hold something before any training; None for the layer's default.
-        mlp_ratio: inner width of the perceptrons over ``hidden_dim``.
-        num_heads: heads of every layer.
-        conv_width: steps the convolutions see.
-    """
-
-    def __init__(
-        self,
-        input_dim: int,
-        hidden_dim: int = 128,
-        depth: int = 1,
-        memory_horizon: int | None = None,
-        mlp_ratio: float = 2.0,
-        num_heads: int = 4,
-        conv_width: int = 4,
-    ) -> None:
-        super().__init__(
-            input_dim,
-            hidden_dim,
-            depth,
-            lambda width: GatedDeltaNetLayer(width, num_heads, conv_width, memory_horizon),
-            mlp_ratio,
-            embed=True,
-        )
+GatedDeltaNet = stacked(GatedDeltaNetLayer)
 
 
 def _unit(x: Tensor) -> Tensor:
-    """Bring vectors to unit length, and leave those that are next to nothing next to nothing."""
+    """Scale vectors to unit length; a vector that is nearly zero stays nearly zero."""
     return x * torch.rsqrt(x.square().sum(-1, keepdim=True) + 1e-6)

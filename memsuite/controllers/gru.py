@@ -9,15 +9,15 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from memsuite.controllers.base import VectorMemory
-from memsuite.controllers.blocks import RecurrentStack
 from memsuite.controllers.init import default_uniform_, gru_integrator_
+from memsuite.controllers.stack import stacked
 from memsuite.errors import UsageError
 from memsuite.ops import gru_scan, narrow_linear, states_before
 from memsuite.types import State
 
 
 class GRULayer(VectorMemory):
-    r"""One GRU layer; parameters, gate order and numerics are those of ``torch.nn.GRU``.
+    r"""Gated recurrent units, with the parameters, the gate order and the numerics of ``torch.nn.GRU``.
 
     .. math::
         r = \sigma(W_{ir} x + b_{ir} + W_{hr} h + b_{hr}), \quad z = \sigma(W_{iz} x + b_{iz} + W_{hz} h + b_{hz}) \\
@@ -29,10 +29,11 @@ class GRULayer(VectorMemory):
     Args:
         input_dim: width of the input.
         hidden_dim: width of the state and of the features.
-        memory_horizon: how many steps the layer should hold something before any training
+        memory_horizon: steps that the layer should hold something for before any training
             (:func:`memsuite.controllers.init.gru_integrator_`); None for PyTorch's default initialisation.
-        gain: how much of a unit's state its candidate copies, with a ``memory_horizon``. Up to 1 a state fades slowly;
-            above, every unit rests in one of two points and stays there for ever: a latch that keeps signs, not sizes.
+        gain: factor by which a unit's candidate copies the unit's state; it needs a ``memory_horizon``. Up to 1, a
+            state fades slowly. Above 1 (1.1 does well), every unit goes to one of two points and stays there for ever:
+            it is a latch that keeps the sign of what was written, and not its size.
     """
 
     def __init__(
@@ -74,31 +75,8 @@ class GRULayer(VectorMemory):
         return {"reset": reset.sigmoid(), "update": update.sigmoid()}
 
     def recurrent_parameters(self) -> Iterator[nn.Parameter]:
-        """Yield all: the recurrent weights and biases decide how the state is kept, the input weights what is shown."""
+        """Yield all: recurrent weights and biases decide how the state is kept, input weights what is written."""
         yield from (self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
 
 
-class GRU(RecurrentStack):
-    """Gated recurrent units, as in ``torch.nn.GRU``.
-
-    Args:
-        input_dim: width of the input.
-        hidden_dim: width of the features and of every layer.
-        depth: number of layers; beyond the first they are residual blocks.
-        memory_horizon: steps every layer should hold something before any training; None for PyTorch's default.
-        mlp_ratio: of the blocks, if there are any.
-        gain: of every layer (:class:`GRULayer`): 1.1 for one that holds for ever.
-    """
-
-    layer = GRULayer
-
-    def __init__(
-        self,
-        input_dim: int,
-        hidden_dim: int = 128,
-        depth: int = 1,
-        memory_horizon: int | None = None,
-        mlp_ratio: float = 2.0,
-        gain: float = 1.0,
-    ) -> None:
-        super().__init__(input_dim, hidden_dim, depth, memory_horizon, mlp_ratio, gain=gain)
+GRU = stacked(GRULayer)

@@ -1,7 +1,7 @@
-"""Initialisation against a horizon: what a memory keeps before it has learnt anything.
+"""Initialisation for a horizon: how long a memory keeps something before it has learnt anything.
 
-Retention at initialisation decides what PPO can learn at all: a recurrence that has forgotten the cue by the time it is
-asked has no gradient to follow. The functions here set time scales from the number of steps to remember.
+Retention at initialisation decides what PPO can learn at all: if a recurrence has forgotten the cue when it is asked
+for it, there is no gradient to follow. The functions here set time scales from the number of steps to remember.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ def gru_integrator_(
     """Turn a default GRU into one that holds its state when nothing is shown, in place.
 
     The candidate copies the state (``W_hn = I``, reset gate open), so on a blank input
-    ``h' = (1 - z) tanh(h) + z h``: a power-law decay without drift, as slow as the update gate makes it. The gate's
-    bias grows with the horizon, so that what is written is kept and no more is lost in writing than it must be.
+    ``h' = (1 - z) tanh(h) + z h``. This decays by a power law, without drift, at a rate that the update gate sets. The
+    gate's bias grows with the horizon: a larger one keeps a state longer, but also writes less.
 
-    With a ``gain`` g above 1, ``W_hn = g I``, zero is no longer where a unit rests: it goes to one of the two points
-    with ``h = tanh(g h)``, whichever is on its side, and what pushes it less than back over zero leaves no trace.
+    With a ``gain`` g above 1, ``W_hn = g I``, zero is no longer a stable state. A unit goes to the one of the two
+    points with ``h = tanh(g h)`` that has its sign, and returns there after any disturbance that does not change its
+    sign.
     """
     size = weight_hh.shape[1]
     bias_ih.zero_()
@@ -44,8 +45,8 @@ def gru_integrator_(
 def log_uniform_times(size: int, horizon: int) -> Tensor:
     """Draw the logarithms of ``size`` time scales, uniform between one and four horizons.
 
-    The shortest keeps ``1/e`` over the horizon. Chrono gates (Tallec & Ollivier 2018) draw from 1 to the horizon,
-    which also serves what is shorter, but leaves half the channels empty when the horizon is reached.
+    With the shortest, ``1/e`` of a state is left after the horizon. Chrono gates (Tallec & Ollivier 2018) draw from 1
+    to the horizon. That also serves shorter memories, but half of the channels are empty when the horizon is reached.
     """
     steps = max(horizon, 2)
     return torch.empty(size).uniform_(steps, 4 * steps).log_()
@@ -56,11 +57,11 @@ def lstm_chrono_(weight_hh: Tensor, bias_ih: Tensor, bias_hh: Tensor, horizon: i
     """Turn a default LSTM into one that holds its cell when nothing is shown, in place.
 
     Chrono gates (Tallec & Ollivier 2018, arXiv 1804.11188): the forget gate's bias is the logarithm of a time scale.
-    The cell input hears neither a bias nor the state, so on a blank input the cell decays without drift.
-    The input gate stays half open: with chrono's ``b_i = -b_f`` a single cue would be written at ``1 / horizon``.
+    The cell input has no bias and does not depend on the state, so on a blank input the cell decays without drift.
+    The input gate stays half open: chrono's ``b_i = -b_f`` would write a single cue at a size of ``1 / horizon``.
 
-    With a ``gain`` the cell input hears the unit's own output, ``U_g = gain I``, and writes more than is forgotten:
-    the cell grows to one of two points, by its sign, and stays there.
+    With a ``gain`` the cell input depends on the unit's own output, ``U_g = gain I``, and adds more than is forgotten:
+    the cell grows to the one of two points that has its sign, and stays there.
     """
     size = weight_hh.shape[1]
     bias_ih.zero_()
@@ -70,14 +71,14 @@ def lstm_chrono_(weight_hh: Tensor, bias_ih: Tensor, bias_hh: Tensor, horizon: i
 
 
 def inverse_softplus(y: Tensor) -> Tensor:
-    """Return ``x`` with ``softplus(x) = y``, for ``y > 0`` however small."""
+    """Return ``x`` with ``softplus(x) = y``, for any ``y > 0``, also a very small one."""
     return y + torch.log(-torch.expm1(-y))
 
 
 def blank_shift(memory_horizon: int | None) -> float:
-    """Return the size of a constant input that a selective layer reads a blank step with.
+    """Return the size of the constant that is added to the input of a selective layer.
 
-    What such a layer writes is a product of two maps of its input: with the root of one over the horizon, all blank
-    steps of an episode write about as much as one cue.
+    Such a layer writes a product of two maps of its input. A constant of the root of one over the horizon lets all
+    blank steps of an episode together write about as much as one cue.
     """
     return 0.1 if memory_horizon is None else max(memory_horizon, 2) ** -0.5

@@ -9,35 +9,35 @@ import torch
 from torch import Tensor, nn
 
 from memsuite.controllers.base import ZeroBegin
-from memsuite.controllers.blocks import Stack
+from memsuite.controllers.stack import stacked
 from memsuite.ops import diagonal_scan, narrow_linear
 from memsuite.types import State
 
 
 class LRULayer(ZeroBegin):
-    r"""One LRU layer; linear from end to end, and without bias, so a blank input is no drive.
+    r"""Linear recurrent units: a diagonal complex state that turns and fades.
 
     .. math::
         \lambda = \exp(-e^{\nu} + i e^{\theta}), \quad h' = \lambda \odot h + e^{\gamma} \odot B x, \quad
         y = \mathrm{Re}(C h') + D x
 
-    :math:`\nu` (``nu_log``), :math:`\theta` (``theta_log``) and :math:`\gamma` (``gamma_log``) are learnt. At
-    initialisation :math:`|\lambda|` lies on the ring ``[r_min, r_max]`` (uniform by area), the phase is uniform between
-    0 and ``max_phase``, and :math:`e^{\gamma} = (1 - |\lambda|^2)^{1/2}`, which gives a state of unit size on white
-    input.
+    The layer is linear and has no bias, so a blank input writes nothing. :math:`\nu` (``nu_log``), :math:`\theta`
+    (``theta_log``) and :math:`\gamma` (``gamma_log``) are learnt. At initialisation :math:`|\lambda|` lies on the ring
+    ``[r_min, r_max]`` (uniform by area), the phase is uniform between 0 and ``max_phase``, and :math:`e^{\gamma} = (1 -
+    |\lambda|^2)^{1/2}`, which gives a state of unit size on white input.
 
-    State: ``2 state_dim`` floats, ``[B, state_dim, 2]``: real and imaginary parts, so that whatever handles states need
-    not know of complex numbers. Cost per step: ``2 state_dim (input_dim + hidden_dim)
-    + input_dim hidden_dim`` multiply-adds, ``state_dim`` complex ones.
+    State: ``2 state_dim`` floats, ``[B, state_dim, 2]``: real and imaginary parts, so that code which handles states
+    need not know about complex numbers. Cost per step: ``2 state_dim (input_dim + hidden_dim) + input_dim hidden_dim``
+    multiply-adds, ``state_dim`` complex ones.
 
     Args:
         input_dim: width of the input.
         hidden_dim: width of the features.
-        memory_horizon: how many steps H a state should be held before any training: the ring is then
+        memory_horizon: steps H that a state should be held for before any training. The ring is then
             ``[exp(-1/H), exp(-1/(4 H))]``, so that 0.37 to 0.78 of a state is left after H steps, and ``D`` is 0. Half
-            of the phases are at most ``pi / H``, so that what was shown can be read whenever it is asked for; the
-            others are spread up to ``pi``, so that its age can be told: together they are a Fourier code, of which a
-            linear map reads what was shown a given number of steps ago. None for the ring and phases below.
+            of the phases are at most ``pi / H``, so that an input can be read at any time; the others are spread up to
+            ``pi``, so that its age can be told. Together they are a Fourier code: a linear map can read from it what
+            was shown a given number of steps ago. None for the ring and phases below.
         state_dim: complex numbers in the state; None for ``hidden_dim / 2``, as many floats as features.
         r_min: inner radius of the ring without a horizon.
         r_max: outer radius of the ring without a horizon, below 1.
@@ -82,7 +82,7 @@ class LRULayer(ZeroBegin):
     def _drive(self, x: Tensor) -> Tensor:
         """Return ``exp(gamma) * B x``, complex ``[.., state_dim]``."""
         scaled = self.gamma_log.exp().view(-1, 1, 1) * self.b
-        # Autocast answers in half precision, which has no complex numbers and is too coarse for a recurrence.
+        # Autocast returns half precision, which has no complex numbers and is too coarse for a recurrence.
         drive = narrow_linear(x, scaled.flatten(0, 1)).to(scaled.dtype)
         return torch.view_as_complex(drive.view(*drive.shape[:-1], self.state_dim, 2))
 
@@ -108,42 +108,7 @@ class LRULayer(ZeroBegin):
         yield from (self.nu_log, self.theta_log, self.gamma_log)
 
 
-class LRU(Stack):
-    r"""Linear recurrent units: diagonal complex states.
-
-    State: that of :class:`LRULayer`, ``depth`` times.
-
-    Args:
-        input_dim: width of the input.
-        hidden_dim: width of the features and of every layer.
-        depth: number of layers; beyond the first they are residual blocks.
-        memory_horizon: steps every layer should hold something before any training; None for the layer's default.
-        mlp_ratio: of the blocks, if there are any (:class:`~memsuite.controllers.blocks.Stack`).
-        state_dim: of a layer, and so are the rest.
-        r_min: inner radius of the ring without a horizon.
-        r_max: outer radius of the ring without a horizon, below 1.
-        max_phase: largest phase without a horizon, in radians.
-    """
-
-    def __init__(
-        self,
-        input_dim: int,
-        hidden_dim: int = 128,
-        depth: int = 1,
-        memory_horizon: int | None = None,
-        mlp_ratio: float = 2.0,
-        state_dim: int | None = None,
-        r_min: float = 0.9,
-        r_max: float = 0.999,
-        max_phase: float = math.pi / 10,
-    ) -> None:
-        super().__init__(
-            input_dim,
-            hidden_dim,
-            depth,
-            lambda width: LRULayer(width, hidden_dim, memory_horizon, state_dim, r_min, r_max, max_phase),
-            mlp_ratio,
-        )
+LRU = stacked(LRULayer)
 
 
 def _nu_log(size: int, r_min: float, r_max: float) -> Tensor:

@@ -9,15 +9,15 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from memsuite.controllers.base import ZeroBegin
-from memsuite.controllers.blocks import RecurrentStack
 from memsuite.controllers.init import default_uniform_, lstm_chrono_
+from memsuite.controllers.stack import stacked
 from memsuite.errors import UsageError
 from memsuite.ops import lstm_scan, narrow_linear, states_before
 from memsuite.types import State
 
 
 class LSTMLayer(ZeroBegin):
-    r"""One LSTM layer; parameters, gate order and numerics are those of ``torch.nn.LSTM``.
+    r"""Long short-term memory, with the parameters, the gate order and the numerics of ``torch.nn.LSTM``.
 
     .. math::
         i, f, o = \sigma(W_{i,f,o} x + U_{i,f,o} h + b_{i,f,o}), \quad g = \tanh(W_g x + U_g h + b_g) \\
@@ -29,11 +29,11 @@ class LSTMLayer(ZeroBegin):
     Args:
         input_dim: width of the input.
         hidden_dim: width of ``h``, of ``c`` and of the features.
-        memory_horizon: how many steps the layer should hold something before any training
+        memory_horizon: steps that the layer should hold something for before any training
             (:func:`memsuite.controllers.init.lstm_chrono_`); None for PyTorch's default initialisation.
-        gain: how much of a unit's output its cell input copies, with a ``memory_horizon``. 0: a state fades at the rate
-            of its forget gate. 1: every unit rests in one of two points and stays there for ever: a latch that keeps
-            signs, not sizes.
+        gain: factor by which a unit's cell input copies the unit's output; it needs a ``memory_horizon``. At 0, a state
+            fades at the rate of its forget gate. At 1, every unit goes to one of two points and stays there for ever:
+            it is a latch that keeps the sign of what was written, and not its size.
     """
 
     def __init__(
@@ -84,31 +84,8 @@ class LSTMLayer(ZeroBegin):
         return {"input": written.sigmoid(), "forget": kept.sigmoid(), "output": shown.sigmoid()}
 
     def recurrent_parameters(self) -> Iterator[nn.Parameter]:
-        """Yield all: the recurrent weights and biases decide how the state is kept, the input weights what is shown."""
+        """Yield all: recurrent weights and biases decide how the state is kept, input weights what is written."""
         yield from (self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
 
 
-class LSTM(RecurrentStack):
-    """Long short-term memory, as in ``torch.nn.LSTM``.
-
-    Args:
-        input_dim: width of the input.
-        hidden_dim: width of the features and of every layer.
-        depth: number of layers; beyond the first they are residual blocks.
-        memory_horizon: steps every layer should hold something before any training; None for PyTorch's default.
-        mlp_ratio: of the blocks, if there are any.
-        gain: of every layer (:class:`LSTMLayer`): 1.0 for one that holds for ever.
-    """
-
-    layer = LSTMLayer
-
-    def __init__(
-        self,
-        input_dim: int,
-        hidden_dim: int = 128,
-        depth: int = 1,
-        memory_horizon: int | None = None,
-        mlp_ratio: float = 2.0,
-        gain: float = 0.0,
-    ) -> None:
-        super().__init__(input_dim, hidden_dim, depth, memory_horizon, mlp_ratio, gain=gain)
+LSTM = stacked(LSTMLayer)

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, silu, softplus
 
-from memsuite.controllers.base import ZeroBegin
-from memsuite.controllers.blocks import Stack, at_least
+from memsuite.controllers.base import Placement, ZeroBegin
+from memsuite.controllers.blocks import at_least
 from memsuite.controllers.conv import ShortConv
 from memsuite.controllers.init import blank_shift, inverse_softplus
+from memsuite.controllers.stack import stacked
 from memsuite.errors import UsageError
 from memsuite.ops import selective_scan, selective_step
 from memsuite.types import State
 
-WRITE_GAIN = 40.0  # by experiment: what is written once then stands in the stream at about the stream's own size
+WRITE_GAIN = 40.0  # found by experiment: an item that is written once is then read at about the size of the stream
 
 
 class Drive(NamedTuple):
-    """What one step, or each step, does to the state: ``dt`` is positive."""
+    """The drive of the recurrence at one step or at every step; ``dt`` is positive."""
 
     u: Tensor
     dt: Tensor
@@ -31,7 +32,7 @@ class Drive(NamedTuple):
 
 
 class MambaLayer(ZeroBegin):
-    r"""The block of ``mamba_ssm.Mamba``: the same parameters, names and numbers, so that a state dict moves both ways.
+    r"""The block of ``mamba_ssm.Mamba``, with its parameters and their names: state dicts can be exchanged.
 
     .. math::
         (u, z) = W_{in} x, \quad u = \mathrm{silu}(\mathrm{conv}(u)), \quad (\delta, B, C) = W_x u, \quad
@@ -39,29 +40,32 @@ class MambaLayer(ZeroBegin):
         h' = e^{\Delta A} \odot h + (\Delta \odot u) B^\top, \quad y = h' C + D \odot u, \quad
         W_{out} (y \odot \mathrm{silu}(z)), \quad A = -e^{A_{log}}
 
-    The scan is our own wherever it runs: the package's kernels of this block take neither an initial state nor resets.
+    The scan is our own on every device, as the package's kernels for this block take no initial state and no resets.
 
-    State, with ``E = expand width``: a dict with ``conv`` ``[B, d_conv - 1, E]`` and ``ssm`` ``[B, E, d_state]``,
-    ``E (d_conv - 1 + d_state)`` floats. Cost per step: ``E (3 width + d_conv + 2 dt_rank + 5 d_state)`` multiply-adds
-    and ``E d_state`` exponentials.
+    State, with ``E = expand input_dim``: a dict with ``conv`` ``[B, d_conv - 1, E]`` and ``ssm`` ``[B, E, d_state]``,
+    ``E (d_conv - 1 + d_state)`` floats. Cost per step: ``E (3 input_dim + d_conv + 2 dt_rank + 5 d_state)``
+    multiply-adds and ``E d_state`` exponentials.
 
     Args:
-        width: of the input and of the features.
-        memory_horizon: steps H the state should be held before any training. The time steps then lie between
+        input_dim: width of the input and of the features.
+        memory_horizon: steps H that the state should be held for before any training. The time steps then lie between
             ``1 / (4 d_state H)`` and ``1 / (d_state H)``, so that the fastest states, whose rate is ``d_state``, fade
-            over one to four H; B and C are scaled by the root of H, as so short a time step writes little; the
-            convolution passes the step itself and has no bias, so a blank input is no drive; ``D`` is 0.
+            over one to four H. B and C are scaled by the root of H, as so short a time step writes little. The
+            convolution passes the present step and has no bias, so that a blank input writes nothing, and ``D`` is 0.
             None for the package's initialisation, with ``dt_min`` and ``dt_max``.
         d_state: states of each channel.
         d_conv: width of the convolution.
-        expand: channels over ``width``.
+        expand: channels over ``input_dim``.
         dt_min: shortest time step without a horizon.
         dt_max: longest time step without a horizon.
     """
 
+    # A time step is exponential in what its parameters make of the input: at the full rate it leaves the horizon.
+    recurrent_factor = 0.1
+
     def __init__(
         self,
-        width: int,
+        input_dim: int,
         memory_horizon: int | None = None,
         d_state: int = 16,
         d_conv: int = 4,
@@ -71,15 +75,15 @@ class MambaLayer(ZeroBegin):
     ) -> None:
         super().__init__()
         check_sizes(d_state, d_conv, expand)
-        self.input_dim = self.feature_dim = width
-        self.d_inner, self.d_state, self.dt_rank = expand * width, d_state, math.ceil(width / 16)
-        self.in_proj = nn.Linear(width, 2 * self.d_inner, bias=False)
+        self.input_dim = self.feature_dim = input_dim
+        self.d_inner, self.d_state, self.dt_rank = expand * input_dim, d_state, math.ceil(input_dim / 16)
+        self.in_proj = nn.Linear(input_dim, 2 * self.d_inner, bias=False)
         self.conv1d = ShortConv(self.d_inner, d_conv)
         self.x_proj = nn.Linear(self.d_inner, self.dt_rank + 2 * d_state, bias=False)
         self.dt_proj = nn.Linear(self.dt_rank, self.d_inner)
         self.A_log = nn.Parameter(torch.arange(1, d_state + 1).float().log().repeat(self.d_inner, 1))
         self.D = nn.Parameter(torch.ones(self.d_inner))
-        self.out_proj = nn.Linear(self.d_inner, width, bias=False)
+        self.out_proj = nn.Linear(self.d_inner, input_dim, bias=False)
         nn.init.uniform_(self.dt_proj.weight, -(self.dt_rank**-0.5), self.dt_rank**-0.5)
         if memory_horizon is not None:
             dt_max = 1 / (d_state * max(memory_horizon, 2))
@@ -90,6 +94,14 @@ class MambaLayer(ZeroBegin):
                 pass_the_step_(self.conv1d)
                 self.D.zero_()
                 self.x_proj.weight[self.dt_rank :] *= math.sqrt(WRITE_GAIN * memory_horizon * math.sqrt(d_state))
+
+    @classmethod
+    def placement(cls, memory_horizon: int | None = None, **_: Any) -> Placement:
+        """Stand in a residual block from the first layer on, without a perceptron, as published.
+
+        A small constant is added to what the layer reads: the package's block answers a blank input with nothing.
+        """
+        return Placement(embed=True, shift=blank_shift(memory_horizon), mlp_ratio=0.0)
 
     def init_state(self, batch_size: int, device: torch.device | str | None = None) -> State:
         """Return zeros."""
@@ -134,62 +146,21 @@ class MambaLayer(ZeroBegin):
         return self.out_proj(torch.addcmul(y, self.D, u) * silu(z))  # type: ignore[no-any-return]
 
     def recurrent_parameters(self) -> Iterator[nn.Parameter]:
-        """Yield what sets how long the state is kept, and what time step, B and C an input gets.
+        """Yield those that decide how long the state is kept, and which time step, B and C an input gets.
 
-        A time step is exponential in what ``in_proj`` and ``x_proj`` make of the input: at PPO's full rate on these
-        tasks it leaves the horizon within a few updates.
+        A time step is exponential in the output of ``in_proj`` and ``x_proj``: if these learn at PPO's full rate, the
+        time steps no longer fit the horizon after a few updates.
         """
         yield self.A_log
         for layer in (self.dt_proj, self.x_proj, self.in_proj):
             yield from layer.parameters()
 
 
-class Mamba(Stack):
-    """Mamba: embedding, and pre-norm residual blocks of :class:`MambaLayer`, with a perceptron each if wanted.
-
-    A small constant is added to the input of each block: given nothing the package's block would answer nothing.
-
-    State, with ``E = expand hidden_dim``: ``depth E (d_conv - 1 + d_state)`` floats.
-
-    Args:
-        input_dim: width of the input.
-        hidden_dim: width of the residual stream and of the features.
-        depth: number of blocks.
-        memory_horizon: steps every layer should hold something before any training; None for the package's default.
-        mlp_ratio: inner width of the perceptrons over ``hidden_dim``; 0, as published, for none.
-        d_state: states of each channel.
-        d_conv: width of the convolution.
-        expand: channels over ``hidden_dim``.
-        dt_min: shortest time step without a horizon.
-        dt_max: longest time step without a horizon.
-    """
-
-    def __init__(
-        self,
-        input_dim: int,
-        hidden_dim: int = 128,
-        depth: int = 1,
-        memory_horizon: int | None = None,
-        mlp_ratio: float = 0.0,
-        d_state: int = 16,
-        d_conv: int = 4,
-        expand: int = 2,
-        dt_min: float = 0.001,
-        dt_max: float = 0.1,
-    ) -> None:
-        super().__init__(
-            input_dim,
-            hidden_dim,
-            depth,
-            lambda width: MambaLayer(width, memory_horizon, d_state, d_conv, expand, dt_min, dt_max),
-            mlp_ratio,
-            embed=True,
-            shift=blank_shift(memory_horizon),
-        )
+Mamba = stacked(MambaLayer)
 
 
 def check_sizes(d_state: int, d_conv: int, expand: int) -> None:
-    """Raise a UsageError if a size cannot be."""
+    """Raise a UsageError if a size is below 1."""
     at_least("d_state", d_state, 1)
     at_least("d_conv", d_conv, 1)
     at_least("expand", expand, 1)
@@ -204,9 +175,9 @@ def time_step_bias(size: int, dt_min: float, dt_max: float) -> Tensor:
 
 @torch.no_grad()
 def pass_the_step_(conv: ShortConv) -> None:
-    """Let a default convolution pass the step itself, beside what it draws from the steps before.
+    """Let a default convolution pass the present step, and add its random share of the steps before.
 
-    The factor makes up for the default weights in front of it, which shrink a unit input to ``3^-1/2``.
+    The factor makes up for the default weights of the map in front of it, which shrink a unit input to ``3^-1/2``.
     """
     conv.weight[..., -1] = math.sqrt(3)
     if conv.bias is not None:

@@ -13,22 +13,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu, softplus
 
-from memsuite.controllers.base import ZeroBegin
-from memsuite.controllers.blocks import RMSNorm, Stack
+from memsuite.controllers.base import Placement, ZeroBegin
+from memsuite.controllers.blocks import RMSNorm
 from memsuite.controllers.conv import ShortConv
 from memsuite.controllers.init import blank_shift
 from memsuite.controllers.mamba import check_sizes, pass_the_step_, time_step_bias
+from memsuite.controllers.stack import stacked
 from memsuite.errors import UsageError
 from memsuite.ops import matrix_scan, matrix_step
 from memsuite.types import State
 
-WRITE_GAIN = 0.05  # by experiment: what is written once then stands well above the epsilon of the norm that reads it
-HEADDIM = 64  # the package's
-CHUNK = 64  # steps a chunk of the package's kernel
+WRITE_GAIN = 0.05  # found by experiment: an item written once is then far above the epsilon of the norm that reads it
+HEADDIM = 64  # default of the package
+CHUNK = 64  # steps in a chunk of the package's kernel
 
 
 class Mamba2Layer(ZeroBegin):
-    r"""The block of ``mamba_ssm.Mamba2``: the same parameters, names and numbers, so that a state dict moves both ways.
+    r"""The block of ``mamba_ssm.Mamba2``, with its parameters and their names: state dicts can be exchanged.
 
     .. math::
         (z, u, B, C, \delta) = W_{in} x, \quad (u, B, C) = \mathrm{silu}(\mathrm{conv}(u, B, C)), \quad
@@ -36,33 +37,38 @@ class Mamba2Layer(ZeroBegin):
         S' = e^{\Delta A} S + B (\Delta u)^\top, \quad y = S'^\top C + D u, \quad
         W_{out}\, \mathrm{norm}(y \odot \mathrm{silu}(z)), \quad A = -e^{A_{log}}
 
-    with one :math:`\Delta`, :math:`A` and :math:`D` a head, one :math:`B` and :math:`C` for all heads (``ngroups = 1``)
-    and RMSNorm after the gate.
+    Each head has one :math:`\Delta`, :math:`A` and :math:`D`; all heads share :math:`B` and :math:`C` (``ngroups =
+    1``); RMSNorm comes after the gate. The default ``d_state`` is half the package's 128, at half the cost of a step:
+    with ``hidden_dim = 128`` the matrices of a layer then hold 16,384 floats.
 
-    On a GPU with ``mamba_ssm`` installed, whole sequences of single precision run on the package's kernel, whose
-    products are rounded as in TF32; elsewhere on our own op, as do single steps.
+    On a GPU with ``mamba_ssm`` installed, whole sequences of single precision run on the package's kernel, which rounds
+    products as in TF32. Everywhere else, and for single steps, our own op runs.
 
-    State, with ``E = expand width``: a dict with ``conv`` ``[B, d_conv - 1, E + 2 d_state]`` and ``ssm``
+    State, with ``E = expand input_dim``: a dict with ``conv`` ``[B, d_conv - 1, E + 2 d_state]`` and ``ssm``
     ``[B, E / headdim, d_state, headdim]``; ``E d_state + (d_conv - 1)(E + 2 d_state)`` floats. Cost per step:
-    ``3 E width + 2 d_state width + d_conv (E + 2 d_state) + 3 E d_state`` multiply-adds and an exponential a head.
+    ``3 E input_dim + 2 d_state input_dim + d_conv (E + 2 d_state) + 3 E d_state`` multiply-adds, and one exponential
+    for each head.
 
     Args:
-        width: of the input and of the features.
-        memory_horizon: steps H the state should be held before any training. The heads then fade over one to four H
-            (rates of 1, time steps of ``1 / (4 H)`` to ``1 / H``); B and C are scaled by the root of H, as so short a
-            time step writes little; the convolution passes the step itself and has no bias, so a blank input is no
-            drive; ``D`` is 0. None for the package's initialisation, with ``dt_min`` and ``dt_max``.
+        input_dim: width of the input and of the features.
+        memory_horizon: steps H that the state should be held for before any training. The heads then fade over one to
+            four H (rates of 1, time steps of ``1 / (4 H)`` to ``1 / H``). B and C are scaled by the root of H, as so
+            short a time step writes little. The convolution passes the present step and has no bias, so that a blank
+            input writes nothing, and ``D`` is 0. None for the package's initialisation, with ``dt_min`` and ``dt_max``.
         d_state: rows of each head's state.
         d_conv: width of the convolution.
-        expand: channels over ``width``.
-        headdim: channels of a head; None for 64, the package's, or the greatest common divisor of it and the channels.
+        expand: channels over ``input_dim``.
+        headdim: channels of a head; None for the greatest common divisor of the package's 64 and the channels.
         dt_min: shortest time step without a horizon.
         dt_max: longest time step without a horizon.
     """
 
+    # A time step is exponential in what its parameters make of the input: at the full rate it leaves the horizon.
+    recurrent_factor = 0.1
+
     def __init__(
         self,
-        width: int,
+        input_dim: int,
         memory_horizon: int | None = None,
         d_state: int = 64,
         d_conv: int = 4,
@@ -73,14 +79,14 @@ class Mamba2Layer(ZeroBegin):
     ) -> None:
         super().__init__()
         check_sizes(d_state, d_conv, expand)
-        self.input_dim = self.feature_dim = width
-        self.d_inner, self.d_state = expand * width, d_state
+        self.input_dim = self.feature_dim = input_dim
+        self.d_inner, self.d_state = expand * input_dim, d_state
         self.headdim = headdim or math.gcd(HEADDIM, self.d_inner)
         if self.headdim < 1 or self.d_inner % self.headdim:
             raise UsageError(f"headdim {headdim} does not divide the {self.d_inner} channels (expand * hidden_dim)")
         self.num_heads = self.d_inner // self.headdim
         convolved = self.d_inner + 2 * d_state
-        self.in_proj = nn.Linear(width, self.d_inner + convolved + self.num_heads, bias=False)
+        self.in_proj = nn.Linear(input_dim, self.d_inner + convolved + self.num_heads, bias=False)
         self.conv1d = ShortConv(convolved, d_conv)
         if memory_horizon is not None:
             dt_max = 1 / max(memory_horizon, 2)
@@ -89,7 +95,7 @@ class Mamba2Layer(ZeroBegin):
         self.A_log = nn.Parameter(torch.empty(self.num_heads).uniform_(1, 16).log())
         self.D = nn.Parameter(torch.ones(self.num_heads))
         self.norm = RMSNorm(self.d_inner, eps=1e-5)
-        self.out_proj = nn.Linear(self.d_inner, width, bias=False)
+        self.out_proj = nn.Linear(self.d_inner, input_dim, bias=False)
         if memory_horizon is not None:
             self._hold_(memory_horizon)
 
@@ -100,6 +106,14 @@ class Mamba2Layer(ZeroBegin):
         self.D.zero_()
         reads_and_writes = slice(2 * self.d_inner, 2 * (self.d_inner + self.d_state))
         self.in_proj.weight[reads_and_writes] *= math.sqrt(WRITE_GAIN * horizon)
+
+    @classmethod
+    def placement(cls, memory_horizon: int | None = None, **_: Any) -> Placement:
+        """Stand in a residual block from the first layer on, without a perceptron, as published.
+
+        A small constant is added to what the layer reads: the package's block answers a blank input with nothing.
+        """
+        return Placement(embed=True, shift=blank_shift(memory_horizon), mlp_ratio=0.0)
 
     def init_state(self, batch_size: int, device: torch.device | str | None = None) -> State:
         """Return zeros."""
@@ -148,60 +162,15 @@ class Mamba2Layer(ZeroBegin):
         return self.out_proj(self.norm(y * silu(z).to(y.dtype)))  # type: ignore[no-any-return]
 
     def recurrent_parameters(self) -> Iterator[nn.Parameter]:
-        """Yield what sets how long the state is kept, and what time step, B and C an input gets.
+        """Yield those that decide how long the state is kept, and which time step, B and C an input gets.
 
-        A time step is exponential in what ``in_proj`` makes of the input: at PPO's full rate on these tasks it leaves
-        the horizon within a few updates.
+        A time step is exponential in the output of ``in_proj``: if it learns at PPO's full rate, the time steps no
+        longer fit the horizon after a few updates.
         """
         yield from (self.A_log, self.dt_bias, *self.in_proj.parameters())
 
 
-class Mamba2(Stack):
-    """Mamba-2: embedding, and pre-norm residual blocks of :class:`Mamba2Layer`, with a perceptron each if wanted.
-
-    A small constant is added to the input of each block: given nothing the package's block would answer nothing.
-
-    State, with ``E = expand hidden_dim``: ``depth (E d_state + (d_conv - 1)(E + 2 d_state))`` floats. The default
-    ``d_state`` is half the package's 128, at half the cost of a step: with ``hidden_dim = 128`` a layer's matrices
-    already hold 16,384 floats.
-
-    Args:
-        input_dim: width of the input.
-        hidden_dim: width of the residual stream and of the features.
-        depth: number of blocks.
-        memory_horizon: steps every layer should hold something before any training; None for the package's default.
-        mlp_ratio: inner width of the perceptrons over ``hidden_dim``; 0, as published, for none.
-        d_state: rows of each head's state.
-        d_conv: width of the convolution.
-        expand: channels over ``hidden_dim``.
-        headdim: channels of a head; None for 64 or the greatest common divisor of it and ``expand hidden_dim``.
-        dt_min: shortest time step without a horizon.
-        dt_max: longest time step without a horizon.
-    """
-
-    def __init__(
-        self,
-        input_dim: int,
-        hidden_dim: int = 128,
-        depth: int = 1,
-        memory_horizon: int | None = None,
-        mlp_ratio: float = 0.0,
-        d_state: int = 64,
-        d_conv: int = 4,
-        expand: int = 2,
-        headdim: int | None = None,
-        dt_min: float = 0.001,
-        dt_max: float = 0.1,
-    ) -> None:
-        super().__init__(
-            input_dim,
-            hidden_dim,
-            depth,
-            lambda width: Mamba2Layer(width, memory_horizon, d_state, d_conv, expand, headdim, dt_min, dt_max),
-            mlp_ratio,
-            embed=True,
-            shift=blank_shift(memory_horizon),
-        )
+Mamba2 = stacked(Mamba2Layer)
 
 
 @functools.cache
@@ -228,8 +197,8 @@ def run_package(
 ) -> tuple[Tensor, Tensor]:
     """Run the package's scan with carry and resets; return ``y`` ``[T, B, H, P]`` and the last state.
 
-    The kernel counts the incoming state to episode 0: where an episode begins at the first step the count starts at 1,
-    and the state does not reach it.
+    For the kernel, the incoming state belongs to episode 0. If an episode begins at the first step, it has number 1,
+    and the incoming state does not reach it.
     """
     episode = is_first_TB.t().cumsum(1).int().contiguous()
     u, dt, b, c = (x.transpose(0, 1).contiguous() for x in (u_TBHP, dt_TBH, b_TB1N, c_TB1N))

@@ -1,14 +1,14 @@
-"""What models with a matrix for a state share: heads, the state, the two modes, the normalised read-out."""
+"""The common part of models whose state is a matrix: heads, the state, the two modes, the normalised read-out."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
-from memsuite.controllers.base import ZeroBegin
+from memsuite.controllers.base import Placement, ZeroBegin
 from memsuite.controllers.blocks import EPSILON, at_least
 from memsuite.errors import UsageError
 from memsuite.ops import gated_out, matrix_scan, matrix_step
@@ -18,7 +18,7 @@ Aside = dict[str, Tensor]
 
 
 class Drive(NamedTuple):
-    """What the recurrence is driven by, each ``[.., B, H, features]``; ``beta`` only with the delta rule."""
+    """The drive of the recurrence, ``[.., B, H, features]`` each; ``beta`` is given only with the delta rule."""
 
     q: Tensor
     k: Tensor
@@ -30,9 +30,9 @@ class Drive(NamedTuple):
 class MatrixMemory(ZeroBegin):
     """A layer of heads, each with a matrix for a state; everything is zero when an episode begins.
 
-    State: a dict with ``matrix``, ``[B, num_heads, key_dim, value_dim]``, and what else the class needs before it
-    ("aside"). A class of it says how the input drives the recurrence (:func:`memsuite.ops.matrix_scan`) and what is
-    made of its answer.
+    State: a dict with ``matrix``, ``[B, num_heads, key_dim, value_dim]``, and whatever else a subclass keeps beside it
+    ("aside"). A subclass defines how the input drives the recurrence (:func:`memsuite.ops.matrix_scan`), and how its
+    output becomes features.
 
     Args:
         width: of the input and of the features.
@@ -50,21 +50,26 @@ class MatrixMemory(ZeroBegin):
 
     @abstractmethod
     def drive(self, x: Tensor, aside: Aside, is_first_TB: Tensor | None) -> tuple[Drive, Aside]:
-        """Map the input to what drives the recurrence, and the rest of the state to what it is afterwards.
+        """Compute what drives the recurrence, and the rest of the state after it.
 
         Args:
             x: ``[B, width]``, or ``[T, B, width]`` for a whole sequence.
-            aside: what the state holds beside ``matrix``.
+            aside: the parts of the state beside ``matrix``.
             is_first_TB: bool ``[T, B]``; None for a single step, whose state has been reset already.
         """
 
     @abstractmethod
     def read(self, y: Tensor, x: Tensor) -> Tensor:
-        """Map the recurrence's answer ``[.., B, num_heads, value_dim]`` to features ``[.., B, width]``."""
+        """Map the recurrence's output ``[.., B, num_heads, value_dim]`` to features ``[.., B, width]``."""
 
     def init_aside(self, batch_size: int, like: Tensor) -> Aside:
-        """Return what the state holds beside ``matrix``, zeros of ``like``'s device and type."""
+        """Return the initial parts of the state beside ``matrix``: zeros, with the device and type of ``like``."""
         return {}
+
+    @classmethod
+    def placement(cls, **_: Any) -> Placement:
+        """Stand in a residual block from the first layer on."""
+        return Placement(embed=True)
 
     def heads(self, x: Tensor) -> Tensor:
         """Split ``[.., width]`` into ``[.., num_heads, key_dim]``."""
@@ -85,7 +90,7 @@ class MatrixMemory(ZeroBegin):
         return self.read(y, x_BD), {"matrix": matrix, **aside}
 
     def forward_sequence(self, x_TBD: Tensor, state: State, is_first_TB: Tensor) -> tuple[Tensor, State]:
-        """Run the chunked scan between the maps over all steps."""
+        """Map all steps, run the chunked scan, and read all its outputs."""
         matrix, aside = _parts(self.reset_mask(state, is_first_TB[0]))
         drive, aside = self.drive(x_TBD, aside, is_first_TB)
         y, matrix = matrix_scan(drive.q, drive.k, drive.v, drive.log_decay, is_first_TB, matrix, drive.beta)
@@ -98,7 +103,7 @@ def _parts(state: State) -> tuple[Tensor, Aside]:
 
 
 class HeadNorm(nn.Module):
-    """The gain of an RMSNorm of each head on its own, applied as the heads are mixed."""
+    """An RMSNorm of each head alone; its weights are applied when the heads are mixed."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

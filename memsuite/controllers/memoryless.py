@@ -1,4 +1,4 @@
-"""A negative control: a network of the present observation alone."""
+"""A negative control: a network that reads the present observation and has no memory."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from memsuite.types import State
 class Memoryless(ZeroBegin):
     """Two layers of the present observation, :math:`W_2 silu(W_1 x_t + b_1) + b_2`, and no memory at all.
 
-    Not a model to be compared with: whatever it scores above a task's memoryless anchor is a leak in the task, the
-    rollout or the evaluation. It is named by its path, ``memsuite.controllers.memoryless.Memoryless``
+    It is not a model to compare others with: if it scores above a task's memoryless anchor, there is a leak in the
+    task, the rollout or the evaluation. It is named by its path, ``memsuite.controllers.memoryless.Memoryless``
     (``configs/suites/controls_v1.yaml``).
 
-    State: one zero, as a state holds something; it is never read. Cost per step:
+    State: one zero, which is never read; a state must hold at least one number. Cost per step:
     ``hidden_dim (input_dim + hidden_dim)`` multiply-adds.
 
     Args:

@@ -8,30 +8,31 @@ import torch
 from torch import Tensor, nn
 
 from memsuite.controllers.base import VectorMemory
-from memsuite.controllers.blocks import RecurrentStack
 from memsuite.controllers.init import log_uniform_times
+from memsuite.controllers.stack import stacked
 from memsuite.ops import diagonal_scan, narrow_linear
 from memsuite.types import State
 
 
 class MinGRULayer(VectorMemory):
-    r"""A leaky integrator whose leak the input sets; linear in the state, so the whole sequence is one scan.
+    r"""Minimal GRU: leaky integrators whose leak depends on the input alone.
 
     .. math::
         z = \sigma(W_z x + b_z), \quad \tilde h = s \odot W_h x, \quad h' = (1 - z) \odot h + z \odot \tilde h
 
-    The candidate has no bias, so a blank input is no drive. The constant :math:`s` is 1 by default; horizon-aware it is
-    :math:`(2 / z_0)^{1/2}` with :math:`z_0 = \sigma(b_z)` at initialisation, which keeps the state near unit size while
-    inputs are written with a gate as small as one over the horizon (the same function as ``s W_h``, at the same
-    learning rate).
+    The recurrence is linear in the state, so a whole sequence is one scan. The candidate has no bias, so a blank input
+    writes nothing. The constant :math:`s` is 1 by default. With a horizon it is :math:`(2 / z_0)^{1/2}`, with
+    :math:`z_0 = \sigma(b_z)` at initialisation: the state then stays near unit size, although inputs are written with a
+    gate as small as one over the horizon. It is a constant beside ``W_h`` and not a part of it, so that the weights
+    learn at the usual rate.
 
     State: ``hidden_dim`` floats. Cost per step: ``2 hidden_dim input_dim`` multiply-adds and ``hidden_dim`` sigmoids.
 
     Args:
         input_dim: width of the input.
         hidden_dim: width of the state and of the features.
-        memory_horizon: how many steps a state should be held before any training: the gates' biases are minus the
-            logarithm of times between one and four horizons, so that ``(1 - z)^horizon`` is 0.37 to 0.78. None for
+        memory_horizon: steps that a state should be held for before any training. The gates' biases are then minus the
+            logarithms of times between one and four horizons, so that ``(1 - z)^horizon`` is 0.37 to 0.78. None for
             PyTorch's default initialisation.
     """
 
@@ -49,7 +50,7 @@ class MinGRULayer(VectorMemory):
                 self.write_scale.copy_((2 / self.gate.bias.sigmoid()).sqrt())
 
     def _keep_and_write(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return ``1 - z`` and ``z * candidate``; both gates by their own sigmoid, as ``z`` may be tiny."""
+        """Return ``1 - z`` and ``z * candidate``. Each has a sigmoid of its own, as ``z`` may be tiny."""
         gate = narrow_linear(x, self.gate.weight, self.gate.bias)
         return torch.sigmoid(-gate), torch.sigmoid(gate) * (self.write_scale * narrow_linear(x, self.candidate.weight))
 
@@ -73,7 +74,4 @@ class MinGRULayer(VectorMemory):
         yield from self.gate.parameters()
 
 
-class MinGRU(RecurrentStack):
-    """Minimal GRU: leaky integrators whose leak the input sets."""
-
-    layer = MinGRULayer
+MinGRU = stacked(MinGRULayer)

@@ -8,16 +8,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
-from memsuite.controllers.blocks import Stack
 from memsuite.controllers.init import log_uniform_times
 from memsuite.controllers.matrix_memory import Aside, Drive, HeadNorm, MatrixMemory
+from memsuite.controllers.stack import stacked
 from memsuite.ops.gated_out import SIGMOID
 
-MAX_EXPONENT = 60.0  # a stabiliser above it would overflow in single precision; the floor of 1 is then out of reach
+# A larger stabiliser would overflow in single precision; the 1 in the maximum is then far too small to count.
+MAX_EXPONENT = 60.0
 
 
 class MLSTMLayer(MatrixMemory):
-    r"""Heads of mLSTM memory cells.
+    r"""mLSTM: heads whose matrix fades, and is written to through exponential input gates.
 
     .. math::
         C_t = f_t C_{t-1} + i_t v_t k_t^\top, \quad n_t = f_t n_{t-1} + i_t k_t, \quad
@@ -25,24 +26,26 @@ class MLSTMLayer(MatrixMemory):
         \tilde h_t = \frac{C_t q_t}{\max(|n_t^\top q_t|, 1)}, \quad
         h_t = W_o (\sigma(W_{og} x_t + b_{og}) \odot \mathrm{norm}(\tilde h_t))
 
-    with keys divided by the root of their length, and a bias in the queries alone: a blank input writes nothing, yet is
-    answered. So that the exponentials do not overflow, the state holds
+    with keys divided by the root of their dimension. The queries have a bias, and keys and values have none: a blank
+    input writes nothing and is answered all the same. So that the exponentials do not overflow, the state holds
     :math:`C_t e^{-m_t}` and :math:`n_t e^{-m_t}` with :math:`m_t = \max(\log f_t + m_{t-1}, \tilde i_t)`; the answer
-    does not depend on :math:`m`, so no gradient goes through it. The norm of each head takes the denominator out again;
-    blank steps do not enlarge it, as they write nothing to :math:`n`, so no answer is made small by waiting alone.
+    does not depend on :math:`m`, so no gradient goes through it. The norm of each head removes the denominator again.
+    Blank steps do not enlarge the denominator, as they write nothing to :math:`n`, so an answer does not become small
+    by waiting alone.
 
-    State: ``width (width / num_heads + 1)`` floats, with :math:`n` as the matrix's last column, and ``num_heads`` for
-    :math:`m`. Cost per step: ``5 width^2 + 2 width^2 / num_heads`` multiply-adds.
+    State, with ``D = input_dim``: ``D (D / num_heads + 1)`` floats, with :math:`n` as the matrix's last column, and
+    ``num_heads`` for :math:`m`. Cost per step: ``5 D^2 + 2 D^2 / num_heads`` multiply-adds.
 
     Args:
-        width: of the input and of the features.
-        num_heads: heads; ``width`` is a multiple of them.
-        memory_horizon: how many steps H the state should be held before any training: the forget gates' biases are then
-            the logarithms of times between one and four H. None for the paper's, 3 to 6.
+        input_dim: width of the input and of the features.
+        memory_horizon: steps H that the state should be held for before any training. The forget gates' biases are then
+            the logarithms of times between one and four H. None for the paper's biases, 3 to 6.
+        num_heads: heads; ``input_dim`` is a multiple of them.
     """
 
-    def __init__(self, width: int, num_heads: int, memory_horizon: int | None) -> None:
-        super().__init__(width, num_heads, extra=1)
+    def __init__(self, input_dim: int, memory_horizon: int | None = None, num_heads: int = 4) -> None:
+        super().__init__(input_dim, num_heads, extra=1)
+        width = input_dim
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.query_bias = nn.Parameter(torch.empty(width).uniform_(-1, 1))  # as large as a query of an input
         self.input_gate, self.forget_gate = nn.Linear(width, num_heads), nn.Linear(width, num_heads)
@@ -86,37 +89,7 @@ class MLSTMLayer(MatrixMemory):
             yield from gate.parameters()
 
 
-class MLSTM(Stack):
-    """mLSTM: a matrix that fades, written to through exponential gates.
-
-    State: ``depth (hidden_dim (hidden_dim / num_heads + 1) + num_heads)`` floats.
-
-    Args:
-        input_dim: width of the input.
-        hidden_dim: width of the residual stream and of the features.
-        depth: number of blocks.
-        memory_horizon: steps every layer should hold something before any training; None for the layer's default.
-        mlp_ratio: inner width of the perceptrons over ``hidden_dim``.
-        num_heads: heads of every layer.
-    """
-
-    def __init__(
-        self,
-        input_dim: int,
-        hidden_dim: int = 128,
-        depth: int = 1,
-        memory_horizon: int | None = None,
-        mlp_ratio: float = 2.0,
-        num_heads: int = 4,
-    ) -> None:
-        super().__init__(
-            input_dim,
-            hidden_dim,
-            depth,
-            lambda width: MLSTMLayer(width, num_heads, memory_horizon),
-            mlp_ratio,
-            embed=True,
-        )
+MLSTM = stacked(MLSTMLayer)
 
 
 def stabilisers(log_i: Tensor, log_f: Tensor, m: Tensor, is_first_TB: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -134,9 +107,10 @@ def stabilisers(log_i: Tensor, log_f: Tensor, m: Tensor, is_first_TB: Tensor | N
     if is_first_TB is None:
         return m, torch.maximum(log_f + m, log_i)
     erase = is_first_TB.unsqueeze(-1)
-    # Unrolled: m_t = F_t + max over the episode's steps j of (log i_j - F_j), with F the running sum of log f. What was
-    # before the episode's first step enters there. A running maximum over the whole row would see the episodes before;
-    # ranked by episode first, it finds only this one's.
+    # Unrolled, m_t = F_t + max over the episode's steps j of (log i_j - F_j), where F is the running sum of log f. The
+    # stabiliser before the sequence enters at its first step. A running maximum over the whole row would see earlier
+    # episodes too, so candidates are raised by the number of their episode: a later episode's are above all earlier
+    # ones.
     total = log_f.double().cumsum(0)
     incoming = torch.cat([m.unsqueeze(0).double(), torch.zeros_like(total[1:])])
     enters = erase.clone()

@@ -1,56 +1,73 @@
-"""A causal transformer over the last steps of the episode (Vaswani et al. 2017), with rotary positions."""
+"""A causal transformer (Vaswani et al. 2017) over the last steps of the episode, with rotary positions."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad, scaled_dot_product_attention
 
-from memsuite.controllers.base import ZeroBegin
-from memsuite.controllers.blocks import RMSNorm, Stack, at_least
+from memsuite.controllers.base import Placement, ZeroBegin
+from memsuite.controllers.blocks import RMSNorm, at_least
+from memsuite.controllers.stack import stacked
 from memsuite.errors import UsageError
 from memsuite.types import State
 
 BASE = 10_000.0  # of the rotary frequencies, as published
 
 
-class AttentionLayer(ZeroBegin):
-    r"""Causal attention to the last ``context_length`` steps of the same episode, this one included.
+class TransformerLayer(ZeroBegin):
+    r"""Causal attention to the last ``context_length`` steps of the episode, the present one included.
 
     .. math::
         y = W_o\, \mathrm{norm}(\mathrm{attention}(W_q x, W_k x, W_v x))
 
     Queries and keys are turned by their position in the episode (rotary, Su et al. 2021, arXiv 2104.09864). The norm
-    before the output map is that of Wang et al. 2022 (arXiv 2210.06423): attention that has not yet learnt where to
-    look averages over the whole context, and without it what is remembered for H steps arrives at a size of ``1 / H``.
-    A sequence is read in chunks of ``chunk`` queries, each against its own window of keys, so that time and memory are
-    ``T * context_length``, not ``T^2``. A key is seen if it is no older than the query's position in the episode: that
-    alone keeps episodes apart.
+    before the output map is that of Wang et al. 2022 (arXiv 2210.06423). Attention that has not yet learnt where to
+    look averages over the whole context, so without the norm an item from H steps before would arrive at a size of ``1
+    / H``. A sequence is read in chunks of ``chunk`` queries, each against its own window of keys, so that time and
+    memory are of the order of ``T context_length`` and not of ``T^2``. A key is seen if it is no older than the query's
+    position in the episode: that alone keeps episodes apart.
 
-    State: ``2 context_length width`` floats and the position. The caches hold the last steps in order, the newest at
-    the end, and zeros where the episode had not begun. Cost per step: ``width (4 width + 2 context_length)``
-    multiply-adds and ``num_heads context_length`` exponentials.
+    State: ``2 context_length input_dim`` floats and the position. The caches hold the last steps in order, the newest
+    at the end, and zeros where the episode had not begun. Cost per step:
+    ``input_dim (4 input_dim + 2 context_length)`` multiply-adds and ``num_heads context_length`` exponentials.
 
     Args:
-        width: of the input and of the features.
-        context_length: how many steps are seen.
-        num_heads: attention heads; ``width`` is a multiple of twice that.
-        chunk: queries computed at once; changes time and memory, not the result.
+        input_dim: width of the input and of the features.
+        memory_horizon: steps to remember; sets the context where ``context_length`` is not given.
+        context_length: how many steps are seen; None for ``memory_horizon + 1``, or 512 without a horizon.
+        num_heads: attention heads; ``input_dim`` is a multiple of twice that.
+        chunk: how many queries are computed at once; this changes time and memory, and not the result.
     """
 
-    def __init__(self, width: int, context_length: int, num_heads: int, chunk: int) -> None:
+    def __init__(
+        self,
+        input_dim: int,
+        memory_horizon: int | None = None,
+        context_length: int | None = None,
+        num_heads: int = 4,
+        chunk: int = 128,
+    ) -> None:
         super().__init__()
-        if width % (2 * num_heads):
-            raise UsageError(f"transformer: hidden_dim {width} is no multiple of 2 * num_heads = {2 * num_heads}")
+        if input_dim % (2 * num_heads):
+            raise UsageError(f"transformer: hidden_dim {input_dim} is no multiple of 2 * num_heads = {2 * num_heads}")
+        if context_length is None:
+            context_length = 512 if memory_horizon is None else memory_horizon + 1
         at_least("context_length", context_length, 1)
         at_least("chunk", chunk, 1)
-        self.input_dim = self.feature_dim = width
+        self.input_dim = self.feature_dim = input_dim
         self.context_length, self.num_heads, self.chunk = context_length, num_heads, chunk
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.norm = RMSNorm(width)
-        self.out = nn.Linear(width, width, bias=False)
+        self.qkv = nn.Linear(input_dim, 3 * input_dim, bias=False)
+        self.norm = RMSNorm(input_dim)
+        self.out = nn.Linear(input_dim, input_dim, bias=False)
+
+    @classmethod
+    def placement(cls, **_: Any) -> Placement:
+        """Stand in a residual block from the first layer on."""
+        return Placement(embed=True)
 
     def init_state(self, batch_size: int, device: torch.device | str | None = None) -> State:
         """Return empty caches ``keys`` and ``values`` ``[B, context_length, width]``, ``position`` ``[B]``.
@@ -67,14 +84,14 @@ class AttentionLayer(ZeroBegin):
         }
 
     def reset_mask(self, state: State, is_first_B: Tensor) -> State:
-        """Empty the caches of the rows that begin an episode; where none does, they are returned and not copied."""
+        """Empty the caches of the rows that begin an episode; if there is no such row, return the state uncopied."""
         if is_first_B.device.type == "cpu" and not bool(is_first_B.any()):
             return state
         return super().reset_mask(state, is_first_B)
 
     def forward_step(self, x_BD: Tensor, state: State) -> tuple[Tensor, State]:
-        """Take one step: append to the caches, then attend to what they hold of this episode."""
-        # At position 0 nothing of a cache has been written, whatever stands there.
+        """Take one step: append to the caches, then attend to the steps of this episode in them."""
+        # At position 0 this episode has written nothing to the caches, whatever they hold.
         keys, values, position = _parts(self.reset_mask(state, _parts(state)[2] == 0))
         q, k, v = self._project(x_BD.unsqueeze(1), position.unsqueeze(1))
         k, v = (torch.cat([old[:, 1:], new], dim=1) for old, new in ((keys, k), (values, v)))
@@ -86,7 +103,7 @@ class AttentionLayer(ZeroBegin):
     def forward_sequence(self, x_TBD: Tensor, state: State, is_first_TB: Tensor) -> tuple[Tensor, State]:
         """Attend chunk by chunk, then read all at once."""
         keys, values, position = _parts(state)
-        # That alone hides the caches of what came before, so they themselves need no reset.
+        # The position alone hides what the caches hold of an earlier episode, so they need no reset.
         position = position.masked_fill(is_first_TB[0], 0)
         positions = _positions(is_first_TB.t(), position)
         q, k, v = self._project(x_TBD.transpose(0, 1), positions)
@@ -101,15 +118,15 @@ class AttentionLayer(ZeroBegin):
         return y, {"keys": k, "values": v, "position": positions[:, -1] + 1}
 
     def _cache(self, x_BTD: Tensor, position_B1: Tensor) -> Tensor:
-        """Return the last ``context_length`` steps, zeros where the episode that ``position`` stands in was not yet."""
+        """Return the last ``context_length`` steps, with zeros for steps before the episode of ``position``."""
         newest = x_BTD[:, -self.context_length :]
         newest = pad(newest, (0, 0, self.context_length - newest.shape[1], 0))
         return _zero_unseen(newest, self._ages(x_BTD.device) <= position_B1)
 
     def attention(self, x_TBD: Tensor, is_first_TB: Tensor) -> tuple[Tensor, Tensor]:
-        """Return where each step of a sequence looks, and what it finds there, for looking inside.
+        """Return where each step of a sequence looks, and what it finds there, for the probes.
 
-        The whole map at once, from an empty cache: ``B num_heads T^2`` floats.
+        The cache is empty at first. The whole map is made at once, ``B num_heads T^2`` floats.
 
         Returns:
             Weights ``[B, num_heads, T, T]``, queries by keys, each row adding up to one, and values
@@ -142,7 +159,7 @@ class AttentionLayer(ZeroBegin):
     def _steps_before(self, positions: Tensor) -> int:
         """Bound the steps of an episode before any of these, as far as the context reaches.
 
-        An accelerator's host does not wait for their values.
+        On an accelerator this is the context itself, so that the host need not wait for the positions.
         """
         reach = self.context_length
         return reach if positions.device.type != "cpu" else min(reach, int(positions.max()))
@@ -151,7 +168,7 @@ class AttentionLayer(ZeroBegin):
         return self.out(self.norm(attended.to(self.norm.weight.dtype)))  # type: ignore[no-any-return]
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, seen_BQK: Tensor) -> Tensor:
-        """Attend where ``seen_BQK``; everything else is ``[B, .., D]``."""
+        """Attend to the keys for which ``seen_BQK`` is true; all other arguments are ``[B, .., D]``."""
         q, k, v = (x.view(*x.shape[:-1], self.num_heads, -1).transpose(1, 2) for x in (q, k, v))
         return scaled_dot_product_attention(q, k, v, seen_BQK.unsqueeze(1)).transpose(1, 2).flatten(-2)
 
@@ -162,7 +179,8 @@ class AttentionLayer(ZeroBegin):
     def _attend_in_chunks(self, q: Tensor, k: Tensor, v: Tensor, positions: Tensor, carried: int) -> Tensor:
         """Attend chunk by chunk: ``q`` is ``[B, T, D]``, ``k`` and ``v`` ``[B, carried + T, D]``.
 
-        Split and joined, never sliced: each slice would allocate a gradient as long as the whole sequence.
+        The tensors are split and joined, and never sliced: every slice would allocate a gradient as long as the whole
+        sequence.
         """
         if positions.device.type == "cpu" and bool((positions == positions[:1]).all()):
             positions = positions[:1]  # one mask for all
@@ -184,44 +202,7 @@ class AttentionLayer(ZeroBegin):
         return torch.cat(out, dim=1)
 
 
-class Transformer(Stack):
-    """Pre-norm blocks (Vaswani et al. 2017) of causal attention with rotary positions, and gated perceptrons.
-
-    State: ``2 depth context_length hidden_dim`` floats and the positions.
-
-    Args:
-        input_dim: width of the input.
-        hidden_dim: width of the residual stream and of the features.
-        depth: number of blocks.
-        memory_horizon: steps to remember; sets the context where ``context_length`` is not given.
-        mlp_ratio: inner width of the perceptrons over ``hidden_dim``.
-        context_length: how many steps are seen; None for ``memory_horizon + 1``, or 512 without a horizon.
-        num_heads: attention heads; ``hidden_dim`` is a multiple of twice that.
-        chunk: queries computed at once; changes time and memory, not the result.
-    """
-
-    def __init__(
-        self,
-        input_dim: int,
-        hidden_dim: int = 128,
-        depth: int = 1,
-        memory_horizon: int | None = None,
-        mlp_ratio: float = 2.0,
-        context_length: int | None = None,
-        num_heads: int = 4,
-        chunk: int = 128,
-    ) -> None:
-        if context_length is None:
-            context_length = 512 if memory_horizon is None else memory_horizon + 1
-        context = context_length
-        super().__init__(
-            input_dim,
-            hidden_dim,
-            depth,
-            lambda width: AttentionLayer(width, context, num_heads, chunk),
-            mlp_ratio,
-            embed=True,
-        )
+Transformer = stacked(TransformerLayer)
 
 
 def _parts(state: State) -> tuple[Tensor, Tensor, Tensor]:
@@ -234,7 +215,7 @@ def _parts(state: State) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _zero_unseen(cache_BCD: Tensor, seen_BC: Tensor) -> Tensor:
-    """Zero what the episode has not written, whatever stands there: a mask on the scores would let a NaN through."""
+    """Zero the steps that the episode has not written; a mask on the scores alone would let a NaN through."""
     return cache_BCD.masked_fill(~seen_BC.unsqueeze(-1), 0)
 
 

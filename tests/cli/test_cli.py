@@ -12,9 +12,7 @@ import yaml
 
 import memsuite
 from memsuite.__main__ import VERBS, main
-from memsuite.cli.bench_peers import parse_peers
 from memsuite.controllers import CONTROLLERS
-from memsuite.errors import UsageError
 
 NAMES = """task difficulty controller seed horizon env_steps iterations success success_low success_high score chance
 target_success reached_target steps_to_target wall_seconds_to_target cpu_seconds_to_target steps_to_90_sampled
@@ -221,12 +219,6 @@ MISTAKES = {
     "fit --out list.yaml/x": "cannot write",
     "validate": "--ckpt_path",
     "fiit": "did you mean: fit",
-    "bench --only speed": "valid names",
-    "bench --repeats 0": "the least is 1",
-    "bench --peer jax": "NAME=COMMAND",
-    "bench --controllers lru --peer a=true": "it printed nothing",
-    "bench --controllers lru --peer a=/no/such": "No such file",
-    "bench --horizon 3": "--horizons",
     "controllers --jso": "--json",
 }
 
@@ -264,22 +256,6 @@ def test_a_mistake_sets_the_process_status():
     assert len(out.stderr.splitlines()) == 1
 
 
-def test_bench_prints_json_and_writes_it(run, tmp_path):
-    line = "bench --json --out b.json --tasks delayed_cue --controllers pseudo_mamba --horizons 20 --repeats 1"
-    status, out, _ = run(line)
-    assert status == 0
-    report = json.loads(out)
-    assert report == json.loads((tmp_path / "b.json").read_text())
-    (row,) = report["training"]
-    assert row["steps_per_cpu_second"] > 0
-    assert sum(row["share"].values()) == pytest.approx(1, abs=0.05)
-    assert {(row["horizon"], row["num_envs"]) for row in report["environments"]} >= {
-        (200, 64),
-        (200, 1024),
-        (20000, 10),
-    }
-
-
 def test_controllers_table(run):
     status, out, _ = run("controllers --json --hidden_dim 32 --horizons 50,200")
     assert status == 0
@@ -300,18 +276,3 @@ def test_every_config_runs(run, tmp_path, path):
     longer = ["--horizon", "60"] if path.stem == "curriculum" else []  # it begins at 50
     status, _, err = run(f"fit --config {path} --out x --model.ppo.rollout_length 10", *TINY, *longer)
     assert status == 0, err
-
-
-def test_a_peer_is_a_command():
-    with pytest.raises(UsageError, match="NAME=COMMAND"):
-        parse_peers(["peer=echo 'not closed"])
-
-
-def test_bench_measures_beside_a_peer(run):
-    peer = """peer=echo '{"steps_per_cpu_second": 1000}'"""
-    status, out, _ = run("bench --json --controllers pseudo_mamba --horizons 20 --repeats 2", "--peer", peer)
-    report = json.loads(out)["peers"]
-    assert status == 0
-    assert report["rounds"]["peer"] == [1000, 1000]
-    (name,) = report["ratio"]
-    assert report["ratio"][name]["peer"] == pytest.approx(report["median"][name] / 1000)

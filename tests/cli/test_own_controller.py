@@ -38,6 +38,17 @@ def test_the_example_trains_from_yaml_and_is_loaded_again(folder):
     assert out.stdout.strip() == "MeanMemory", out.stderr
 
 
+def test_the_example_trains_as_a_stack_and_is_loaded_again(folder):
+    line = "--config mine.yaml --controller_args.depth 2 --out runs/two --device cpu --steps 1600"
+    out = subprocess.run(
+        [sys.executable, "-m", "memsuite", "fit", *line.split()], cwd=folder, capture_output=True, text=True
+    )
+    assert out.returncode == 0, out.stderr
+    code = "import memsuite; print(*map(type, memsuite.load('runs/two').model.controller.layers))"
+    out = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
+    assert out.stdout.count("mean_memory.MeanMemory") == 2, out.stderr
+
+
 def test_the_example_keeps_the_law_it_shows(folder):
     subprocess.run([sys.executable, "law.py"], cwd=folder, check=True)
 

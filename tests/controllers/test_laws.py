@@ -9,12 +9,31 @@ from hypothesis import strategies as st
 from torch.utils import _pytree as pytree
 
 from memsuite.controllers import CONTROLLERS, Controller, make_controller
-from memsuite.controllers.base import map_state
+from memsuite.controllers.base import ZeroBegin, map_state
 
 INPUT, HIDDEN = 5, 8
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 2e-5}
+
+
+class Leaky(ZeroBegin):
+    """A layer as a user writes it: it keeps half of its state at each step, and loops over the steps of a sequence."""
+
+    def __init__(self, input_dim, hidden_dim=64, memory_horizon=None):
+        super().__init__()
+        self.input_dim, self.feature_dim, self.memory_horizon = input_dim, hidden_dim, memory_horizon
+        self.write = torch.nn.Linear(input_dim, hidden_dim)
+
+    def init_state(self, batch_size, device=None):
+        like = self.write.weight
+        return {"held": torch.zeros(batch_size, self.feature_dim, device=device or like.device, dtype=like.dtype)}
+
+    def forward_step(self, x_BD, state):
+        held = 0.5 * state["held"] + self.write(x_BD)
+        return held.tanh(), {"held": held}
+
+
 both_dtypes = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
-# What stacks is also tested stacked, two layers deep, and the variants that are not the default.
+# Some models are also tested as a stack of several layers, and in variants that are not the default.
 VARIANTS = {
     "gru, 2 layers": {"depth": 2},
     "lru, 2 layers": {"depth": 2},
@@ -23,6 +42,8 @@ VARIANTS = {
     "gated_deltanet, 2 layers": {"depth": 2},
     "transformer, 2 layers, 3 steps of context": {"depth": 2, "context_length": 3},
     "memsuite.controllers.memoryless.Memoryless": {},
+    f"{__name__}.Leaky": {},
+    f"{__name__}.Leaky, 3 layers": {"depth": 3},
 }
 every_controller = pytest.mark.parametrize("name", [*CONTROLLERS, *VARIANTS])
 horizons = pytest.mark.parametrize("horizon", [None, 50], ids=["default", "horizon_aware"])

@@ -1,8 +1,9 @@
 """A peer to measure beside: recurrent PPO in JAX, the whole training loop compiled, as purejaxrl does it.
 
-The work is that of ``memsuite bench``: delayed cue with 8 cues, 64 environments, one whole episode a rollout, width
-128, 4 epochs of 4 minibatches along environments, full backpropagation through time. One thread. The last line printed
-is a JSON object with training steps per second of CPU time and of wall time, medians after a first call that compiles.
+The work is that of ``memsuite bench training``: delayed cue with 8 cues, 64 environments, one whole episode a rollout,
+width 128, 4 epochs of 4 minibatches along environments, full backpropagation through time. One thread. The last
+line printed is a JSON object with training steps per second of CPU time and of wall time, medians after a first call
+that compiles.
 
     pip install jax optax
     python tests/peers/jax_ppo.py --cell gru --horizon 200

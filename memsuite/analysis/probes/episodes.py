@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from memsuite.controllers import Controller
-from memsuite.controllers.blocks import Stack
+from memsuite.controllers import Controller, Stack
 from memsuite.errors import UsageError
 from memsuite.tasks import ScriptedTask, Task
 from memsuite.types import Script

@@ -1,8 +1,8 @@
-"""``memsuite bench --peer NAME=COMMAND``: our training beside somebody else's, interleaved on one machine.
+"""``memsuite bench peers --peer NAME=COMMAND``: our training in turn with other programs, on one machine.
 
-A rate moves with whatever else a machine does, so a ratio is fair only between runs that follow one another: each round
-runs every peer once and each controller once, and what is reported are medians over the rounds and their ratios. A
-peer's command prints, as its last line, a JSON object with ``steps_per_cpu_second``; see tests/peers.
+A rate depends on what else the machine does at the time, so a ratio is fair only between runs that follow one another.
+Each round therefore runs every peer once and every controller once; the report has the medians over the rounds, and
+their ratios. A peer's command prints, as its last line, a JSON object with ``steps_per_cpu_second``; see tests/peers.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import json
 import shlex
 import statistics
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from rich.console import Console
 from rich.table import Column, Table
 
-from memsuite.cli.plain import flat
+from memsuite.bench.training import measure_one
 from memsuite.errors import UsageError
 
 KEY = "steps_per_cpu_second"
@@ -38,26 +39,28 @@ def parse_peers(given: list[str]) -> dict[str, list[str]]:
     return peers
 
 
-def bench_peers(
-    peers: dict[str, list[str]], ours: Mapping[str, Callable[[], dict[str, Any]]], rounds: int, console: Console
+def measure(
+    console: Console, peer: list[str], controllers: list[str], horizons: list[int], repeats: int
 ) -> dict[str, Any]:
-    """Measure peers and controllers in turn.
+    """Measure the peers, and the controllers at the horizons, in turn.
 
     Args:
-        peers: commands by name.
-        ours: functions that measure a controller and return a row with ``steps_per_cpu_second``.
-        rounds: how often each is measured.
-        console: shows which one is.
+        console: shows which one is being measured.
+        peer: other programs, as ``NAME=COMMAND``.
+        controllers: names of our sequence models.
+        horizons: episode lengths in steps.
+        repeats: number of rounds.
     """
-    sides: dict[str, Callable[[], dict[str, Any]]] = {
-        name: lambda name=name, command=command: _run(name, command)  # type: ignore[misc]
-        for name, command in peers.items()
+    peers = parse_peers(peer)
+    ours = {
+        f"{name}, H = {horizon}": partial(measure_one, name, horizon, 2) for name in controllers for horizon in horizons
     }
+    sides: dict[str, Callable[[], dict[str, Any]]] = {name: partial(_run, name, peers[name]) for name in peers}
     sides |= ours
     rates: dict[str, list[float]] = {name: [] for name in sides}
-    for turn in range(rounds):
+    for turn in range(repeats):
         for name, work in sides.items():
-            with console.status(f"round {turn + 1} of {rounds}: {name}"):
+            with console.status(f"round {turn + 1} of {repeats}: {name}"):
                 rates[name].append(work()[KEY])
     medians = {name: statistics.median(values) for name, values in rates.items()}
     return {
@@ -79,7 +82,7 @@ def _run(name: str, command: list[str]) -> dict[str, Any]:
         row = json.loads(lines[-1])
         row[KEY] = float(row[KEY])
     except (IndexError, ValueError, KeyError, TypeError) as error:
-        said = flat((finished.stderr.strip().splitlines() or ["it printed nothing"])[-1])
+        said = " ".join((finished.stderr.strip().splitlines() or ["it printed nothing"])[-1].split())
         raise UsageError(
             f"peer {name}: no JSON with {KEY!r} in its last line (status {finished.returncode}): {said}"
         ) from error
@@ -87,8 +90,8 @@ def _run(name: str, command: list[str]) -> dict[str, Any]:
     return row
 
 
-def peers_table(report: dict[str, Any]) -> Table:
-    """Return the table of a report: steps per CPU-second, and our rate over each peer's."""
+def table(report: dict[str, Any]) -> Table:
+    """Lay out the report: steps per CPU-second, and our rate over each peer's."""
     peers = list(report["commands"])
     columns: list[Column | str] = [
         Column("", no_wrap=True),
@@ -98,9 +101,9 @@ def peers_table(report: dict[str, Any]) -> Table:
         *(f"x {peer}" for peer in peers),
     ]
     rounds = len(next(iter(report["rounds"].values())))
-    table = Table(*columns, title=f"Training beside peers, medians of {rounds} interleaved rounds")
+    found = Table(*columns, title=f"Training beside peers, medians of {rounds} interleaved rounds")
     for name, values in report["rounds"].items():
         numbers = [f"{value:,.0f}" for value in (report["median"][name], min(values), max(values))]
         ratios = [f"{report['ratio'][name][peer]:.2f}" if name in report["ratio"] else "" for peer in peers]
-        table.add_row(name, *numbers, *ratios)
-    return table
+        found.add_row(name, *numbers, *ratios)
+    return found

@@ -1,13 +1,13 @@
-"""``memsuite bench --ops``: each op, forward and backward, against its PyTorch reference and the library's way.
+"""``memsuite bench ops``: each op, forward and backward, against its PyTorch reference and against a library.
 
-The library's way is ``nn.GRU`` and ``nn.LSTM``, which know no resets (theirs is easier work, and includes the input
-products, of input width 1), ``conv1d`` (none either), ``rms_norm`` and ``linear``, ``torch.distributions``, and
-``mamba_ssm``'s ``selective_scan_ref`` where that package is. Memory is what is kept for the backward pass, the result
-included.
+The libraries' functions are ``nn.GRU`` and ``nn.LSTM``, ``conv1d``, ``rms_norm`` and ``linear``,
+``torch.distributions``, and ``selective_scan_ref`` of ``mamba_ssm`` where that package is installed. The first three do
+an easier job, as they do not reset states; the times of ``nn.GRU`` and ``nn.LSTM`` include the products with an input
+of width 1. Memory is what a forward pass keeps for the backward pass, its result included.
 
-One thread, CPU time, medians of interleaved repeats, so that a busy machine slows both sides alike. The share of the
-machine is of a float32 matrix product (1024 cubed) for the products of a GRU, and of a copy of 64 MB for ops that only
-pass over memory; both are measured in the same run.
+All times are CPU times of one thread, and medians of interleaved repeats, so that a busy machine slows all sides alike.
+The share says how close an op comes to what the machine can do: to a float32 matrix product of 1024 x 1024 for the
+products of a GRU, and to a copy of 64 MB for ops that mainly read and write memory. Both are measured in the same run.
 """
 
 from __future__ import annotations
@@ -20,21 +20,30 @@ from typing import Any
 
 import torch
 from rich import box
+from rich.console import Console
 from rich.table import Column, Table
 from torch import Tensor
 
 from memsuite import ops
-from memsuite.cli.bench_cases import BACKWARD, CASES, PASSES, WIDTH
+from memsuite.bench.op_cases import BACKWARD, CASES, PASSES, WIDTH
 
-BLOCKS = ((200, 16), (1000, 16), (5000, 4))  # steps, environments: minibatches as training makes them
+BLOCKS = ((200, 16), (1000, 16), (5000, 4))  # steps and environments of the minibatches that training makes
 Work = Callable[[], Any]
 
 
-def bench_ops(repeats: int) -> dict[str, Any]:
-    """Measure every op at every size of :data:`BLOCKS`."""
+def measure(console: Console, repeats: int) -> dict[str, Any]:
+    """Measure every op at every size of :data:`BLOCKS`.
+
+    Args:
+        console: shows which op is being measured.
+        repeats: measurements of each op, at least 3.
+    """
     roof = {"product_gflops": 2 * 1024**3 / _best(_product()) / 1e9, "copy_gb_per_s": 2 * 2**26 / _best(_copy()) / 1e9}
     compiled = ops._build.STATUS
-    rows = [_row(name, *block, repeats, roof) for name in CASES for block in BLOCKS]
+    rows = []
+    for name in CASES:
+        with console.status(f"{name}, compiled and not"):
+            rows += [_row(name, *block, repeats, roof) for block in BLOCKS]
     return {"compiled": compiled.library is not None, "reason": compiled.reason, "roof": roof, "rows": rows}
 
 
@@ -45,7 +54,7 @@ def _row(name: str, steps: int, batch: int, repeats: int, roof: dict[str, float]
     other = library(inputs) if library is not None else None
     if other is not None:
         forward["library"] = other
-    seen = int(op == "narrow_linear")  # what is observed needs no gradient
+    seen = int(op == "narrow_linear")  # its first input is an observation, which needs no gradient
     works = {side: _through_autograd(*call, seen) for side, call in forward.items()}
     times = _interleaved({**works, "reference": _reference(op, inputs)}, repeats)
     row: dict[str, Any] = {"op": name, "steps": steps, "batch": batch, "width": WIDTH}
@@ -90,14 +99,14 @@ def _interleaved(sides: dict[str, Work], repeats: int) -> dict[str, float]:
 
 
 def _leaves(inputs: list[Any], seen: int = 0) -> tuple[list[Any], list[Tensor]]:
-    """Return copies of the inputs, and those that get a gradient: all numbers but the first ``seen``, observations."""
+    """Return copies of the inputs, and those that get a gradient: the first ``seen`` are observations and get none."""
     leaves = [x.detach().clone() if isinstance(x, Tensor) else x for x in inputs]
     wanted = [x for x in leaves[seen:] if isinstance(x, Tensor) and (x.is_floating_point() or x.is_complex())]
     return leaves, [x.requires_grad_() for x in wanted]
 
 
 def _through_autograd(function: Callable[..., Any], inputs: list[Any], seen: int = 0) -> Work:
-    """Return a function's forward and backward pass."""
+    """Return the work of a function's forward and backward pass."""
     leaves, wanted = _leaves(inputs, seen)
 
     def work() -> Any:
@@ -109,7 +118,7 @@ def _through_autograd(function: Callable[..., Any], inputs: list[Any], seen: int
 
 
 def _kept(function: Callable[..., Any], inputs: list[Any], seen: int = 0) -> int:
-    """Return the bytes that a forward pass keeps for the backward pass, its result and its inputs included."""
+    """Count the bytes that a forward pass keeps for the backward pass, its result and its inputs included."""
     kept: dict[int, int] = {}
 
     def keep(x: Tensor) -> Tensor:
@@ -123,12 +132,12 @@ def _kept(function: Callable[..., Any], inputs: list[Any], seen: int = 0) -> int
 
 
 def _reference(op: str, inputs: list[Tensor]) -> Work:
-    """Return the PyTorch reference, forward and backward, called past the dispatcher."""
+    """Return the work of the PyTorch reference, forward and backward, called without the dispatcher."""
     module = sys.modules[f"memsuite.ops.{op}"]
 
     def work() -> Any:
         found = module._forward(*inputs)
-        if op not in BACKWARD:  # its slopes are made on the way
+        if op not in BACKWARD:  # its forward pass makes the gradients too
             return found
         saved = (found,) if isinstance(found, Tensor) else found
         grad = torch.ones_like(saved[0])
@@ -137,17 +146,17 @@ def _reference(op: str, inputs: list[Tensor]) -> Work:
     return work
 
 
-def ops_table(report: dict[str, Any]) -> Table:
-    """Return the table of a report's rows."""
+def table(report: dict[str, Any]) -> Table:
+    """Lay out the report: one row for each op and size."""
     title = "Ops, forward and backward, width 128" + ("" if report["compiled"] else " (nothing compiled)")
     roof = f"product {report['roof']['product_gflops']:.0f} GFLOP/s, copy {report['roof']['copy_gb_per_s']:.1f} GB/s"
     headings = ("steps", "batch", "ms", "reference", "library", "kept MB", "library's", "share")
     columns = [Column("op", no_wrap=True), *(Column(heading, justify="right", no_wrap=True) for heading in headings)]
-    note = f"times of the others over the op's; {roof}, of which the share is"
-    table = Table(*columns, title=title, caption=note, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    note = f"reference and library: their time over the op's; share: of {roof}"
+    found = Table(*columns, title=title, caption=note, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for row in report["rows"]:
         ratios = [f"{row[key]:.2f}x" if key in row else "" for key in ("reference_ratio", "library_ratio")]
         kept = [f"{row[key]:.1f}" if key in row else "" for key in ("op_kept_mb", "library_kept_mb")]
         share = f"{100 * row['share']:.0f}%" if "share" in row else ""
-        table.add_row(row["op"], str(row["steps"]), str(row["batch"]), f"{row['op_ms']:.2f}", *ratios, *kept, share)
-    return table
+        found.add_row(row["op"], str(row["steps"]), str(row["batch"]), f"{row['op_ms']:.2f}", *ratios, *kept, share)
+    return found

@@ -1,7 +1,7 @@
-"""``memsuite bench --gpu``: training at 4,096 environments and 1,000 steps, and the golden task's time to target.
+"""``memsuite bench gpu``: training in 4,096 environments of 1,000 steps, and how soon the golden task is learnt.
 
-Every measurement is a process of its own with a limit of time, so that one that is slow or out of memory costs the
-others nothing; what did not finish is in the report with the reason. Written without a GPU at hand: not yet run on one.
+Every measurement runs in a process of its own and has a time limit. If one is slow or runs out of memory, the others
+are measured all the same, and the report gives the reason for each one that did not finish.
 """
 
 from __future__ import annotations
@@ -12,26 +12,47 @@ import sys
 import time
 from typing import Any
 
+import lightning.pytorch as pl
 import torch
 from rich.console import Console
 from rich.table import Table
 
+from memsuite.bench.measure import Cycles, parameter_count, prepare, spent, train_briefly
+from memsuite.callbacks import StopAtTarget
+from memsuite.cli.trainer import TRAINER_DEFAULTS
+from memsuite.errors import UsageError
+from memsuite.module import MemoryPPO
+
 NUM_ENVS, HORIZON = 4096, 1000
 CONTROLLERS = ("gru", "lru", "pseudo_mamba", "mamba", "transformer")
-LIMIT = 45  # seconds of a measurement: all of it, and the tests before it, take less than eight minutes
-ITERATIONS = 4  # of which the first warms up, and the last has no successor
+LIMIT = 45  # seconds for a measurement, so that `make gpu-check` with its tests stays below eight minutes
+ITERATIONS = 4  # the first one warms up, and the last one has no successor to time it by
 GOLDEN: dict[str, Any] = {"task_args": {"num_cues": 8}, "horizon": 200, "num_envs": 32, "steps": 200_000}
 
 
-def bench_gpu(
+def measure(
     console: Console,
     device: str = "cuda",
     num_envs: int = NUM_ENVS,
     horizon: int = HORIZON,
     controllers: tuple[str, ...] = CONTROLLERS,
 ) -> dict[str, Any]:
-    """Measure every controller, then the golden task."""
+    """Measure every controller, then the golden task.
+
+    Args:
+        console: shows what is being measured.
+        device: Lightning's name of the accelerator.
+        num_envs: environments of the training runs.
+        horizon: length of an episode in steps.
+        controllers: names of the sequence models.
+
+    Raises:
+        UsageError: PyTorch finds no GPU.
+    """
     from memsuite.ops import _build_cuda
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("this needs a GPU that PyTorch can use, and torch.cuda.is_available() is false here")
 
     training = []
     for controller in controllers:
@@ -46,9 +67,9 @@ def bench_gpu(
 
 
 def apart(*arguments: str) -> dict[str, Any]:
-    """Run one measurement in a process of its own; return its numbers, or why there are none."""
+    """Run one measurement in a process of its own; return its numbers, or the reason why there are none."""
     began = time.perf_counter()
-    command = [sys.executable, "-m", "memsuite.cli.bench_gpu", *arguments]
+    command = [sys.executable, "-m", "memsuite.bench.gpu", *arguments]
     try:
         child = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT)
     except subprocess.TimeoutExpired:
@@ -60,10 +81,8 @@ def apart(*arguments: str) -> dict[str, Any]:
 
 
 def measure_training(device: str, controller: str, num_envs: str, horizon: str) -> dict[str, Any]:
-    """Return environment steps per second of whole iterations through Lightning, and the most memory they held."""
-    from memsuite.cli.bench import _Cycles, spent, train_briefly
-
-    cycles = _Cycles()
+    """Return the environment steps per second of whole iterations through Lightning, and the GPU memory at its peak."""
+    cycles = Cycles()
     module = train_briefly(controller, int(num_envs), int(horizon), ITERATIONS, cycles, device)
     steps, wall = int(num_envs) * int(horizon), spent(cycles.marks, "total", 0, warm_up=1)
     shares = {name: spent(cycles.marks, name, 0, warm_up=1) / wall for name in ("rollout", "update")}
@@ -72,18 +91,12 @@ def measure_training(device: str, controller: str, num_envs: str, horizon: str) 
         "steps_per_second": steps / wall,
         "share": shares,
         "gigabytes": memory,
-        "parameters": sum(p.numel() for p in module.model.parameters()),
+        "parameters": parameter_count(module),
     }
 
 
 def measure_golden(device: str) -> dict[str, Any]:
-    """Train the golden task until greedy success reaches its target; ``process_seconds`` is then the time to it."""
-    import lightning.pytorch as pl
-
-    from memsuite.callbacks import StopAtTarget
-    from memsuite.cli.trainer import TRAINER_DEFAULTS
-    from memsuite.module import MemoryPPO
-
+    """Train the golden task until greedy success reaches its target; ``process_seconds`` says how long that took."""
     module = MemoryPPO(**GOLDEN)
     stop = StopAtTarget(patience=1)
     settings: dict[str, Any] = {**TRAINER_DEFAULTS, "accelerator": device, "val_check_interval": 5}
@@ -92,24 +105,22 @@ def measure_golden(device: str) -> dict[str, Any]:
     return {"env_steps": module.env_steps, "success": success, "reached": success >= module.preset.target_success}
 
 
-def gpu_table(report: dict[str, Any]) -> Table:
-    """Return the table of a report's training rows, and the golden task below it."""
+def table(report: dict[str, Any]) -> Table:
+    """Lay out the report: one row for each training run, and the golden task as the caption."""
     golden = report["golden"]
     below = golden.get("failed") or (
         f"golden task: success {golden['success']:.3f} after {golden['env_steps']:,} steps and "
         f"{golden['process_seconds']:.1f} s from start to end"
     )
-    table = Table("controller", "environments", "horizon", "steps / s", "GB", title=report["device"], caption=below)
+    found = Table("controller", "environments", "horizon", "steps / s", "GB", title=report["device"], caption=below)
     for row in report["training"]:
         speed = row.get("failed") or f"{row['steps_per_second']:,.0f}"
         memory = f"{row['gigabytes']:.1f}" if row.get("gigabytes") else ""
-        table.add_row(row["controller"], f"{row['num_envs']:,}", f"{row['horizon']:,}", speed, memory)
-    return table
+        found.add_row(row["controller"], f"{row['num_envs']:,}", f"{row['horizon']:,}", speed, memory)
+    return found
 
 
 if __name__ == "__main__":
-    from memsuite.cli.trainer import quiet_lightning
-
-    quiet_lightning()
+    prepare(torch.get_num_threads())
     what, *rest = sys.argv[1:]
     print(json.dumps((measure_training if what == "training" else measure_golden)(*rest)))

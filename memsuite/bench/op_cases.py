@@ -1,4 +1,4 @@
-"""What ``memsuite bench --ops`` measures: what each op is given, and what a library offers that is nearly the same."""
+"""The cases of ``memsuite bench ops``: the inputs of each op, and the library's function that comes closest to it."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def _surrogate(steps: int, batch: int) -> list[Any]:
 
 
 def _layer(kind: type[nn.RNNBase]) -> Callable[[list[Any]], Forward]:
-    """Return what ``nn.GRU`` or ``nn.LSTM`` calls, its parameters among the arguments."""
+    """Return the function that ``nn.GRU`` or ``nn.LSTM`` calls, with the parameters among its arguments."""
     layer = kind(1, WIDTH)  # type: ignore[arg-type, call-arg]
 
     def forward(x: Tensor, *parameters: Tensor) -> Tensor:
@@ -109,7 +109,7 @@ def _layer(kind: type[nn.RNNBase]) -> Callable[[list[Any]], Forward]:
 
 
 def _conv1d(inputs: list[Any]) -> Forward:
-    """Return the library's convolution, batch first and time last, without resets and what was before."""
+    """Return the library's convolution, batch first and time last, without resets and without earlier inputs."""
 
     def forward(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         y = functional.conv1d(x.permute(1, 2, 0), weight.unsqueeze(1), bias, padding=TAPS - 1, groups=WIDTH)
@@ -143,7 +143,7 @@ def _plain_loss(logits: Tensor, values: Tensor, actions: Tensor, *given: Any) ->
 
 
 def _mamba_ssm(inputs: list[Any]) -> Forward | None:
-    """Return the package's own path on a CPU: batch first, channels before time, and without resets."""
+    """Return the package's function for a CPU: batch first, channels before time, and without resets."""
     try:
         from mamba_ssm.ops.selective_scan_interface import selective_scan_ref  # type: ignore[import-not-found]
     except ImportError:
@@ -153,7 +153,7 @@ def _mamba_ssm(inputs: list[Any]) -> Forward | None:
     return selective_scan_ref, [last[0], last[1], rates, last[2], last[3]]
 
 
-# What each op is drawn from, and what a library offers that does nearly the same.
+# For each case: the op, the function that draws its inputs, and the function that makes the library's call of them.
 CASES: dict[str, tuple[str, Callable[[int, int], list[Any]], Callable[[list[Any]], Forward | None] | None]] = {
     "pscan": ("pscan", _pscan, None),
     "diagonal_scan, varying": ("diagonal_scan", _mingru, None),
@@ -171,9 +171,9 @@ CASES: dict[str, tuple[str, Callable[[int, int], list[Any]], Callable[[list[Any]
     "gated_mlp": ("gated_mlp", _mlp, lambda inputs: (_plain_mlp, inputs)),
     "surrogate": ("surrogate", _surrogate, lambda inputs: (_plain_loss, inputs)),
 }
-# How often forward and backward read or write an array of the size of the states, at the least.
+# The least number of times that forward and backward must read or write an array of the size of the states.
 PASSES = {"pscan": 5, "diagonal_scan, varying": 9, "diagonal_scan, complex": 5}
-# The arguments of a reference's backward pass, where there is one.
+# The arguments of a reference's backward pass, for the references that have one.
 BACKWARD: dict[str, Callable[[Tensor, list[Tensor], tuple[Tensor, ...]], list[Tensor | None]]] = {
     "pscan": lambda grad, inputs, saved: [grad, saved[0], inputs[1]],
     "diagonal_scan": lambda grad, inputs, saved: [grad, inputs[0], saved[0], *inputs[2:]],

@@ -1,8 +1,9 @@
-"""``memsuite bench --scaling``: what a step of training costs as the horizon grows, in time and in memory.
+"""``memsuite bench scaling``: what a step of training costs as the horizon grows, in time and in memory.
 
-Every measurement is a process of its own, so that its peak memory is its own: whole training iterations on delayed cue
-(rollout and one epoch over one minibatch, full backpropagation through time) of 8 environments. Linear means: the same
-time and the same memory a step at any horizon. Attention to the whole episode is the one exception, in time.
+Every measurement runs in a process of its own, so that the peak of memory is that of the measurement alone. It makes
+whole training iterations on delayed cue in 8 environments: a rollout, and one epoch over one minibatch with full
+backpropagation through time. A model is linear in the horizon if a step takes the same time and the same memory at
+every horizon. The one model that is not, in time, is attention to the whole episode.
 """
 
 from __future__ import annotations
@@ -20,23 +21,28 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from memsuite.cli.allocator import keep_freed_memory, modules_left_alone
+from memsuite.bench.measure import prepare
+from memsuite.cli.allocator import modules_left_alone
 from memsuite.module import MemoryPPO
 from memsuite.rl import PPOConfig, begin, collect, gae, minibatch_losses, stream
 
 NUM_ENVS = 8
-HORIZONS = (200, 1000, 5000, 20_000)
-ENOUGH = 40_000  # environment steps of a measurement at least
+ENOUGH = 40_000  # environment steps that a measurement makes at least
+LONGEST_ATTENTION = 5000  # steps: above it, the transformer is not measured, as its cost grows with its context
 
 
-def bench_scaling(controllers: list[str], horizons: list[int], repeats: int, console: Console) -> list[dict[str, Any]]:
-    """Measure every controller at every horizon; the rounds go over all horizons, so that they share the noise.
+def measure(console: Console, controllers: list[str], horizons: list[int], repeats: int) -> list[dict[str, Any]]:
+    """Measure every controller at every horizon; each round goes over all horizons, so that they share the noise.
 
-    Attention, whose cost grows with its context, is left out above 5,000 steps.
+    Args:
+        console: shows what is being measured.
+        controllers: names of the sequence models.
+        horizons: episode lengths in steps.
+        repeats: number of rounds; the medians are returned.
     """
     rows = []
     for controller in controllers:
-        asked = [horizon for horizon in horizons if controller != "transformer" or horizon <= 5000]
+        asked = [horizon for horizon in horizons if controller != "transformer" or horizon <= LONGEST_ATTENTION]
         runs: dict[int, list[dict[str, float]]] = {horizon: [] for horizon in asked}
         for repeat in range(repeats):
             for horizon in asked:
@@ -49,18 +55,17 @@ def bench_scaling(controllers: list[str], horizons: list[int], repeats: int, con
 
 
 def apart(controller: str, horizon: int) -> dict[str, float]:
-    """Run one measurement in a new process."""
+    """Run :func:`measure_one` in a new process."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(measure, controller, horizon).result()
+        return pool.submit(measure_one, controller, horizon).result()
 
 
-def measure(controller: str, horizon: int) -> dict[str, float]:
-    """Return the microseconds of CPU time and the kilobytes at the peak, both a step of a training iteration."""
-    torch.set_num_threads(1)
-    keep_freed_memory()
+def measure_one(controller: str, horizon: int) -> dict[str, float]:
+    """Return what training iterations take for each step: microseconds of CPU time, and kilobytes at the peak."""
+    prepare()
     iterate = make_iteration(controller, 10)
     iterate()
-    before = peak_bytes()  # what Python, PyTorch and the first calls need
+    before = peak_bytes()  # the memory that Python, PyTorch and the first calls need
     iterate = make_iteration(controller, horizon)
     iterate()
     steps, spent = NUM_ENVS * horizon, []
@@ -77,8 +82,8 @@ def measure(controller: str, horizon: int) -> dict[str, float]:
 
 
 def make_iteration(controller: str, horizon: int) -> Any:
-    """Return a function that collects a rollout and goes through the loss and its gradient once."""
-    ppo = PPOConfig(epochs=1, minibatches=1)
+    """Return a function that collects one rollout and computes the loss and its gradient once."""
+    ppo = PPOConfig(draws=1, advantage="gae", epochs=1, minibatches=1, entropy_coefficient=0.1)
     module = MemoryPPO(horizon=horizon, controller=controller, num_envs=NUM_ENVS, ppo=ppo)
     task, model, generator = module.task, module.model, stream(0, "task")
     actor = begin(task, model, NUM_ENVS, generator)
@@ -89,7 +94,7 @@ def make_iteration(controller: str, horizon: int) -> Any:
         trajectory, actor = collect(task, model, actor, horizon, generator)
         ended = trajectory.terminated | trajectory.truncated
         advantages, returns = gae(trajectory.rewards, trajectory.values, trajectory.next_values, ended, 0.99, 0.95)
-        for share, terms in minibatch_losses(model, trajectory, advantages, returns, columns, ppo):
+        for share, terms in minibatch_losses(model, trajectory, advantages, returns, columns, module.ppo):
             (terms.total * share).backward()  # type: ignore[no-untyped-call]
         model.zero_grad()
 
@@ -102,16 +107,16 @@ def peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def scaling_table(rows: list[dict[str, Any]]) -> Table:
-    """Lay out a row a controller: microseconds a step at each horizon, their spread, and kilobytes a step."""
-    horizons = sorted({row["horizon"] for row in rows})
-    title = "Training, a step: CPU microseconds, and kilobytes at the peak"
+def table(report: list[dict[str, Any]]) -> Table:
+    """Lay out one row for each controller: microseconds a step at each horizon, kilobytes at the longest two."""
+    horizons = sorted({row["horizon"] for row in report})
+    title = "Cost of a training step: CPU microseconds, and kilobytes at the peak"
     found = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     found.add_column("controller", no_wrap=True, min_width=16)
     for heading in [*(f"us {h:,}" for h in horizons), "last / first", *(f"kB {h:,}" for h in horizons[-2:])]:
         found.add_column(heading, justify="right", no_wrap=True)
-    for controller in dict.fromkeys(row["controller"] for row in rows):
-        at = {row["horizon"]: row for row in rows if row["controller"] == controller}
+    for controller in dict.fromkeys(row["controller"] for row in report):
+        at = {row["horizon"]: row for row in report if row["controller"] == controller}
         times = [at[h]["microseconds"] if h in at else None for h in horizons]
         known = [value for value in times if value is not None]
         memory = [at[h]["kilobytes"] if h in at else None for h in horizons[-2:]]

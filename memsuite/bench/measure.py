@@ -1,0 +1,135 @@
+"""What the measurements share: a quiet process, rates of a repeated piece of work, and a brief training run.
+
+Rates are environment steps per second of CPU time (user and system, of this process) and of wall-clock time, as medians
+over repeats.
+"""
+
+from __future__ import annotations
+
+import logging
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any, cast
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from memsuite.callbacks import ProgressBar
+from memsuite.cli.allocator import keep_freed_memory, modules_left_alone
+from memsuite.cli.trainer import TRAINER_DEFAULTS, quiet_lightning
+from memsuite.module import MemoryPPO
+from memsuite.rl import PPOConfig
+from memsuite.storage import MetricsCSV
+
+Mark = dict[str, tuple[float, float]]  # seconds by wall clock and by CPU clock, for each section of an iteration
+
+
+# What the peers do as well: one draw a step, a critic, four passes over a rollout.
+PEERS_PPO = PPOConfig(
+    draws=1,
+    advantage="gae",
+    learning_rate=1e-3,
+    recurrent_lr_scale=0.01,
+    epochs=4,
+    minibatches=4,
+    entropy_coefficient=0.1,
+    normalise_advantages=True,
+    discount=0.99,
+    gae_lambda=0.95,
+)
+
+
+def prepare(threads: int = 1) -> None:
+    """Set this process up to measure: no advice on the screen, memory that is kept, and a fixed number of threads."""
+    quiet_lightning()
+    logging.getLogger("memsuite").setLevel(logging.WARNING)
+    keep_freed_memory()
+    torch.set_num_threads(threads)
+
+
+def rates(steps: int, work: Callable[[], Any], repeats: int) -> dict[str, float]:
+    """Return how many steps ``work`` makes per second of CPU time and of wall-clock time.
+
+    Args:
+        steps: environment steps that one call of ``work`` makes.
+        work: what is measured; it is called once before anything counts.
+        repeats: number of measurements, of at least 50 ms each; their median is returned.
+    """
+    began = time.perf_counter()
+    work()
+    loops = max(1, round(0.05 / max(time.perf_counter() - began, 1e-6)))
+    cpus, walls = [], []
+    for _ in range(repeats):
+        wall, cpu = time.perf_counter(), time.process_time()
+        for _ in range(loops):
+            work()
+        walls.append((time.perf_counter() - wall) / loops)
+        cpus.append((time.process_time() - cpu) / loops)
+    return {
+        "steps_per_cpu_second": steps / statistics.median(cpus),
+        "steps_per_second": steps / statistics.median(walls),
+    }
+
+
+class Cycles(Callback):
+    """Record, at the start of every iteration, both clocks and what the module's sections have spent until then."""
+
+    def __init__(self) -> None:
+        self.marks: list[Mark] = []
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        """Take one mark."""
+        module = cast(MemoryPPO, pl_module)
+        mark = {name: (spent[0], spent[1]) for name, spent in module.seconds.items()}
+        self.marks.append(mark | {"total": (time.perf_counter(), time.process_time())})
+
+
+def train_briefly(controller: str, num_envs: int, horizon: int, count: int, cycles: Cycles, device: str) -> MemoryPPO:
+    """Train the benchmark's work through Lightning, and return the trained module.
+
+    The work is the one that published PPO implementations are measured on: delayed cue with 8 cues, one whole episode a
+    rollout, hidden width 128, 4 epochs of 4 minibatches along environments, full backpropagation through time.
+
+    Args:
+        controller: name of the sequence model.
+        num_envs: environments.
+        horizon: length of an episode in steps.
+        count: number of iterations.
+        cycles: records the clocks.
+        device: Lightning's name of the accelerator.
+    """
+    module = MemoryPPO(
+        horizon=horizon,
+        task_args={"num_cues": 8, "vocabulary": 8},
+        controller=controller,
+        num_envs=num_envs,
+        steps=count * num_envs * horizon,
+        ppo=PEERS_PPO,
+    )
+    with tempfile.TemporaryDirectory() as folder, modules_left_alone():
+        settings: dict[str, Any] = {**TRAINER_DEFAULTS, "logger": MetricsCSV(folder), "accelerator": device}
+        trainer = pl.Trainer(**settings, callbacks=[ProgressBar(), cycles], limit_val_batches=0)
+        trainer.fit(module)
+    return module
+
+
+def spent(marks: list[Mark], name: str, clock: int, warm_up: int = 2) -> float:
+    """Return the median seconds that an iteration spends in a section.
+
+    Args:
+        marks: of :class:`Cycles`.
+        name: the section; ``total`` for the whole iteration.
+        clock: 0 for wall-clock time, 1 for CPU time.
+        warm_up: iterations at the beginning that do not count.
+    """
+    times = [mark[name][clock] for mark in marks[warm_up:]]
+    return statistics.median(after - before for before, after in pairwise(times))
+
+
+def parameter_count(module: MemoryPPO) -> int:
+    """Return the number of parameters of a module's network."""
+    return sum(parameter.numel() for parameter in module.model.parameters())

@@ -1,0 +1,104 @@
+"""``memsuite bench``: every subcommand measures, prints its table or JSON, and writes the JSON that readers expect."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from memsuite.__main__ import main
+from memsuite.bench import gpu, ops, peers
+from memsuite.cli.bench import PARTS
+from memsuite.errors import UsageError
+
+RESULTS = Path(__file__).parents[2] / "results"
+PEER = """peer=echo '{"steps_per_cpu_second": 1000}'"""
+# Subcommands at their smallest, each with the published file that has its part; test_threads.py runs the one left out.
+SMALL = {
+    "environments": ("bench", ["--tasks", "delayed_cue", "--repeats", "1"]),
+    "training": ("bench", ["--controllers", "pseudo_mamba", "--horizons", "20", "--repeats", "1"]),
+    "scaling": ("scaling", ["--controllers", "pseudo_mamba", "--horizons", "20", "--repeats", "1"]),
+    "ops": ("ops", ["--repeats", "1"]),
+    "peers": ("peers", ["--controllers", "pseudo_mamba", "--horizons", "20", "--repeats", "2", "--peer", PEER]),
+}
+
+
+def keys_of(report) -> set:
+    """Return the keys of a report, or of the first row of a list."""
+    return set(report[0] if isinstance(report, list) else report)
+
+
+@pytest.mark.parametrize("part", SMALL)
+def test_json_has_the_shape_of_the_published_file(part, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(ops, "BLOCKS", ((4, 2),))
+    published, options = SMALL[part]
+    out = tmp_path / "out.json"
+    assert main(["bench", part, *options, "--json", "--out", str(out)]) == 0
+    report = json.loads(out.read_text())
+    assert report == json.loads(capsys.readouterr().out)
+    expected = json.loads((RESULTS / f"{published}.json").read_text())
+    assert set(report) == {"hardware", "versions", "commit", "command", part} <= set(expected)
+    assert keys_of(report[part]) == keys_of(expected[part])
+    if isinstance(report[part], dict) and "rows" in report[part]:
+        assert keys_of(report[part]["rows"]) == keys_of(expected[part]["rows"])
+    assert report["command"].startswith(f"memsuite bench {part} ")
+
+
+@pytest.mark.parametrize("part", ["environments", "training", "scaling", "peers"])
+def test_without_json_a_table_is_printed(part, capsys):
+    assert main(["bench", part, *SMALL[part][1]]) == 0
+    assert ("delayed_cue" if part == "environments" else "pseudo_mamba") in capsys.readouterr().out
+
+
+def test_environments_are_measured_from_short_to_long_episodes(tmp_path):
+    main(["bench", "environments", *SMALL["environments"][1], "--out", str(tmp_path / "out.json")])
+    rows = json.loads((tmp_path / "out.json").read_text())["environments"]
+    assert {(row["horizon"], row["num_envs"]) for row in rows} >= {(200, 64), (200, 1024), (20000, 10)}
+
+
+def test_the_sections_of_an_iteration_add_up(tmp_path):
+    main(["bench", "training", *SMALL["training"][1], "--out", str(tmp_path / "out.json")])
+    (row,) = json.loads((tmp_path / "out.json").read_text())["training"]
+    assert row["steps_per_cpu_second"] > 0
+    assert sum(row["share"].values()) == pytest.approx(1, abs=0.05)
+
+
+def test_a_peer_is_measured_in_turn(tmp_path):
+    main(["bench", "peers", *SMALL["peers"][1], "--out", str(tmp_path / "out.json")])
+    report = json.loads((tmp_path / "out.json").read_text())["peers"]
+    assert report["rounds"]["peer"] == [1000, 1000]
+    (name,) = report["ratio"]
+    assert name == "pseudo_mamba, H = 20"
+    assert report["ratio"][name]["peer"] == pytest.approx(report["median"][name] / 1000)
+
+
+def test_a_peer_is_a_command():
+    with pytest.raises(UsageError, match="NAME=COMMAND"):
+        peers.parse_peers(["peer=echo 'not closed"])
+
+
+def test_what_the_gpu_measurement_does_runs_on_a_cpu_too(monkeypatch):
+    """Without a GPU at hand, the child process and the table are tested with a CPU in its place."""
+    row = gpu.apart("training", "cpu", "pseudo_mamba", "4", "20")
+    assert row["steps_per_second"] > 0
+    assert gpu.apart("training", "cpu", "nonesuch", "4", "20")["failed"].startswith("memsuite.errors.UsageError")
+    table = gpu.table(
+        {
+            "device": "cpu",
+            "training": [{"controller": "x", "num_envs": 4, "horizon": 20} | row],
+            "golden": {"failed": "-"},
+        }
+    )
+    assert table.row_count == 1
+
+
+def test_help_lists_the_subcommands_and_each_has_its_own_options(capsys):
+    assert main(["bench", "--help"]) == 0
+    listed = capsys.readouterr().out
+    assert all(f"  {part} " in listed for part in PARTS)
+    for part, (_, defaults) in PARTS.items():
+        with pytest.raises(SystemExit):
+            main(["bench", part, "--help"])
+        text = capsys.readouterr().out
+        assert {
+            option for option in ("tasks", "controllers", "horizons", "threads", "peer") if f"--{option}" in text
+        } == (set(defaults) - {"repeats"})
