@@ -75,13 +75,24 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 def overview(rows: list[dict[str, Any]]) -> Table:
     """Return the table of the presets."""
     caption = (
-        "Bits are to be remembered for steps. Target, and the success of policies that act at random, without memory\n"
-        "or knowing all but what goes with what (unbound), are fractions of scored decisions; an oracle's is 1."
+        "Million steps is the budget of training. Bits are to be remembered for steps. Target, and the success of\n"
+        "policies that act at random, without memory or knowing all but what goes with what (unbound), are fractions\n"
+        "of scored decisions; an oracle's is 1."
     )
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, caption=caption, caption_justify="left")
     for name in ("task", "difficulty", "size"):
         table.add_column(name, no_wrap=True)
-    for name in ("horizon", "target", "updates", "dis-\ncount", "bits", "steps", "random", "memory-\nless", "unbound"):
+    for name in (
+        "horizon",
+        "target",
+        "million\nsteps",
+        "dis-\ncount",
+        "bits",
+        "steps",
+        "random",
+        "memory-\nless",
+        "unbound",
+    ):
         table.add_column(name, justify="right", no_wrap=True)
     previous = rows[0]["task"]
     for row in rows:
@@ -89,7 +100,12 @@ def overview(rows: list[dict[str, Any]]) -> Table:
             table.add_section()
         previous = row["task"]
         size = next(iter(get_task_config(row["task"], row["difficulty"]).args))
-        numbers = [str(row["horizon"]), f"{row['target_success']:.2f}", str(row["updates"]), f"{row['discount']:g}"]
+        numbers = [
+            str(row["horizon"]),
+            f"{row['target_success']:.2f}",
+            f"{row['steps'] / 1e6:g}",
+            f"{row['discount']:g}",
+        ]
         numbers += [f"{row['bits_to_remember']:.0f}", str(row["steps_to_remember"])]
         anchors = ["" if row[key] is None else f"{row[key]:.3f}" for key in ("random", "memoryless", "unbound")]
         table.add_row(row["task"], row["difficulty"], f"{size} {row[size]}", *numbers, *anchors)

@@ -19,7 +19,7 @@ class Course:
         task_args: arguments of the task in place of the preset's.
         num_envs: environments of all processes together.
         rollout_length: steps of a rollout; None for one whole episode of what is trained on.
-        steps: environment steps to train for at most; None takes the preset's number of iterations.
+        steps: environment steps to train for at most; None takes the preset's number.
 
     Attributes:
         preset: the task's.
@@ -48,7 +48,7 @@ class Course:
         self.curriculum: dict[str, Any] | None = None
         self.iteration = self.env_steps = 0
         self.episodes = 0.0
-        self.budget = self.per_iteration * count_iterations(steps, num_envs, self.rollout_length, preset.updates)
+        self.budget = self.per_iteration * count_iterations(steps, num_envs, self.rollout_length, preset.steps)
 
     @property
     def rollout_length(self) -> int:

@@ -20,7 +20,7 @@ def stream(seed: int, name: str, device: torch.device | str = "cpu") -> torch.Ge
 
 
 def count_iterations(steps: int | None, num_envs: int, rollout_length: int, default: int) -> int:
-    """Return how many whole iterations ``steps`` environment steps are; ``default`` without a number of steps.
+    """Return how many whole iterations ``steps`` environment steps are; those of ``default``, one at least, without.
 
     Raises:
         UsageError: less than one iteration, or one that no memory could hold.
@@ -30,7 +30,7 @@ def count_iterations(steps: int | None, num_envs: int, rollout_length: int, defa
     if per_iteration > MOST:
         raise UsageError(f"{per} is more than {MOST:,}; fewer environments or a shorter rollout are needed")
     if steps is None:
-        return default
+        return max(1, default // per_iteration)
     if steps < per_iteration:
         raise UsageError(f"steps is {steps}, less than {per}; the least is {per_iteration}")
     return steps // per_iteration

@@ -22,6 +22,7 @@ from memsuite.tasks.pattern_binding import PatternBinding
 from memsuite.tasks.permuted_copy import PermutedCopy
 
 GYM = "gym:"
+USUAL_ENVS = 64  # of the original suite, by which budgets in iterations are counted
 UPDATES = {"easy": 100, "medium": 1000, "hard": 2000, "extreme": 5000}
 TASKS: dict[str, type[Task]] = {
     "delayed_cue": DelayedCue,
@@ -32,6 +33,19 @@ TASKS: dict[str, type[Task]] = {
     "permuted_copy": PermutedCopy,
     "pattern_binding": PatternBinding,
     "distractor_nav": DistractorNav,
+}
+
+# Million environment steps of a run that names no number, for easy, medium, hard and extreme: published results have
+# these. Environments that share a script each count, so one of 32 is a script read.
+BUDGETS: dict[str, tuple[int, int, int, int]] = {
+    "delayed_cue": (20, 40, 100, 500),
+    "copy_memory": (150, 500, 1500, 4000),
+    "assoc_recall": (150, 500, 1500, 4000),
+    "n_back": (100, 300, 1000, 4000),
+    "multi_cue_delay": (200, 600, 1500, 5000),
+    "permuted_copy": (150, 500, 1500, 4000),
+    "pattern_binding": (150, 500, 1500, 5000),
+    "distractor_nav": (100, 400, 1000, 3000),
 }
 
 MOST = 10**9  # of any argument of a task: a script of so many steps fits no memory
@@ -47,7 +61,8 @@ class TaskConfig:
         horizon: length of an episode in steps.
         args: the task's other arguments.
         target_success: the success that counts as solved, in [0, 1].
-        updates: the budget in PPO iterations.
+        updates: the original suite's budget, in PPO iterations of 64 environments.
+        budget: environment steps of a run that names no number; None for ``updates`` iterations.
         discount: the discount of the published configuration. In a scripted task actions have no consequences, so the
             best policy is the same at every discount and 0 has the least variance.
         gae_lambda: lambda of the published configuration; immaterial at discount 0.
@@ -59,8 +74,14 @@ class TaskConfig:
     args: dict[str, Any] = field(default_factory=dict)
     target_success: float = 1.0
     updates: int = 1000
+    budget: int | None = None
     discount: float = 0.0
     gae_lambda: float = 0.0
+
+    @property
+    def steps(self) -> int:
+        """Environment steps of a run that names no number."""
+        return self.budget or self.updates * USUAL_ENVS * self.horizon
 
     def arguments(self, **overrides: Any) -> dict[str, Any]:
         """Return every argument of the task by name, with any replaced."""
@@ -111,6 +132,7 @@ class TaskConfig:
             **self.args,
             "target_success": self.target_success,
             "updates": self.updates,
+            "steps": self.steps,
             "discount": self.discount,
             "gae_lambda": self.gae_lambda,
             "bits_to_remember": task.bits_to_remember(),
@@ -127,9 +149,17 @@ def _presets(
 ) -> dict[tuple[str, str], TaskConfig]:
     return {
         (task, difficulty): TaskConfig(
-            task, difficulty, horizon, {size: value}, target, UPDATES[difficulty], discount, gae_lambda
+            task,
+            difficulty,
+            horizon,
+            {size: value},
+            target,
+            UPDATES[difficulty],
+            millions * 10**6,
+            discount,
+            gae_lambda,
         )
-        for difficulty, (horizon, value, target) in zip(DIFFICULTIES, rows, strict=True)
+        for difficulty, (horizon, value, target), millions in zip(DIFFICULTIES, rows, BUDGETS[task], strict=True)
     }
 
 
