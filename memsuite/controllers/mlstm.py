@@ -11,7 +11,7 @@ from torch.nn.functional import logsigmoid
 from memsuite.controllers.blocks import Stack
 from memsuite.controllers.init import log_uniform_times
 from memsuite.controllers.matrix_memory import Aside, Drive, HeadNorm, MatrixMemory
-from memsuite.ops.gated_out import SIGMOID
+from memsuite.ops.fused.gated_out import SIGMOID
 
 MAX_EXPONENT = 60.0  # a stabiliser above it would overflow in single precision; the floor of 1 is then out of reach
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from memsuite.controllers.base import VectorMemory
 from memsuite.controllers.blocks import EPSILON, RMSNorm, Stack
 from memsuite.ops import gated_out, narrow_linear, pscan
-from memsuite.ops.gated_out import SILU
+from memsuite.ops.fused.gated_out import SILU
 from memsuite.types import State
 
 

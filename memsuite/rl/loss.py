@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from memsuite.ops.surrogate import TERMS, surrogate
+from memsuite.ops.fused.surrogate import TERMS, surrogate
 from memsuite.rl.config import EntropyWeighting
 
 __all__ = ["TERMS", "LossTerms", "ppo_loss"]
