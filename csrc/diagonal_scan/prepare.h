@@ -44,8 +44,8 @@ std::tuple<Tensor, Tensor, Tensor> diagonal_scan_backward(const Tensor& grad, co
   const bool constant = a.dim() == 1;
   const Input decay(a, type, decay_shape(s, a)), states(out, type, s.all());
   const Input g(grad, type, s.all()), r(reset, ScalarType::Bool, s.rows()), h(h0, type, s.state());
-  const Output dx(out, s.all()), dh0(out, s.state()), total(out, {constant ? s.D : 0});
-  const Output da(out, constant ? s.state() : s.all());
+  const Output dx(out, s.all()), dh0(out, s.state()), da(out, constant ? s.state() : s.all());
+  const Output total(out, {constant ? s.D : 0});
   by_type(out, [&](auto number) {
     auto job = diagonal_scan_job<decltype(number)>(s, a, type);
     job.a = decay, job.h0 = h, job.states = states, job.grad = g, job.reset = r;

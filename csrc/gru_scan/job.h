@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "common/gated_job.h"
+
 namespace memsuite {
 
 // out, states, candidates, grad and d_gn are [steps, batch, size]; gi, gates and d_gi [steps, batch, 3 size];
@@ -17,16 +19,7 @@ struct GruScanJob {
   T* previous = nullptr;  // CUDA only: the states before each step, [steps, batch, size]
 };
 
-// Over environments [first, last). The forward pass reads weights that pack() has packed into packed_size() numbers,
-// the backward pass those of a Packed<T>. The gradient of the weights is made after it, over tiles of outer_rows rows.
 template <class T>
-struct GruScanKernels {
-  int64_t (*packed_size)(int64_t size);
-  void (*pack)(T* packed, const T* weights, const T* biases, int64_t size);
-  void (*forward)(const GruScanJob<T>&, const T* packed, int64_t first, int64_t last);
-  void (*backward)(const GruScanJob<T>&, const T* packed, int64_t first, int64_t last);
-  void (*weights)(const GruScanJob<T>&, int64_t first, int64_t last);
-  int64_t outer_rows;
-};
+using GruScanKernels = GatedKernels<GruScanJob<T>, T>;
 
 }  // namespace memsuite

@@ -5,7 +5,7 @@
 // all environments use it. So the cost of a step is that of its multiply-adds, at any length.
 #pragma once
 
-#include "common/gates.h"
+#include "common/gated_loops.h"
 #include "common/offer.h"
 #include "common/outer.h"
 #include "gru_scan/job.h"
@@ -84,7 +84,7 @@ struct GruStep {
 
 template <class T>
 void gru_forward(const GruScanJob<T>& job, const T* packed, int64_t first, int64_t last) {
-  gated_forward<3, kGateRows, GruStep<T>>(job, packed, first, last);
+  gated_walk<3, kGateRows, GruStep<T>>(job, packed, first, last);
 }
 
 // The gradient that step t passes back through its gates to the state before it: back += d_g W_hh.

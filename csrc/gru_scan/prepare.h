@@ -35,7 +35,7 @@ struct GruScanFlow {
   Tensor d_gi, d_gn, d_h0;
 };
 
-// Calls run(job), which must fill job.d_gi, job.d_gn and job.d_h0; what it does about the weights is its own affair.
+// Calls run(job), which must fill job.d_gi, job.d_gn and job.d_h0. The gradients of the weights are left to the caller.
 template <class Run>
 GruScanFlow gru_scan_flow(const Tensor& grad, const Tensor& states, const Tensor& gates, const Tensor& candidates,
                           const Tensor& reset, const Tensor& h0, const Tensor& w_hh, const Run& run) {

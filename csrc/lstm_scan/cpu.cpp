@@ -1,32 +1,10 @@
 // The LSTM recurrence on CPU tensors.
-#include "common/packed.h"
+#include "common/gated_cpu.h"
 #include "common/tensors.h"
 #include "lstm_scan/job.h"
 
 namespace memsuite {
 namespace {
-
-template <class T>
-void forward(const LstmScanJob<T>& job) {
-  const auto& lstm = kernels<LstmScanKernels<T>>();
-  share(job.batch, 4 * job.steps * job.size * job.size, 4, [&](int64_t first, int64_t last) {
-    const Aligned<T> packed(lstm.packed_size(job.size));  // each thread packs for itself: it reads all at every step
-    lstm.pack(packed.data, job.weights, job.biases, job.size);
-    lstm.forward(job, packed.data, first, last);
-  });
-}
-
-template <class T>
-void backward(const LstmScanJob<T>& job) {
-  const auto& lstm = kernels<LstmScanKernels<T>>();
-  const int64_t work = 4 * job.steps * job.size * job.size;
-  const int64_t tiles = (4 * job.size + lstm.outer_rows - 1) / lstm.outer_rows;
-  share(job.batch, work, 4, [&](int64_t first, int64_t last) {
-    const Packed<T> packed(job.weights, 4 * job.size, job.size, false);
-    lstm.backward(job, packed.data, first, last);
-  });
-  share(tiles, work * job.batch / tiles, 1, [&](int64_t first, int64_t last) { lstm.weights(job, first, last); });
-}
 
 std::tuple<Tensor, Tensor, Tensor> lstm_scan(const Tensor& gi, const Tensor& reset, const Tensor& h0, const Tensor& c0,
                                              const Tensor& w_hh, const Tensor& b_hh) {
@@ -42,7 +20,7 @@ std::tuple<Tensor, Tensor, Tensor> lstm_scan(const Tensor& gi, const Tensor& res
     LstmScanJob<decltype(number)> job{s.T, s.B, s.D};
     job.gi = in, job.h0 = h, job.c0 = c, job.reset = r, job.weights = w, job.biases = b;
     job.out = out, job.cells = cells, job.gates = gates;
-    forward(job);
+    gated_forward(job, 4);
   });
   return {out.tensor, cells.tensor, gates.tensor};
 }
@@ -64,7 +42,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> lstm_scan_backward(
     if (grad_cells.has_value()) job.grad_cells = g_c;
     job.cells = kept, job.gates = saved;
     job.d_gi = d_gi, job.d_h0 = d_h0, job.d_c0 = d_c0, job.d_w = d_w, job.d_b = d_b;
-    backward(job);
+    gated_backward(job, 4);
   });
   return {d_gi.tensor, d_h0.tensor, d_c0.tensor, d_w.tensor, d_b.tensor};
 }

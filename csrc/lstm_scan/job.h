@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "common/gated_job.h"
+
 namespace memsuite {
 
 // out, states, cells and the gradients that reach them are [steps, batch, size]; gi, gates and d_gi are
@@ -17,15 +19,7 @@ struct LstmScanJob {
   T *d_gi = nullptr, *d_h0 = nullptr, *d_c0 = nullptr, *d_w = nullptr, *d_b = nullptr;
 };
 
-// As GruScanKernels.
 template <class T>
-struct LstmScanKernels {
-  int64_t (*packed_size)(int64_t size);
-  void (*pack)(T* packed, const T* weights, const T* biases, int64_t size);
-  void (*forward)(const LstmScanJob<T>&, const T* packed, int64_t first, int64_t last);
-  void (*backward)(const LstmScanJob<T>&, const T* packed, int64_t first, int64_t last);
-  void (*weights)(const LstmScanJob<T>&, int64_t first, int64_t last);
-  int64_t outer_rows;
-};
+using LstmScanKernels = GatedKernels<LstmScanJob<T>, T>;
 
 }  // namespace memsuite

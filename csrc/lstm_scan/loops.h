@@ -1,7 +1,7 @@
 // The LSTM recurrence over a sequence, computed as the GRU recurrence is in gru_scan/loops.h.
 #pragma once
 
-#include "common/gates.h"
+#include "common/gated_loops.h"
 #include "common/offer.h"
 #include "common/outer.h"
 #include "common/widening.h"
@@ -83,7 +83,7 @@ struct LstmStep {
 
 template <class T>
 void lstm_forward(const LstmScanJob<T>& job, const T* packed, int64_t first, int64_t last) {
-  gated_forward<4, kLstmRows, LstmStep<T>>(job, packed, first, last);
+  gated_walk<4, kLstmRows, LstmStep<T>>(job, packed, first, last);
 }
 
 // Fills d_gi of one row. On entry back_c is the gradient of the cell that the next step passes back; on return it is

@@ -37,6 +37,7 @@ def test_what_two_bindings_share_is_in_one_place(op):
     assert {"job.h", "loops.h", "cpu.cpp"} <= files
     assert ("prepare.h" in files) == ("cuda.cpp" in files) == ("cuda.cu" in files)
     assert f'#include "{op}/loops.h"' in (CSRC / "loops.cpp").read_text()
+    assert f'#include "{op}/cpu.cpp"' in (CSRC / "bindings.cpp").read_text()
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(CSRC)))

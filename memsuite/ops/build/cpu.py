@@ -50,7 +50,7 @@ def _is_x86() -> bool:
 
 
 def compile_arguments() -> dict[str, list[str]]:
-    """Return the arguments that compile each object: the loops for every instruction set, then one binding for each op.
+    """Return the arguments that compile each object: the loops for every instruction set, then the bindings.
 
     The widest instruction set comes first because it takes longest.
     """
@@ -60,8 +60,7 @@ def compile_arguments() -> dict[str, list[str]]:
     loops = str(folder / "loops.cpp")
     found = {name: [*common, loops, f"-DMEMSUITE_LEVEL={name}", *flags] for name, flags in levels.items()}
     rest = [*common, *against_torch(), *(["-DMEMSUITE_X86"] if _is_x86() else [])]
-    bindings = {path.parent.name: path for path in sorted(folder.glob("*/cpu.cpp"))}
-    return found | {name: [*rest, str(path)] for name, path in bindings.items()}
+    return found | {"bindings": [*rest, str(folder / "bindings.cpp")]}
 
 
 def library_path() -> Path:

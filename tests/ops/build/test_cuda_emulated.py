@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(COMPILER is None or sys.platform != "linux", rea
 @pytest.mark.timeout(1200)  # half a minute, but not on a machine that is busy with other things
 def test_the_kernels_emulated_on_the_host(tmp_path):
     commands = cuda.compile_commands(str(tmp_path), [], compilers=("nvcc", [COMPILER]))
-    host = [COMPILER, "-std=c++17", "-O1", "-fPIC", "-fvisibility=hidden", "-w", "-x", "c++"]
+    host = [COMPILER, "-std=c++17", "-O1", "-fPIC", "-fvisibility=hidden", "-x", "c++"]
     host += ["-I", str(cache.sources()), "-I", str(HERE / "emulated")]
     made = [
         [*command, "-O1", "-DMEMSUITE_EMULATED"] if name.endswith("_binding") else [*host, *command[-4:]]

@@ -1,4 +1,4 @@
-// Enough of CUDA's runtime to run the kernels of csrc/cuda on a host, one block of threads after the other: for tests.
+// Enough of the CUDA runtime to run the kernels of csrc on a host, one block of threads after the other, for tests.
 //
 // The threads of a block are contexts that take turns: each runs until it waits for its warp (a shuffle) or its block
 // (__syncthreads). So a missing barrier, a wrong index or an unwritten number shows; speed, memory order within a warp

@@ -36,7 +36,7 @@ int64_t gates_packed_size(int64_t size) {
 // Runs a recurrence of G gates over rows [first, last) of the batch, from the first step to the last. At each step of
 // time a Step computes every block of units, in tiles of at most `Most` rows.
 template <int G, int Most, class Step, class Job, class T>
-void gated_forward(const Job& job, const T* packed, int64_t first, int64_t last) {
+void gated_walk(const Job& job, const T* packed, int64_t first, int64_t last) {
   constexpr int L = Simd<T>::lanes;
   Scratch<T> zeros(job.size);
   Scratch<const T*> rows(last - first);
