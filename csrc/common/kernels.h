@@ -1,8 +1,9 @@
 // Which instruction set is in force, and where the bindings find the loops of an op for it.
 //
 // The loops of every op are compiled once for each instruction set (../loops.cpp), in a namespace of that name. There
-// an op offers its loops as a struct with a named member for each of them, and a binding asks for that struct by its
-// type: kernels<PscanKernels<float>>().forward(..). A loop that one instruction set lacks is an error of the linker.
+// an op offers its loops as a struct with a named member for each of them (offer.h), and a binding asks for that struct
+// by its type: kernels<PscanKernels<float>>().forward(..). If an op offers nothing for an instruction set, the library
+// does not link.
 #pragma once
 
 namespace memsuite {
