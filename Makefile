@@ -7,6 +7,8 @@ BEYOND := 50,100,200,500,1000,2000,5000,10000,20000,50000,100000,200000,500000,1
 # Small matrices: one thread a process is faster than two, and leaves the other cores to other runs.
 export OMP_NUM_THREADS ?= 1
 
+CPP := $(wildcard csrc/*.cpp csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.cuh tests/ops/build/emulated/*.h)
+
 .PHONY: setup demo test notebooks peers clusters test-slow learn reference recipe controls horizons beyond bench-peers gpu-check check clean
 
 setup: $(VENV)/.ready
@@ -29,6 +31,7 @@ test: setup
 	@begin=$$SECONDS; set -e; \
 	  $(RUN)/ruff check .; \
 	  $(RUN)/ruff format --check --quiet .; \
+	  $(RUN)/clang-format --dry-run --Werror $(CPP); \
 	  $(RUN)/mypy; \
 	  $(RUN)/pytest -n 2 -m 'not slow and not gpu and not learns'; \
 	  echo "the tests took $$((SECONDS - begin)) s"

@@ -49,7 +49,7 @@ def measure(
     Raises:
         UsageError: PyTorch finds no GPU.
     """
-    from memsuite.ops import _build_cuda
+    from memsuite.ops.build import cuda
 
     if device == "cuda" and not torch.cuda.is_available():
         raise UsageError("this needs a GPU that PyTorch can use, and torch.cuda.is_available() is false here")
@@ -62,7 +62,7 @@ def measure(
     with console.status(f"the golden task on {device}"):
         golden = apart("golden", device)
     name = torch.cuda.get_device_name() if device == "cuda" else device
-    kernels = {"compiled": _build_cuda.STATUS.library is not None, "reason": _build_cuda.STATUS.reason}
+    kernels = {"compiled": cuda.STATUS.library is not None, "reason": cuda.STATUS.reason}
     return {"device": name, "kernels": kernels, "training": training, "golden": golden}
 
 

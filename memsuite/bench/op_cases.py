@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from memsuite.ops.gated_out import SILU
+from memsuite.ops.fused.gated_out import SILU
 
 WIDTH, STATES, HEADS, TAPS, INPUTS, RESETS = 128, 16, 4, 4, 9, 0.01
 Forward = tuple[Callable[..., Any], list[Any]]  # a function and its arguments

@@ -13,7 +13,6 @@ products of a GRU, and to a copy of 64 MB for ops that mainly read and write mem
 from __future__ import annotations
 
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -26,6 +25,7 @@ from torch import Tensor
 
 from memsuite import ops
 from memsuite.bench.op_cases import BACKWARD, CASES, PASSES, WIDTH
+from memsuite.ops.build import cpu
 
 BLOCKS = ((200, 16), (1000, 16), (5000, 4))  # steps and environments of the minibatches that training makes
 Work = Callable[[], Any]
@@ -39,7 +39,7 @@ def measure(console: Console, repeats: int) -> dict[str, Any]:
         repeats: measurements of each op, at least 3.
     """
     roof = {"product_gflops": 2 * 1024**3 / _best(_product()) / 1e9, "copy_gb_per_s": 2 * 2**26 / _best(_copy()) / 1e9}
-    compiled = ops._build.STATUS
+    compiled = cpu.STATUS
     rows = []
     for name in CASES:
         with console.status(f"{name}, compiled and not"):
@@ -133,15 +133,14 @@ def _kept(function: Callable[..., Any], inputs: list[Any], seen: int = 0) -> int
 
 def _reference(op: str, inputs: list[Tensor]) -> Work:
     """Return the work of the PyTorch reference, forward and backward, called without the dispatcher."""
-    module = sys.modules[f"memsuite.ops.{op}"]
 
     def work() -> Any:
-        found = module._forward(*inputs)
+        found = ops.REFERENCES[op](*inputs)
         if op not in BACKWARD:  # its forward pass makes the gradients too
             return found
         saved = (found,) if isinstance(found, Tensor) else found
         grad = torch.ones_like(saved[0])
-        return module._backward(*BACKWARD[op](grad, inputs, saved))
+        return ops.REFERENCES[f"{op}_backward"](*BACKWARD[op](grad, inputs, saved))
 
     return work
 

@@ -22,14 +22,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.table import Table
 
 from memsuite.bench.measure import prepare
 from memsuite.bench.training import measure_one
 from memsuite.errors import UsageError
-from memsuite.ops import _build
+from memsuite.ops.build import cpu, probe
 
 KEYS = ("steps_per_second", "steps_per_cpu_second")
 HANDOVER = "handover_ns"  # the longer of the times before and after training; None where nothing is compiled
@@ -130,9 +129,9 @@ def _measure_here(controller: str, horizon: str) -> dict[str, Any]:
 
 def _handover_ns() -> float | None:
     """Return how long a line of cache takes from one thread's core to another's: the shortest of three measurements."""
-    if _build.STATUS.library is None:
+    if cpu.STATUS.library is None:
         return None
-    return min(1e9 * float(torch.ops.memsuite.handover(10_000)) for _ in range(3))
+    return min(1e9 * float(probe.handover(10_000)) for _ in range(3))
 
 
 if __name__ == "__main__":

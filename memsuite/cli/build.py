@@ -16,26 +16,26 @@ def main(verb: str, arguments: list[str]) -> int:
     parser.add_argument("--force", action="store_true", help="build even if the cache has it")
     force = parser.parse_args(arguments).force
     os.environ["MEMSUITE_KERNELS"] = "off"  # importing the ops would build them first, in silence
-    from memsuite.ops import _build, _build_cuda
+    from memsuite.ops.build import cpu, cuda
 
-    found = _built(_build.library_path, _build.build, force)
-    if _build_cuda.wanted():
-        found &= _built(lambda: _build_cuda.library_path(_build_cuda.architectures()), _build_cuda.build, force)
+    found = _built(cpu.library_path, cpu.build, force)
+    if cuda.wanted():
+        found &= _built(lambda: cuda.library_path(cuda.architectures()), cuda.build, force)
     return 0 if found else 1
 
 
 def _built(where: Callable[[], Path], build: Callable[[Callable[[str], None]], Path], force: bool) -> bool:
     """Build one library unless it is there, and tell whether there is one in the end."""
-    from memsuite.ops import _build
+    from memsuite.ops.build import cache
 
     begin = time.perf_counter()
     try:
         path = where()
-        if _build.intact(path) and not force:
+        if cache.intact(path) and not force:
             print(f"memsuite build: already built: {path}")
             return True
         path = build(lambda line: print(f"memsuite build: {line}", flush=True))
-    except (_build.BuildError, OSError) as error:
+    except (cache.BuildError, OSError) as error:
         print(f"memsuite build: not built: {error}")
         print("memsuite build: the ops run on their PyTorch references, which give the same results more slowly")
         return False

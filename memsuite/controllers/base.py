@@ -24,11 +24,14 @@ class Placement(NamedTuple):
             first layer reads the input itself.
         shift: size at initialisation of a learnt constant that is added to what each block's layer reads; 0 for none.
         mlp_ratio: default of the inner width of the blocks' perceptrons over the stream's width; 0 for none.
+        depth: default of the number of layers: two for the models that are published as stacks of residual blocks, of
+            which one layer cannot learn to tell what goes with what from where it stood.
     """
 
     embed: bool = False
     shift: float = 0.0
     mlp_ratio: float = 2.0
+    depth: int = 1
 
 
 class Controller(nn.Module, ABC):

@@ -12,7 +12,7 @@ from torch.nn.functional import silu
 from memsuite.controllers.base import Controller
 from memsuite.errors import UsageError
 from memsuite.ops import gated_mlp, rms_norm
-from memsuite.ops._library import fused
+from memsuite.ops.schema import worth_fusing
 
 EPSILON = 1e-8  # of the norms: a stream in which a memory has faded to a thousandth is still normalised
 
@@ -51,7 +51,7 @@ class Block(Bare):
         u = u + run(self.layer, v if self.shift is None else v + self.shift)
         if self.mlp is None:
             return u
-        if not fused(u):
+        if not worth_fusing(u):
             return u + self.mlp(u)  # type: ignore[no-any-return]
         norm, mlp = cast(tuple[RMSNorm, GatedMLP], tuple(self.mlp))
         return gated_mlp(u, mlp.up.weight * norm.weight, mlp.down.weight, EPSILON)

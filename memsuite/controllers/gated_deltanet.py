@@ -12,7 +12,7 @@ from memsuite.controllers.conv import ShortConv
 from memsuite.controllers.init import inverse_softplus, log_uniform_times
 from memsuite.controllers.matrix_memory import Aside, Drive, HeadNorm, MatrixMemory
 from memsuite.controllers.stack import stacked
-from memsuite.ops.gated_out import SILU
+from memsuite.ops.fused.gated_out import SILU
 
 
 class GatedDeltaNetLayer(MatrixMemory):

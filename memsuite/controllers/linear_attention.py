@@ -10,7 +10,7 @@ from torch.nn.functional import elu
 
 from memsuite.controllers.matrix_memory import Aside, Drive, HeadNorm, MatrixMemory
 from memsuite.controllers.stack import stacked
-from memsuite.ops.gated_out import NONE
+from memsuite.ops.fused.gated_out import NONE
 
 
 class LinearAttentionLayer(MatrixMemory):

@@ -101,7 +101,7 @@ class MambaLayer(ZeroBegin):
 
         A small constant is added to what the layer reads: the package's block answers a blank input with nothing.
         """
-        return Placement(embed=True, shift=blank_shift(memory_horizon), mlp_ratio=0.0)
+        return Placement(embed=True, depth=2, shift=blank_shift(memory_horizon), mlp_ratio=0.0)
 
     def init_state(self, batch_size: int, device: torch.device | str | None = None) -> State:
         """Return zeros."""

@@ -69,7 +69,7 @@ class MatrixMemory(ZeroBegin):
     @classmethod
     def placement(cls, **_: Any) -> Placement:
         """Stand in a residual block from the first layer on."""
-        return Placement(embed=True)
+        return Placement(embed=True, depth=2)
 
     def heads(self, x: Tensor) -> Tensor:
         """Split ``[.., width]`` into ``[.., num_heads, key_dim]``."""

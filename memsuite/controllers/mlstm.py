@@ -11,7 +11,7 @@ from torch.nn.functional import logsigmoid
 from memsuite.controllers.init import log_uniform_times
 from memsuite.controllers.matrix_memory import Aside, Drive, HeadNorm, MatrixMemory
 from memsuite.controllers.stack import stacked
-from memsuite.ops.gated_out import SIGMOID
+from memsuite.ops.fused.gated_out import SIGMOID
 
 # A larger stabiliser would overflow in single precision; the 1 in the maximum is then far too small to count.
 MAX_EXPONENT = 60.0

@@ -11,7 +11,7 @@ from memsuite.controllers.base import Placement, VectorMemory
 from memsuite.controllers.blocks import EPSILON, RMSNorm
 from memsuite.controllers.stack import stacked
 from memsuite.ops import gated_out, narrow_linear, pscan
-from memsuite.ops.gated_out import SILU
+from memsuite.ops.fused.gated_out import SILU
 from memsuite.types import State
 
 

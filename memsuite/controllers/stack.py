@@ -180,6 +180,7 @@ def stack_signature(layer: type[Controller]) -> Signature:
         raise UsageError(f"{layer.__name__} cannot be stacked: it has an argument {clash.pop()} of its own")
     placed = layer.placement()
     stack["mlp_ratio"] = stack["mlp_ratio"].replace(default=placed.mlp_ratio)
+    stack["depth"] = stack["depth"].replace(default=placed.depth)
     if "hidden_dim" in own:
         stack["hidden_dim"] = stack["hidden_dim"].replace(default=own["hidden_dim"].default)
     elif not placed.embed:

@@ -67,7 +67,7 @@ class TransformerLayer(ZeroBegin):
     @classmethod
     def placement(cls, **_: Any) -> Placement:
         """Stand in a residual block from the first layer on."""
-        return Placement(embed=True)
+        return Placement(embed=True, depth=2)
 
     def init_state(self, batch_size: int, device: torch.device | str | None = None) -> State:
         """Return empty caches ``keys`` and ``values`` ``[B, context_length, width]``, ``position`` ``[B]``.

@@ -1,31 +1,33 @@
-"""Reset-aware recurrences, the only place where time is looped over in training.
+"""The ops that training spends its time in, in PyTorch and compiled: recurrences over time, and fused small operations.
 
-Each op is a ``torch.library`` op: schema, fake and autograd formula here in Python, a PyTorch reference as the
-implementation that is always there; :mod:`memsuite.ops._build` adds compiled ones for the CPU,
-:mod:`memsuite.ops._build_cuda` those for a GPU. Layout is time-major; ``reset[t, b]`` zeroes the state before step
-``t``.
+Each is a ``torch.library`` op. Its schema, fake and autograd formula are in Python, in :mod:`memsuite.ops.scans` or
+:mod:`memsuite.ops.fused`, with a PyTorch reference that is always there. :mod:`memsuite.ops.build` adds compiled
+implementations for the CPU and for a GPU, whose sources are in the folder of the same name in ``csrc``. The layout is
+time-major; ``reset[t, b]`` zeroes the state before step ``t``.
 """
 
 import torch
 
-from memsuite.ops import _build
-from memsuite.ops._library import states_before
-from memsuite.ops.diagonal_scan import diagonal_scan
-from memsuite.ops.gated_mlp import gated_mlp
-from memsuite.ops.gated_out import gated_out
-from memsuite.ops.gru_scan import gru_scan
-from memsuite.ops.log_prob import log_prob
-from memsuite.ops.lstm_scan import lstm_scan
-from memsuite.ops.matrix_scan import matrix_scan, matrix_step
-from memsuite.ops.narrow_linear import narrow_linear
-from memsuite.ops.normed_linear import normed_linear
-from memsuite.ops.pscan import pscan
-from memsuite.ops.rms_norm import rms_norm
-from memsuite.ops.selective_scan import selective_scan, selective_step
-from memsuite.ops.short_conv import short_conv
-from memsuite.ops.surrogate import surrogate
+from memsuite.ops.build import cpu
+from memsuite.ops.fused.gated_mlp import gated_mlp
+from memsuite.ops.fused.gated_out import gated_out
+from memsuite.ops.fused.log_prob import log_prob
+from memsuite.ops.fused.narrow_linear import narrow_linear
+from memsuite.ops.fused.normed_linear import normed_linear
+from memsuite.ops.fused.rms_norm import rms_norm
+from memsuite.ops.fused.short_conv import short_conv
+from memsuite.ops.fused.surrogate import surrogate
+from memsuite.ops.scans.diagonal_scan import diagonal_scan
+from memsuite.ops.scans.gru_scan import gru_scan
+from memsuite.ops.scans.lstm_scan import lstm_scan
+from memsuite.ops.scans.matrix_scan import matrix_scan, matrix_step
+from memsuite.ops.scans.pscan import pscan
+from memsuite.ops.scans.resets import states_before
+from memsuite.ops.scans.selective_scan import selective_scan, selective_step
+from memsuite.ops.schema import REFERENCES
 
 __all__ = [
+    "REFERENCES",
     "diagonal_scan",
     "gated_mlp",
     "gated_out",
@@ -45,8 +47,8 @@ __all__ = [
     "surrogate",
 ]
 
-_build.load()
+cpu.load()
 if torch.version.cuda is not None:  # a torch without CUDA does not even look for a GPU
-    from memsuite.ops import _build_cuda
+    from memsuite.ops.build import cuda
 
-    _build_cuda.load()
+    cuda.load()

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from memsuite.ops.surrogate import TERMS, surrogate
+from memsuite.ops.fused.surrogate import TERMS, surrogate
 from memsuite.runs.ppo import EntropyWeighting
 
 __all__ = ["TERMS", "LossTerms", "clipped_objective", "cross_entropy", "draws_loss", "ppo_formula", "ppo_loss"]

@@ -1,0 +1,47 @@
+// What the CUDA bindings share: the device and the stream of an op, and its errors. No CUDA headers are needed, because
+// the kernels come behind plain functions.
+//
+// Everything goes on the stream that is current on the tensors' device. The kernels have been compiled, and run in a
+// host emulation (MEMSUITE_EMULATED, which registers them for the CPU); they have not yet run on a GPU.
+#pragma once
+
+#include "common/tensors.h"
+
+#if defined(MEMSUITE_EMULATED)
+#define MEMSUITE_KEY CPU
+#else
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#include <torch/csrc/stable/accelerator.h>
+#define MEMSUITE_KEY CUDA
+#endif
+
+namespace memsuite {
+
+namespace cuda {
+const char* error_text(int code);
+}
+
+#if defined(MEMSUITE_EMULATED)
+struct Place {
+  void* stream = nullptr;
+  template <class... Others>
+  explicit Place(const Others&...) {}
+};
+#else
+// The device of an op's tensors, which is current while this lives, and its current stream.
+struct Place {
+  torch::stable::accelerator::DeviceGuard guard;
+  void* stream = nullptr;
+  template <class... Others>
+  explicit Place(const Tensor& like, const Others&... others) : guard(like.get_device_index()) {
+    for (const Tensor* other : {&others...})
+      STD_TORCH_CHECK(other->is_cuda() && other->get_device_index() == like.get_device_index(),
+                      "memsuite: tensors of one op must be on one device");
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(like.get_device_index(), &stream));
+  }
+};
+#endif
+
+inline void check(int code) { STD_TORCH_CHECK(code == 0, "memsuite: a CUDA kernel failed: ", cuda::error_text(code)); }
+
+}  // namespace memsuite

@@ -1,0 +1,90 @@
+// The gradient of weights: a sum of outer products over samples, in blocks that stay in cache. For recurrent weights
+// the samples are all steps of all environments. Threads share the rows of the result, so that each number is summed in
+// one order, however many threads there are.
+#pragma once
+
+#include "common/matmul.h"
+
+namespace memsuite::MEMSUITE_LEVEL {
+
+constexpr int kOuterRows = kAccumulators / 2;
+constexpr int64_t kOuterDepth =
+    128;  // samples of one block, which fills the first-level cache together with a strip of columns
+
+// The gradients that reach some rows of the weights: data[k * stride + m] at sample k, for row m below width.
+template <class T>
+struct RowGradients {
+  const T* data;
+  int64_t stride, width;
+};
+
+// Packs the gradients of R rows, from row m on, into numbers[k][R], and adds their sums over k to sums.
+template <class T>
+void outer_pack(T* numbers, T* sums, const RowGradients<T>* parts, int64_t m, int64_t rows, int64_t begin,
+                int64_t depth) {
+  constexpr int R = kOuterRows;
+  memset(numbers, 0, sizeof(T) * R * depth);
+  for (int64_t r = 0; r < rows;) {
+    int64_t at = m + r;
+    const RowGradients<T>* part = parts;
+    for (; at >= part->width; ++part) at -= part->width;
+    const int64_t count = rows - r < part->width - at ? rows - r : part->width - at;
+    const T* from = part->data + begin * part->stride + at;
+    for (int64_t k = 0; k < depth; ++k, from += part->stride)
+      for (int64_t i = 0; i < count; ++i) numbers[k * R + r + i] = from[i];
+    r += count;
+  }
+  T block[R] = {};
+  for (int64_t k = 0; k < depth; ++k)
+    for (int r = 0; r < R; ++r) block[r] += numbers[k * R + r];
+  for (int64_t r = 0; r < rows; ++r) sums[r] += block[r];
+}
+
+// d_w[m][n] += sum_k numbers[k][m] * columns[k][n] for one tile of rows and all columns.
+template <class T>
+void outer_tile(T* d_w, const T* numbers, const T* columns, int64_t rows, int64_t size, int64_t depth) {
+  constexpr int R = kOuterRows, L = Simd<T>::lanes;
+  for (int64_t n = 0; n < size; n += 2 * L, columns += depth * 2 * L) {
+    Tile<T, R, 2> sums = {};
+    multiply_packed(sums, numbers, columns, depth);
+    const int64_t count = size - n < 2 * L ? size - n : 2 * L;
+    if (rows == R && count == 2 * L) {
+#pragma GCC unroll 32
+      for (int r = 0; r < R; ++r)
+        for (int v = 0; v < 2; ++v) {
+          T* to = d_w + r * size + n + v * L;
+          store<true>(to, load<true>(to, L) + sums.at[r][v], L);
+        }
+      continue;
+    }
+    T whole[R][2 * L];
+    memcpy(whole, sums.at, sizeof whole);
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t i = 0; i < count; ++i) d_w[r * size + n + i] += whole[r][i];
+  }
+}
+
+// Fills d_w [M, D] and d_b [M] from `parts`, whose widths add up to M. Rows come in tiles of kOuterRows, of which this
+// does [first, last). row_of(sample) is what the weights were multiplied by at that sample, or null for zeros.
+template <class T, class RowOf>
+MEMSUITE_INLINE void outer_products(T* d_w, T* d_b, const RowGradients<T>* parts, int64_t total, int64_t size,
+                                    int64_t samples, int64_t first, int64_t last, const RowOf& row_of) {
+  constexpr int R = kOuterRows, L = Simd<T>::lanes;
+  Scratch<const T*> rows(kOuterDepth);
+  Scratch<T> columns(kOuterDepth * round_up<2 * L>(size)), numbers(kOuterDepth * R);
+  const int64_t end = last * R < total ? last * R : total;
+  memset(d_w + first * R * size, 0, sizeof(T) * (end - first * R) * size);
+  memset(d_b + first * R, 0, sizeof(T) * (end - first * R));
+  for (int64_t begin = 0; begin < samples; begin += kOuterDepth) {
+    const int64_t depth = samples - begin < kOuterDepth ? samples - begin : kOuterDepth;
+    for (int64_t k = 0; k < depth; ++k) rows.data[k] = row_of(begin + k);
+    pack_columns<T, 2>(columns.data, rows.data, depth, size);
+    for (int64_t m = first * R; m < end; m += R) {
+      const int64_t count = end - m < R ? end - m : R;
+      outer_pack(numbers.data, d_b + m, parts, m, count, begin, depth);
+      outer_tile(d_w + m * size, numbers.data, columns.data, count, size, depth);
+    }
+  }
+}
+
+}  // namespace memsuite::MEMSUITE_LEVEL

@@ -1,0 +1,25 @@
+// Weights packed for one call, for a product with a wide result.
+#pragma once
+
+#include "common/kernels.h"
+#include "common/packing.h"
+#include "common/threads.h"
+
+namespace memsuite {
+
+// A weight [out, in], packed for rows times its transpose (as a linear map applies it), or for rows times itself (as
+// the gradient passes through the map).
+template <class T>
+struct Packed : Aligned<T> {
+  Packed(const T* weight, int64_t out, int64_t in, bool transposed)
+      : Aligned<T>(kernels<PackingKernels<T>>().widening_size(transposed ? in : out, transposed ? out : in)) {
+    const auto pack = kernels<PackingKernels<T>>().pack_widening;
+    if (transposed) {
+      pack(this->data, weight, in, out, 1, in);
+    } else {
+      pack(this->data, weight, out, in, in, 1);
+    }
+  }
+};
+
+}  // namespace memsuite

@@ -1,0 +1,143 @@
+// Products of blocks of rows with weights that were packed once, and sums of outer products over rows. The maps that
+// have something fused before or after them consist of these. The rows of a block stay in the second-level cache.
+//
+// Rows are given by pointers, so that a backward pass takes only the rows whose gradient is not zero, wherever they
+// lie. Most steps of a memory task are blank, and above the recurrence their gradient is zero.
+#pragma once
+
+#include "common/fold.h"
+#include "common/outer.h"
+
+namespace memsuite::MEMSUITE_LEVEL {
+
+constexpr int64_t kBlockRows = 96;  // a multiple of the height of a tile of every instruction set
+
+template <class Number>
+struct Pointers {
+  Number* at[kBlockRows];
+  void set(Number* from, int64_t count, int64_t stride) {
+    for (int64_t i = 0; i < count; ++i) at[i] = from + i * stride;
+  }
+};
+
+// to[row] = scale[row] * (rows[row] * packed) + added[row] + factor[row] * other[row], for one block of columns.
+template <class T>
+struct Product {
+  const T* const* rows;
+  int64_t depth, width;
+  T* const* to;
+  const T* scale = nullptr;
+  const T* const* added = nullptr;
+  const T* const* other = nullptr;  // with factor
+  const T* factor = nullptr;
+  const T* packed = nullptr;
+  int64_t column = 0;
+
+  template <int R>
+  __attribute__((noinline)) void run(int64_t begin) const {
+    width - column >= 2 * Simd<T>::lanes ? tile<R, true>(begin) : tile<R, false>(begin);
+  }
+
+  template <int R, bool Full>
+  MEMSUITE_INLINE void tile(int64_t begin) const {
+    constexpr int L = Simd<T>::lanes;
+    const int64_t left = width - column;
+    const int counts[2] = {lanes_of<T>(left), lanes_of<T>(left - L)};
+    Tile<T, R, 2> sums = {};
+    multiply(sums, rows + begin, packed, depth);
+#pragma GCC unroll 32
+    for (int r = 0; r < R; ++r)
+      for (int v = 0; v < 2; ++v) {
+        const int64_t at = column + v * L;
+        Vec<T> sum = sums.at[r][v];
+        if (scale != nullptr) sum *= splat(scale[begin + r]);
+        if (added != nullptr) sum += load<Full>(added[begin + r] + at, counts[v]);
+        if (other != nullptr) sum += splat(factor[begin + r]) * load<Full>(other[begin + r] + at, counts[v]);
+        store<Full>(to[begin + r] + at, sum, counts[v]);
+      }
+  }
+};
+
+// Computes all columns of a product, with weights from pack_strided<T, 2>.
+template <class T>
+void product(Product<T> work, const T* packed, int64_t count) {
+  for (work.column = 0; work.column < work.width; work.column += 2 * Simd<T>::lanes) {
+    work.packed = packed + work.column * work.depth;
+    over_rows<kOuterRows>(0, count, work);
+  }
+}
+
+// Sums over rows of the outer product of a left row and a right row, [left_width, right_width].
+template <class T>
+struct OuterSums {
+  const int64_t left_width, right_width;
+  T* const sums;
+  Scratch<T> columns, numbers;
+
+  OuterSums(T* to, int64_t left, int64_t right)
+      : left_width(left),
+        right_width(right),
+        sums(to),
+        columns(kBlockRows * round_up<2 * Simd<T>::lanes>(right)),
+        numbers(kBlockRows * kOuterRows) {
+    memset(sums, 0, sizeof(T) * left * right);
+  }
+
+  void add(const T* const* left, const T* const* right, int64_t count) const {
+    constexpr int R = kOuterRows;
+    pack_columns<T, 2>(columns.data, right, count, right_width);
+    for (int64_t m = 0; m < left_width; m += R) {
+      const int64_t rows = left_width - m < R ? left_width - m : R;
+      if (rows < R) memset(numbers.data, 0, sizeof(T) * R * count);
+      for (int64_t k = 0; k < count; ++k)
+        rows == R ? memcpy(numbers.data + k * R, left[k] + m, sizeof(T) * R)
+                  : memcpy(numbers.data + k * R, left[k] + m, sizeof(T) * rows);
+      outer_tile(sums + m * right_width, numbers.data, columns.data, rows, right_width, count);
+    }
+  }
+};
+
+// Whether all numbers of a row are zero; not-a-number is not zero.
+template <class T>
+MEMSUITE_INLINE bool is_zero(const T* row, int64_t size) {
+  Int<T> found{};
+  over<T>(size, [&](auto full, int64_t i, int n)
+                    __attribute__((always_inline)) { found |= load<decltype(full)::value>(row + i, n) != Vec<T>{}; });
+  bool zero = true;
+  for (int l = 0; l < Simd<T>::lanes; ++l) zero &= found[l] == 0;
+  return zero;
+}
+
+// Of rows [first, last), takes those whose gradient is not zero in blocks and calls body(indices of the rows, count)
+// for each block. Calls blank(row) for each of the other rows.
+template <class T, class Body, class Blank>
+void over_active(const T* grad, int64_t width, int64_t first, int64_t last, const Body& body, const Blank& blank) {
+  int64_t chosen[kBlockRows], count = 0;
+  for (int64_t n = first; n < last; ++n) {
+    if (is_zero(grad + n * width, width)) {
+      blank(n);
+      continue;
+    }
+    chosen[count++] = n;
+    if (count == kBlockRows) body(chosen, count), count = 0;
+  }
+  if (count > 0) body(chosen, count);
+}
+
+template <class T>
+MEMSUITE_INLINE T sum_over(const T* x, const T* y, int64_t size) {
+  Vec<T> sum{};
+  over<T>(size, [&](auto full, int64_t i, int n) __attribute__((always_inline)) {
+    constexpr bool F = decltype(full)::value;
+    sum += load<F>(x + i, n) * load<F>(y + i, n);
+  });
+  return sum_of_lanes<T>(sum);
+}
+
+// The factor that brings the mean square of a row to one.
+template <class T>
+MEMSUITE_INLINE T norm_scale(const T* x, int64_t size, T eps) {
+  return 1 / __builtin_sqrt(sum_over(x, x, size) / size + eps);
+}
+
+}  // namespace memsuite::MEMSUITE_LEVEL

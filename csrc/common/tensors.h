@@ -1,0 +1,129 @@
+// What every binding needs: checked contiguous inputs, new outputs, float or double, and half precision.
+//
+// Bindings are written in LibTorch's stable ABI, so that one library serves every torch from 2.10 on. Schemas, fakes
+// and autograd are in memsuite/ops; what a binding registers takes the place of the PyTorch reference there.
+#pragma once
+
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
+
+#include <optional>
+#include <tuple>
+#include <vector>
+
+namespace memsuite {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+inline bool is_complex(ScalarType type) {
+  return type == ScalarType::ComplexFloat || type == ScalarType::ComplexDouble;
+}
+
+// Calls body(float{}) or body(double{}) by what a tensor is made of.
+template <class Body>
+auto by_type(const Tensor& like, const Body& body) {
+  const ScalarType type = like.scalar_type();
+  const bool single = type == ScalarType::Float || type == ScalarType::ComplexFloat;
+  STD_TORCH_CHECK(single || type == ScalarType::Double || type == ScalarType::ComplexDouble,
+                  "memsuite: the compiled ops take float32, float64 and their complex kinds");
+  return single ? body(float{}) : body(double{});
+}
+
+// A contiguous tensor that is checked to be of the kind and shape that the loops will read. It converts to the pointer
+// that a job holds.
+struct Input {
+  Tensor tensor;
+  Input(const Tensor& given, ScalarType type, std::vector<int64_t> shape)
+      : tensor(given.is_contiguous() ? given : torch::stable::contiguous(given)) {
+    STD_TORCH_CHECK(given.scalar_type() == type, "memsuite: tensors of one op must be of one kind of number");
+    STD_TORCH_CHECK(given.dim() == static_cast<int64_t>(shape.size()), "memsuite: wrong number of dimensions");
+    for (size_t i = 0; i < shape.size(); ++i)
+      STD_TORCH_CHECK(given.size(static_cast<int64_t>(i)) == shape[i], "memsuite: shapes do not fit together");
+  }
+  template <class T>
+  operator const T*() const {
+    return static_cast<const T*>(tensor.const_data_ptr());
+  }
+};
+
+// An input of a backward pass that the forward pass wrote. A job serves both passes, so it holds a pointer to write to.
+struct Saved : Input {
+  using Input::Input;
+  template <class T>
+  operator T*() const {
+    return static_cast<T*>(const_cast<void*>(tensor.const_data_ptr()));
+  }
+};
+
+// A new contiguous tensor, of the kind and on the device of another. It converts to the pointer that a job holds.
+struct Output {
+  Tensor tensor;
+  Output(const Tensor& like, std::vector<int64_t> shape) : tensor(torch::stable::new_empty(like, shape)) {}
+  template <class T>
+  operator T*() const {
+    return static_cast<T*>(tensor.mutable_data_ptr());
+  }
+};
+
+// The sizes of a scan's tensor [T, B, D], and the shapes of those that go with it.
+struct Shape {
+  int64_t T, B, D;
+  explicit Shape(const Tensor& x) : T(x.size(0)), B(x.size(1)), D(x.size(2)) {}
+  std::vector<int64_t> all() const { return {T, B, D}; }
+  std::vector<int64_t> gates(int64_t n) const { return {T, B, n * D}; }
+  std::vector<int64_t> rows() const { return {T, B}; }
+  std::vector<int64_t> state() const { return {B, D}; }
+};
+
+inline int64_t last_of(const Tensor& x) { return x.size(x.dim() - 1); }
+
+// The number of rows of x, all but its last dimension taken as one.
+inline int64_t rows_of(const Tensor& x) {
+  int64_t rows = 1;
+  for (int64_t i = 0; i + 1 < x.dim(); ++i) rows *= x.size(i);
+  return rows;
+}
+
+// The shape of x without its last dimension.
+inline std::vector<int64_t> leading(const Tensor& x) {
+  std::vector<int64_t> shape;
+  for (int64_t i = 0; i + 1 < x.dim(); ++i) shape.push_back(x.size(i));
+  return shape;
+}
+
+// The shape of x with another last dimension.
+inline std::vector<int64_t> shape_of(const Tensor& x, int64_t last) {
+  std::vector<int64_t> shape = leading(x);
+  shape.push_back(last);
+  return shape;
+}
+
+inline bool is_half(const Tensor& x) {
+  return x.scalar_type() == ScalarType::Half || x.scalar_type() == ScalarType::BFloat16;
+}
+
+// An op that takes half precision too, by computing in float32 and rounding what it returns.
+template <auto Op>
+struct Widened;
+
+template <class Result, class... Given, Result (*Op)(Given...)>
+struct Widened<Op> {
+  static Tensor wide(const Tensor& x) { return is_half(x) ? torch::stable::to(x, ScalarType::Float) : x; }
+  static std::optional<Tensor> wide(const std::optional<Tensor>& x) { return x ? std::optional(wide(*x)) : x; }
+  static double wide(double x) { return x; }
+  static int64_t wide(int64_t x) { return x; }
+  static Tensor narrow(const Tensor& x, ScalarType type) { return torch::stable::to(x, type); }
+  template <class... Parts>
+  static std::tuple<Parts...> narrow(const std::tuple<Parts...>& all, ScalarType type) {
+    return std::apply([&](const auto&... x) { return std::make_tuple(narrow(x, type)...); }, all);
+  }
+  static Result call(Given... given) {
+    const Tensor& like = std::get<0>(std::tie(given...));
+    return is_half(like) ? narrow(Op(wide(given)...), like.scalar_type()) : Op(given...);
+  }
+};
+
+}  // namespace memsuite

@@ -1,0 +1,203 @@
+"""The cache of built libraries: where they lie, how one is made, checked and loaded.
+
+The sources are in ``csrc`` (in an installed package, ``memsuite/_csrc``). They use LibTorch's stable ABI and no build
+system: a C++ compiler and the headers that come with torch are enough. ``MEMSUITE_KERNELS`` is ``auto`` (build, or
+fall back to the PyTorch references with one hint), ``require`` (an error in place of falling back) or ``off``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from memsuite.errors import UsageError
+
+MODES = ("auto", "require", "off")
+STABLE_ABI = "0x020a000000000000"  # torch 2.10: what is built runs with this version and every later one
+DIGEST = 32  # bytes of SHA-256 at the end of a cached library, which the loader of libraries does not look at
+logger = logging.getLogger("memsuite")
+
+
+class BuildError(RuntimeError):
+    """Why there is no compiled library, in one line; the details, if any, are in the log that the line names."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """What became of a compiled library in this process: its path, or None and the reason why there is none."""
+
+    library: Path | None
+    reason: str
+
+
+def mode() -> str:
+    """Return ``MEMSUITE_KERNELS``; :class:`UsageError` if it is none of :data:`MODES`."""
+    chosen = os.environ.get("MEMSUITE_KERNELS", "auto") or "auto"
+    if chosen not in MODES:
+        raise UsageError(f"MEMSUITE_KERNELS is {chosen!r}; valid values: {', '.join(MODES)}")
+    return chosen
+
+
+def sources() -> Path:
+    """Return the folder of the C++ sources: inside the package if it was installed, else beside it."""
+    package = Path(__file__).resolve().parents[2]
+    for folder in (package / "_csrc", package.parent / "csrc"):
+        if (folder / "common" / "tensors.h").is_file():
+            return folder
+    raise BuildError("the C++ sources did not come with this installation")
+
+
+def folder() -> Path:
+    """Return the folder of built libraries."""
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "memsuite"
+
+
+def compiler() -> list[str]:
+    """Return the C++ compiler as the start of a command: ``$CXX``, or the first of the usual names on the PATH."""
+    for command in ([*shlex.split(os.environ.get("CXX", ""))], ["g++"], ["c++"]):
+        if command and shutil.which(command[0]):
+            return command
+    raise BuildError("no C++ compiler (g++) on the PATH")
+
+
+def compiler_key(command: list[str]) -> str:
+    """Return a hash that tells compilers apart without starting them, because this runs at every import."""
+    path = Path(shutil.which(command[0]) or command[0]).resolve()
+    stat = path.stat()
+    told = [str(path), *command[1:], str(stat.st_size), str(stat.st_mtime_ns)]
+    return hashlib.sha256("\0".join(told).encode()).hexdigest()[:8]
+
+
+def source_key(told: Iterable[str], files: Iterable[Path]) -> str:
+    """Return a hash of the flags that are told, of the versions that matter, and of the names and contents of files."""
+    version = ".".join(map(str, _torch_version()))
+    digest = hashlib.sha256("\0".join([*told, STABLE_ABI, version]).encode())
+    for path in sorted(files):
+        digest.update(str(path.relative_to(sources())).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def check_platform() -> None:
+    """Raise :class:`BuildError` where the compiled ops cannot be built at all."""
+    if sys.platform != "linux":
+        raise BuildError(f"the compiled ops are for Linux, not {sys.platform}")
+    if _torch_version() < (2, 10):
+        raise BuildError(f"the compiled ops need torch 2.10 or newer, not {torch.__version__}")
+
+
+def _torch_version() -> tuple[int, int]:
+    major, minor = torch.__version__.split(".")[:2]
+    return int(major), int(minor)
+
+
+def log_of(path: Path) -> Path:
+    """Return where the output of a failed build of this library is kept."""
+    return path.with_suffix(".log")
+
+
+def intact(path: Path) -> bool:
+    """Tell whether a cached library is there and whole: loading half a file may end the process."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return False
+    return len(content) > DIGEST and hashlib.sha256(content[:-DIGEST]).digest() == content[-DIGEST:]
+
+
+@contextlib.contextmanager
+def making(path: Path) -> Iterator[Path]:
+    """Give the path at which to make a library; if that raises nothing, move it to ``path`` with its digest."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix="build-") as temporary:
+        made = Path(temporary) / "library.so"
+        yield made
+        made.write_bytes(made.read_bytes() + hashlib.sha256(made.read_bytes()).digest())
+        made.replace(path)
+    log_of(path).unlink(missing_ok=True)
+
+
+def run_all(commands: list[list[str]], path: Path) -> None:
+    """Run commands, as many at once as there are cores; if one fails, keep its output in the log and raise."""
+    package = str(Path(__file__).resolve().parents[3])
+    inherited = [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
+    # The trial imports the package, which must not begin to build or load anything itself.
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([package, *inherited]), "MEMSUITE_KERNELS": "off"}
+
+    def run(command: list[str]) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
+
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        for found in pool.map(run, commands):
+            if found.returncode:
+                log_of(path).write_text(f"{shlex.join(found.args)}\n{found.stdout}")
+                name = Path(found.args[0]).name
+                raise BuildError(f"{name} failed with status {found.returncode}; see {log_of(path)}")
+
+
+def try_in_a_process(library: Path, device: str, path: Path) -> None:
+    """Call every op of a new library in a process of its own, so that what cannot run here never enters the cache."""
+    run_all([[sys.executable, "-m", "memsuite.ops.build.trial", device, str(library)]], path)
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Let one process build and the others wait for it; where files cannot be locked, all build, which is safe too."""
+    import fcntl
+
+    folder().mkdir(parents=True, exist_ok=True)
+    with (folder() / "lock").open("w") as lock:
+        with contextlib.suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def find_or_build(path: Path, build: Callable[[], Path], announcement: str) -> Path:
+    """Return the library at ``path``, which ``build`` makes if it is missing; :class:`BuildError` says why not."""
+    if intact(path):
+        return path
+    compiler()
+    with _alone():
+        if intact(path):
+            return path
+        if log_of(path).exists():
+            raise BuildError(f"an earlier build failed; see {log_of(path)}")
+        logger.warning("memsuite: %s", announcement)
+        return build()
+
+
+def load(find: Callable[[], Path], register: Callable[[str], None], missing: str, hint: str) -> Status:
+    """Find or build a library and register what is in it; return what became of it.
+
+    Args:
+        find: returns the path of a library that may be loaded, or raises :class:`BuildError`.
+        register: loads the library at a path.
+        missing: what there is none of if that fails, for the warning.
+        hint: what to do about it, for the warning.
+
+    Raises:
+        UsageError: ``MEMSUITE_KERNELS`` is ``require``, and there is no library.
+    """
+    try:
+        path = find()
+        register(str(path))
+    except (BuildError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        if mode() == "require":
+            raise UsageError(f"MEMSUITE_KERNELS=require, but {reason}") from error
+        logger.warning("memsuite: no %s (%s): %s", missing, reason, hint)
+        return Status(None, reason)
+    return Status(path, "loaded")

@@ -1,0 +1,154 @@
+"""Builds the CUDA kernels on first use and loads them beside the compiled CPU ops, in the same way and the same cache.
+
+Only where torch is built with CUDA and a GPU is there. The C++ compiler makes the bindings and ``nvcc`` the kernels,
+which know nothing of torch. Without ``nvcc`` the PyTorch references run on the GPU. The kernels have been compiled for
+sm_80 and sm_90, and tested in a host emulation; they have not yet run on a GPU.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from memsuite.ops.build import cache, cpu
+from memsuite.ops.build.cache import BuildError, Status
+from memsuite.ops.schema import LIBRARY, in_full_precision
+
+# No --use_fast_math: not-a-number must survive, and results must agree with the references to rounding.
+FLAGS = ["-std=c++17", "-O3", "-Xcompiler", "-fPIC,-fvisibility=hidden"]
+STRICT = ["-Xcompiler", "-Wall,-Wextra,-Werror", "--Werror", "all-warnings"]
+OLDEST = 80  # compute capability, ten times
+HINT = "on the GPU the ops run on their PyTorch references, many times slower; put nvcc on the PATH or set CUDA_HOME"
+
+STATUS = Status(None, "not asked for")
+
+
+def wanted() -> bool:
+    """Tell whether there is anything to build for; asks the driver only if torch could use it."""
+    return torch.version.cuda is not None and torch.cuda.device_count() > 0
+
+
+def nvcc() -> str:
+    """Return the path of the CUDA compiler."""
+    home = os.environ.get("CUDA_HOME")
+    found = shutil.which("nvcc") or (shutil.which("nvcc", path=str(Path(home) / "bin")) if home else None)
+    if found is None:
+        raise BuildError("no nvcc on the PATH or in CUDA_HOME")
+    return found
+
+
+def architectures() -> list[int]:
+    """Return ten times the compute capability of each kind of GPU that is there."""
+    found = sorted({10 * major + minor for major, minor in map(torch.cuda.get_device_capability, _devices())})
+    if found[0] < OLDEST:
+        raise BuildError(f"the CUDA kernels need compute capability {OLDEST / 10} or newer, not {found[0] / 10}")
+    return found
+
+
+def _devices() -> range:
+    return range(torch.cuda.device_count())
+
+
+def library_path(kinds: Iterable[int]) -> Path:
+    """Return where the library for these GPUs is or will be."""
+    cache.check_platform()
+    folder = cache.sources()
+    shared = [folder / "common" / "tensors.h", *folder.glob("*/job.h"), *folder.glob("*/prepare.h")]
+    key = cache.source_key([*FLAGS, *map(str, kinds), *cpu.warnings()], [*shared, *folder.glob("*/cuda*")])
+    compilers = cache.compiler_key([nvcc()]) + cache.compiler_key(cache.compiler())
+    return cache.folder() / f"cuda-{key}-{compilers}.so"
+
+
+def compile_commands(
+    folder: str,
+    kinds: Iterable[int],
+    extra: Iterable[str] = (),
+    compilers: tuple[str, list[str]] | None = None,
+) -> dict[str, list[str]]:
+    """Return the commands that compile each op's kernels and its binding into ``folder``.
+
+    Args:
+        folder: of the objects.
+        kinds: ten times the compute capability of each kind of GPU.
+        extra: further arguments of nvcc.
+        compilers: nvcc, and the start of the C++ compiler's command; None for those of this machine.
+
+    Returns:
+        The command of each object by its name: that of the op for its kernels, and with ``_binding`` for its binding.
+    """
+    of_kernels, of_bindings = compilers or (nvcc(), cache.compiler())
+    sources = cache.sources()
+    machine = [part for kind in kinds for part in ("-gencode", f"arch=compute_{kind},code=sm_{kind}")]
+    strict = STRICT if cpu.warnings() else []
+    kernels = [of_kernels, *FLAGS, *strict, "-I", str(sources), *machine, *extra]
+    bindings = [*of_bindings, *cpu.FLAGS, *cpu.warnings(), "-I", str(sources), "-DUSE_CUDA", *cpu.against_torch()]
+    found = {}
+    for path in sorted(sources.glob("*/cuda.cu")):
+        found[path.parent.name] = [*kernels, "-c", str(path)]
+    for path in sorted(sources.glob("*/cuda.cpp")):
+        found[f"{path.parent.name}_binding"] = [*bindings, "-c", str(path)]
+    return {name: [*command, "-o", f"{folder}/{name}.o"] for name, command in found.items()}
+
+
+def link_command(objects: Iterable[str], made: Path) -> list[str]:
+    """Return the command that links the objects; CUDA's runtime goes in, torch stays outside."""
+    # No symbol is taken from libtorch itself, but it is what loads libtorch_cuda.
+    libraries = [f"-L{Path(torch.__file__).parent / 'lib'}", "-Xlinker", "--no-as-needed", "-ltorch"]
+    return [nvcc(), "-shared", *objects, "-o", str(made), *libraries, "-ltorch_cpu", "-lc10"]
+
+
+def build(show: Callable[[str], None] = lambda line: None) -> Path:
+    """Build the library, whatever the cache holds, and return its path; :class:`BuildError` says why not."""
+    kinds = architectures()
+    path = library_path(kinds)
+    with cache.making(path) as made:
+        show(f"compiling the CUDA kernels for {', '.join(f'sm_{kind}' for kind in kinds)} with nvcc")
+        commands = compile_commands(str(made.parent), kinds)
+        cache.run_all(list(commands.values()), path)
+        cache.run_all([link_command([command[-1] for command in commands.values()], made)], path)
+        show("trying them in a process of its own")
+        cache.try_in_a_process(made, "cuda", path)
+    return path
+
+
+def find_or_build() -> Path:
+    """Return a library that may be loaded, from the cache if it is there; :class:`BuildError` says why not."""
+    return cache.find_or_build(library_path(architectures()), build, "building the CUDA kernels (once, about a minute)")
+
+
+def load() -> Status:
+    """Load the CUDA kernels as ``MEMSUITE_KERNELS`` says, if there is a GPU; return what became of it."""
+    global STATUS
+    chosen = cache.mode()
+    if STATUS.library is not None or chosen == "off":
+        return STATUS
+    STATUS = cache.load(find_or_build, register, "CUDA kernels", HINT) if wanted() else Status(None, "no GPU")
+    return STATUS
+
+
+def register(library: str, key: str = "CUDA") -> None:
+    """Load a library of kernels, and add the one op that is part kernel and part matrix product."""
+    torch.ops.load_library(library)  # type: ignore[no-untyped-call]
+    LIBRARY.impl("gru_scan_backward", in_full_precision(_gru_scan_backward), key)  # type: ignore[no-untyped-call]
+
+
+def _gru_scan_backward(
+    grad: Tensor, states: Tensor, gates: Tensor, candidates: Tensor, reset: Tensor, h0: Tensor, w_hh: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the gradients of ``gi, h0, w_hh, b_hh``: the recurrence is a kernel, the weights matrix products."""
+    kind = states.dtype
+    if kind in (torch.float16, torch.bfloat16):  # sums over time and batch, too long for these
+        wide = [x.float() if x.is_floating_point() else x for x in (grad, states, gates, candidates, reset, h0, w_hh)]
+        d_gi, d_h0, d_w, d_b = (x.to(kind) for x in _gru_scan_backward(*wide))
+        return d_gi, d_h0, d_w, d_b
+    size = states.shape[2]
+    d_gi, d_gn, d_h0, previous = torch.ops.memsuite.gru_scan_flow(grad, states, gates, candidates, reset, h0, w_hh)
+    before, of_n = previous.view(-1, size), d_gn.view(-1, size)
+    of_rz = d_gi.view(-1, 3 * size)[:, : 2 * size]
+    d_w = torch.cat([of_rz.t() @ before, of_n.t() @ before])
+    return d_gi, d_h0, d_w, torch.cat([of_rz.sum(0), of_n.sum(0)])

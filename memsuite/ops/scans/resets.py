@@ -1,0 +1,31 @@
+"""What the PyTorch references of the scans share: how resets are applied, and how long a block of time is."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+BLOCK = 1 << 17  # numbers per block of a backward pass, so that its working set stays in cache at any length
+
+
+def rows_with_resets(reset_TB: Tensor) -> list[bool]:
+    """Tell for each step whether any row is reset there, so that the steps without one skip the masking.
+
+    On an accelerator the answer is yes for every step, because asking would stop the host once per call.
+    """
+    if reset_TB.device.type != "cpu":
+        return [True] * reset_TB.shape[0]
+    return reset_TB.any(dim=1).tolist()
+
+
+def states_before(first_BD: Tensor, states_TBD: Tensor, at: slice, erase_TB1: Tensor) -> Tensor:
+    """Return the state that each step of the block ``at`` began from, resets applied, as a new tensor.
+
+    Args:
+        first_BD: the state before the whole sequence.
+        states_TBD: the states after each step of it.
+        at: the block, with both ends given.
+        erase_TB1: bool, the rows that a step resets.
+    """
+    before = first_BD.unsqueeze(0) if at.start == 0 else states_TBD[at.start - 1 : at.start]
+    return torch.cat([before, states_TBD[at.start : at.stop - 1]]).masked_fill_(erase_TB1[at], 0)

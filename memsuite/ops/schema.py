@@ -1,0 +1,61 @@
+"""How an op is registered: its schema, its PyTorch reference, its fake and its autograd formula."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+LIBRARY = torch.library.Library("memsuite", "FRAGMENT")  # type: ignore[no-untyped-call]
+REFERENCES: dict[str, Callable[..., Any]] = {}  # by the name of the op, "gru_scan" as well as "gru_scan_backward"
+
+
+def define(schema: str, reference: Callable[..., Any], fake: Callable[..., Any]) -> None:
+    """Register an op by its schema, with the PyTorch reference that runs wherever no compiled kernel is loaded."""
+    name = schema.split("(")[0]
+    REFERENCES[name] = reference
+    LIBRARY.define(schema)  # type: ignore[no-untyped-call]
+    # Below autograd and below any backend key, so a kernel registered for CPU or CUDA takes precedence.
+    LIBRARY.impl(name, in_full_precision(reference), "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
+    torch.library.register_fake(f"memsuite::{name}", fake, lib=LIBRARY)
+
+
+def worth_fusing(x: Tensor, step: int = 2) -> bool:
+    """Tell whether a fused op should stand for a few of PyTorch's: for sequences, on a CPU, without autocast.
+
+    PyTorch has finished a single step before one of our ops has even been dispatched; on a GPU and in half precision
+    PyTorch's own kernels are better.
+
+    Args:
+        x: what the op reads.
+        step: how many dimensions it has in a single step; a sequence has one more.
+    """
+    return x.dim() > step and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+
+
+def in_full_precision(reference: Callable[..., Any]) -> Callable[..., Any]:
+    """Run the body of an op outside autocast, which would turn its matrix products to half precision."""
+
+    @functools.wraps(reference)
+    def run(*inputs: Any) -> Any:
+        kind = next(x.device.type for x in inputs if isinstance(x, Tensor))
+        if not torch.is_autocast_enabled(kind):
+            return reference(*inputs)
+        with torch.autocast(kind, enabled=False):
+            return reference(*inputs)
+
+    return run
+
+
+def differentiate(name: str, backward: Callable[..., Any], setup_context: Callable[..., Any]) -> None:
+    """Register the autograd formula of an op; a second derivative raises instead of being silently wrong."""
+
+    def once(ctx: Any, *grads: Tensor | None) -> Any:
+        if torch.is_grad_enabled():
+            raise RuntimeError(f"memsuite::{name} has no second derivative; call backward without create_graph=True")
+        return backward(ctx, *grads)
+
+    torch.library.register_autograd(f"memsuite::{name}", once, setup_context=setup_context, lib=LIBRARY)

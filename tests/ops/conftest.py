@@ -1,0 +1,38 @@
+"""Fixtures that run an op with one instruction set, where this processor has it."""
+
+import pytest
+import torch
+
+from memsuite.ops import REFERENCES
+from memsuite.ops.build import cpu
+
+LEVELS = {"base": 0, "avx2": 1, "avx512": 2}
+
+
+def _take(level: str) -> int:
+    """Set the instruction set, or skip the test; return the number of the best one, to set it again."""
+    if cpu.STATUS.library is None:
+        pytest.skip(f"no compiled ops: {cpu.STATUS.reason}")
+    best = torch.ops.memsuite.kernel_level(-1)
+    if torch.ops.memsuite.kernel_level(LEVELS[level]) != LEVELS[level]:
+        pytest.skip(f"this processor has no {level}")
+    return best
+
+
+@pytest.fixture(params=LEVELS)
+def level(request):
+    """Run the compiled ops with one instruction set."""
+    best = _take(request.param)
+    yield request.param
+    torch.ops.memsuite.kernel_level(best)
+
+
+@pytest.fixture(params=["reference", *LEVELS])
+def run(request):
+    """Give what returns an op or its backward: the reference, or the compiled one with one instruction set."""
+    if request.param == "reference":
+        yield lambda op, backward: REFERENCES[f"{op}_backward" if backward else op]
+        return
+    best = _take(request.param)
+    yield lambda op, backward: getattr(torch.ops.memsuite, f"{op}_backward" if backward else op)
+    torch.ops.memsuite.kernel_level(best)

@@ -1,0 +1,139 @@
+"""The CUDA kernels against the PyTorch references: on a GPU, or emulated on the host.
+
+The emulation is in tests/ops/build/test_cuda_emulated.py.
+"""
+
+import os
+
+import pytest
+import torch
+from differences import worst
+from test_kernels import NARROW, OPS, WIDE, arguments, as_tuple, backward_arguments, op_of
+from torch import Tensor
+
+from memsuite import ops
+from memsuite.ops import REFERENCES
+from memsuite.ops.build import cuda
+
+EMULATED = os.environ.get("MEMSUITE_EMULATED")  # a library that registers the kernels for the CPU
+if EMULATED:
+    cuda.register(EMULATED, "CPU")
+DEVICE = "cpu" if EMULATED else "cuda"
+MISSING = not EMULATED and cuda.STATUS.library is None
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(MISSING, reason=f"no CUDA kernels: {cuda.STATUS.reason}"),
+]
+SHAPES = [(1, 1, 1), (5, 3, 17), (7, 9, 128), (4, 2, 200), (35, 4, 3), (18, 1, 66)]
+
+
+def on_device(tensors: list[Tensor], single: bool = False) -> list[Tensor]:
+    return [(x.to(NARROW.get(x.dtype, x.dtype)) if single else x).to(DEVICE) for x in tensors]
+
+
+def call(name: str, inputs: list[Tensor], single: bool = False) -> tuple[Tensor, ...]:
+    """Return what the kernels give, on the CPU in double precision."""
+    found = as_tuple(getattr(torch.ops.memsuite, name)(*on_device(inputs, single)))
+    return tuple(x.cpu().to(WIDE.get(x.dtype, x.dtype)) for x in found)
+
+
+def both_ways(case: str, inputs: list[Tensor], single: bool) -> list[tuple[Tensor, Tensor]]:
+    """Return what the kernels and the reference give, forward and backward; the reference in float64 on the CPU."""
+    op = op_of(case)
+    if single:  # the same numbers in both precisions
+        inputs = [x.to(NARROW.get(x.dtype, x.dtype)).to(x.dtype) for x in inputs]
+    expected = as_tuple(REFERENCES[op](*inputs))
+    pairs = list(zip(call(op, inputs, single), expected, strict=True))
+    after = backward_arguments(case, inputs, tuple(x.to(NARROW[x.dtype]).to(x.dtype) for x in expected))
+    backward = as_tuple(REFERENCES[f"{op}_backward"](*after))
+    return pairs + list(zip(call(f"{op}_backward", after, single), backward, strict=True))
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("case", OPS)
+@pytest.mark.parametrize("single", [False, True], ids=["float64", "float32"])
+def test_equals_the_reference(case, shape, single):
+    for one, other in both_ways(case, arguments(case, *shape), single):
+        assert one.shape == other.shape
+        assert worst(one, other) < (1e-5 if single else 1e-12)
+
+
+@pytest.mark.parametrize("states", [1, 16, 21])
+@pytest.mark.parametrize("channels", [5, 130])
+def test_any_number_of_states_and_channels(states, channels):
+    """More than 16 states take several launches, more than 64 channels several blocks."""
+    x, dt, _, _, _, erase, _ = arguments("selective", 19, 2, channels)
+    rates, h0 = -torch.randn(channels, states).double().exp(), torch.randn(2, channels, states).double()
+    write, read = torch.randn(2, 19, 2, states).double()
+    for one, other in both_ways("selective", [x, dt, rates, write, read, erase, h0], single=False):
+        assert worst(one, other) < 1e-12
+
+
+def test_a_wide_gru():
+    """A width at which the states of eight environments do not fit into a block's memory."""
+    for one, other in both_ways("gru_scan", arguments("gru_scan", 2, 2, 1100), single=False):
+        assert worst(one, other) < 1e-12
+
+
+@pytest.mark.parametrize("case", OPS)
+def test_a_reset_erases_a_poisoned_state_and_its_gradient(case):
+    op, inputs = op_of(case), arguments(case, 4, 3, 20, reset=0.0)
+    at = next(i for i, x in enumerate(inputs) if x.dtype == torch.bool)
+    inputs[at][0, 1] = True
+    inputs[at + 1][1] = float("nan")
+    outputs = call(op, inputs)
+    # The selective scan saves the state before a block as it was; the others return states after steps.
+    assert all(x.isfinite().all() for i, x in enumerate(outputs) if (case, i) != ("selective", 1))
+    assert all(x.isfinite().all() for x in call(f"{op}_backward", backward_arguments(case, inputs, outputs)))
+
+
+@pytest.mark.parametrize("case", OPS)
+def test_registration_and_gradient(case):
+    inputs = [x.requires_grad_(x.dtype != torch.bool) for x in on_device(arguments(case, 3, 2, 2))]
+    torch.library.opcheck(getattr(torch.ops.memsuite, op_of(case)), tuple(inputs))
+    assert torch.autograd.gradcheck(getattr(ops, op_of(case)), inputs)
+
+
+@pytest.mark.parametrize("case", OPS)
+def test_scheduling_changes_no_bit(case):
+    inputs = on_device(arguments(case, 20, 9, 70), single=True)
+    found = []
+    for _ in range(2 if EMULATED else 10):
+        outputs = as_tuple(getattr(torch.ops.memsuite, op_of(case))(*inputs))
+        torch.manual_seed(1)
+        after = backward_arguments(case, inputs, outputs)
+        found.append([*outputs, *getattr(torch.ops.memsuite, f"{op_of(case)}_backward")(*after)])
+    for others in found[1:]:
+        assert all(torch.equal(one, other) for one, other in zip(found[0], others, strict=True))
+
+
+def test_half_precision_is_computed_in_float32():
+    inputs = on_device([x.bfloat16() if x.is_floating_point() else x for x in arguments("gru_scan", 6, 3, 20)])
+    wide = [x.float() if x.is_floating_point() else x for x in inputs]
+    for one, other in zip(torch.ops.memsuite.gru_scan(*inputs), torch.ops.memsuite.gru_scan(*wide), strict=True):
+        assert one.dtype == torch.bfloat16
+        assert torch.equal(one, other.to(torch.bfloat16))
+
+
+def test_tensors_that_do_not_fit_raise():
+    x, reset, h0 = on_device(arguments("pscan", 4, 3, 5))
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        torch.ops.memsuite.pscan(x, reset, h0[:2])
+    with pytest.raises(RuntimeError, match="one kind of number"):
+        torch.ops.memsuite.pscan(x, reset, h0.float())
+    if not EMULATED:
+        with pytest.raises(RuntimeError):
+            torch.ops.memsuite.pscan(x, reset, h0.cpu())
+
+
+@pytest.mark.skipif(EMULATED is not None, reason="an emulation has no streams")
+def test_runs_on_the_current_stream():
+    x, reset, h0 = on_device(arguments("pscan", 50, 3, 5))
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        late = torch.zeros_like(x)
+        torch.cuda._sleep(10_000_000)
+        late.copy_(x)
+        found = torch.ops.memsuite.pscan(late, reset, h0)
+    stream.synchronize()
+    assert torch.equal(found, torch.ops.memsuite.pscan(x, reset, h0))
