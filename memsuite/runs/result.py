@@ -1,0 +1,177 @@
+"""The record of a run, ``result.json``: its fields, their kinds, and how the records of earlier versions are read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from memsuite.errors import UsageError
+from memsuite.runs.recipes import completed
+
+SCHEMA = 2
+NEEDED = ("task", "difficulty", "horizon", "controller", "seed", "success", "success_low", "success_high")
+UNKNOWN_AS_NULL = NEEDED[5:]  # where no decision is scored
+KINDS: dict[str, tuple[str, tuple[type, ...]]] = {
+    "str": ("a text", (str,)),
+    "int": ("a whole number", (int,)),
+    "float": ("a number", (int, float)),
+    "bool": ("true or false", (bool,)),
+    "dict[str, Any]": ("a mapping", (dict,)),
+}
+SETTINGS = ("ppo", "controller_args", "task_args")  # mappings within the configuration
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What was trained, what it achieved, on what, and at what cost. None is a value that is not known.
+
+    Attributes:
+        task: name of the task.
+        difficulty: its tier.
+        controller: name of the sequence model.
+        seed: the seed.
+        horizon: steps of an episode.
+        success: greedy success on fresh episodes, in [0, 1]; None where no decision is scored.
+        success_low: lower end of its 95% interval.
+        success_high: upper end.
+        schema: version of this record.
+        episodes_evaluated: episodes of the final evaluation.
+        return_mean: mean return of an episode.
+        return_low: lower end of its 95% interval.
+        return_high: upper end.
+        score: (success - memoryless) / (oracle - memoryless).
+        chance: success of the best policy without memory.
+        target_success: success that counts as solved.
+        reached_target: whether it was reached.
+        random: success of the uniformly random policy.
+        oracle: success of the best policy there is.
+        unbound: success of the best policy that does not know what goes with what; None where nothing is bound.
+        steps_to_remember: most steps between something shown and the decision that needs it.
+        objective: what was minimised: ``ppo``, or ``supervised`` for a ceiling.
+        init_from: the run or checkpoint whose weights it began with.
+        env_steps: environment steps trained on; environments that share a script each count.
+        scripts: episodes that were drawn and read; ``env_steps / (horizon x draws)`` where all are of one length.
+        iterations: iterations done.
+        steps_to_target: environment steps at the first evaluation at the target.
+        wall_seconds_to_target: wall time until then, evaluations included.
+        cpu_seconds_to_target: CPU time of all processes until then.
+        steps_to_90_sampled: environment steps when sampled actions were first right nine times in ten.
+        wall_seconds: wall time of the run.
+        cpu_seconds: CPU time of all its processes.
+        steps_per_second: environment steps for each second of training.
+        world_size: processes that trained together.
+        parameters: numbers that are learnt.
+        state_floats: numbers that the memory of one episode holds.
+        skipped_updates: updates left out because their loss or gradient was not finite.
+        memory_moved: how far the parameters of each part of the network went, relative to their size at the start.
+        curriculum: what was trained on before the full task; None if nothing was.
+        kernels: whether the compiled ops ran, and for which instruction set.
+        hardware: what the run ran on, with its threads.
+        versions: of what the numbers depend on.
+        commit: of memsuite's checkout; None outside one.
+        command: the command line.
+        config: the settings (:class:`~memsuite.runs.RunConfig`) with every default filled in.
+    """
+
+    task: str
+    difficulty: str
+    controller: str
+    seed: int
+    horizon: int
+    success: float | None
+    success_low: float | None
+    success_high: float | None
+    schema: int = SCHEMA
+    episodes_evaluated: int | None = None
+    return_mean: float | None = None
+    return_low: float | None = None
+    return_high: float | None = None
+    score: float | None = None
+    chance: float | None = None
+    target_success: float | None = None
+    reached_target: bool | None = None
+    random: float | None = None
+    oracle: float | None = None
+    unbound: float | None = None
+    steps_to_remember: int | None = None
+    objective: str = "ppo"
+    init_from: str | None = None
+    env_steps: int | None = None
+    scripts: int | None = None
+    iterations: int | None = None
+    steps_to_target: int | None = None
+    wall_seconds_to_target: float | None = None
+    cpu_seconds_to_target: float | None = None
+    steps_to_90_sampled: int | None = None
+    wall_seconds: float | None = None
+    cpu_seconds: float | None = None
+    steps_per_second: float | None = None
+    world_size: int | None = None
+    parameters: int | None = None
+    state_floats: int | None = None
+    skipped_updates: int | None = None
+    memory_moved: dict[str, Any] | None = None
+    curriculum: dict[str, Any] | None = None
+    kernels: dict[str, Any] | None = None
+    hardware: dict[str, Any] | None = None
+    versions: dict[str, Any] | None = None
+    commit: str | None = None
+    command: str | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the record as plain values; null where a number is not known, as JSON has no NaN."""
+        values = {name: getattr(self, name) for name in KIND_OF}
+        return {
+            name: None if isinstance(value, float) and math.isnan(value) else value for name, value in values.items()
+        }
+
+    @classmethod
+    def read(cls, content: Mapping[str, Any], where: str) -> RunResult:
+        """Check and read a record; one of an earlier version is completed with the defaults of that version.
+
+        Fields that this version does not know are left out.
+
+        Args:
+            content: what the file holds.
+            where: the file or folder, for the message.
+
+        Raises:
+            UsageError: it is no record of a run, or a value is of the wrong kind; one line names the field.
+        """
+        check(content, where)
+        content = completed(content) if content.get("schema") is None or not content.get("config") else content
+        return cls(**{name: content[name] for name in KIND_OF if name in content})
+
+
+KIND_OF = {one.name: str(one.type).removesuffix(" | None") for one in fields(RunResult)}
+
+
+def check(run: Mapping[str, Any], where: str) -> None:
+    """Refuse what is no record of a run, before it is added up with others."""
+    for name in NEEDED:
+        value = run.get(name, "")
+        if value == "" or (value is None and name not in UNKNOWN_AS_NULL):
+            raise UsageError(f"{where} holds no result of memsuite's: it has no {name!r}")
+    for name, kind in KIND_OF.items():
+        _require(where, name, run.get(name), *KINDS[kind])
+    if (run.get("schema") or SCHEMA) > SCHEMA:
+        raise UsageError(
+            f"{where} was written by a later version of memsuite (schema {run['schema']}); update to read it"
+        )
+    config, used = run.get("config") or {}, run.get("curriculum") or {}
+    for name in SETTINGS:
+        _require(where, f"config.{name}", config.get(name), *KINDS["dict[str, Any]"])
+    for name in ("argument", "start", "factor") if used else ():
+        if name not in used:
+            raise UsageError(f"{where}: curriculum has no {name!r}")
+
+
+def _require(where: str, name: str, value: Any, kind: str, types: tuple[type, ...]) -> None:
+    if value is None:
+        return
+    fits = isinstance(value, types) and (bool in types or not isinstance(value, bool))
+    if not fits or (isinstance(value, float) and math.isinf(value)):
+        raise UsageError(f"{where}: {name} is {value!r}; it must be {kind}")
