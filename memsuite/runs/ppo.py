@@ -36,8 +36,8 @@ class PPOConfig:
         adam_beta1: Adam's momentum. Once a step is clipped its gradient is gone, but momentum goes on; less overshoots
             less.
         draws: environments that share a script: the memory reads the script once, and each of them draws its own
-            actions. num_envs counts environments, so num_envs / draws scripts are read. 1 shares nothing; null takes the
-            largest divisor of num_envs up to 32 that leaves at least as many scripts as draws, and 1 where a task
+            actions. num_envs counts environments, so num_envs / draws scripts are read. 1 shares nothing. Null takes
+            the largest divisor of num_envs up to 32 that leaves at least as many scripts as draws, and 1 where a task
             cannot share.
         advantage: what a draw is compared with. ``gae`` is Schulman et al. 2016, with a critic; ``leave_one_out``,
             ``group_mean`` and ``group_std`` compare the draws of one script with each other, without a critic
@@ -105,7 +105,8 @@ class PPOConfig:
                 raise unknown(f"ppo.{name}", value, choices)
         if self.advantage not in (None, "gae") and self.draws is not None and self.draws < 2:
             raise UsageError(
-                f"ppo.advantage {self.advantage} compares the draws of a script; ppo.draws is {self.draws}, the least is 2"
+                f"ppo.advantage {self.advantage} compares the draws of a script; ppo.draws is {self.draws}, "
+                "the least is 2"
             )
         for name in ("draws", "epochs", "minibatches", "rollout_length", "bptt_steps", "max_skipped_updates"):
             self._require(name, "at least 1", lambda value: value >= 1)
