@@ -63,7 +63,7 @@ def test_a_wait_is_to_the_bit_what_reading_every_block_is(name):
 
 
 def test_a_memory_that_settles_is_soon_at_a_million():
-    controller, read = make_controller("linear_attention", input_dim=9, hidden_dim=16, memory_horizon=20), []
+    controller, read = make_controller("linear_attention", input_dim=9, hidden_dim=16, depth=1, memory_horizon=20), []
     inside = controller.forward_sequence
     controller.forward_sequence = lambda x, *rest: read.append(len(x)) or inside(x, *rest)
     assert len(list(states_after(controller, torch.eye(8, 9), [1_000_000]))) == 1

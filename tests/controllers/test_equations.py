@@ -157,7 +157,7 @@ def test_linear_attention_without_its_denominator_answers_the_same():
 
 
 def test_linear_attention_answers_many_blank_steps_later_as_at_once():
-    memory = make_controller("linear_attention", input_dim=9, hidden_dim=16)
+    memory = make_controller("linear_attention", input_dim=9, hidden_dim=16, depth=1)
     assert retention(memory, 50_000) == pytest.approx(retention(memory, 10), rel=1e-4)
     assert retention(memory, 10) > 0.1
 

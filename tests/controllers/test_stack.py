@@ -104,7 +104,7 @@ def test_names_of_weights_are_those_of_old_checkpoints():
     block += [f"blocks.1.mlp.{name}.weight" for name in ("0", "1.up", "1.down")]
     model = make_controller("gru", input_dim=5, hidden_dim=8, depth=2)
     assert list(model.state_dict()) == [*(f"blocks.0.layer.{name}" for name in names), *block]
-    mamba = list(make_controller("mamba", input_dim=5, hidden_dim=16).state_dict())
+    mamba = list(make_controller("mamba", input_dim=5, hidden_dim=16, depth=1).state_dict())
     assert (mamba[0], mamba[1], mamba[-1]) == ("embed.weight", "blocks.0.shift", "blocks.0.norm.weight")
 
 

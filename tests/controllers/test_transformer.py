@@ -12,7 +12,7 @@ INPUT, WIDTH = 3, 8
 
 
 def build(**arguments) -> Transformer:
-    return Transformer(INPUT, WIDTH, num_heads=2, **arguments).double()
+    return Transformer(INPUT, WIDTH, num_heads=2, **{"depth": 1, **arguments}).double()
 
 
 def run_and_differentiate(controller, run, x):

@@ -39,7 +39,7 @@ def test_tiny_sanity(run, tmp_path):
     assert said.splitlines()[-1] == "1 of 1 runs finished in runs/tiny_sanity"
     folder = tmp_path / "runs" / "tiny_sanity" / "delayed_cue-medium-H50" / "gru" / "seed0"
     result = json.loads((folder / "result.json").read_text())
-    assert (result["env_steps"], result["success"]) == (20_000, 1.0)
+    assert (result["env_steps"], result["success"]) == (4_096_000, 1.0)
     for name in ("config.yaml", "metrics.csv", "log.txt", "checkpoints/last.ckpt"):
         assert (folder / name).is_file()
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
