@@ -17,6 +17,7 @@ SIZES = {
     "basic_v1": 12,
     "reference_v1": 575,
     "reference_v2": 1760,
+    "recipe_v2": 96,
     "recipe_v1": 115,
     "controls_v1": 90,
     "horizons_v1": 85,
