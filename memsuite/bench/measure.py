@@ -88,11 +88,20 @@ class Cycles(Callback):
         self.marks.append(mark | {"total": (time.perf_counter(), time.process_time())})
 
 
-def train_briefly(controller: str, num_envs: int, horizon: int, count: int, cycles: Cycles, device: str) -> MemoryPPO:
+def train_briefly(
+    controller: str,
+    num_envs: int,
+    horizon: int,
+    count: int,
+    cycles: Cycles,
+    device: str,
+    ppo: PPOConfig = PEERS_PPO,
+) -> MemoryPPO:
     """Train the benchmark's work through Lightning, and return the trained module.
 
     The work is the one that published PPO implementations are measured on: delayed cue with 8 cues, one whole episode a
-    rollout, hidden width 128, 4 epochs of 4 minibatches along environments, full backpropagation through time.
+    rollout, one layer of hidden width 128, 4 epochs of 4 minibatches along environments, full backpropagation through
+    time.
 
     Args:
         controller: name of the sequence model.
@@ -101,14 +110,16 @@ def train_briefly(controller: str, num_envs: int, horizon: int, count: int, cycl
         count: number of iterations.
         cycles: records the clocks.
         device: Lightning's name of the accelerator.
+        ppo: other settings than the peers'.
     """
     module = MemoryPPO(
         horizon=horizon,
         task_args={"num_cues": 8, "vocabulary": 8},
         controller=controller,
+        controller_args={"depth": 1},
         num_envs=num_envs,
         steps=count * num_envs * horizon,
-        ppo=PEERS_PPO,
+        ppo=ppo,
     )
     with tempfile.TemporaryDirectory() as folder, modules_left_alone():
         settings: dict[str, Any] = {**TRAINER_DEFAULTS, "logger": MetricsCSV(folder), "accelerator": device}

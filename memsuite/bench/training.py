@@ -6,55 +6,69 @@ with everything that a run does.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from rich.console import Console
 from rich.table import Table
 
-from memsuite.bench.measure import Cycles, parameter_count, spent, train_briefly
+from memsuite.bench.measure import PEERS_PPO, Cycles, parameter_count, spent, train_briefly
+from memsuite.rl import PPOConfig
 
 NUM_ENVS = 64
 SECTIONS = ("rollout", "update", "logging", "lightning")
 
 
-def measure(console: Console, controllers: list[str], horizons: list[int], repeats: int) -> list[dict[str, Any]]:
+def measure(
+    console: Console, controllers: list[str], horizons: list[int], draws: list[int], repeats: int
+) -> list[dict[str, Any]]:
     """Measure every controller at every horizon.
 
     Args:
         console: shows which controller is being trained.
         controllers: their names.
         horizons: episode lengths in steps.
+        draws: how many environments share a script, each measured; empty for the peers' work, where none do.
         repeats: number of iterations that count; at horizons below 400 steps, ``400 // horizon`` times as many.
     """
     rows = []
     for controller in controllers:
         for horizon in horizons:
-            with console.status(f"training {controller} at horizon {horizon}"):
-                rows.append(measure_one(controller, horizon, repeats))
+            for number in draws or cast(list[int | None], [None]):
+                with console.status(f"training {controller} at horizon {horizon}"):
+                    rows.append(measure_one(controller, horizon, repeats, number))
     return rows
 
 
-def measure_one(controller: str, horizon: int, repeats: int) -> dict[str, Any]:
+def one_pass(draws: int) -> PPOConfig:
+    """Return the default recipe with so many draws and one pass; a single draw is compared with a critic."""
+    return PPOConfig(draws=draws, minibatches=4, advantage="group_mean" if draws > 1 else "gae")
+
+
+def measure_one(controller: str, horizon: int, repeats: int, draws: int | None = None) -> dict[str, Any]:
     """Train one controller, and time whole iterations, from the start of one to the start of the next.
 
     Args:
         controller: name of the sequence model.
         horizon: episode length in steps.
         repeats: as for :func:`measure`.
+        draws: environments that share each of the 64 scripts; None for the peers' work.
 
     Returns:
         ``steps_per_cpu_second``, ``steps_per_second``, ``parameters``, and ``share``: the part of the CPU time that
-        each of :data:`SECTIONS` takes, in [0, 1].
+        each of :data:`SECTIONS` takes, in [0, 1]. With ``draws`` also ``scripts_per_cpu_second``.
     """
     count = max(1, 400 // horizon) * repeats + 3  # two iterations warm up, and the last one has no successor
     cycles = Cycles()
-    module = train_briefly(controller, NUM_ENVS, horizon, count, cycles, "cpu")
-    steps = NUM_ENVS * horizon
+    num_envs, ppo = NUM_ENVS * (draws or 1), PEERS_PPO if draws is None else one_pass(draws)
+    module = train_briefly(controller, num_envs, horizon, count, cycles, "cpu", ppo)
+    steps = num_envs * horizon
     wall, cpu = (spent(cycles.marks, "total", clock) for clock in (0, 1))
     shares = {name: spent(cycles.marks, name, 1) / cpu for name in SECTIONS[:-1]}
+    shared = {} if draws is None else {"draws": draws, "scripts_per_cpu_second": NUM_ENVS / cpu}
     return {
         "controller": controller,
         "horizon": horizon,
+        **shared,
         "parameters": parameter_count(module),
         "steps_per_cpu_second": steps / cpu,
         "steps_per_second": steps / wall,
@@ -63,10 +77,14 @@ def measure_one(controller: str, horizon: int, repeats: int) -> dict[str, Any]:
 
 
 def table(report: list[dict[str, Any]]) -> Table:
-    """Lay out the report: one row for each controller and horizon."""
-    found = Table("controller", "horizon", "steps / CPU-s", "steps / s", *SECTIONS, title="Training steps")
+    """Lay out the report: one row for each controller, horizon and number of draws."""
+    shared = ["draws", "scripts / CPU-s"] if any("draws" in row for row in report) else []
+    title = "Training steps"
+    found = Table("controller", "horizon", *shared, "steps / CPU-s", "steps / s", *SECTIONS, title=title)
     for row in report:
         speeds = [f"{row[key]:,.0f}" for key in ("steps_per_cpu_second", "steps_per_second")]
+        if shared:
+            speeds = [str(row["draws"]), f"{row['scripts_per_cpu_second']:,.0f}", *speeds]
         shares = [f"{100 * row['share'][name]:.1f}%" for name in SECTIONS]
         found.add_row(row["controller"], str(row["horizon"]), *speeds, *shares)
     return found

@@ -29,7 +29,7 @@ PARTS: dict[str, tuple[str, dict[str, Any]]] = {
     "environments": ("how fast the tasks draw episodes", {"tasks": ",".join(TASKS), "repeats": 5}),
     "training": (
         "how fast the controllers train, and which part of an iteration the time goes to",
-        {"controllers": ",".join(CONTROLLERS), "horizons": "50,200,1000", "repeats": 5},
+        {"controllers": ",".join(CONTROLLERS), "horizons": "50,200,1000", "draws": "", "repeats": 5},
     ),
     "scaling": (
         "what a step of training costs as the horizon grows, in time and in memory",
@@ -50,6 +50,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "tasks": {"help": "comma-separated names of tasks; default: all"},
     "controllers": {"help": "comma-separated names of controllers; default: all"},
     "horizons": {"help": "comma-separated lengths of an episode in steps; default: %(default)s"},
+    "draws": {
+        "help": "comma-separated numbers of environments that share a script; default: the peers' work, where none do"
+    },
     "repeats": {"type": int, "help": "how often each measurement is repeated; default: %(default)s"},
     "threads": {"type": int, "metavar": "N", "help": "how many are set against one; default: %(default)s"},
     "peer": {
@@ -112,6 +115,8 @@ def checked(option: str, value: Any) -> Any:
         return names_among(option.removesuffix("s"), value, NAMES[option])
     if option == "horizons":
         return whole_numbers("--horizons", value)
+    if option == "draws":
+        return whole_numbers("--draws", value) if value else []
     if option in LEAST and value < LEAST[option]:
         raise UsageError(f"--{option} is {value}; the least is {LEAST[option]}")
     return value
