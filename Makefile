@@ -57,15 +57,15 @@ test-slow: peers clusters
 learn: peers
 	$(RUN)/pytest -m learns --timeout 7200 -s
 
-# What is published as reached: trains or goes on with the suite, then results/reference.json and the report made from it.
+# What is published as reached: trains or goes on with the suite, about two days of two cores, then its results and a report.
 reference: setup
-	$(RUN)/memsuite suite configs/suites/reference_v1.yaml
-	$(RUN)/memsuite report --results runs/reference_v1 --out report --overwrite --collect results/reference.json
+	$(RUN)/memsuite suite configs/suites/reference_v2.yaml
+	$(RUN)/memsuite report --results runs/reference_v2 --out report --overwrite --collect results/reference_v2.jsonl
 
-# What each part of the recipe is worth (docs/recipe.md): about ten minutes on two cores.
+# What each part of the recipe is worth (docs/recipe.md): about twenty minutes on two cores.
 recipe: setup
-	$(RUN)/memsuite suite configs/suites/recipe_v1.yaml
-	$(RUN)/memsuite report --results runs/recipe_v1 --out report --overwrite --collect results/recipe.json
+	$(RUN)/memsuite suite configs/suites/recipe_v2.yaml
+	$(RUN)/memsuite report --results runs/recipe_v2 --out report --overwrite --collect results/recipe_v2.jsonl
 
 # What has no memory, or cannot bind, and must stay below the ceiling of its kind: about ten minutes on two cores.
 controls: setup

@@ -31,7 +31,7 @@ PAGES = {
 }
 PAGES["CONTRIBUTING.md"] = ROOT / "CONTRIBUTING.md"
 # Appended to every ``memsuite fit`` that begins a run; the last of a repeated option counts.
-TINY = ["--steps", "12800", "--num_envs", "64", "--evaluation_episodes", "16", "--device", "cpu"]
+TINY = ["--steps", "12800", "--num_envs", "32", "--evaluation_episodes", "16", "--device", "cpu"]
 # The beginning of a command, and why it is not run here.
 NOT_HERE = {
     "make": "the targets are looked up; they run the tests, train for minutes to hours, or are run by other tests",
