@@ -45,7 +45,7 @@ BUDGETS: dict[str, tuple[int, int, int, int]] = {
     "multi_cue_delay": (200, 600, 1500, 5000),
     "permuted_copy": (150, 500, 1500, 4000),
     "pattern_binding": (150, 500, 1500, 5000),
-    "distractor_nav": (100, 400, 1000, 3000),
+    "distractor_nav": (30, 100, 300, 1000),  # stepped, so each costs more
 }
 
 MOST = 10**9  # of any argument of a task: a script of so many steps fits no memory
