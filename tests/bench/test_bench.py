@@ -100,5 +100,7 @@ def test_help_lists_the_subcommands_and_each_has_its_own_options(capsys):
             main(["bench", part, "--help"])
         text = capsys.readouterr().out
         assert {
-            option for option in ("tasks", "controllers", "horizons", "draws", "threads", "peer") if f"--{option}" in text
+            option
+            for option in ("tasks", "controllers", "horizons", "draws", "threads", "peer")
+            if f"--{option}" in text
         } == (set(defaults) - {"repeats"})
