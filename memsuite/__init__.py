@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from memsuite.loading import load
     from memsuite.tasks import get_benchmark_suite, get_task_config, make_task
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["__version__", "get_benchmark_suite", "get_task_config", "load", "make_controller", "make_task"]
 
 _HOMES = {
