@@ -57,25 +57,25 @@ test-slow: peers clusters
 learn: peers
 	$(RUN)/pytest -m learns --timeout 7200 -s
 
-# What is published as reached: trains or goes on with the suite, then results/reference.json and the report made from it.
+# What is published as reached: trains or goes on with the suite, then results/reference.jsonl and the report made from it.
 reference: setup
 	$(RUN)/memsuite suite configs/suites/reference_v1.yaml
-	$(RUN)/memsuite report --results runs/reference_v1 --out report --overwrite --collect results/reference.json
+	$(RUN)/memsuite report --results runs/reference_v1 --out report --overwrite --collect results/reference.jsonl
 
 # What each part of the recipe is worth (docs/recipe.md): about ten minutes on two cores.
 recipe: setup
 	$(RUN)/memsuite suite configs/suites/recipe_v1.yaml
-	$(RUN)/memsuite report --results runs/recipe_v1 --out report --overwrite --collect results/recipe.json
+	$(RUN)/memsuite report --results runs/recipe_v1 --out report --overwrite --collect results/recipe.jsonl
 
 # What has no memory, or cannot bind, and must stay below the ceiling of its kind: about ten minutes on two cores.
 controls: setup
 	$(RUN)/memsuite suite configs/suites/controls_v1.yaml
-	$(RUN)/memsuite report --results runs/controls_v1 --out report --overwrite --collect results/controls.json
+	$(RUN)/memsuite report --results runs/controls_v1 --out report --overwrite --collect results/controls.jsonl
 
 # Steps until delayed cue is learnt against its horizon, to 5,000 steps: about half an hour on two cores.
 horizons: setup
 	$(RUN)/memsuite suite configs/suites/horizons_v1.yaml
-	$(RUN)/memsuite report --results runs/horizons_v1 --out report --overwrite --collect results/horizons.json
+	$(RUN)/memsuite report --results runs/horizons_v1 --out report --overwrite --collect results/horizons.jsonl
 
 # How far beyond its training each controller holds: trains or goes on with the suite, then evaluates every run at up to a
 # million steps; what is measured already is not measured again.

@@ -1,16 +1,16 @@
-"""No control scores above its ceiling: what has no memory, and what cannot bind (results/controls.json)."""
+"""No control scores above its ceiling: what has no memory, and what cannot bind (results/controls.jsonl)."""
 
-import json
 import math
 from pathlib import Path
 
 import pytest
 from published import commands_before_v2
 
+from memsuite.runs.collection import read_collection
 from memsuite.tasks import make_task
 
 ROOT = Path(__file__).parents[1]
-RUNS = json.loads((ROOT / "results" / "controls.json").read_text())["runs"]
+RUNS = read_collection(ROOT / "results" / "controls.jsonl")
 # 90 runs are held to it; one lies above four standard errors by chance once in 350 such sets.
 ERRORS = 4
 

@@ -1,12 +1,14 @@
-"""The tables of what a longer wait costs, and of samples beside the peers', are those of results/horizons.json."""
+"""The tables of what a longer wait costs, and of samples beside the peers', are those of results/horizons.jsonl."""
 
 import json
 from pathlib import Path
 
 import pytest
 
+from memsuite.runs.collection import read_collection
+
 ROOT = Path(__file__).parents[1]
-RUNS = json.loads((ROOT / "results" / "horizons.json").read_text())["runs"]
+RUNS = read_collection(ROOT / "results" / "horizons.jsonl")
 PEER = json.loads((ROOT / "results" / "samples.json").read_text())["runs"]
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from memsuite.files import write_json
+from memsuite.runs.collection import write_collection
 
 ROOT = Path(__file__).parents[1]
 SEEDS = range(5)
@@ -55,7 +55,8 @@ def test_the_golden_run_learns_on_the_reported_seeds(tmp_path, capsys):
 
     with ThreadPoolExecutor(max_workers=2) as pool:
         results = {variant: list(pool.map(run, [variant] * len(SEEDS), SEEDS)) for variant in VARIANTS}
-    write_json(ROOT / "results" / "golden.json", results)
+    grouped = [{**run, "group": variant} for variant, runs in results.items() for run in runs]
+    write_collection(ROOT / "results" / "golden.jsonl", grouped)
     with capsys.disabled():
         print(f"\ngreedy success after at most 200,000 environment steps\n{table(results)}")
     successes = [run["success"] for run in results["published"]]
@@ -79,7 +80,7 @@ def test_gymnasium_environments_are_learnt(tmp_path, capsys, name):
         pytest.importorskip("popgym", reason="pip install 'memsuite[peers]'")
     with ThreadPoolExecutor(max_workers=2) as pool:
         runs = list(pool.map(lambda seed: train(f"configs/tasks/{name}.yaml", tmp_path / str(seed), seed), SEEDS))
-    write_json(ROOT / "results" / f"{name}.json", runs)
+    write_collection(ROOT / "results" / f"{name}.jsonl", runs)
     returns = [run["return_mean"] for run in runs]
     with capsys.disabled():
         print(f"\n{name}: greedy return on seeds 0 to 4: {', '.join(f'{value:.2f}' for value in returns)}")

@@ -1,9 +1,9 @@
-"""The tables of docs/recipe.md are what results/recipe.json holds, and that is what the suite asks for."""
+"""The tables of docs/recipe.md are what results/recipe.jsonl holds, and that is what the suite asks for."""
 
-import json
 import re
 from pathlib import Path
 
+from memsuite.runs.collection import read_collection
 from memsuite.suite.grid import read_suite
 
 ROOT = Path(__file__).parents[1]
@@ -44,14 +44,14 @@ def tables(runs: list[dict]) -> list[str]:
 
 def test_the_page_has_every_seed():
     page = (ROOT / "docs" / "recipe.md").read_text()
-    found = tables(json.loads((ROOT / "results" / "recipe.json").read_text())["runs"])
+    found = tables(read_collection(ROOT / "results" / "recipe.jsonl"))
     assert len(found) == 2
     for table in found:
         assert table in page, f"docs/recipe.md lacks\n{table}"
 
 
 def test_the_results_are_the_suites_on_one_commit():
-    runs = json.loads((ROOT / "results" / "recipe.json").read_text())["runs"]
+    runs = read_collection(ROOT / "results" / "recipe.jsonl")
     asked = {run.id for run in read_suite(ROOT / "configs" / "suites" / "recipe_v1.yaml").runs}
     made = {re.search(r"--out runs/recipe_v1/(\S+)", run["command"])[1] for run in runs}
     assert made == asked

@@ -1,6 +1,5 @@
-"""The page of reference results says what results/reference.json holds, and that is the suite, whole."""
+"""The page of reference results says what results/reference.jsonl holds, and that is the suite, whole."""
 
-import json
 from itertools import groupby
 from pathlib import Path
 from statistics import median
@@ -10,13 +9,14 @@ from published import commands_before_v2
 from memsuite.analysis.results import variant
 from memsuite.controllers import CONTROLLERS
 from memsuite.runs import RunResult
+from memsuite.runs.collection import read_collection
 
 ROOT = Path(__file__).parents[1]
 SEEDS = range(5)
 
 
 def reference() -> list[dict]:
-    return json.loads((ROOT / "results" / "reference.json").read_text())["runs"]
+    return read_collection(ROOT / "results" / "reference.jsonl")
 
 
 def cell(run: dict) -> tuple:

@@ -19,7 +19,7 @@ from memsuite.files import write_json
 if TYPE_CHECKING:
     import pandas as pd
 
-REFERENCE = "results/reference.json"
+REFERENCE = "results/reference.jsonl"
 STYLES = {"worse": "bold red", "better": "bold green", "missing": "yellow", "unknown": "yellow"}
 
 
