@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 
 CPP := $(wildcard csrc/*.cpp csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.cuh tests/ops/build/emulated/*.h)
 
-.PHONY: setup demo test notebooks peers clusters test-slow learn reference recipe controls horizons beyond bench-peers gpu-check check clean
+.PHONY: setup demo test notebooks peers clusters test-slow learn docs reference reference-v1 recipe controls horizons beyond bench-peers gpu-check check clean
 
 setup: $(VENV)/.ready
 
@@ -53,12 +53,21 @@ clusters: setup
 test-slow: peers clusters
 	$(RUN)/pytest -m 'slow and not gpu and not learns' --timeout 3600
 
-# What is reported to be learnt, on seeds 0-4: prints the tables, writes results/*.json.
+# What is reported to be learnt, on seeds 0-4: writes results/*.jsonl.
 learn: peers
 	$(RUN)/pytest -m learns --timeout 7200 -s
 
-# What is published as reached: trains or goes on with the suite, then results/reference.jsonl and the report made from it.
+# The tables of README.md and docs/ that are made from results/.
+docs: setup
+	$(RUN)/python docs/tables.py
+
+# What is published as reached: trains or goes on with the suite, then its file of results and the report made from it.
 reference: setup
+	$(RUN)/memsuite suite configs/suites/reference_v2.yaml
+	$(RUN)/memsuite report --results runs/reference_v2 --out report --overwrite --collect results/reference_v2.jsonl
+
+# The same of the first recipe.
+reference-v1: setup
 	$(RUN)/memsuite suite configs/suites/reference_v1.yaml
 	$(RUN)/memsuite report --results runs/reference_v1 --out report --overwrite --collect results/reference.jsonl
 
