@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # What tells one cell of results from another; the seeds are what is repeated.
 CELL = ["task", "difficulty", "horizon", "controller", "variant", "recipe", "budget", "objective"]
 SETTING = CELL[:-1]  # what a cell and its ceiling, which is trained with the right actions, have in common
+SUPERVISED = "supervised"  # the objective of a ceiling
 NUMBERS = [
     name for name, kind in KIND_OF.items() if kind in ("int", "float") and name not in ("seed", "horizon", "schema")
 ]
@@ -100,14 +101,15 @@ def cell_name(row: Any) -> str:
     """Name a cell in full: ``delayed_cue-medium H=200 gru (depth=2), 200000 steps``."""
     text = f"{row['task']}-{row['difficulty']} H={row['horizon']} {row['controller']}"
     text += f" ({row['variant']})" if row["variant"] else ""
-    text += ", supervised" if row["objective"] == "supervised" else ""
+    text += f", {SUPERVISED}" if row["objective"] == SUPERVISED else ""
     return f"{text}, {row['budget']:.0f} steps" if row["budget"] and row["budget"] == row["budget"] else text
 
 
 def labels(rows: pd.DataFrame) -> pd.DataFrame:
     """Name the cells of a table as briefly as tells them apart: columns ``cell`` (task and tier), ``model``, ``apart``.
 
-    A horizon or a budget is named where a tier has several, a setting where not all cells share it.
+    A horizon or a budget is named where a tier has several, a setting where not all cells share it, and a ceiling
+    always (``supervised``).
     """
     parts = [set(text.split(", ")) - {""} for text in rows["variant"]]
     common = set.intersection(*parts) if parts else set()
@@ -118,7 +120,8 @@ def labels(rows: pd.DataFrame) -> pd.DataFrame:
         cell = f"{row['task']}-{row['difficulty']}" + (f" H={row['horizon']}" if lengths > 1 else "")
         if costs > 1:
             cell += f" {row['budget'] / 1000:g}k steps" if row["budget"] == row["budget"] else " default steps"
-        names.append({"cell": cell, "model": row["controller"], "apart": ", ".join(sorted(own - common))})
+        own = own - common | ({SUPERVISED} if row.get("objective") == SUPERVISED else set())
+        names.append({"cell": cell, "model": row["controller"], "apart": ", ".join(sorted(own))})
     return import_pandas().DataFrame(names, index=rows.index)
 
 

@@ -1,6 +1,8 @@
 """Files of many runs: what is written is read again as it was, and a bad file is named in one line."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
@@ -92,3 +94,9 @@ def test_files_of_before_and_folders_still_read(tmp_path):
     (tmp_path / "x" / "y" / "result.json").write_text("[]")
     with pytest.raises(UsageError, match=r"result\.json holds no run"):
         find_runs(tmp_path / "x")
+
+
+def test_reading_runs_needs_neither_pandas_nor_torch():
+    code = "import sys, memsuite.runs.collection; print(sorted({'pandas', 'torch', 'numpy'} & set(sys.modules)))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
