@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 
 CPP := $(wildcard csrc/*.cpp csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.cuh tests/ops/build/emulated/*.h)
 
-.PHONY: setup demo test notebooks peers clusters test-slow learn reference recipe controls horizons beyond bench-peers gpu-check check clean
+.PHONY: setup demo test notebooks peers clusters test-slow learn docs reference reference-v1 recipe controls horizons beyond bench-peers gpu-check check clean
 
 setup: $(VENV)/.ready
 
@@ -53,29 +53,43 @@ clusters: setup
 test-slow: peers clusters
 	$(RUN)/pytest -m 'slow and not gpu and not learns' --timeout 3600
 
-# What is reported to be learnt, on seeds 0-4: prints the tables, writes results/*.json.
+# What is reported to be learnt, on seeds 0-4: writes results/*.jsonl.
 learn: peers
 	$(RUN)/pytest -m learns --timeout 7200 -s
 
-# What is published as reached: trains or goes on with the suite, about two days of two cores, then its results and a report.
+# The tables of README.md and docs/ that are made from results/.
+docs: setup
+	$(RUN)/python docs/tables.py
+
+# What is published as reached: trains or goes on with the suite (days of two cores), then its file of results and a report.
 reference: setup
 	$(RUN)/memsuite suite configs/suites/reference_v2.yaml
 	$(RUN)/memsuite report --results runs/reference_v2 --out report --overwrite --collect results/reference_v2.jsonl
+
+# The same of the first recipe.
+reference-v1: setup
+	$(RUN)/memsuite suite configs/suites/reference_v1.yaml
+	$(RUN)/memsuite report --results runs/reference_v1 --out report --overwrite --collect results/reference.jsonl
 
 # What each part of the recipe is worth (docs/recipe.md): about twenty minutes on two cores.
 recipe: setup
 	$(RUN)/memsuite suite configs/suites/recipe_v2.yaml
 	$(RUN)/memsuite report --results runs/recipe_v2 --out report --overwrite --collect results/recipe_v2.jsonl
 
+# The same of the first recipe.
+recipe-v1: setup
+	$(RUN)/memsuite suite configs/suites/recipe_v1.yaml
+	$(RUN)/memsuite report --results runs/recipe_v1 --out report --overwrite --collect results/recipe.jsonl
+
 # What has no memory, or cannot bind, and must stay below the ceiling of its kind: about ten minutes on two cores.
 controls: setup
 	$(RUN)/memsuite suite configs/suites/controls_v1.yaml
-	$(RUN)/memsuite report --results runs/controls_v1 --out report --overwrite --collect results/controls.json
+	$(RUN)/memsuite report --results runs/controls_v1 --out report --overwrite --collect results/controls.jsonl
 
 # Steps until delayed cue is learnt against its horizon, to 5,000 steps: about half an hour on two cores.
 horizons: setup
 	$(RUN)/memsuite suite configs/suites/horizons_v1.yaml
-	$(RUN)/memsuite report --results runs/horizons_v1 --out report --overwrite --collect results/horizons.json
+	$(RUN)/memsuite report --results runs/horizons_v1 --out report --overwrite --collect results/horizons.jsonl
 
 # How far beyond its training each controller holds: trains or goes on with the suite, then evaluates every run at up to a
 # million steps; what is measured already is not measured again.

@@ -34,7 +34,7 @@ LEVELS = {
     "suite": 3,
     "cli": 7,
     "bench": 8,
-    "__main__": 9,
+    "__main__": 10,
     "__init__": 9,
 }
 

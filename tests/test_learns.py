@@ -1,6 +1,7 @@
 """What is reported to be learnt, on the reported seeds: the golden run, and Gymnasium environments.
 
-``make learn`` runs this file: it prints the tables and writes every seed's ``result.json`` into ``results/``.
+``make learn`` runs this file: it prints a summary and writes the runs of all seeds into files of ``results/``.
+``make docs`` then writes the table in README.md.
 """
 
 import json
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from memsuite.files import write_json
+from memsuite.runs.collection import write_collection
 
 ROOT = Path(__file__).parents[1]
 SEEDS = range(5)
@@ -21,11 +22,6 @@ VARIANTS = {
     "generic": ["--model.ppo.discount", "0.99", "--model.ppo.gae_lambda", "0.95"],
 }
 VARIANTS["tested"] = [*VARIANTS["generic"], "--model.ppo.consequences", "tested", "--model.ppo.critic", "observation"]
-LABELS = {
-    "published": "published (0, 0)",
-    "generic": "generic (0.99, 0.95)",
-    "tested": "generic, consequences tested",
-}
 
 
 def train(config: str, folder: Path, seed: int, *options: str) -> dict:
@@ -37,14 +33,13 @@ def train(config: str, folder: Path, seed: int, *options: str) -> dict:
     return {**result, "command": result["command"].replace(str(folder), f"runs/{folder.name}")}
 
 
-def table(results: dict[str, list[dict]]) -> str:
-    """Lay out the results, a row a variant, a column a seed."""
-    lines = ["| discount, lambda | " + " | ".join(f"seed {seed}" for seed in SEEDS) + " | steps to target |"]
-    lines.append("|---" * (len(SEEDS) + 2) + "|")
+def summary(results: dict[str, list[dict]]) -> str:
+    """Return a line for each variant: every seed's success, and its steps to the target."""
+    lines = []
     for variant, runs in results.items():
-        reached = [run["steps_to_target"] for run in runs]
-        steps = ", ".join("-" if one is None else f"{one:,}" for one in reached)
-        lines.append(f"| {LABELS[variant]} | " + " | ".join(f"{run['success']:.3f}" for run in runs) + f" | {steps} |")
+        steps = ["-" if run["steps_to_target"] is None else f"{run['steps_to_target']:,}" for run in runs]
+        success = [f"{run['success']:.3f}" for run in runs]
+        lines.append(f"{variant}: {' '.join(success)}; steps to the target {' '.join(steps)}")
     return "\n".join(lines)
 
 
@@ -55,9 +50,10 @@ def test_the_golden_run_learns_on_the_reported_seeds(tmp_path, capsys):
 
     with ThreadPoolExecutor(max_workers=2) as pool:
         results = {variant: list(pool.map(run, [variant] * len(SEEDS), SEEDS)) for variant in VARIANTS}
-    write_json(ROOT / "results" / "golden.json", results)
+    grouped = [{**run, "group": variant} for variant, runs in results.items() for run in runs]
+    write_collection(ROOT / "results" / "golden.jsonl", grouped)
     with capsys.disabled():
-        print(f"\ngreedy success after at most 200,000 environment steps\n{table(results)}")
+        print(f"\ngreedy success after at most 200,000 environment steps\n{summary(results)}")
     successes = [run["success"] for run in results["published"]]
     assert all(run["env_steps"] <= 200_000 for runs in results.values() for run in runs)
     assert sum(success >= 0.95 for success in successes) >= 4
@@ -79,7 +75,7 @@ def test_gymnasium_environments_are_learnt(tmp_path, capsys, name):
         pytest.importorskip("popgym", reason="pip install 'memsuite[peers]'")
     with ThreadPoolExecutor(max_workers=2) as pool:
         runs = list(pool.map(lambda seed: train(f"configs/tasks/{name}.yaml", tmp_path / str(seed), seed), SEEDS))
-    write_json(ROOT / "results" / f"{name}.json", runs)
+    write_collection(ROOT / "results" / f"{name}.jsonl", runs)
     returns = [run["return_mean"] for run in runs]
     with capsys.disabled():
         print(f"\n{name}: greedy return on seeds 0 to 4: {', '.join(f'{value:.2f}' for value in returns)}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from memsuite.analysis.results import CELL, import_pandas
+from memsuite.analysis.results import CELL, SETTING, SUPERVISED, import_pandas
 from memsuite.analysis.stats import Interval, difference, mean_interval, sampling_variance
 
 if TYPE_CHECKING:
@@ -40,6 +40,23 @@ def summarise(table: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
             row[name] = runs[name].median(skipna=False) if name in runs else None
         rows.append(row)
     return import_pandas().DataFrame(rows)
+
+
+def with_ceilings(cells: pd.DataFrame) -> pd.DataFrame:
+    """Set every cell of PPO beside its ceiling: the success of the cell that was told the right actions.
+
+    Args:
+        cells: of :func:`summarise`.
+
+    Returns:
+        The cells of PPO with a column ``ceiling``, then the ceilings that have no cell of PPO, with nothing but that.
+    """
+    told = cells["objective"] == SUPERVISED
+    ceilings = cells[told][[*SETTING, "success"]].rename(columns={"success": "ceiling"})
+    learnt = cells[~told].merge(ceilings, on=SETTING, how="left")
+    alone = ceilings.merge(learnt[SETTING], on=SETTING, how="left", indicator=True)
+    alone = alone[alone.pop("_merge") == "left_only"].assign(objective=SUPERVISED)
+    return import_pandas().concat([learnt, alone], ignore_index=True) if len(alone) else learnt
 
 
 def _columns(name: str, interval: Interval) -> dict[str, float]:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memsuite.analysis import plots
-from memsuite.analysis.compare import compare, summarise
+from memsuite.analysis.compare import compare, summarise, with_ceilings
 from memsuite.analysis.horizon_plots import steps_by_horizon
-from memsuite.analysis.results import labels, read_curves, read_retention
+from memsuite.analysis.results import SUPERVISED, labels, read_curves, read_retention
 from memsuite.errors import UsageError
 from memsuite.files import write_atomically
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
-HIDDEN = ("config", "hardware", "versions", "folder", "return_mean", "return_low", "return_high", "variant", "budget")
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ def write_report(table: pd.DataFrame, folder: Path, baseline: pd.DataFrame | Non
         title=title or "Memory benchmark results",
         pictures=pictures,
         facts=_facts(table),
-        cells=_without_empty(_cells(summarise(table))),
+        cells=_without_empty(_cells(with_ceilings(summarise(table)))),
         differences=_without_empty(_differences(table, baseline)) if baseline is not None else None,
         runs=_without_empty(_runs(table)),
         commands=_commands(table),
@@ -74,7 +73,13 @@ def write_report(table: pd.DataFrame, folder: Path, baseline: pd.DataFrame | Non
 
 
 def _figures(table: pd.DataFrame) -> list[tuple[str, str, str, Figure | None]]:
-    """Return every figure with its name, heading and caption; None for what was not measured."""
+    """Return every figure with its name, heading and caption; None for what was not measured.
+
+    Ceilings are in none of them: what was told the right actions is not set against what learnt them.
+    """
+    table = table[table["objective"] != SUPERVISED]
+    if table.empty:
+        return []
     curves, retained = read_curves(table), read_retention(table)
     mapped = "Mean greedy success over seeds, and how many of them reached the target of the tier; bold where all did."
     curve = "Greedy success on the way: mean and range over seeds. Dotted: the target. Grey: the best without memory. "
@@ -150,13 +155,15 @@ def _cells(cells: pd.DataFrame) -> dict[str, Any]:
     """Return heading and rows of the table of cells; a row's text beside the value it is sorted by."""
     names = labels(cells)
     headings = ["task", "controller", "settings", "seeds", "success", "95% interval", "target", "solved"]
-    headings += ["score", "steps to target", "steps / s", "parameters", "state"]
+    headings += ["ceiling", "score", "steps to target", "steps / s", "parameters", "state"]
     rows = []
     for index, row in cells.iterrows():
-        interval = f"{row['success_low']:.3f} to {row['success_high']:.3f}"
-        solved = f"{row['solved_seeds']}/{row['seeds']}" if "solved_seeds" in row else ""
-        texts = [*names.loc[index][["cell", "model", "apart"]], str(row["seeds"]), f"{row['success']:.3f}", interval]
-        texts += [_number(row.get("target_success"), 2), solved, _number(row.get("score"))]
+        known = row["success"] == row["success"]
+        interval = f"{row['success_low']:.3f} to {row['success_high']:.3f}" if known else ""
+        seeds, solved = _number(row["seeds"], 0), _number(row.get("solved_seeds"), 0)
+        texts = [*names.loc[index][["cell", "model", "apart"]], seeds, _number(row["success"]), interval]
+        texts += [_number(row.get("target_success"), 2), f"{solved}/{seeds}" if solved else ""]
+        texts += [_number(row["ceiling"]), _number(row.get("score"))]
         texts += [_number(row.get(name), 0) for name in ("steps_to_target", "steps_per_second", "parameters")]
         rows.append([*texts, _number(row.get("state_floats"), 0)])
     return {"headings": headings, "rows": rows}

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from memsuite.errors import UsageError
 from memsuite.runs import RunResult
+from memsuite.runs.collection import find_runs, in_order, read_json
 from memsuite.runs.config import DIFFICULTIES
-from memsuite.runs.folder import METRICS, RESULT, RETENTION
+from memsuite.runs.folder import METRICS, RETENTION
 from memsuite.runs.recipes import nearest_recipe
 from memsuite.runs.result import KIND_OF
 
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # What tells one cell of results from another; the seeds are what is repeated.
-CELL = ["task", "difficulty", "horizon", "controller", "variant", "recipe", "budget"]
+CELL = ["task", "difficulty", "horizon", "controller", "variant", "recipe", "budget", "objective"]
+SETTING = CELL[:-1]  # what a cell and its ceiling, which is trained with the right actions, have in common
+SUPERVISED = "supervised"  # the objective of a ceiling
 NUMBERS = [
     name for name, kind in KIND_OF.items() if kind in ("int", "float") and name not in ("seed", "horizon", "schema")
 ]
@@ -35,8 +38,8 @@ def import_pandas() -> Any:
 def read_results(path: str | Path) -> pd.DataFrame:
     """Read every run under a folder, or in a file of results, sorted by cell and seed.
 
-    A folder is searched for ``result.json``; a run without one is not finished and not counted. A file holds a list of
-    such results, or mappings of them (``results/reference.json``).
+    A folder is searched for ``result.json``; a run without one is not finished and not counted. A file holds JSON Lines
+    (``results/reference.jsonl``, :mod:`memsuite.runs.collection`), or JSON with lists and mappings of results.
 
     Returns:
         A table with the fields of ``result.json``; ``hardware``, ``versions`` and ``config`` as JSON text; ``variant``,
@@ -48,18 +51,10 @@ def read_results(path: str | Path) -> pd.DataFrame:
     """
     pandas = import_pandas()
     path = Path(path)
+    found = find_runs(path)
     if path.is_dir():
-        files = sorted(path.rglob(RESULT))
-        runs = [{**_read(file), "folder": str(file.parent)} for file in files]
-        if not runs:
-            raise UsageError(f"no finished run (result.json) under {path}")
-    elif path.is_file():
-        runs = _runs_in(_read(path))
-        if not runs:
-            raise UsageError(f"{path} holds no results")
-    else:
-        raise UsageError(f"no results at {path}")
-    table = pandas.DataFrame([_row(run, str(run.get("folder", path))) for run in runs])
+        found = [(folder, {**run, "folder": folder}) for folder, run in found]
+    table = pandas.DataFrame([_row(run, where) for where, run in found])
     numbers = [name for name in NUMBERS if name in table]
     # Where no run knows a number its column would hold None, which is no number to compare or to print.
     table = _in_order(table.assign(**{name: pandas.to_numeric(table[name]) for name in numbers}))
@@ -79,32 +74,10 @@ def _in_order(table: pd.DataFrame) -> pd.DataFrame:
     return table.drop(columns="_order").reset_index(drop=True)
 
 
-def collect_results(path: str | Path) -> dict[str, Any]:
-    """Return the results of all finished runs under a folder as one object, which :func:`read_results` reads again."""
-    files = sorted(Path(path).rglob(RESULT))
-    if not files:
-        raise UsageError(f"no finished run (result.json) under {path}")
-    return {"runs": [_read(file) for file in files]}
-
-
-def _read(file: Path) -> Any:
-    try:
-        return json.loads(file.read_text())
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{file} is not JSON: {type(error).__name__}") from error
-
-
-def _runs_in(content: Any) -> list[dict[str, Any]]:
-    """Find the results in nested lists and mappings."""
-    if isinstance(content, dict) and "success" in content and "seed" in content:
-        return [content]
-    parts = content.values() if isinstance(content, dict) else content if isinstance(content, list) else []
-    return [run for part in parts for run in _runs_in(part)]
-
-
 def _row(run: dict[str, Any], where: str) -> dict[str, Any]:
     result = RunResult.read(run, where)
-    values = {**run, **{name: value for name, value in result.as_dict().items() if name in run or value is not None}}
+    known = {name: value for name, value in result.as_dict().items() if name in run or value is not None}
+    values = in_order({**run, **known})
     plain = {key: value for key, value in values.items() if not isinstance(value, dict)}
     nested = {key: json.dumps(value, sort_keys=True) for key, value in values.items() if isinstance(value, dict)}
     recipe, text = variant(result)
@@ -128,13 +101,15 @@ def cell_name(row: Any) -> str:
     """Name a cell in full: ``delayed_cue-medium H=200 gru (depth=2), 200000 steps``."""
     text = f"{row['task']}-{row['difficulty']} H={row['horizon']} {row['controller']}"
     text += f" ({row['variant']})" if row["variant"] else ""
+    text += f", {SUPERVISED}" if row["objective"] == SUPERVISED else ""
     return f"{text}, {row['budget']:.0f} steps" if row["budget"] and row["budget"] == row["budget"] else text
 
 
 def labels(rows: pd.DataFrame) -> pd.DataFrame:
     """Name the cells of a table as briefly as tells them apart: columns ``cell`` (task and tier), ``model``, ``apart``.
 
-    A horizon or a budget is named where a tier has several, a setting where not all cells share it.
+    A horizon or a budget is named where a tier has several, a setting where not all cells share it, and a ceiling
+    always (``supervised``).
     """
     parts = [set(text.split(", ")) - {""} for text in rows["variant"]]
     common = set.intersection(*parts) if parts else set()
@@ -145,7 +120,8 @@ def labels(rows: pd.DataFrame) -> pd.DataFrame:
         cell = f"{row['task']}-{row['difficulty']}" + (f" H={row['horizon']}" if lengths > 1 else "")
         if costs > 1:
             cell += f" {row['budget'] / 1000:g}k steps" if row["budget"] == row["budget"] else " default steps"
-        names.append({"cell": cell, "model": row["controller"], "apart": ", ".join(sorted(own - common))})
+        own = own - common | ({SUPERVISED} if row.get("objective") == SUPERVISED else set())
+        names.append({"cell": cell, "model": row["controller"], "apart": ", ".join(sorted(own))})
     return import_pandas().DataFrame(names, index=rows.index)
 
 
@@ -174,6 +150,6 @@ def read_retention(table: pd.DataFrame) -> pd.DataFrame:
     for _, run in table.iterrows():
         file = Path(str(run.get("folder", ""))) / RETENTION
         if file.is_file():
-            rows = pandas.DataFrame(_read(file)["rows"]).rename(columns={"horizon": "evaluated_horizon"})
+            rows = pandas.DataFrame(read_json(file)["rows"]).rename(columns={"horizon": "evaluated_horizon"})
             parts.append(rows.assign(seed=run["seed"], **{key: run[key] for key in CELL}))
     return pandas.concat(parts) if parts else pandas.DataFrame(columns=[*CELL, "seed", "evaluated_horizon", "success"])

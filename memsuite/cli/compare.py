@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich import box
 from rich.table import Column, Table
 
-from memsuite.analysis.compare import VERDICTS, compare, summarise
+from memsuite.analysis.compare import VERDICTS, compare, summarise, with_ceilings
 from memsuite.analysis.results import labels, read_results
 from memsuite.cli.plain import PlainParser, for_tables
 from memsuite.errors import UsageError
@@ -19,7 +19,7 @@ from memsuite.files import write_json
 if TYPE_CHECKING:
     import pandas as pd
 
-REFERENCE = "results/reference.json"
+REFERENCE = "results/reference.jsonl"
 STYLES = {"worse": "bold red", "better": "bold green", "missing": "yellow", "unknown": "yellow"}
 
 
@@ -28,7 +28,8 @@ def main(verb: str, arguments: list[str]) -> int:
     options = parse(arguments)
     results = read_results(options.results)
     if options.baseline is None and not Path(REFERENCE).is_file():
-        table, rows = summary_table(found := summarise(results, options.confidence)), found
+        rows = summarise(results, options.confidence)
+        table = summary_table(with_ceilings(rows))
         status = 0
     else:
         rows = compare(results, read_results(options.baseline or REFERENCE), options.confidence)
@@ -76,17 +77,20 @@ def _named(names: pd.DataFrame, index: Any) -> list[str]:
 
 
 def summary_table(cells: pd.DataFrame) -> Table:
-    """Return the table of one set of results."""
-    names = labels(cells)
-    table = _table("Success over seeds, with intervals", names, ("success", "interval", "target", "solved"))
+    """Return the table of one set of results, with the ceiling of a cell beside it where there is one."""
+    names, ceilings = labels(cells), ["ceiling"] if cells["ceiling"].notna().any() else []
+    headings = ("success", "interval", *ceilings, "target", "solved")
+    table = _table("Success over seeds, with intervals", names, headings)
     for index, row in cells.iterrows():
         known = row["success"] == row["success"]  # a task that scores no decision has none
         success, interval = (
             (f"{row['success']:.3f}", f"{row['success_low']:.3f} to {row['success_high']:.3f}") if known else ("", "")
         )
+        told = [f"{row['ceiling']:.3f}" if row["ceiling"] == row["ceiling"] else "" for _ in ceilings]
         target = "" if row["target_success"] != row["target_success"] else f"{row['target_success']:.2f}"
-        solved = f"{row['solved_seeds']} of {row['seeds']}" if "solved_seeds" in row else str(row["seeds"])
-        table.add_row(*_named(names, index), success, interval, target, solved)
+        solved, seeds = row.get("solved_seeds"), f"{row['seeds']:.0f}" if row["seeds"] == row["seeds"] else ""
+        solved = seeds if solved is None or solved != solved else f"{solved:.0f} of {seeds}"
+        table.add_row(*_named(names, index), success, interval, *told, target, solved)
     return table
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from memsuite.analysis.report import clear_report, write_report
-from memsuite.analysis.results import collect_results, read_results
+from memsuite.analysis.results import read_results
 from memsuite.cli.plain import PlainParser
 from memsuite.errors import UsageError
-from memsuite.files import write_json
+from memsuite.runs.collection import check_name, find_runs, write_collection
 
 
 def main(verb: str, arguments: list[str]) -> int:
@@ -18,12 +18,14 @@ def main(verb: str, arguments: list[str]) -> int:
     parser.add_argument("--baseline", help="results to compare with, likewise")
     parser.add_argument("--out", default="report", help="folder to write; default: report/")
     parser.add_argument("--title", default="", help="of the page")
-    parser.add_argument("--collect", help="write all results into this one JSON file too, as results/reference.json is")
+    parser.add_argument("--collect", help="write all runs into this file of JSON Lines too: FILE.jsonl")
     parser.add_argument("--overwrite", action="store_true", help="replace a report that is there")
     options = parser.parse_args(arguments)
     folder = Path(options.out)
     if (folder / "index.html").exists() and not options.overwrite:
         raise UsageError(f"{folder} already holds a report; add --overwrite to replace it, or another --out")
+    if options.collect:
+        check_name(options.collect)
     table = read_results(options.results)
     baseline = read_results(options.baseline) if options.baseline else None
     try:
@@ -31,7 +33,7 @@ def main(verb: str, arguments: list[str]) -> int:
         clear_report(folder)
         page = write_report(table, folder, baseline, options.title)
         if options.collect:
-            write_json(Path(options.collect), collect_results(options.results))
+            write_collection(options.collect, [run for _, run in find_runs(options.results)])
     except OSError as error:
         raise UsageError(f"cannot write the report into {folder}: {error.strerror}") from error
     print(f"{page}: {len(table)} runs; {folder}/results.csv and {folder}/figures hold the same")

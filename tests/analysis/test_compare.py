@@ -10,6 +10,7 @@ from memsuite.analysis.compare import compare, summarise
 from memsuite.analysis.results import labels, read_curves, read_results, variant
 from memsuite.errors import UsageError
 from memsuite.runs import RunResult
+from memsuite.runs.collection import write_collection
 from memsuite.runs.result import KIND_OF, KINDS
 
 from .made import result, write_runs
@@ -136,7 +137,7 @@ def test_the_usual_baseline_is_the_projects_reference(tmp_path, monkeypatch, cap
     monkeypatch.chdir(tmp_path)
     write_runs(tmp_path / "runs", [result(seed=s) for s in range(2)])
     (tmp_path / "results").mkdir()
-    (tmp_path / "results" / "reference.json").write_text(json.dumps({"runs": [result(seed=s) for s in range(2)]}))
+    write_collection(tmp_path / "results" / "reference.jsonl", [result(seed=s) for s in range(2)])
     assert main(["compare", "--results", "runs"]) == 0
     assert "1 similar" in capsys.readouterr().out
 
@@ -155,6 +156,9 @@ MISTAKES = {
     "report --results runs --out full": "already holds a report",
     "report --results runs --out bad.json": "cannot write",
     "report --result runs": "--results",
+    "report --results runs --collect all.json": "ends in .jsonl",
+    "report --results bad.jsonl": "bad.jsonl, line 2 is not JSON",
+    "compare --results part.jsonl": "part.jsonl, line 3 holds no result of memsuite's: it has no 'success_low'",
 }
 
 
@@ -166,7 +170,10 @@ def test_a_mistake_is_one_line(line, tmp_path, monkeypatch, capsys):
     (tmp_path / "full" / "index.html").write_text("")
     (tmp_path / "bad.json").write_text("{")
     (tmp_path / "odd.json").write_text('{"a": [1]}')
-    (tmp_path / "part.json").write_text(json.dumps([{k: v for k, v in result().items() if k != "success_low"}]))
+    part = {name: value for name, value in result().items() if name != "success_low"}
+    (tmp_path / "part.json").write_text(json.dumps([part]))
+    (tmp_path / "bad.jsonl").write_text('{"format": 1, "runs": 1, "common": {}}\n{')
+    write_collection(tmp_path / "part.jsonl", [result(), part])
     write_runs(tmp_path / "runs", [result()])
     write_runs(tmp_path / "twice", [result(), result()])
     assert main(line.split()) == 2

@@ -8,10 +8,13 @@ from dataclasses import asdict
 from typing import Any
 
 from memsuite.controllers import CONTROLLERS
+from memsuite.controllers.memoryless import Memoryless
 from memsuite.runs import PPOConfig, RunConfig
 from memsuite.tasks import ScriptedTask
 from memsuite.tasks.registry import PRESETS, TASKS
 
+# A control is no model to choose by name, but published results have its runs.
+BUILT_IN = {**CONTROLLERS, f"{Memoryless.__module__}.{Memoryless.__name__}": Memoryless}
 OF_THE_RUN = ("input_dim", "memory_horizon")  # what the task decides
 
 
@@ -23,7 +26,7 @@ def snapshot() -> dict[str, Any]:
         cls = TASKS[task]
         kind = {"scripted": issubclass(cls, ScriptedTask), "can_share": issubclass(cls, ScriptedTask) or cls.can_fork}
         tasks.setdefault(task, kind)[difficulty] = entry
-    controllers = {name: arguments(cls) for name, cls in CONTROLLERS.items()}
+    controllers = {name: arguments(cls) for name, cls in BUILT_IN.items()}
     found = {"num_envs": RunConfig().num_envs, "ppo": asdict(PPOConfig()), "controllers": controllers, "tasks": tasks}
     found["recurrent_factors"] = {name: cls.recurrent_factor for name, cls in CONTROLLERS.items()}
     return json.loads(json.dumps(found))

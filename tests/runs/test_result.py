@@ -51,7 +51,7 @@ def test_a_changed_default_of_ppo_moves_no_old_result(monkeypatch):
 
 
 def test_published_results_name_their_recipe(pytestconfig):
-    table = read_results(pytestconfig.rootpath / "results" / "reference.json")
+    table = read_results(pytestconfig.rootpath / "results" / "reference.jsonl")
     assert set(table["recipe"]) == {"v1"}
     assert set(table["variant"]) == {"", "depth=2"}
 

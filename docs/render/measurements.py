@@ -1,0 +1,127 @@
+"""Tables of what was measured of models and ops: speed, cost at a horizon, what is held before and after training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from memsuite.analysis.retention import group_reports
+from memsuite.controllers import CONTROLLERS
+from render.common import Run, content_of, each, table
+
+TRAINED_AT = (50, 200, 1000)  # horizons of the table of training speeds
+SCALED_TO = (200, 1000, 5000, 20000)
+FAR = (1000, 10_000, 100_000, 1_000_000)
+CUES = 8  # of the task in results/beyond.json
+
+
+def training() -> str:
+    """Lay out training speeds: steps per CPU-second of every model at three horizons."""
+    speeds = {
+        (row["controller"], row["horizon"]): row["steps_per_cpu_second"] for row in content_of("bench")["training"]
+    }
+    names = dict.fromkeys(controller for controller, _ in speeds)
+    rows = [[name, *(f"{speeds[name, horizon]:,.0f}" for horizon in TRAINED_AT)] for name in names]
+    return table(["controller", *(f"H = {horizon}" for horizon in TRAINED_AT)], rows)
+
+
+def peers() -> str:
+    """Lay out training beside JAX: rates and their ratios."""
+    found = content_of("peers")["peers"]
+    rows = []
+    for name, rounds in found["rounds"].items():
+        numbers = [found["median"][name], min(rounds), max(rounds)]
+        ratios = [f"{found['ratio'][name][peer]:.2f}" if name in found["ratio"] else "" for peer in found["commands"]]
+        rows.append([name.removesuffix(", H = 200"), *(f"{number:,.0f}" for number in numbers), *ratios])
+    return table(["", "median of 7", "lowest", "highest", "over JAX GRU", "over JAX S5"], rows)
+
+
+def peers_in_brief() -> str:
+    """Lay out the medians beside JAX in one row."""
+    median = content_of("peers")["peers"]["median"]
+    names = {"JAX GRU": "jax_gru", "GRU": "gru, H = 200", "JAX S5": "jax_s5", "LRU": "lru, H = 200"}
+    names |= {"Pseudo-Mamba": "pseudo_mamba, H = 200", "Mamba": "mamba, H = 200"}
+    return table(list(names), [[f"{median[name]:,.0f}" for name in names.values()]])
+
+
+def ops() -> str:
+    """Lay out every op beside its reference and a library's."""
+    rows = []
+    for row in content_of("ops")["ops"]["rows"]:
+        ratios = [f"{row[key]:.2f}" if key in row else "" for key in ("reference_ratio", "library_ratio")]
+        kept = [f"{row[key]:.1f}" if key in row else "" for key in ("op_kept_mb", "library_kept_mb")]
+        share = f"{100 * row['share']:.0f}%" if "share" in row else ""
+        rows.append([row["op"], f"{row['steps']} x {row['batch']}", f"{row['op_ms']:.2f}", *ratios, *kept, share])
+    sizes = ["op", "steps x environments", "ms", "reference / op", "library / op"]
+    return table([*sizes, "kept MB", "library's", "share"], rows)
+
+
+def threads() -> str:
+    """Lay out the speed of two threads beside one, and beside two processes."""
+    rows = []
+    for row in content_of("threads")["threads"]["rows"]:
+        speeds = [f"{row['median'][count]['steps_per_second']:,.0f}" for count in ("1", "2")]
+        ends = min(row["ratio_by_round"]), max(row["ratio_by_round"])
+        ratios = [f"{ratio:.2f}" for ratio in (row["ratio"], *ends, row["processes_ratio"])]
+        rows.append([row["controller"], str(row["horizon"]), *speeds, *ratios])
+    return table(["controller", "horizon", "1 thread", "2 threads", "ratio", "lowest", "highest", "2 processes"], rows)
+
+
+def hand_over() -> str:
+    """Lay out how long threads took to hand over a cache line, and how fast two were, round by round."""
+    rows = [
+        [row["controller"], each(row["handover_ns_by_round"], ".0f"), each(row["ratio_by_round"], ".2f")]
+        for row in content_of("threads")["threads"]["rows"]
+    ]
+    return table(["controller", "hand-over", "ratio"], rows)
+
+
+def scaling() -> str:
+    """Lay out the time and the memory of a step at each horizon."""
+    by_model: dict[str, dict[int, Run]] = {}
+    for row in content_of("scaling")["scaling"]:
+        by_model.setdefault(row["controller"], {})[row["horizon"]] = row
+    rows = []
+    for name, at in by_model.items():
+        times = [f"{at[horizon]['microseconds']:.1f}" if horizon in at else "-" for horizon in SCALED_TO]
+        ratio = f"{at[max(at)]['microseconds'] / at[SCALED_TO[0]]['microseconds']:.2f}"
+        sizes = [f"{at[horizon]['kilobytes']:.1f}" if horizon in at else "-" for horizon in SCALED_TO[2:]]
+        rows.append([f"`{name}`", *times, ratio, *sizes])
+    times = [f"us, H = {horizon:,}" for horizon in SCALED_TO]
+    return table(["controller", *times, "last / first", *(f"kB, H = {horizon:,}" for horizon in SCALED_TO[2:])], rows)
+
+
+def held_before_training() -> str:
+    """Lay out what every controller holds before training."""
+    models: Any = content_of("retention")
+    rows = [[f"`{one['name']}`", *(f"{kept:.2f}" for kept in one["retention"].values())] for one in models]
+    return table(["controller", *(f"H = {int(horizon):,}" for horizon in models[0]["retention"])], rows)
+
+
+def learnt_at_200() -> str:
+    """Lay out what every controller reaches at 200 steps, and after how many steps."""
+    reports = content_of("beyond")["reports"]
+    rows = []
+    for name in sorted({report["controller"] for report in reports}, key=list(CONTROLLERS).index):
+        runs = [one["training"] for one in reports if one["controller"] == name and not special(one)]
+        sizes = [f"{runs[0][size]:,}" for size in ("parameters", "state_floats")]
+        steps = each((run["steps_to_target"] / 1000 for run in runs), ".0f")
+        rows.append([f"`{name}`", *sizes, each(run["success"] for run in runs), steps])
+    return table(["controller", "parameters", "state floats", "success", "thousands of steps to 0.90"], rows)
+
+
+def special(report: Run) -> bool:
+    """Tell whether a report is of a run with a curriculum or with arguments of its own."""
+    return bool(report["curriculum"] or report["controller_args"])
+
+
+def left_far_beyond() -> str:
+    """Lay out what is left far beyond training: success over all seeds, and each seed's cues at the end."""
+    rows = []
+    for name, runs in group_reports(content_of("beyond")["reports"]).items():
+        found = [{row["horizon"]: row["success"] for row in run["rows"]} for run in runs]
+        means = [f"{sum(one[horizon] for one in found) / len(found):.3f}" for horizon in FAR]
+        last = [one[FAR[-1]] for one in found]
+        rows.append((sum(last), [name, *means, each((CUES * one for one in last), ".0f")]))
+    rows.sort(key=lambda row: -row[0])
+    headings = ["model, trained at", *(f"{horizon:,}" for horizon in FAR), "each seed's cues"]
+    return table(headings, [row for _, row in rows])

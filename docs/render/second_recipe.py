@@ -1,0 +1,81 @@
+"""What the second recipe reaches, as far as its suite has been run: PPO beside the ceiling of each model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import mean, median
+
+from memsuite.runs.collection import read_collection
+from memsuite.suite.grid import read_suite
+from render.common import ROOT, SEEDS, Run, grouped, heading_of, in_bold, table
+
+SUITE = "configs/suites/reference_v2.yaml"
+FILE = ROOT / "results" / "reference_v2.jsonl"
+Key = tuple[str, str, str, str, int]  # tier, task, controller, objective, seed
+
+
+def section(file: Path = FILE) -> str:
+    """Lay out what there is of the suite: how much is missing, then a table for each task and tier.
+
+    Args:
+        file: the collected runs; it may hold a part of the suite, or not be there.
+    """
+    asked = asked_for()
+    made = {key: run for run in (read_collection(file) if file.is_file() else []) if (key := key_of(run)) in asked}
+    parts = [how_much(asked, made)]
+    for of_task in grouped((made[key] for key in asked if key in made), lambda run: key_of(run)[:2]).values():
+        parts += [heading_of(of_task[0]), table_of(of_task)]
+    return "\n\n".join(parts)
+
+
+def asked_for() -> list[Key]:
+    """Return the keys of the suite's runs, the easy tier first, then in the suite's order."""
+    asked = [run.asked for run in read_suite(ROOT / SUITE).runs]
+    keys = [
+        (one["difficulty"], one["task"], one["controller"], one.get("objective", "ppo"), one["seed"]) for one in asked
+    ]
+    tasks, models = (list(dict.fromkeys(key[at] for key in keys)) for at in (1, 2))
+    return sorted(keys, key=lambda key: (key[0] != "easy", tasks.index(key[1]), models.index(key[2]), key[3:]))
+
+
+def key_of(run: Run) -> Key:
+    """Return what tells a run of the suite from the others."""
+    return run["difficulty"], run["task"], run["controller"], run["objective"], run["seed"]
+
+
+def how_much(asked: list[Key], made: dict[Key, Run]) -> str:
+    """Say how many of the suite's runs are there, and of which kind those are that are missing."""
+    if len(made) == len(asked):
+        return f"All {len(asked):,} runs of `{SUITE}` are there."
+    missing = [key[3] for key in asked if key not in made]
+    kinds = f"{missing.count('ppo'):,} by PPO and {missing.count('supervised'):,} supervised"
+    return f"{len(made):,} of the {len(asked):,} runs of `{SUITE}` are there; {kinds} are missing."
+
+
+def table_of(runs: list[Run]) -> str:
+    """Lay out the runs of a task and tier, a row a model."""
+    headings = ["model", *(f"seed {seed}" for seed in SEEDS), "ceiling", "steps to target", "CPU s", "memory moved"]
+    models = grouped(runs, lambda run: run["controller"])
+    return table(headings, [row_of(name, own) for name, own in models.items()])
+
+
+def row_of(name: str, runs: list[Run]) -> list[str]:
+    """Return the row of a model: each seed's success by PPO, bold where all five reach the target, and its ceiling."""
+    by_ppo = {run["seed"]: run for run in runs if run["objective"] == "ppo"}
+    solved = [run["steps_to_target"] for run in by_ppo.values() if run["reached_target"]]
+    whole = len(solved) == len(SEEDS)
+    scores = [f"{by_ppo[seed]['success']:.3f}" if seed in by_ppo else "" for seed in SEEDS]
+    moved = [run["memory_moved"] for run in by_ppo.values()]
+    moved = [one["recurrent"] for one in moved if one and "recurrent" in one]
+    steps = f"{median(solved):,.0f}" if whole else f"{len(solved)} of {len(by_ppo)}" if by_ppo else ""
+    seconds = f"{median(run['cpu_seconds'] for run in by_ppo.values()):,.0f}" if by_ppo else ""
+    last = [ceiling(runs), steps, seconds, f"{median(moved):.2g}" if moved else ""]
+    return [f"`{name}`", *in_bold(scores, whole), *last]
+
+
+def ceiling(runs: list[Run]) -> str:
+    """Return the mean success of the supervised runs, and their number where it is not that of the seeds."""
+    found = [run["success"] for run in runs if run["objective"] == "supervised"]
+    if not found:
+        return ""
+    return f"{mean(found):.3f}" + ("" if len(found) == len(SEEDS) else f" ({len(found)})")

@@ -1,0 +1,27 @@
+"""The committed measurements say how they were made, and only attention costs more at a longer horizon."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def results(name: str) -> dict:
+    return json.loads((ROOT / "results" / f"{name}.json").read_text())
+
+
+@pytest.mark.parametrize("name", ["bench", "peers", "ops", "scaling", "threads"])
+def test_a_measurement_says_how_it_was_made(name):
+    found = results(name)
+    assert found["command"].startswith("memsuite bench")
+    assert len(found["commit"]) == 40, "measured on files that differ from their commit"
+    assert found["hardware"]["cpu"]
+
+
+def test_only_attention_costs_more_at_a_longer_horizon():
+    rows = results("scaling")["scaling"]
+    first = {row["controller"]: row["microseconds"] for row in rows if row["horizon"] == 200}
+    dear = {row["controller"] for row in rows if row["microseconds"] > 1.2 * first[row["controller"]]}
+    assert dear == {"transformer"}

@@ -1,0 +1,87 @@
+"""The tables of the docs: making them again changes nothing, and one of an unfinished suite says what is missing."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tables
+from render import second_recipe
+
+from memsuite.runs.collection import write_collection
+
+ROOT = Path(__file__).parents[1]
+ASKED = len(second_recipe.asked_for())  # half of them by PPO, half supervised
+
+
+def test_making_them_again_changes_nothing():
+    line = [sys.executable, "docs/tables.py", "--check"]
+    out = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (out.stdout, out.returncode) == ("", 0), out.stderr
+
+
+def test_every_table_that_can_be_made_stands_on_one_page():
+    placed = [name for path in tables.PAGES for name in re.findall(r"^<!-- table: (.*) -->$", path.read_text(), re.M)]
+    assert sorted(placed) == sorted(tables.TABLES)
+
+
+def test_only_what_stands_between_markers_is_written(monkeypatch):
+    monkeypatch.setitem(tables.TABLES, "toy", lambda: "new")
+    page = "a\n<!-- table: toy -->\nold\n\nolder\n<!-- end -->\nb\n<!-- table: toy -->\n<!-- end -->\n"
+    new = "<!-- table: toy -->\nnew\n<!-- end -->\n"
+    assert tables.rendered(page, "x") == f"a\n{new}b\n{new}"
+
+
+@pytest.mark.parametrize(
+    ("page", "message"),
+    [
+        ("<!-- table: toyy -->\n<!-- end -->", "x.md: <!-- table: toyy -->: nothing makes"),
+        ("<!-- table: golden -->\n| a |\n", "x.md: <!-- table: golden -->: <!-- end --> is missing"),
+        ("<!-- table: golden -->\n<!-- table: golden -->\n<!-- end -->", "<!-- end --> is missing"),
+    ],
+)
+def test_a_mistake_in_the_markers_is_named(page, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        tables.rendered(page, "x.md")
+
+
+def made(seed, success=0.5, objective="ppo", controller="gru", **more):
+    """Return a run as the second reference has them."""
+    run = {"task": "n_back", "difficulty": "easy", "controller": controller, "seed": seed, "objective": objective}
+    run |= {"success": success, "reached_target": success > 0.85, "steps_to_target": 1000 + seed, "cpu_seconds": 7.0}
+    run |= {"target_success": 0.85, "chance": 0.125, "config": {"steps": 100_000_000}}
+    return {**run, "memory_moved": {"recurrent": 0.25}, **more}
+
+
+def test_without_a_file_everything_is_counted_as_missing(tmp_path):
+    text = second_recipe.section(tmp_path / "none.jsonl")
+    assert text.startswith(f"0 of the {ASKED:,} runs")
+    assert f"{ASKED // 2:,} by PPO and {ASKED // 2:,} supervised are missing" in text
+    assert "|" not in text
+
+
+def test_what_is_there_of_a_suite_is_laid_out(tmp_path):
+    whole = [made(seed, 0.9) for seed in range(5)] + [made(seed, 1.0, "supervised") for seed in range(5)]
+    part = [made(3, controller="lru", memory_moved=None), made(0, 1.0, "supervised", "transformer")]
+    write_collection(tmp_path / "r.jsonl", [*part, *whole])
+    count, heading, table = second_recipe.section(tmp_path / "r.jsonl").split("\n\n")
+    assert count.startswith(f"12 of the {ASKED:,} runs")
+    assert f"{ASKED // 2 - 6:,} by PPO and {ASKED // 2 - 6:,} supervised are missing" in count
+    assert heading == "### n_back, easy: 100,000,000 steps, target 0.85, chance 0.125"
+    assert table.splitlines()[2:] == [
+        "| `gru` | **0.900** | **0.900** | **0.900** | **0.900** | **0.900** | 1.000 | 1,002 | 7 | 0.25 |",
+        "| `lru` |  |  |  | 0.500 |  |  | 0 of 1 | 7 |  |",
+        "| `transformer` |  |  |  |  |  | 1.000 (1) |  |  |  |",
+    ]
+
+
+def test_a_whole_suite_is_said_to_be_whole(tmp_path):
+    runs = [
+        made(seed, objective=objective, controller=controller, task=task, difficulty=tier)
+        for tier, task, controller, objective, seed in second_recipe.asked_for()
+    ]
+    write_collection(tmp_path / "r.jsonl", runs)
+    text = second_recipe.section(tmp_path / "r.jsonl")
+    assert text.startswith(f"All {ASKED:,} runs")
+    assert text.count("### ") == len({key[:2] for key in second_recipe.asked_for()})
