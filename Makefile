@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 
 CPP := $(wildcard csrc/*.cpp csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.cuh tests/ops/build/emulated/*.h)
 
-.PHONY: setup demo test notebooks peers clusters test-slow learn docs reference reference-v1 recipe controls horizons beyond bench-peers gpu-check check clean
+.PHONY: setup demo test notebooks peers clusters test-slow learn docs reference reference-v1 recipe recipe-v1 controls horizons beyond bench-peers gpu-check check clean
 
 setup: $(VENV)/.ready
 

@@ -35,14 +35,6 @@ def peers() -> str:
     return table(["", "median of 7", "lowest", "highest", "over JAX GRU", "over JAX S5"], rows)
 
 
-def peers_in_brief() -> str:
-    """Lay out the medians beside JAX in one row."""
-    median = content_of("peers")["peers"]["median"]
-    names = {"JAX GRU": "jax_gru", "GRU": "gru, H = 200", "JAX S5": "jax_s5", "LRU": "lru, H = 200"}
-    names |= {"Pseudo-Mamba": "pseudo_mamba, H = 200", "Mamba": "mamba, H = 200"}
-    return table(list(names), [[f"{median[name]:,.0f}" for name in names.values()]])
-
-
 def ops() -> str:
     """Lay out every op beside its reference and a library's."""
     rows = []
@@ -125,3 +117,16 @@ def left_far_beyond() -> str:
     rows.sort(key=lambda row: -row[0])
     headings = ["model, trained at", *(f"{horizon:,}" for horizon in FAR), "each seed's cues"]
     return table(headings, [row for _, row in rows])
+
+
+def draws() -> str:
+    """Lay out scripts and environment steps a CPU-second against the number of draws."""
+    rows = content_of("draws")["training"]
+    numbers = sorted({row["draws"] for row in rows})
+    lines = []
+    for name in dict.fromkeys(row["controller"] for row in rows):
+        own = {row["draws"]: row for row in rows if row["controller"] == name}
+        scripts = [f"{own[number]['scripts_per_cpu_second']:,.0f}" for number in numbers]
+        steps = f"{own[numbers[-1]]['steps_per_cpu_second']:,.0f}"
+        lines.append([f"`{name}`", *scripts, steps])
+    return table(["", *(f"K = {number}" for number in numbers), f"environment steps, K = {numbers[-1]}"], lines)

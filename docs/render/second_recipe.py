@@ -79,3 +79,40 @@ def ceiling(runs: list[Run]) -> str:
     if not found:
         return ""
     return f"{mean(found):.3f}" + ("" if len(found) == len(SEEDS) else f" ({len(found)})")
+
+
+def in_brief(file: Path = FILE) -> str:
+    """Lay out the easy tier in one table: a row a model, a column a task, the mean over the seeds that are there.
+
+    Bold where every seed that is there reaches the target; in brackets the ceiling, where it was trained.
+
+    Args:
+        file: as for :func:`section`.
+    """
+    found = [run for run in (read_collection(file) if file.is_file() else []) if run["difficulty"] == "easy"]
+    keys = [key for key in asked_for() if key[0] == "easy"]
+    tasks, models = (list(dict.fromkeys(key[at] for key in keys)) for at in (1, 2))
+    cells = grouped(found, lambda run: (run["task"], run["controller"]))
+    rows = [[f"`{model}`", *(brief(cells.get((task, model), [])) for task in tasks)] for model in models]
+    return table(["", *(task.replace("_", " ") for task in tasks)], [row for row in rows if any(row[1:])])
+
+
+def brief(runs: list[Run]) -> str:
+    """Return one cell of the table in brief."""
+    by_ppo = [run for run in runs if run["objective"] == "ppo"]
+    if not by_ppo:
+        return ""
+    reached = all(run["reached_target"] for run in by_ppo)
+    (text,) = in_bold([f"{mean(run['success'] for run in by_ppo):.2f}"], reached)
+    above = [run["success"] for run in runs if run["objective"] == "supervised"]
+    return text + (f" ({mean(above):.2f})" if above else "")
+
+
+def in_words(file: Path = FILE) -> str:
+    """Say how many cells of the easy tier there are, on how many seeds, and how many reach their target."""
+    found = [run for run in (read_collection(file) if file.is_file() else []) if run["difficulty"] == "easy"]
+    cells = grouped((run for run in found if run["objective"] == "ppo"), lambda run: (run["task"], run["controller"]))
+    seeds = sorted({run["seed"] for run in found})
+    solved = sum(all(run["reached_target"] for run in runs) for runs in cells.values())
+    named = "seed 0" if seeds == [0] else f"seeds {seeds[0]} to {seeds[-1]}" if seeds else "no seed"
+    return f"Of {len(cells)} cells of the easy tier that were run ({named}), {solved} reach their target on every seed."
