@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.utilities.model_helpers import _restricted_classmethod
 from torch import Tensor
 
 from memsuite.distributed import gathered, require_same, world_size
@@ -17,7 +19,6 @@ from memsuite.rl import (
     AdvantageScale,
     Credit,
     Iterations,
-    check_precision,
     collect,
     envs_per_process,
     evaluate,
@@ -40,10 +41,11 @@ from memsuite.rl.resume import (
 from memsuite.rl.shared_walk import share
 from memsuite.rl.update import Update, learn_from_shared, learn_from_trajectory
 from memsuite.runs import SCHEMA, RunConfig
-from memsuite.runs.checkpoints import begin_with
+from memsuite.runs.checkpoints import begin_with, restored
 from memsuite.runs.ppo import ResolvedPPO
 from memsuite.storage import MetricsCSV
 from memsuite.system import Seconds
+from memsuite.trainers import check_trainer
 from memsuite.types import Trajectory
 
 log = logging.getLogger("memsuite")
@@ -53,7 +55,7 @@ class MemoryPPO(pl.LightningModule):
     """Train a controller on a memory task with PPO.
 
     A training step is one iteration: a rollout, advantages, epochs of minibatches along environments, each with full
-    backpropagation through time. Use it with ``lightning.Trainer(max_epochs=1)``.
+    backpropagation through time. One epoch is the whole run: a Trainer that asks for more epochs trains no more steps.
 
     Args:
         config: the settings; None for the defaults.
@@ -88,7 +90,7 @@ class MemoryPPO(pl.LightningModule):
         self.seconds = Seconds()
         self._generators: dict[str, torch.Generator] = {}
         self._resume: Any = None
-        self._stream = Iterations(lambda: self.course.iterations)
+        self._stream = Iterations(self.course)
 
     @property
     def iteration(self) -> int:
@@ -124,6 +126,15 @@ class MemoryPPO(pl.LightningModule):
         task = self.course.task
         self.actor, self._running_return = start_acting(task, self.model, num_envs, self._generators, saved)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the running episodes out of a copy: whoever trains it begins new ones."""
+        return {**super().__getstate__(), "actor": None, "_generators": {}}
+
+    @_restricted_classmethod
+    def load_from_checkpoint(cls, checkpoint_path: str | Path, map_location: Any = None, **settings: Any) -> MemoryPPO:  # type: ignore[override]
+        """Build the module that was saved, with its settings (:func:`~memsuite.runs.checkpoints.restored`)."""
+        return restored(cls, checkpoint_path, map_location, settings)
+
     # -- Lightning's questions ------------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -146,7 +157,7 @@ class MemoryPPO(pl.LightningModule):
 
     def setup(self, stage: str) -> None:
         """Check that all processes are about to do the same, in a precision that training survives."""
-        check_precision(self.trainer.precision)
+        check_trainer(self.trainer)
         every, resumed = self.trainer.val_check_interval, bool(self.trainer.ckpt_path)
         require_same(self.config.plain() | {"evaluate_every": every, "resumed": resumed})
 
@@ -168,6 +179,10 @@ class MemoryPPO(pl.LightningModule):
         set_global_random_states(self._resume, self.seed)
         self._resume = None
 
+    def on_train_epoch_end(self) -> None:
+        """End a training of many epochs, or of no end, when the budget is used."""
+        self.trainer.should_stop = self.trainer.should_stop or self.iteration >= self.course.iterations
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the configuration, and everything the next iteration depends on, as plain values and tensors."""
         checkpoint["memsuite"] = {"schema": SCHEMA, "config": self.config.plain(), **self.course.state_dict()}
@@ -183,7 +198,7 @@ class MemoryPPO(pl.LightningModule):
         saved = checkpoint["memsuite"]
         go_on_after(checkpoint.get("loops"), saved["iteration"])
         self.course.load_state_dict(saved)
-        self._stream.begin, self._resume = self.iteration, saved.get("run")
+        self._resume = saved.get("run")
         if self._resume is not None:
             self.seconds.update(self._resume["seconds"])
             self.guard.load_state_dict(self._resume["guard"])

@@ -24,6 +24,7 @@ LEVELS = {
     "ops": 1,
     "metrics": 1,
     "storage": 3,
+    "trainers": 3,
     "tasks": 3,
     "controllers": 3,
     "rl": 4,

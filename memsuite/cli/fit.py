@@ -18,6 +18,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from rich.console import Console
 
+from memsuite import trainers
 from memsuite.callbacks import Checkpoints, Curriculum, ProgressBar, RunRecord
 from memsuite.cli.allocator import keep_freed_memory, modules_left_alone
 from memsuite.cli.parsing import Parser, options
@@ -181,6 +182,7 @@ class FitCLI(LightningCLI):
         except (MisconfigurationException, ValueError, TypeError, ImportError) as error:
             raise UsageError(f"trainer: {flat(str(error))}") from error
         check_processes(trainer)
+        trainers.check_trainer(trainer)
         for callback in cast(list[Any], trainer.callbacks):  # type: ignore[attr-defined]
             if isinstance(callback, Curriculum):
                 callback.stages(self.model)
