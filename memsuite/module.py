@@ -45,7 +45,7 @@ from memsuite.runs.checkpoints import begin_with, restored
 from memsuite.runs.ppo import ResolvedPPO
 from memsuite.storage import MetricsCSV
 from memsuite.system import Seconds
-from memsuite.trainers import check_trainer
+from memsuite.trainers import check_start
 from memsuite.types import Trajectory
 
 log = logging.getLogger("memsuite")
@@ -157,9 +157,7 @@ class MemoryPPO(pl.LightningModule):
 
     def setup(self, stage: str) -> None:
         """Check that all processes are about to do the same, in a precision that training survives."""
-        check_trainer(self.trainer)
-        every, resumed = self.trainer.val_check_interval, bool(self.trainer.ckpt_path)
-        require_same(self.config.plain() | {"evaluate_every": every, "resumed": resumed})
+        check_start(self.trainer, self.config)
 
     def on_fit_start(self) -> None:
         """Start the episodes, or go on where the checkpoint left them."""
@@ -178,6 +176,10 @@ class MemoryPPO(pl.LightningModule):
         """Put the global generators back last, when nothing else draws from them any more."""
         set_global_random_states(self._resume, self.seed)
         self._resume = None
+
+    def teardown(self, stage: str) -> None:
+        """Let go of the environments."""
+        self.course.task.close()
 
     def on_train_epoch_end(self) -> None:
         """End a training of many epochs, or of no end, when the budget is used."""

@@ -11,6 +11,7 @@ from torch.nn.functional import linear
 from memsuite.controllers import Controller, make_controller
 from memsuite.controllers.base import forward_in_blocks
 from memsuite.ops import normed_linear
+from memsuite.rl.randomness import own_randomness
 from memsuite.runs.ppo import Critic
 from memsuite.tasks import Task
 from memsuite.types import State
@@ -123,7 +124,6 @@ def make_actor_critic(
         generator: its seed decides the weights.
     """
     width = task.observation_dim
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(generator.initial_seed())
+    with own_randomness(generator.initial_seed()):
         memory = make_controller(controller, input_dim=width, **arguments)
         return ActorCritic(memory, task.num_actions, width, critic)

@@ -81,6 +81,7 @@ class Course:
 
     def train_on(self, args: dict[str, int]) -> None:
         """Train on the task with these arguments from the next rollout on."""
+        self.task.close()
         self.task, self.args = self.make_task(args) if args else self.full_task, dict(args)
 
     def count(self) -> None:

@@ -63,6 +63,12 @@ class RunConfig:
         if self.objective not in get_args(Objective):
             raise unknown("objective", self.objective, get_args(Objective))
 
+    def __getitem__(self, name: str) -> Any:
+        """Return a setting by its name, as the mapping in a file or a checkpoint gives it."""
+        if name not in self.__dict__:
+            raise KeyError(name)
+        return getattr(self, name)
+
     def plain(self) -> dict[str, Any]:
         """Return the settings as numbers, texts, lists and mappings only.
 

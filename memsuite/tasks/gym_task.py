@@ -44,9 +44,11 @@ class GymTask(Task):
         env_args: dict[str, Any] | None = None,
     ) -> None:
         self._gymnasium = _import_gymnasium()
+        self._envs: list[Any] = []
         self.env_id, self.mask = env_id, tuple(mask)
         self._env_args = dict(env_args or {}) | ({"max_episode_steps": horizon} if horizon else {})
         env = self._make()
+        env.close()
         spaces = self._gymnasium.spaces
         if not isinstance(env.action_space, spaces.Discrete):
             raise UsageError(f"gym:{env_id}: its actions are {env.action_space}; only discrete ones can be learnt here")
@@ -59,10 +61,9 @@ class GymTask(Task):
         self._kept = [index for index in range(width) if index not in self.mask]
         limit = env.spec.max_episode_steps if env.spec else None
         self._define(horizon or limit or UNLIMITED, {"observation": len(self._kept)}, int(env.action_space.n))
-        env.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("_gymnasium", "_envs")}
+        return {**{name: value for name, value in self.__dict__.items() if name != "_gymnasium"}, "_envs": []}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _gymnasium=_import_gymnasium())
@@ -80,10 +81,17 @@ class GymTask(Task):
         return self._show([self._reset_one(index) for index in range(num_envs)], [True] * num_envs)
 
     def _begin(self, num_envs: int, generator: torch.Generator) -> None:
+        self.close()
         self._generator = generator
-        self._envs = [self._make() for _ in range(num_envs)]
+        for _ in range(num_envs):  # one by one, so that those made before one that fails can be closed
+            self._envs.append(self._make())
         self._seeds = [0] * num_envs
         self._actions: list[list[int]] = [[] for _ in range(num_envs)]
+
+    def close(self) -> None:
+        """Close the environments of the batch."""
+        while self._envs:
+            self._envs.pop().close()
 
     def _reset_one(self, index: int, seed: int | None = None) -> Tensor:
         if seed is None:

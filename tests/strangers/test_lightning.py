@@ -96,6 +96,7 @@ def test_lightnings_own_loading_builds_what_was_saved(saved):
     module, path = saved
     for found in (MemoryPPO.load_from_checkpoint(path), memsuite.load(path)):
         assert found.config == module.config
+        assert found.config["task_args"]["jitter"] == 2
         assert (found.task.horizon, found.seed, found.env_steps) == (10, 7, module.env_steps)
         assert same(found, module)
         assert found.evaluate(16, "x") == module.evaluate(16, "x")
