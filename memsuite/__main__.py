@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 from memsuite.errors import Stopped, UsageError, unknown
@@ -62,6 +63,13 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output, such as head, has seen enough
         sys.stderr.close()
         return 0
+    except Exception as error:
+        from memsuite.blame import in_one_line, users_line
+
+        if not users_line(error) or os.environ.get("MEMSUITE_TRACEBACK"):
+            raise
+        print(f"memsuite {verb}: {in_one_line(error)}; MEMSUITE_TRACEBACK=1 shows the traceback", file=sys.stderr)
+        return 1
     return status
 
 

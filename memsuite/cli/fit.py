@@ -45,6 +45,7 @@ from memsuite.cli.run_folder import (
 )
 from memsuite.cli.trainer import TRAINER_DEFAULTS, check_trainer, quiet_lightning
 from memsuite.errors import Stopped, UsageError, unknown
+from memsuite.imports import current_folder_too
 from memsuite.module import MemoryPPO
 from memsuite.reading import positive
 from memsuite.rl import envs_per_process
@@ -60,6 +61,7 @@ class FitCLI(LightningCLI):
 
     def __init__(self, verb: str, arguments: list[str]) -> None:
         self.verb, self.given = verb, arguments
+        current_folder_too()  # for callbacks and loggers of the user's own
         self.command = shlex.join(["memsuite", verb, *arguments])
         self.checkpoint = asked_checkpoint(verb, arguments)
         read = read_checkpoint(self.checkpoint) if self.checkpoint else None

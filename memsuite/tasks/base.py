@@ -173,7 +173,7 @@ class ScriptedTask(Task):
 
     def _draw(self) -> None:
         self._drawn_from = self._generator.get_state()
-        self._script = self.script(self._num_envs, self._generator)
+        self._script = _as_declared(self.script(self._num_envs, self._generator))
         self._position = 0
 
     def step(self, actions_B: Tensor) -> TimeStep:
@@ -238,6 +238,30 @@ class ScriptedTask(Task):
         self._draw()
         self._position = state["position"]
         return self.peek()
+
+
+def _as_declared(script: Script) -> Script:
+    """Return a script of a user's whole numbers or 64 bits in the kinds that are declared, each value as it was."""
+    kinds = script.observations.dtype, script.targets.dtype, script.scored.dtype
+    if kinds == (torch.float32, torch.int64, torch.bool):
+        return script
+    return Script(script.observations.float(), script.targets.long(), script.scored.bool())
+
+
+def check_declared(who: str, task: Task) -> None:
+    """Raise a usage error for sizes of a user's task that are no whole numbers above 0.
+
+    Args:
+        who: names the task, and where it stands.
+        task: was made a moment ago.
+    """
+    for name in ("horizon", "observation_dim", "num_actions"):
+        value = getattr(task, name, None)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise UsageError(f"{who}: {name} is {value!r}; its __init__ must call self._define, with whole numbers")
+    steps = task.steps_to_remember()
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
+        raise UsageError(f"{who}: steps_to_remember() returns {steps!r}; it must be a whole number of steps")
 
 
 def check_at_least(task: str, name: str, value: int, least: int) -> None:
