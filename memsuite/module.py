@@ -28,6 +28,7 @@ from memsuite.rl import (
     stream,
 )
 from memsuite.rl.guard import UpdateGuard
+from memsuite.rl.optimizer import make_optimizer
 from memsuite.rl.outcome import STATISTICS, gather_statistics
 from memsuite.rl.resolve import build_config, plan, resolve, shares_scripts
 from memsuite.rl.resume import (
@@ -39,6 +40,7 @@ from memsuite.rl.resume import (
     start_acting,
 )
 from memsuite.rl.shared_walk import share
+from memsuite.rl.trial import try_out
 from memsuite.rl.update import Update, learn_from_shared, learn_from_trajectory
 from memsuite.runs import SCHEMA, RunConfig
 from memsuite.runs.checkpoints import begin_with, restored
@@ -138,10 +140,8 @@ class MemoryPPO(pl.LightningModule):
     # -- Lightning's questions ------------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Return Adam, with the recurrent parameters in a group of their own."""
-        groups = self.model.parameter_groups(self.ppo.recurrent_lr_scale)
-        betas = self.ppo.adam_beta1, 0.999
-        return torch.optim.Adam(groups, lr=self.ppo.learning_rate, betas=betas, eps=1e-5, fused=True)
+        """Return the optimiser of the run."""
+        return make_optimizer(self.model, self.ppo)
 
     def train_dataloader(self) -> Iterations:
         """Return the iterations of the run."""
@@ -156,8 +156,9 @@ class MemoryPPO(pl.LightningModule):
         return ["test"]
 
     def setup(self, stage: str) -> None:
-        """Check that all processes are about to do the same, in a precision that training survives."""
+        """Check that all processes are about to do the same and that training survives it; try what is the user's."""
         check_start(self.trainer, self.config)
+        try_out(self.config, self.task, self.model)
 
     def on_fit_start(self) -> None:
         """Start the episodes, or go on where the checkpoint left them."""
@@ -231,9 +232,8 @@ class MemoryPPO(pl.LightningModule):
     def _learn_from_trajectory(self) -> Tensor:
         assert self.actor is not None
         with self.seconds.timed("rollout"):
-            trajectory, self.actor = collect(
-                self.course.task, self.model, self.actor, self.course.rollout_length, self._generators["actions"]
-            )
+            given = self.course.task, self.model, self.actor, self.course.rollout_length
+            trajectory, self.actor = collect(*given, self._generators["actions"])
         with self.seconds.timed("update"):
             return self.update(trajectory)
 

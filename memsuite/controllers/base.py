@@ -93,7 +93,7 @@ class Controller(nn.Module, ABC):
 
     def state_floats(self) -> int:
         """Count the numbers an episode's state holds."""
-        return sum(leaf.numel() for leaf in pytree.tree_leaves(self.init_state(1)))
+        return sum(leaf.numel() for leaf in pytree.tree_leaves(self.init_state(1)) if isinstance(leaf, Tensor))
 
 
 class ZeroBegin(Controller):
@@ -173,6 +173,11 @@ def check_arguments(name: str, cls: type, given: dict[str, Any]) -> None:
             raise UsageError(f"controller {name} does not take {argument} {value!r}; it must be {wanted}")
         if not (least <= value < math.inf):
             raise UsageError(f"controller {name}: {argument} is {value}; the least is {least}")
+
+
+def is_own(controller: nn.Module) -> bool:
+    """Tell whether a user's own class takes part in a controller: neither memsuite's nor PyTorch's."""
+    return not {type(part).__module__.split(".")[0] for part in controller.modules()} <= {"memsuite", "torch"}
 
 
 def accepted_arguments(cls: type) -> list[str]:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import torch
 
+from memsuite.controllers.base import is_own
 from memsuite.distributed import from_first, rank
 from memsuite.metrics import EpisodeReturn, Success
 from memsuite.rl.actor_critic import ActorCritic
@@ -76,12 +77,11 @@ def left_as_it_was(model: ActorCritic) -> Iterator[ActorCritic]:
 
     The built-in ones keep everything in their state, which the caller has.
     """
-    kinds = {type(module).__module__.split(".")[0] for module in model.controller.modules()}
-    if kinds <= {"memsuite", "torch"}:
-        was_training = model.training
-        try:
-            yield model.eval()
-        finally:
-            model.train(was_training)
-    else:
+    if is_own(model.controller):
         yield copy.deepcopy(model).eval()
+        return
+    was_training = model.training
+    try:
+        yield model.eval()
+    finally:
+        model.train(was_training)
