@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -142,7 +143,15 @@ def check_weights(path: Path, weights: dict[str, Tensor], module: nn.Module, con
         )
 
 
+def check_sums(path: Path) -> None:
+    """Raise an error for a checkpoint in which anything is not as it was written, which PyTorch does not look at."""
+    with zipfile.ZipFile(path) as archive:
+        if damaged := archive.testzip():
+            raise zipfile.BadZipFile(f"{damaged} is damaged")
+
+
 def _read(path: Path) -> dict[str, Any]:
+    check_sums(path)
     checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     saved = checkpoint["memsuite"]
     if not isinstance(saved["config"]["ppo"], dict) or not isinstance(checkpoint["state_dict"], dict):
