@@ -20,11 +20,11 @@ from typing import Any
 import torch
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from rich.console import Console
 from rich.table import Table
 from torch import nn
 
 from memsuite.blame import in_one_line, users_line
+from memsuite.cli.plain import console as plain_console
 from memsuite.cli.plain import flat
 from memsuite.cli.processes import PARENT
 from memsuite.distributed import what_was_lost
@@ -202,13 +202,23 @@ def log_to(folder: Path) -> Iterator[logging.Logger]:
             handler.close()
 
 
-def wandb_logger(folder: Path, config: Namespace) -> Any:
-    """Return the W&B logger for this run."""
+def wandb_logger(folder: Path, config: Namespace, resuming: bool) -> Any:
+    """Return the W&B logger for this run; a run that goes on goes on under its id there.
+
+    Args:
+        folder: the run folder.
+        config: the settings.
+        resuming: the run of that folder is gone on with.
+    """
     from lightning.pytorch.loggers import WandbLogger
 
     folder.mkdir(parents=True, exist_ok=True)
     name = f"{config.task}-{config.difficulty}/{config.controller}/seed{config.seed}"
-    return WandbLogger(project="memsuite", name=name, save_dir=str(folder), offline=config.wandb_mode == "offline")
+    before = sorted((folder / "wandb").glob("*run-*-*")) if resuming else []
+    number = before[-1].name.rpartition("-")[2] if before else None
+    again: dict[str, Any] = {"id": number, "resume": "allow"} if number else {}
+    offline = config.wandb_mode == "offline"
+    return WandbLogger(project="memsuite", name=name, save_dir=str(folder), offline=offline, **again)
 
 
 def summary(result: dict[str, Any], folder: Path) -> Table:
@@ -242,7 +252,7 @@ def _add_success(table: Table, result: dict[str, Any]) -> None:
 
 def as_text(table: Table) -> str:
     """Return a table as plain text."""
-    console = Console(width=100, file=io.StringIO())
+    console = plain_console(width=100, file=io.StringIO())
     with console.capture() as capture:
         console.print(table)
     return "\n" + capture.get()
