@@ -158,7 +158,7 @@ class MemoryPPO(pl.LightningModule):
     def setup(self, stage: str) -> None:
         """Check that all processes are about to do the same and that training survives it; try what is the user's."""
         check_start(self.trainer, self.config)
-        try_out(self.config, self.task, self.model)
+        try_out(self.config, self.task, self.model, self.trainer.strategy.root_device)
 
     def on_fit_start(self) -> None:
         """Start the episodes, or go on where the checkpoint left them."""

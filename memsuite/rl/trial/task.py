@@ -22,12 +22,13 @@ MOST = 200_000  # steps of all environments that a trial draws
 EPISODES = 64
 
 
-def try_task(who: str, task: Task) -> Iterator[str]:
+def try_task(who: str, task: Task, device: torch.device) -> Iterator[str]:
     """Try a task on a copy of it; yield what the user should know of.
 
     Args:
         who: names it, and where it stands.
         task: what is trained on.
+        device: where the run will be.
 
     Raises:
         UsageError: one line that says what is wrong.
@@ -35,24 +36,24 @@ def try_task(who: str, task: Task) -> Iterator[str]:
     who = f"task {who}"
     with blamed_on(who):
         if isinstance(task, GymTask):
-            yield from try_environment(who, task)
+            yield from try_environment(who, task, device)
             return
         check_anchors(who, task)
         task = task.fresh()
         if isinstance(task, ScriptedTask):
-            check_script(who, task)
+            check_script(who, task, device)
         else:
-            check_steps(who, task)
-        check_state(who, task)
+            check_steps(who, task, device)
+        check_state(who, task, device)
 
 
-def try_environment(who: str, task: GymTask) -> Iterator[str]:
+def try_environment(who: str, task: GymTask, device: torch.device) -> Iterator[str]:
     """Take a few steps in an environment, which checks what it is given itself."""
     with contextlib.closing(task.fresh()) as task:
         try:
-            task.reset(1, _generator())
+            task.reset(1, _generator(device))
             for _ in range(3):
-                task.step(torch.randint(task.num_actions, (1,)))
+                task.step(torch.randint(task.num_actions, (1,), device=device))
         except Stopped as error:
             raise UsageError(str(error)) from error.__cause__
         if task.masked:
@@ -77,17 +78,17 @@ def check_anchors(who: str, task: Task) -> None:
         )
 
 
-def check_script(who: str, task: ScriptedTask) -> None:
+def check_script(who: str, task: ScriptedTask, device: torch.device) -> None:
     """Refuse scripts whose shapes, kinds or values are others than they must be, or that nobody can reproduce."""
     envs = max(1, min(ENVS, MOST // task.horizon))
-    script = task.script(envs, _generator())
+    script = task.script(envs, _generator(device))
     check_layout(who, task, script, envs)
     torch.manual_seed(7)
-    if not torch.equal(script.observations, task.script(envs, _generator()).observations):
+    if not torch.equal(script.observations, task.script(envs, _generator(device)).observations):
         raise UsageError(
             f"{who}: script() draws other numbers from an equal generator; all it draws must come from the one given"
         )
-    generator, drawn = _generator(), 0
+    generator, drawn = _generator(device), 0
     while not script.scored.any():
         drawn += envs
         if drawn > EPISODES:
@@ -123,13 +124,13 @@ def check_layout(who: str, task: Task, script: Any, envs: int) -> None:
         raise UsageError(f"{who}: script() has observations that are not finite")
 
 
-def check_steps(who: str, task: Task) -> None:
+def check_steps(who: str, task: Task, device: torch.device) -> None:
     """Act at random through an episode and a step; refuse what is not shown as it must be."""
     envs = max(1, min(ENVS, MOST // task.horizon))
-    check_shown(who, "reset", task, task.reset(envs, _generator()), envs)
-    over = torch.zeros(envs, dtype=torch.bool)
+    check_shown(who, "reset", task, task.reset(envs, _generator(device)), envs)
+    over = torch.zeros(envs, dtype=torch.bool, device=device)
     for _ in range(min(task.horizon, 200)):
-        now = task.step(torch.randint(task.num_actions, (envs,)))
+        now = task.step(torch.randint(task.num_actions, (envs,), device=device))
         check_shown(who, "step", task, now, envs)
         over = over | now.terminated | now.truncated
     if task.horizon <= 200 and not over.all():
@@ -154,22 +155,22 @@ def check_shown(who: str, where: str, task: Task, now: Any, envs: int) -> None:
         raise UsageError(f"{who}: {where}() truncates an episode without its final_observation")
 
 
-def check_state(who: str, task: Task) -> None:
+def check_state(who: str, task: Task, device: torch.device) -> None:
     """Refuse a task that does not go on as it was from what a checkpoint holds of it."""
-    task.reset(2, _generator())
-    actions = torch.zeros(2, dtype=torch.int64)
+    task.reset(2, _generator(device))
+    actions = torch.zeros(2, dtype=torch.int64, device=device)
     now = task.step(actions)
     file = io.BytesIO()
     torch.save(task.state_dict(), file)
     file.seek(0)
     try:
-        saved = torch.load(file, weights_only=True)
+        saved = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
         raise UsageError(
             f"{who}: state_dict() holds more than plain values and tensors: {str(error).partition(chr(10))[0]}"
         ) from error
     again = task.fresh()
-    pairs = [(now, again.load_state_dict(saved, torch.Generator())), (task.step(actions), again.step(actions))]
+    pairs = [(now, again.load_state_dict(saved, torch.Generator(device))), (task.step(actions), again.step(actions))]
     if not all(
         torch.equal(getattr(a, name), getattr(b, name)) for a, b in pairs for name in ("observation", "is_first")
     ):
@@ -178,5 +179,5 @@ def check_state(who: str, task: Task) -> None:
         )
 
 
-def _generator() -> torch.Generator:
-    return torch.Generator().manual_seed(1)
+def _generator(device: torch.device) -> torch.Generator:
+    return torch.Generator(device).manual_seed(1)
