@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,6 +35,21 @@ def class_at(path: str, base: type[ClassT], kind: str) -> type[ClassT]:
         raise UsageError(f"{kind} {path!r} cannot be imported: {in_one_line(error)}") from error
     if not (isinstance(found, type) and issubclass(found, base)):
         raise UsageError(f"{kind} {path!r} is not a subclass of {base.__module__.rsplit('.', 1)[0]}.{base.__name__}")
+    return found
+
+
+def parameters_of(cls: type) -> dict[str, inspect.Parameter]:
+    """Return what a class can be made with, by name; what ``**kwargs`` pass on is what its base class takes."""
+    found: dict[str, inspect.Parameter] = {}
+    for base in cls.__mro__:
+        if "__init__" not in vars(base):
+            continue
+        _, *given = inspect.signature(vars(base)["__init__"]).parameters.values()
+        variable = {one.kind for one in given} & {inspect.Parameter.VAR_KEYWORD}
+        kinds = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+        found = {one.name: one for one in given if one.kind not in kinds} | found
+        if not variable:
+            break
     return found
 
 

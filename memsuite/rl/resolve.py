@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import replace
 from typing import Any
 
 from memsuite.controllers import controller_class
 from memsuite.errors import UsageError, unknown
+from memsuite.imports import parameters_of
 from memsuite.reading import positive
 from memsuite.rl.course import Course
 from memsuite.runs.config import NAMES, RunConfig, is_plain
@@ -129,8 +129,8 @@ def check_sharing(config: RunConfig, task: Task) -> None:
 
 def _controller_arguments(config: RunConfig, steps_to_remember: int) -> dict[str, Any]:
     """Return every argument of the controller that a file can hold: its own defaults, and what was given."""
-    parameters = inspect.signature(controller_class(config.controller)).parameters
-    found = {name: parameter.default for name, parameter in parameters.items() if is_plain(parameter.default)}
+    parameters = parameters_of(controller_class(config.controller))
+    found = {name: one.default for name, one in parameters.items() if is_plain(one.default)}
     if "memory_horizon" in parameters:
         found["memory_horizon"] = steps_to_remember
     return found | (config.controller_args or {})

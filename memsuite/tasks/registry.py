@@ -9,7 +9,7 @@ from typing import Any
 
 from memsuite.blame import blamed_on, home_of
 from memsuite.errors import UsageError, unknown
-from memsuite.imports import class_at
+from memsuite.imports import class_at, parameters_of
 from memsuite.runs.config import DIFFICULTIES, is_plain
 from memsuite.tasks.assoc_recall import AssocRecall
 from memsuite.tasks.base import Anchors, ScriptedTask, Task, check_declared
@@ -89,7 +89,7 @@ class TaskConfig:
         found = {"horizon": self.horizon, **self.args, **overrides}
         if self.task.startswith(GYM):
             return found
-        parameters = inspect.signature(task_class(self.task)).parameters
+        parameters = parameters_of(task_class(self.task))
         return {name: one.default for name, one in parameters.items() if is_plain(one.default)} | found
 
     def make(self, **overrides: Any) -> Task:
@@ -98,7 +98,7 @@ class TaskConfig:
             return self._make_gym(**overrides)
         cls = task_class(self.task)
         arguments = {"horizon": self.horizon, **self.args, **overrides}
-        parameters = inspect.signature(cls).parameters
+        parameters = parameters_of(cls)
         for name, value in arguments.items():
             if name not in parameters:
                 raise unknown(f"argument of {self.task}", name, parameters)
@@ -225,7 +225,7 @@ def task_class(name: str) -> type[Task]:
 
 def _config_of_own(name: str, cls: type[Task], difficulty: str) -> TaskConfig:
     """Make the preset of a user's task: the arguments' defaults, and a discount only where actions may need one."""
-    parameter = inspect.signature(cls).parameters.get("horizon")
+    parameter = parameters_of(cls).get("horizon")
     if parameter is None or not isinstance(parameter.default, int):
         raise UsageError(f"task {name!r}: its __init__ needs an argument horizon with a default")
     discount, gae_lambda = (0.0, 0.0) if issubclass(cls, ScriptedTask) else (0.99, 0.95)

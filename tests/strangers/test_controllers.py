@@ -11,6 +11,7 @@ from test_evaluation import Leaky
 from test_lightning import PLAIN, small
 from torch import nn
 
+from memsuite.controllers import GRU
 from memsuite.errors import UsageError
 from memsuite.rl import PPOConfig, begin, collect, stream
 from memsuite.rl.actor_critic import make_actor_critic
@@ -300,3 +301,29 @@ def test_a_copy_stays_in_its_mode():
     model = make_actor_critic(make_task("delayed_cue", "easy"), f"{__name__}.Dropping", {}, "memory", stream(0, "w"))
     assert not copy.deepcopy(model).train().controller.training
     assert model.training
+
+
+class PassingOn(GRU):
+    """The usual way to extend a class."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+
+
+class WithOneMore(PassingOn):
+    """And with an argument of its own."""
+
+    def __init__(self, input_dim, scale=1.0, **kwargs):
+        super().__init__(input_dim, **kwargs)
+        self.scale = scale
+
+
+@pytest.mark.parametrize(("name", "own"), [("PassingOn", {}), ("WithOneMore", {"scale": 2.0})])
+def test_a_class_that_passes_its_arguments_on_takes_those_of_its_base(name, own):
+    module = small(controller=f"{__name__}.{name}", controller_args={"hidden_dim": 6, **own}, horizon=500, steps=None)
+    plain = small(controller="gru", controller_args={"hidden_dim": 6}, horizon=500, steps=None)
+    assert module.config.plain()["controller_args"] == {**plain.config.plain()["controller_args"], **own}
+    pairs = zip(module.model.parameters(), plain.model.parameters(), strict=True)
+    assert all(torch.equal(one, other) for one, other in pairs)  # initialised for the task's horizon, too
+    with pytest.raises(UsageError, match="did you mean: hidden_dim"):
+        small(controller=f"{__name__}.{name}", controller_args={"hiden_dim": 6})

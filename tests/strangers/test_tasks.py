@@ -228,3 +228,15 @@ def test_what_raises_on_the_way_is_one_line_with_the_traceback_in_the_log(tmp_pa
     assert "test_tasks.py:" in said
     assert "memsuite fit --ckpt_path last" in said
     assert "Traceback" in (tmp_path / "run" / "log.txt").read_text()
+
+
+class Longer(Recall):
+    """Passes its arguments on."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+
+
+def test_a_class_that_passes_its_arguments_on_takes_those_of_its_base():
+    module = trained("Longer", task_args={"symbols": 4}, horizon=8, steps=64)
+    assert (module.task.horizon, module.task.num_actions) == (8, 4)
