@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import io
+import os
 import sys
 
 from memsuite.errors import Stopped, UsageError, unknown
@@ -31,9 +33,17 @@ def usage() -> str:
     return "\n".join([*head, *lines, *tail])
 
 
+def _show_what_can_be_shown() -> None:
+    """Print a question mark for a letter that the terminal's encoding lacks, rather than fail over it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one verb; return the exit status: 0, or 2 after one line that names the user's mistake."""
     arguments = sys.argv[1:] if argv is None else argv
+    _show_what_can_be_shown()
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(usage())
         return 0 if arguments else 2
@@ -62,6 +72,13 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output, such as head, has seen enough
         sys.stderr.close()
         return 0
+    except Exception as error:
+        from memsuite.blame import in_one_line, users_line
+
+        if not users_line(error) or os.environ.get("MEMSUITE_TRACEBACK"):
+            raise
+        print(f"memsuite {verb}: {in_one_line(error)}; MEMSUITE_TRACEBACK=1 shows the traceback", file=sys.stderr)
+        return 1
     return status
 
 

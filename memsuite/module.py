@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.utilities.model_helpers import _restricted_classmethod
 from torch import Tensor
 
 from memsuite.distributed import gathered, require_same, world_size
@@ -17,7 +19,6 @@ from memsuite.rl import (
     AdvantageScale,
     Credit,
     Iterations,
-    check_precision,
     collect,
     envs_per_process,
     evaluate,
@@ -27,6 +28,7 @@ from memsuite.rl import (
     stream,
 )
 from memsuite.rl.guard import UpdateGuard
+from memsuite.rl.optimizer import make_optimizer
 from memsuite.rl.outcome import STATISTICS, gather_statistics
 from memsuite.rl.resolve import build_config, plan, resolve, shares_scripts
 from memsuite.rl.resume import (
@@ -38,12 +40,14 @@ from memsuite.rl.resume import (
     start_acting,
 )
 from memsuite.rl.shared_walk import share
+from memsuite.rl.trial import try_out
 from memsuite.rl.update import Update, learn_from_shared, learn_from_trajectory
 from memsuite.runs import SCHEMA, RunConfig
-from memsuite.runs.checkpoints import begin_with
+from memsuite.runs.checkpoints import begin_with, restored
 from memsuite.runs.ppo import ResolvedPPO
 from memsuite.storage import MetricsCSV
 from memsuite.system import Seconds
+from memsuite.trainers import check_start
 from memsuite.types import Trajectory
 
 log = logging.getLogger("memsuite")
@@ -53,7 +57,7 @@ class MemoryPPO(pl.LightningModule):
     """Train a controller on a memory task with PPO.
 
     A training step is one iteration: a rollout, advantages, epochs of minibatches along environments, each with full
-    backpropagation through time. Use it with ``lightning.Trainer(max_epochs=1)``.
+    backpropagation through time. One epoch is the whole run: a Trainer that asks for more epochs trains no more steps.
 
     Args:
         config: the settings; None for the defaults.
@@ -88,7 +92,7 @@ class MemoryPPO(pl.LightningModule):
         self.seconds = Seconds()
         self._generators: dict[str, torch.Generator] = {}
         self._resume: Any = None
-        self._stream = Iterations(lambda: self.course.iterations)
+        self._stream = Iterations(self.course)
 
     @property
     def iteration(self) -> int:
@@ -124,13 +128,20 @@ class MemoryPPO(pl.LightningModule):
         task = self.course.task
         self.actor, self._running_return = start_acting(task, self.model, num_envs, self._generators, saved)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the running episodes out of a copy: whoever trains it begins new ones."""
+        return {**super().__getstate__(), "actor": None, "_generators": {}}
+
+    @_restricted_classmethod
+    def load_from_checkpoint(cls, checkpoint_path: str | Path, map_location: Any = None, **settings: Any) -> MemoryPPO:  # type: ignore[override]
+        """Build the module that was saved, with its settings (:func:`~memsuite.runs.checkpoints.restored`)."""
+        return restored(cls, checkpoint_path, map_location, settings)
+
     # -- Lightning's questions ------------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Return Adam, with the recurrent parameters in a group of their own."""
-        groups = self.model.parameter_groups(self.ppo.recurrent_lr_scale)
-        betas = self.ppo.adam_beta1, 0.999
-        return torch.optim.Adam(groups, lr=self.ppo.learning_rate, betas=betas, eps=1e-5, fused=True)
+        """Return the optimiser of the run."""
+        return make_optimizer(self.model, self.ppo)
 
     def train_dataloader(self) -> Iterations:
         """Return the iterations of the run."""
@@ -145,10 +156,9 @@ class MemoryPPO(pl.LightningModule):
         return ["test"]
 
     def setup(self, stage: str) -> None:
-        """Check that all processes are about to do the same, in a precision that training survives."""
-        check_precision(self.trainer.precision)
-        every, resumed = self.trainer.val_check_interval, bool(self.trainer.ckpt_path)
-        require_same(self.config.plain() | {"evaluate_every": every, "resumed": resumed})
+        """Check that all processes are about to do the same and that training survives it; try what is the user's."""
+        check_start(self.trainer, self.config)
+        try_out(self.config, self.task, self.model, self.trainer.strategy.root_device)
 
     def on_fit_start(self) -> None:
         """Start the episodes, or go on where the checkpoint left them."""
@@ -168,6 +178,14 @@ class MemoryPPO(pl.LightningModule):
         set_global_random_states(self._resume, self.seed)
         self._resume = None
 
+    def teardown(self, stage: str) -> None:
+        """Let go of the environments."""
+        self.course.task.close()
+
+    def on_train_epoch_end(self) -> None:
+        """End a training of many epochs, or of no end, when the budget is used."""
+        self.trainer.should_stop = self.trainer.should_stop or self.iteration >= self.course.iterations
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the configuration, and everything the next iteration depends on, as plain values and tensors."""
         checkpoint["memsuite"] = {"schema": SCHEMA, "config": self.config.plain(), **self.course.state_dict()}
@@ -183,7 +201,7 @@ class MemoryPPO(pl.LightningModule):
         saved = checkpoint["memsuite"]
         go_on_after(checkpoint.get("loops"), saved["iteration"])
         self.course.load_state_dict(saved)
-        self._stream.begin, self._resume = self.iteration, saved.get("run")
+        self._resume = saved.get("run")
         if self._resume is not None:
             self.seconds.update(self._resume["seconds"])
             self.guard.load_state_dict(self._resume["guard"])
@@ -214,9 +232,8 @@ class MemoryPPO(pl.LightningModule):
     def _learn_from_trajectory(self) -> Tensor:
         assert self.actor is not None
         with self.seconds.timed("rollout"):
-            trajectory, self.actor = collect(
-                self.course.task, self.model, self.actor, self.course.rollout_length, self._generators["actions"]
-            )
+            given = self.course.task, self.model, self.actor, self.course.rollout_length
+            trajectory, self.actor = collect(*given, self._generators["actions"])
         with self.seconds.timed("update"):
             return self.update(trajectory)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,21 @@ class positive(int):
         return super().__new__(cls, number)
 
 
+def count_in_tens(loader: Any) -> None:
+    """Have a YAML loader read ``010`` as ten, as everybody but YAML 1.1 does, and ``1:30`` as a text.
+
+    Args:
+        loader: the loader's class.
+    """
+    resolvers = {
+        letter: [(tag, pattern) for tag, pattern in pairs if not tag.endswith(":int")]
+        for letter, pairs in loader.yaml_implicit_resolvers.items()
+    }
+    loader.yaml_implicit_resolvers = resolvers
+    loader.add_implicit_resolver(WHOLE, re.compile(r"[-+]?(?:[0-9][0-9_]*|0x[0-9a-fA-F]+)$"), list("-+0123456789"))
+    loader.add_constructor(WHOLE, lambda _, node: int(node.value, 16 if "0x" in node.value else 10))
+
+
 class UniqueKeys(yaml.SafeLoader):
     """Refuses a key that is given twice, of which the first would be dropped unseen."""
 
@@ -39,6 +55,10 @@ class UniqueKeys(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+WHOLE = "tag:yaml.org,2002:int"
+count_in_tens(UniqueKeys)
+
+
 def read_mapping(path: str | Path, kind: str, example: str) -> dict[Any, Any]:
     """Read a YAML file that must hold a mapping.
 
@@ -51,7 +71,7 @@ def read_mapping(path: str | Path, kind: str, example: str) -> dict[Any, Any]:
         UsageError: it cannot be read, is not YAML, or holds something else.
     """
     try:
-        content = yaml.load(Path(path).read_text(), UniqueKeys)
+        content = yaml.load(Path(path).read_text(encoding="utf-8-sig"), UniqueKeys)
     except OSError as error:
         raise UsageError(f"cannot read the {kind} {path}: {error.strerror}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:

@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -62,11 +61,11 @@ def _try_to_lock(file: IO[Any], shared: bool) -> bool:
     return True
 
 
-class Seconds(defaultdict[str, list[float]]):
-    """Wall and CPU seconds by section, ``[wall, cpu]`` each."""
+class Seconds(dict[str, list[float]]):
+    """Wall and CPU seconds by section, ``[wall, cpu]`` each; 0 for a section that has not begun."""
 
-    def __init__(self) -> None:
-        super().__init__(lambda: [0.0, 0.0])
+    def __missing__(self, section: str) -> list[float]:
+        return self.setdefault(section, [0.0, 0.0])
 
     @contextlib.contextmanager
     def timed(self, section: str) -> Iterator[None]:

@@ -49,12 +49,12 @@ class Checkpoints(Callback):
         """Listen to signals from now on, in Lightning's place; before, there is nothing to save."""
         if trainer.received_sigterm:
             raise Stopped("stopped by SIGTERM before training began", 128 + signal.SIGTERM)
-        source = Path(trainer.ckpt_path).absolute() if trainer.ckpt_path else None
-        if source is not None and source == self.path.absolute().with_name(PREVIOUS):
-            if rank() == 0:
-                link(source, self.path)  # a torn last one must not take the place of the whole one before it
-            source = self.path.absolute()
-        self._saved = cast(MemoryPPO, pl_module).iteration if source == self.path.absolute() else None
+        source = Path(trainer.ckpt_path) if trainer.ckpt_path else None
+        own = source is not None and source.parent.resolve() == self.path.parent.resolve()  # either may be a link
+        if source is not None and own and source.name == PREVIOUS and rank() == 0:
+            link(source, self.path)  # a torn last one must not take the place of the whole one before it
+        ours = own and source is not None and source.name in (LAST, PREVIOUS)
+        self._saved = cast(MemoryPPO, pl_module).iteration if ours else None
         self._watch.start()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:

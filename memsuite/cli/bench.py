@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 
 from memsuite.cli.plain import PlainParser, for_tables, names_among, whole_numbers
+from memsuite.cli.plain import console as plain_console
 from memsuite.controllers import CONTROLLERS
 from memsuite.errors import UsageError
 from memsuite.files import write_json
@@ -78,7 +78,7 @@ def main(verb: str, arguments: list[str]) -> int:
     importlib.import_module("memsuite.bench.measure").prepare()
     report: dict[str, Any] = {"hardware": hardware(torch.device("cpu")), "versions": versions(), "commit": commit()}
     report["command"] = " ".join(["memsuite", verb, *arguments])
-    report[part] = room.measure(Console(stderr=True), **given)
+    report[part] = room.measure(plain_console(stderr=True), **given)
     if options.out:
         write_json(Path(options.out), report)
     if options.json:

@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from memsuite.analysis.retention import CUES, retention
 from memsuite.cli.allocator import keep_freed_memory
 from memsuite.cli.plain import PlainParser, for_tables, names_among, whole_numbers
+from memsuite.cli.plain import console as plain_console
 from memsuite.controllers import CONTROLLERS, Controller, make_controller
 from memsuite.errors import UsageError
 
@@ -29,7 +29,7 @@ def main(verb: str, arguments: list[str]) -> int:
     """Print the table, or JSON."""
     options = parse(arguments)
     keep_freed_memory()
-    console, rows = Console(stderr=True), []
+    console, rows = plain_console(stderr=True), []
     for name in options.controllers:
         with console.status(f"measuring {name}"):
             rows.append(describe(name, options))

@@ -16,11 +16,12 @@ import lightning.pytorch as pl
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from rich.console import Console
 
+from memsuite import trainers
 from memsuite.callbacks import Checkpoints, Curriculum, ProgressBar, RunRecord
 from memsuite.cli.allocator import keep_freed_memory, modules_left_alone
 from memsuite.cli.parsing import Parser, options
+from memsuite.cli.plain import console as plain_console
 from memsuite.cli.plain import flat
 from memsuite.cli.processes import PARENT, check_processes, choose_devices, end_with_parent, place, started
 from memsuite.cli.resuming import (
@@ -44,13 +45,14 @@ from memsuite.cli.run_folder import (
 )
 from memsuite.cli.trainer import TRAINER_DEFAULTS, check_trainer, quiet_lightning
 from memsuite.errors import Stopped, UsageError, unknown
+from memsuite.imports import current_folder_too
 from memsuite.module import MemoryPPO
 from memsuite.reading import positive
 from memsuite.rl import envs_per_process
 from memsuite.runs import PPOConfig, RunConfig
 from memsuite.runs.checkpoints import check_weights, completed_checkpoint, read_checkpoint
 from memsuite.runs.config import NAMES, check_seed
-from memsuite.runs.folder import RESULT
+from memsuite.runs.folder import CHECKPOINTS, RESULT
 from memsuite.storage import AtomicCheckpointIO, MetricsCSV
 
 
@@ -59,6 +61,7 @@ class FitCLI(LightningCLI):
 
     def __init__(self, verb: str, arguments: list[str]) -> None:
         self.verb, self.given = verb, arguments
+        current_folder_too()  # for callbacks and loggers of the user's own
         self.command = shlex.join(["memsuite", verb, *arguments])
         self.checkpoint = asked_checkpoint(verb, arguments)
         read = read_checkpoint(self.checkpoint) if self.checkpoint else None
@@ -151,7 +154,7 @@ class FitCLI(LightningCLI):
         """Whether the run folder's own run is gone on with, or begun again where it left no checkpoint."""
         if self.checkpoint is None:
             return self.config.ckpt_path == "last" and not (self.out / RESULT).exists()
-        return self.checkpoint.resolve().parent.parent == self.out.resolve()
+        return self.checkpoint.parent.resolve() == (self.out / CHECKPOINTS).resolve()  # a link to other space may be
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Build the trainer around the run folder."""
@@ -161,7 +164,7 @@ class FitCLI(LightningCLI):
         loggers += given if isinstance(given, list) else [given] if given else []
         if self.verb == "fit":
             if config.wandb_mode != "disabled":
-                loggers.append(wandb_logger(self.out, config))
+                loggers.append(wandb_logger(self.out, config, self.resumes))
             self.record = RunRecord(self.out, self.command)
             # The record comes last: it writes the result when everything else is done.
             callbacks = [ProgressBar(), Checkpoints(self.out, config.checkpoint_every), self.record]
@@ -181,6 +184,7 @@ class FitCLI(LightningCLI):
         except (MisconfigurationException, ValueError, TypeError, ImportError) as error:
             raise UsageError(f"trainer: {flat(str(error))}") from error
         check_processes(trainer)
+        trainers.check_trainer(trainer)
         for callback in cast(list[Any], trainer.callbacks):  # type: ignore[attr-defined]
             if isinstance(callback, Curriculum):
                 callback.stages(self.model)
@@ -236,7 +240,7 @@ def fit(cli: FitCLI) -> int:
         if cli.record.result is None:
             raise UsageError("nothing was trained: trainer.limit_train_batches or trainer.max_time leaves no iteration")
         table = summary(cli.record.result, cli.out)
-        Console().print(table)
+        plain_console().print(table)
         log.debug(as_text(table))
     return 0
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
+import math
 import re
 from itertools import pairwise
 from typing import Any, NoReturn
 
+import yaml
+from jsonargparse._loaders_dumpers import get_yaml_default_loader
 from jsonargparse.typing import register_type
 from lightning.pytorch.cli import LightningArgumentParser
 
 from memsuite.cli.plain import flat
 from memsuite.errors import UsageError, nearest
-from memsuite.reading import positive, read_mapping
+from memsuite.reading import count_in_tens, positive, read_mapping
 from memsuite.runs.config import NAMES, agree, lift
 
 GROUPS = ("model", "model.ppo", "trainer")  # keys that only hold others
@@ -27,6 +29,7 @@ WORDS = {
     "dict": "a mapping",
 }
 register_type(positive, serializer=int)
+count_in_tens(get_yaml_default_loader())  # type: ignore[no-untyped-call]
 
 
 class Parser(LightningArgumentParser):
@@ -43,7 +46,7 @@ class Parser(LightningArgumentParser):
     def lifted(self, arguments: list[str]) -> list[str]:
         """Return the arguments with every setting under ``model`` moved to where it belongs, the top.
 
-        A configuration file that has such settings is replaced by its content.
+        A configuration file is replaced by its content, so that it is read in one way, whatever the locale.
         """
         for name in NAMES:
             top, below = options(arguments, f"--{name}"), options(arguments, f"--model.{name}")
@@ -64,13 +67,13 @@ class Parser(LightningArgumentParser):
         return lifted
 
     def _content_of(self, path: str) -> str:
-        """Return the path of a configuration file, or its content as JSON where settings stand under ``model``."""
+        """Return the content of a configuration file, as it was read, with no setting under ``model``."""
         content = self.check_config_file(path)
         try:
             top = lift(content)
         except UsageError as error:
             raise UsageError(f"{path}: {error}") from error
-        return path if top == content else json.dumps(top, default=str)
+        return yaml.safe_dump(top, width=math.inf) if top else path
 
     def check_config_file(self, path: str) -> dict[Any, Any]:
         """Return the content of a configuration file.

@@ -53,6 +53,15 @@ def flat(text: Any) -> str:
     return re.sub(r"\s+", " ", str(text)).strip()
 
 
+def console(**settings: Any) -> Console:
+    """Return a console that shows every text as it is: folders and classes may have names that rich takes for markup.
+
+    Args:
+        settings: what :class:`rich.console.Console` takes.
+    """
+    return Console(markup=False, emoji=False, **settings)
+
+
 def for_tables() -> Console:
     """Return a console as wide as the screen, or wide enough where the output goes to a file or a pipe."""
-    return Console(width=None if sys.stdout.isatty() else PIPED)
+    return console(width=None if sys.stdout.isatty() else PIPED)

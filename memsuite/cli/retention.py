@@ -18,6 +18,7 @@ from rich.table import Column, Table
 from memsuite.analysis.retention import beyond, curve_of, group_reports
 from memsuite.cli.allocator import keep_freed_memory
 from memsuite.cli.plain import PlainParser, for_tables, whole_numbers
+from memsuite.cli.plain import console as plain_console
 from memsuite.errors import UsageError
 from memsuite.files import write_json
 from memsuite.loading import load
@@ -34,7 +35,7 @@ def main(verb: str, arguments: list[str]) -> int:
     """Measure every run, write its ``retention.json``, print the table, draw the figure and collect what was found."""
     options = parse(arguments)
     keep_freed_memory()
-    command, console = shlex.join(["memsuite", verb, *arguments]), Console(stderr=True)
+    command, console = shlex.join(["memsuite", verb, *arguments]), plain_console(stderr=True)
     reports = [
         measured_before(path, options) or measure_and_keep(path, options, command, console)
         for path in runs_in(options.runs)

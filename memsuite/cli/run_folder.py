@@ -11,6 +11,7 @@ import re
 import shlex
 import shutil
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,10 +20,11 @@ from typing import Any
 import torch
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from memsuite.blame import in_one_line, users_line
+from memsuite.cli.plain import console as plain_console
 from memsuite.cli.plain import flat
 from memsuite.cli.processes import PARENT
 from memsuite.distributed import what_was_lost
@@ -119,7 +121,8 @@ def told_in_one_line(folder: Path, model: MemoryPPO) -> Iterator[None]:
         UsageError: Lightning cannot do what was asked of it.
     """
     try:
-        yield
+        with _traceback_to_log():
+            yield
     except Stopped as end:
         raise Stopped(f"{end}; {how_to_go_on(folder)}", end.status, end.together) from end
     except MisconfigurationException as error:  # what Lightning finds out no sooner
@@ -134,8 +137,29 @@ def told_in_one_line(folder: Path, model: MemoryPPO) -> Iterator[None]:
         if text := what_was_lost(error):
             raise Stopped(f"{text}; {how_to_go_on(folder)}", together=PARENT in os.environ) from error
         if not (isinstance(error, MemoryError | torch.OutOfMemoryError) or OUT_OF_MEMORY.search(str(error))):
+            if users_line(error):
+                raise Stopped(_in_users_code(error, folder)) from error
             raise
         raise Stopped(f"out of memory: {lower(model)}; {how_to_go_on(folder)}") from error
+    except Exception as error:
+        if not users_line(error):
+            raise
+        raise Stopped(_in_users_code(error, folder)) from error
+
+
+@contextmanager
+def _traceback_to_log() -> Iterator[None]:
+    """Write what a user's own code raised into ``log.txt`` whole; the terminal is told in one line."""
+    try:
+        yield
+    except Exception as error:
+        if own := next((one for one in (error, error.__cause__) if one and users_line(one)), None):
+            log.debug("".join(traceback.format_exception(own)))
+        raise
+
+
+def _in_users_code(error: Exception, folder: Path) -> str:
+    return f"{in_one_line(error)}; the whole traceback is in {folder / LOG}; {how_to_go_on(folder)}"
 
 
 def lower(model: MemoryPPO) -> str:
@@ -178,13 +202,23 @@ def log_to(folder: Path) -> Iterator[logging.Logger]:
             handler.close()
 
 
-def wandb_logger(folder: Path, config: Namespace) -> Any:
-    """Return the W&B logger for this run."""
+def wandb_logger(folder: Path, config: Namespace, resuming: bool) -> Any:
+    """Return the W&B logger for this run; a run that goes on goes on under its id there.
+
+    Args:
+        folder: the run folder.
+        config: the settings.
+        resuming: the run of that folder is gone on with.
+    """
     from lightning.pytorch.loggers import WandbLogger
 
     folder.mkdir(parents=True, exist_ok=True)
     name = f"{config.task}-{config.difficulty}/{config.controller}/seed{config.seed}"
-    return WandbLogger(project="memsuite", name=name, save_dir=str(folder), offline=config.wandb_mode == "offline")
+    before = sorted((folder / "wandb").glob("*run-*-*")) if resuming else []
+    number = before[-1].name.rpartition("-")[2] if before else None
+    again: dict[str, Any] = {"id": number, "resume": "allow"} if number else {}
+    offline = config.wandb_mode == "offline"
+    return WandbLogger(project="memsuite", name=name, save_dir=str(folder), offline=offline, **again)
 
 
 def summary(result: dict[str, Any], folder: Path) -> Table:
@@ -211,13 +245,14 @@ def _add_success(table: Table, result: dict[str, Any]) -> None:
     interval = f"95% interval {result['success_low']:.3f} to {result['success_high']:.3f}"
     reached = "reached" if result["reached_target"] else "not reached"
     table.add_row("greedy success", f"{result['success']:.3f}  ({interval}, {result['episodes_evaluated']} episodes)")
-    table.add_row("chance", f"{result['chance']:.3f}  (best without memory)")
+    if result["chance"] is not None:
+        table.add_row("chance", f"{result['chance']:.3f}  (best without memory)")
     table.add_row("target", f"{result['target_success']:.2f}  {reached}")
 
 
 def as_text(table: Table) -> str:
     """Return a table as plain text."""
-    console = Console(width=100, file=io.StringIO())
+    console = plain_console(width=100, file=io.StringIO())
     with console.capture() as capture:
         console.print(table)
     return "\n" + capture.get()

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from memsuite.cli.plain import PlainParser, for_tables
+from memsuite.cli.plain import console as plain_console
 from memsuite.errors import Stopped, UsageError
 from memsuite.suite import estimate, store
 from memsuite.suite.drive import Drive
@@ -41,7 +42,7 @@ def main(verb: str, arguments: list[str]) -> int:
         dry_run(runs, checked.sizes, len(slots(options.jobs, checked.gpus)))
         return 0
     launcher = make_launcher(options, suite, checked)
-    console = Console()
+    console = plain_console()
     try:
         make_folder(suite.folder)
         with View(console) as view:
@@ -78,7 +79,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 def look_at(suite: Suite, runs: list[Run], elsewhere: bool) -> Checked:
     """Check every run, in a process of the fork server, which then has its imports ready for the runs."""
     pool = ProcessPoolExecutor(1, mp_context=forkserver(), initializer=die_with_suite)
-    with pool, Console(stderr=True).status(f"looking at {len(runs)} runs"):
+    with pool, plain_console(stderr=True).status(f"looking at {len(runs)} runs"):
         try:
             return pool.submit(_check, runs, elsewhere).result()
         except UsageError as error:

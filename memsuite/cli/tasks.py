@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
 from memsuite.cli.plain import PlainParser, names_among
+from memsuite.cli.plain import console as plain_console
 from memsuite.errors import UsageError
 from memsuite.metrics import Success
 from memsuite.runs.config import DIFFICULTIES
@@ -33,7 +33,7 @@ def main(verb: str, arguments: list[str]) -> int:
     if options.draw:
         return draw(options.task, Path(options.draw), options.seed)
     if options.anchors:
-        with Console(stderr=True).status("playing") as status:
+        with plain_console(stderr=True).status("playing") as status:
             rows = []
             for config in configs:
                 status.update(f"playing {config.task} {config.difficulty}")
@@ -44,7 +44,7 @@ def main(verb: str, arguments: list[str]) -> int:
     if options.json:
         print(json.dumps(rows, indent=2))
     else:
-        Console(width=max(WIDTH, Console().width)).print(table(rows))
+        plain_console(width=max(WIDTH, plain_console().width)).print(table(rows))
     return 0
 
 

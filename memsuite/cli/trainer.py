@@ -38,6 +38,7 @@ ADVICE = (
     ".*`training_step` returned `None`.*",
     ".*GPU available but not used.*",
     ".*callbacks used to create the checkpoint need to be provided.*",
+    ".*in eval mode at the start of training.*",
     ".*your dataloader is not resumable.*",
     ".*isinstance.treespec, LeafSpec.*",
     ".*recommended to use `self.log.*sync_dist=True.*",

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from memsuite.blame import in_one_line, users_line
 from memsuite.controllers.base import Controller, accepted_arguments, check_arguments
 from memsuite.controllers.gated_deltanet import GatedDeltaNet, GatedDeltaNetLayer
 from memsuite.controllers.gru import GRU, GRULayer
@@ -107,10 +108,13 @@ def _built(name: str, cls: type[Controller], input_dim: int, arguments: dict[str
     try:
         controller = cls(input_dim=input_dim, **arguments)
         finite = all(bool(torch.isfinite(parameter).all()) for parameter in controller.parameters())
+        if not isinstance(controller.feature_dim, int) or controller.state_floats() < 0:
+            raise TypeError(f"feature_dim is {controller.feature_dim!r}; it must be a whole number")
     except UsageError:
         raise
-    except (TypeError, RuntimeError, ArithmeticError, ValueError, MemoryError) as error:
-        why = str(error).partition("\n")[0]  # PyTorch may add the frames of its own code
+    except Exception as error:
+        # PyTorch may add the frames of its own code, of which the first line is enough.
+        why = in_one_line(error) if users_line(error) else str(error).partition("\n")[0]
         raise UsageError(f"controller {name} does not take {arguments}: {why}") from error
     if not finite:
         raise UsageError(f"controller {name} with {arguments} begins with weights that are not finite")

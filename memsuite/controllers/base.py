@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from memsuite.errors import UsageError
+from memsuite.imports import parameters_of
 from memsuite.types import State
 
 
@@ -93,7 +93,7 @@ class Controller(nn.Module, ABC):
 
     def state_floats(self) -> int:
         """Count the numbers an episode's state holds."""
-        return sum(leaf.numel() for leaf in pytree.tree_leaves(self.init_state(1)))
+        return sum(leaf.numel() for leaf in pytree.tree_leaves(self.init_state(1)) if isinstance(leaf, Tensor))
 
 
 class ZeroBegin(Controller):
@@ -161,7 +161,7 @@ def check_arguments(name: str, cls: type, given: dict[str, Any]) -> None:
     Whole numbers are sizes of at least 1. ``memory_horizon`` may be 0, which is what a task without memory gives. The
     annotations of the class are texts that begin with ``int``, ``float`` or ``bool``.
     """
-    parameters = inspect.signature(cls).parameters
+    parameters = parameters_of(cls)
     for argument, value in given.items():
         kind = parameters[argument].annotation
         if value is None and "None" in kind:
@@ -175,7 +175,11 @@ def check_arguments(name: str, cls: type, given: dict[str, Any]) -> None:
             raise UsageError(f"controller {name}: {argument} is {value}; the least is {least}")
 
 
+def is_own(controller: nn.Module) -> bool:
+    """Tell whether a user's own class takes part in a controller: neither memsuite's nor PyTorch's."""
+    return not {type(part).__module__.split(".")[0] for part in controller.modules()} <= {"memsuite", "torch"}
+
+
 def accepted_arguments(cls: type) -> list[str]:
     """List the keyword arguments that a class takes, without ``input_dim``, which every controller is given."""
-    names = [name for name in inspect.signature(cls).parameters if name not in ("args", "kwargs")]
-    return [name for name in names if name != "input_dim"]
+    return [name for name in parameters_of(cls) if name != "input_dim"]

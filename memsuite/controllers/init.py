@@ -39,7 +39,7 @@ def gru_integrator_(
     bias_hh.zero_()
     weight_hh[2 * size :] = gain * torch.eye(size)
     bias_ih[:size] = 6.0
-    bias_ih[size : 2 * size] = max(2.0, math.log(horizon / 50))
+    bias_ih[size : 2 * size] = max(2.0, math.log(max(horizon, 1) / 50))
 
 
 def log_uniform_times(size: int, horizon: int) -> Tensor:

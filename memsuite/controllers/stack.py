@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from memsuite.controllers.base import Controller
 from memsuite.controllers.blocks import Bare, Block, at_least
 from memsuite.errors import UsageError
+from memsuite.imports import parameters_of
 from memsuite.ops import narrow_linear
 from memsuite.types import State
 
@@ -71,7 +72,7 @@ class Stack(Controller):
         at_least("mlp_ratio", mlp_ratio, 0)
         placed = layer.placement(memory_horizon=memory_horizon, **arguments)
         shared = {"hidden_dim": hidden_dim, "memory_horizon": memory_horizon}
-        arguments |= {name: shared[name] for name in SHARED if name in inspect.signature(layer).parameters}
+        arguments |= {name: shared[name] for name in SHARED if name in parameters_of(layer)}
         self.input_dim = input_dim
         self.embed = nn.Linear(input_dim, hidden_dim, bias=False) if placed.embed else None
         # All layers come before all blocks: the order in which weights are drawn decides what a seed gives.
@@ -173,7 +174,7 @@ def stacked(layer: type[Controller]) -> type[Stack]:
 
 def stack_signature(layer: type[Controller]) -> Signature:
     """Join the arguments of a stack and of its layer, with the defaults that the layer gives."""
-    own = dict(inspect.signature(layer).parameters)
+    own = parameters_of(layer)
     stack = dict(inspect.signature(Stack.__init__).parameters)
     del stack["layer"], stack["arguments"]
     if clash := {"layer", "depth", "mlp_ratio"} & set(own):
@@ -185,9 +186,7 @@ def stack_signature(layer: type[Controller]) -> Signature:
         stack["hidden_dim"] = stack["hidden_dim"].replace(default=own["hidden_dim"].default)
     elif not placed.embed:
         del stack["hidden_dim"]  # such a layer sets the width of its features itself
-    rest = [
-        one for name, one in own.items() if name not in stack and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
-    ]
+    rest = [one for name, one in own.items() if name not in stack]
     needed = [one.replace(kind=Parameter.KEYWORD_ONLY) for one in rest if one.default is Parameter.empty]
     return Signature([*stack.values(), *(one for one in rest if one.default is not Parameter.empty), *needed])
 

@@ -1,7 +1,7 @@
 """PPO's parts: pure tensor functions, the rollout, and the network they train."""
 
 from memsuite.rl.actor_critic import ActorCritic, make_actor_critic
-from memsuite.rl.course import Course
+from memsuite.rl.course import Course, Iterations
 from memsuite.rl.credit import Credit
 from memsuite.rl.evaluate import evaluate
 from memsuite.rl.gae import gae
@@ -9,7 +9,7 @@ from memsuite.rl.loss import TERMS, LossTerms, ppo_loss
 from memsuite.rl.minibatch import AdvantageScale, minibatch_columns, minibatch_losses
 from memsuite.rl.outcome import rollout_outcome
 from memsuite.rl.rollout import Actor, begin, choose, collect, sample
-from memsuite.rl.streams import Iterations, count_iterations, envs_per_process, stream
+from memsuite.rl.streams import count_iterations, envs_per_process, stream
 from memsuite.runs.ppo import PPOConfig, check_precision
 
 __all__ = [

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from memsuite.controllers import Controller, make_controller
-from memsuite.controllers.base import forward_in_blocks
+from memsuite.controllers.base import forward_in_blocks, is_own
 from memsuite.ops import normed_linear
+from memsuite.rl.randomness import own_randomness
 from memsuite.runs.ppo import Critic
 from memsuite.tasks import Task
 from memsuite.types import State
@@ -56,6 +57,19 @@ class ActorCritic(nn.Module):
         nn.init.orthogonal_(self.actor.weight, gain=0.01)
         for tensor in (self.actor.bias, *(self.critic.parameters() if self.critic is not None else ())):
             nn.init.zeros_(tensor)
+        self.train()
+
+    def train(self, mode: bool = True) -> ActorCritic:
+        """Set the mode; a controller of the user's own stays in evaluation mode, to act and to learn as one function.
+
+        Dropout and statistics of the batch would make the policy that is updated another than the one that acted.
+        PyTorch's recurrent layers do switch: on a GPU they have no gradient in evaluation mode.
+        """
+        super().train(mode)
+        if is_own(self.controller):
+            for part in self.controller.modules():
+                part.training = mode and isinstance(part, nn.RNNBase)
+        return self
 
     def parameter_groups(self, recurrent_scale: float) -> list[dict[str, Any]]:
         """Return the parameters in two groups, each with its ``scale`` of the learning rate: recurrent ones apart."""
@@ -123,7 +137,6 @@ def make_actor_critic(
         generator: its seed decides the weights.
     """
     width = task.observation_dim
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(generator.initial_seed())
+    with own_randomness(generator.initial_seed()):
         memory = make_controller(controller, input_dim=width, **arguments)
         return ActorCritic(memory, task.num_actions, width, critic)

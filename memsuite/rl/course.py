@@ -1,7 +1,8 @@
-"""What a run trains on, how far it has come, and how far it may go; all that a curriculum changes."""
+"""What a run trains on, how far it has come, how far it may go, and its iterations; all that a curriculum changes."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from memsuite.rl.streams import count_iterations
@@ -68,7 +69,7 @@ class Course:
     @property
     def left(self) -> float:
         """Share of the budget that is left, from 1 to 0."""
-        return 1 - self.env_steps / self.budget
+        return max(0.0, 1 - self.env_steps / self.budget)
 
     def full_arguments(self) -> dict[str, Any]:
         """Return every argument of the full task by name."""
@@ -80,6 +81,7 @@ class Course:
 
     def train_on(self, args: dict[str, int]) -> None:
         """Train on the task with these arguments from the next rollout on."""
+        self.task.close()
         self.task, self.args = self.make_task(args) if args else self.full_task, dict(args)
 
     def count(self) -> None:
@@ -98,3 +100,27 @@ class Course:
         self.curriculum, self.iteration = state.get("curriculum"), state["iteration"]
         self.env_steps = state.get("env_steps", self.iteration * self.per_iteration)
         self.episodes = state.get("episodes", self.env_steps / self.task.horizon)
+
+
+class Iterations:
+    """The numbers of the iterations still to run, as a sized iterable.
+
+    It ends where the budget does: a Trainer that asks once more, in a second epoch, is given what is left, or nothing.
+    The length stays the whole run's: Lightning counts what was run before.
+
+    Args:
+        course: tells how many iterations there are, and were. It is asked before each one, as fewer fit into what is
+            left of a budget once they get longer.
+    """
+
+    def __init__(self, course: Course) -> None:
+        self.course = course
+
+    def __len__(self) -> int:
+        return self.course.iterations
+
+    def __iter__(self) -> Iterator[int]:
+        number = self.course.iteration
+        while number < self.course.iterations:
+            yield number
+            number += 1

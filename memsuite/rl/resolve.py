@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
-import json
 from dataclasses import replace
 from typing import Any
 
 from memsuite.controllers import controller_class
 from memsuite.errors import UsageError, unknown
+from memsuite.imports import parameters_of
 from memsuite.reading import positive
 from memsuite.rl.course import Course
-from memsuite.runs.config import NAMES, RunConfig
+from memsuite.runs.config import NAMES, RunConfig, is_plain
 from memsuite.runs.ppo import ResolvedPPO
 from memsuite.runs.recipes import (
     GYM,
@@ -130,18 +129,8 @@ def check_sharing(config: RunConfig, task: Task) -> None:
 
 def _controller_arguments(config: RunConfig, steps_to_remember: int) -> dict[str, Any]:
     """Return every argument of the controller that a file can hold: its own defaults, and what was given."""
-    parameters = inspect.signature(controller_class(config.controller)).parameters
-    found = {name: parameter.default for name, parameter in parameters.items() if _is_plain(parameter.default)}
+    parameters = parameters_of(controller_class(config.controller))
+    found = {name: one.default for name, one in parameters.items() if is_plain(one.default)}
     if "memory_horizon" in parameters:
         found["memory_horizon"] = steps_to_remember
     return found | (config.controller_args or {})
-
-
-def _is_plain(value: Any) -> bool:
-    if value is inspect.Parameter.empty:
-        return False
-    try:
-        json.dumps(value)
-    except (TypeError, ValueError):
-        return False
-    return True

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-import random
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from memsuite.controllers.base import map_state
 from memsuite.distributed import rank, world_size
 from memsuite.rl.actor_critic import ActorCritic
+from memsuite.rl.randomness import global_random_states, restore_global_random_states, seed_global_generators
 from memsuite.rl.rollout import Actor, begin
 from memsuite.rl.streams import stream
 from memsuite.tasks import Task
@@ -82,18 +81,6 @@ def start_acting(
     return Actor(timestep, state), saved["running_return"].to(device)
 
 
-def global_random_states() -> dict[str, Any]:
-    """Return the states of the generators that a user's own model or environment may draw from."""
-    kind, keys, *rest = np.random.get_state(legacy=True)  # noqa: NPY002
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    return {
-        "torch": torch.get_rng_state(),
-        "cuda": cuda,
-        "python": random.getstate(),
-        "numpy": [kind, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest],
-    }
-
-
 def set_global_random_states(saved: dict[str, Any] | None, seed: int) -> None:
     """Put the global generators of :func:`acting_state` back; with another number of GPUs, theirs begin anew.
 
@@ -102,20 +89,7 @@ def set_global_random_states(saved: dict[str, Any] | None, seed: int) -> None:
     if saved is not None:
         restore_global_random_states(saved["random"])
     elif rank() > 0:
-        number = stream(seed, f"global/rank{rank()}").initial_seed()
-        torch.manual_seed(number)
-        random.seed(number)
-        np.random.seed(number % 2**32)  # noqa: NPY002
-
-
-def restore_global_random_states(saved: dict[str, Any]) -> None:
-    """Put back what :func:`global_random_states` returned."""
-    torch.set_rng_state(saved["torch"].cpu())
-    if saved["cuda"] and len(saved["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all([state.cpu() for state in saved["cuda"]])
-    random.setstate(saved["python"])
-    kind, keys, *rest = saved["numpy"]
-    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
+        seed_global_generators(stream(seed, f"global/rank{rank()}").initial_seed())
 
 
 def go_on_after(loops: dict[str, Any] | None, iteration: int) -> None:

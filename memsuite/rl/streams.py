@@ -1,9 +1,8 @@
-"""Streams of random numbers, one for each purpose, and the stream of iterations a run consists of."""
+"""Streams of random numbers, one for each purpose, and how many iterations and environments a run is divided into."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
 
 import torch
 
@@ -52,26 +51,3 @@ def envs_per_process(num_envs: int, processes: int, ppo: ResolvedPPO) -> int:
         most += f" / {processes} processes" if processes > 1 else ""
         raise UsageError(f"ppo.minibatches is {ppo.minibatches}; {most}")
     return share
-
-
-class Iterations:
-    """The numbers of the iterations still to run, as a sized iterable; one epoch is the whole run.
-
-    ``begin`` is where a resumed run goes on. The length stays the whole run's: Lightning counts what was run before.
-
-    Args:
-        total: tells how many iterations the whole run has. It is asked before each one, as fewer fit into what is left
-            of a budget once they get longer; it never grows.
-    """
-
-    def __init__(self, total: Callable[[], int]) -> None:
-        self.total, self.begin = total, 0
-
-    def __len__(self) -> int:
-        return self.total()
-
-    def __iter__(self) -> Iterator[int]:
-        number = self.begin
-        while number < self.total():
-            yield number
-            number += 1

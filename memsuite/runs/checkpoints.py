@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import logging
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from memsuite.errors import UsageError
-from memsuite.runs.config import NAMES, PPO_NAMES
+from memsuite.runs.config import NAMES, PPO_NAMES, RunConfig
 from memsuite.runs.folder import CHECKPOINTS, LAST, PREVIOUS
 from memsuite.runs.recipes import completed_config
 
 log = logging.getLogger("memsuite")
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 def find_checkpoint(path: str | Path) -> Path:
@@ -90,6 +93,34 @@ def begin_with(model: nn.Module, path: str | Path) -> None:
     model.load_state_dict(fits, strict=False)
 
 
+def restored(build: Callable[..., ModuleT], path: str | Path, device: Any, settings: dict[str, Any]) -> ModuleT:
+    """Build the module that a checkpoint was saved from, with its weights, its settings and its counts.
+
+    Args:
+        build: the module's class; takes the configuration, and single settings by name.
+        path: a run folder or a checkpoint.
+        device: where the module is put; None for the CPU.
+        settings: what is to be other than it was saved, by the names of :class:`~memsuite.runs.config.RunConfig`.
+            Lightning's own ``hparams_file``, ``strict`` and ``weights_only`` are not needed here: a checkpoint of
+            memsuite holds its settings, all its weights are loaded, and it is read without running code from it.
+
+    Raises:
+        UsageError: it is no checkpoint, or not of the network that the settings describe.
+    """
+    if settings.pop("strict", None) is False or settings.pop("hparams_file", None) is not None:
+        raise UsageError("strict=False and hparams_file are not supported; init_from begins a run with other weights")
+    settings.pop("weights_only", None)
+    if not isinstance(device, str | int | torch.device | None):
+        raise UsageError(f"map_location is {device!r}; it must be one device, such as 'cpu' or 'cuda:0'")
+    path = find_checkpoint(path)
+    checkpoint = read_checkpoint(path)
+    module: Any = build(RunConfig.from_plain(completed_checkpoint(checkpoint["memsuite"])), **settings)
+    check_weights(path, checkpoint["state_dict"], module, module.config.controller)
+    module.load_state_dict(checkpoint["state_dict"])
+    module.course.load_state_dict(checkpoint["memsuite"])
+    return module if device is None else module.to(device)  # type: ignore[no-any-return]
+
+
 def completed_checkpoint(saved: dict[str, Any]) -> dict[str, Any]:
     """Return the settings in a checkpoint with every default filled in, as they were when it was written.
 
@@ -112,7 +143,15 @@ def check_weights(path: Path, weights: dict[str, Tensor], module: nn.Module, con
         )
 
 
+def check_sums(path: Path) -> None:
+    """Raise an error for a checkpoint in which anything is not as it was written, which PyTorch does not look at."""
+    with zipfile.ZipFile(path) as archive:
+        if damaged := archive.testzip():
+            raise zipfile.BadZipFile(f"{damaged} is damaged")
+
+
 def _read(path: Path) -> dict[str, Any]:
+    check_sums(path)
     checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     saved = checkpoint["memsuite"]
     if not isinstance(saved["config"]["ppo"], dict) or not isinstance(checkpoint["state_dict"], dict):

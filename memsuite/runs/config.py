@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -63,6 +64,12 @@ class RunConfig:
         if self.objective not in get_args(Objective):
             raise unknown("objective", self.objective, get_args(Objective))
 
+    def __getitem__(self, name: str) -> Any:
+        """Return a setting by its name, as the mapping in a file or a checkpoint gives it."""
+        if name not in self.__dict__:
+            raise KeyError(name)
+        return getattr(self, name)
+
     def plain(self) -> dict[str, Any]:
         """Return the settings as numbers, texts, lists and mappings only.
 
@@ -103,6 +110,17 @@ IDENTITY = {name: getattr(RunConfig, name) for name in ("task", "difficulty", "h
 FIXED = ("task", "difficulty", "horizon", "task_args", "controller", "controller_args", "num_envs", "seed", "objective")
 FIXED_PPO = ("rollout_length", "draws")
 GROUPS = ("model", "model.ppo", "trainer", "task_args", "controller_args")  # keys that hold other settings
+
+
+def is_plain(value: Any) -> bool:
+    """Tell whether a file can hold a default: a number, a text, a list or a mapping, and not "there is none"."""
+    if value is inspect.Parameter.empty:
+        return False
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def check_seed(seed: int) -> None:

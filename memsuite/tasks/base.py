@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
@@ -54,6 +54,7 @@ class Task(ABC):
 
     passive_steps: int = 0
     can_fork: bool = False
+    _drawn_anew: ClassVar[tuple[str, ...]] = ()  # what reset replaces, so that a copy need not have its own
     horizon: int
     observation_dim: int
     num_actions: int
@@ -129,8 +130,22 @@ class Task(ABC):
         self.observation_dim = sum(layout.values())
 
     def fresh(self: TaskT) -> TaskT:
-        """Return a task of the same definition, to run a batch of its own."""
-        return copy.copy(self)
+        """Return a task of the same definition, to run a batch of its own: neither changes anything of the other.
+
+        Raises:
+            UsageError: an attribute cannot be copied; such a task defines this method itself.
+        """
+        running = {id(value): value for name in self._drawn_anew if (value := getattr(self, name, None)) is not None}
+        try:
+            return copy.deepcopy(self, running)
+        except (TypeError, RuntimeError, AttributeError, ValueError) as error:
+            raise UsageError(
+                f"task {type(self).__name__} cannot be copied for an evaluation: {error}; define its method fresh(), "
+                "which returns a task of the same definition"
+            ) from error
+
+    def close(self) -> None:  # noqa: B027 (most have nothing to let go of)
+        """Let go of what the batch holds besides memory, such as simulators; only :meth:`reset` may follow."""
 
 
 class ScriptedTask(Task):
@@ -144,6 +159,7 @@ class ScriptedTask(Task):
     _position: int
     _generator: torch.Generator
     _drawn_from: Tensor  # the generator's state when the running script was drawn
+    _drawn_anew = ("_script", "_generator", "_drawn_from")
 
     @abstractmethod
     def script(self, num_envs: int, generator: torch.Generator) -> Script:
@@ -157,7 +173,7 @@ class ScriptedTask(Task):
 
     def _draw(self) -> None:
         self._drawn_from = self._generator.get_state()
-        self._script = self.script(self._num_envs, self._generator)
+        self._script = _as_declared(self.script(self._num_envs, self._generator))
         self._position = 0
 
     def step(self, actions_B: Tensor) -> TimeStep:
@@ -222,6 +238,30 @@ class ScriptedTask(Task):
         self._draw()
         self._position = state["position"]
         return self.peek()
+
+
+def _as_declared(script: Script) -> Script:
+    """Return a script of a user's whole numbers or 64 bits in the kinds that are declared, each value as it was."""
+    kinds = script.observations.dtype, script.targets.dtype, script.scored.dtype
+    if kinds == (torch.float32, torch.int64, torch.bool):
+        return script
+    return Script(script.observations.float(), script.targets.long(), script.scored.bool())
+
+
+def check_declared(who: str, task: Task) -> None:
+    """Raise a usage error for sizes of a user's task that are no whole numbers above 0.
+
+    Args:
+        who: names the task, and where it stands.
+        task: was made a moment ago.
+    """
+    for name in ("horizon", "observation_dim", "num_actions"):
+        value = getattr(task, name, None)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise UsageError(f"{who}: {name} is {value!r}; its __init__ must call self._define, with whole numbers")
+    steps = task.steps_to_remember()
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
+        raise UsageError(f"{who}: steps_to_remember() returns {steps!r}; it must be a whole number of steps")
 
 
 def check_at_least(task: str, name: str, value: int, least: int) -> None:

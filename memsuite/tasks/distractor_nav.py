@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
@@ -116,7 +117,7 @@ class DistractorNav(Task):
 
     def fork(self, rows: Tensor) -> DistractorNav:
         """Return environments that stand where the given ones do, with the same tags, places and goals."""
-        other = self.fresh()
+        other = copy.copy(self)  # what differs is set below, and nothing is changed in place
         other._num_envs, other._generator = len(rows), torch.Generator(rows.device)
         for name in ("_tags", "_places", "_goal", "_agent"):
             setattr(other, name, getattr(self, name).index_select(-1, rows))

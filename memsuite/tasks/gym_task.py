@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -10,11 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memsuite.errors import UsageError
+from memsuite.blame import blamed_on, in_one_line
+from memsuite.errors import Stopped, UsageError
+from memsuite.imports import module_at
 from memsuite.tasks.base import Anchors, Task
 from memsuite.types import TimeStep
 
-UNLIMITED = 1000  # the horizon of an environment that names no limit
+log = logging.getLogger("memsuite")
+UNLIMITED = 1000  # the horizon by which a budget is counted where an environment names no limit
+LARGEST = 3.4e38  # of a reward, which is kept in 32 bits
+MASK = "action_mask"  # the key under which environments tell the actions that are allowed
 
 
 class GymTask(Task):
@@ -23,17 +29,26 @@ class GymTask(Task):
     Observations are flattened as ``gymnasium.spaces.flatten`` does, a discrete one becomes a one-hot. Actions must be
     discrete. No decision is scored: what counts is the reward. The anchors are unknown, NaN.
 
+    Where an environment tells by ``action_mask``, in its info or in a dict of observations, which actions are allowed,
+    an action that is not is taken as the next one that is, in the order of their numbers.
+
     Every episode is reset with a seed drawn from the task's generator. :meth:`state_dict` keeps the seeds and the
     actions of the running episodes, and loading plays them again: an environment that its seed and the actions decide
     goes on with the same bits; another begins where its own randomness leads.
 
     Args:
-        env_id: a registered environment, or ``module:id`` to import a module first
-            (``popgym:popgym-RepeatPreviousEasy-v0``).
-        horizon: cut episodes after so many steps; None takes the environment's own limit. :attr:`horizon` is that, or
-            1000 for an environment without a limit.
+        env_id: a registered environment, or ``module:id`` to import a module first, from the current folder or
+            Python's path (``popgym:popgym-RepeatPreviousEasy-v0``).
+        horizon: cut episodes after so many steps; None takes the environment's own limit, which it must have then.
         mask: indices of the flattened observation to leave out, so that the agent has to remember or infer them.
         env_args: arguments of the environment.
+
+    Raises:
+        UsageError: there is no such environment, it cannot be made, or its spaces cannot be learnt here.
+        Stopped: from :meth:`reset` and :meth:`step`, what the environment raises or returns in one line.
+
+    Attributes:
+        masked: whether an environment has told which actions are allowed.
     """
 
     def __init__(
@@ -44,35 +59,44 @@ class GymTask(Task):
         env_args: dict[str, Any] | None = None,
     ) -> None:
         self._gymnasium = _import_gymnasium()
+        self._envs: list[Any] = []
+        self._allowed: list[Any] = []
+        self.masked = False
         self.env_id, self.mask = env_id, tuple(mask)
         self._env_args = dict(env_args or {}) | ({"max_episode_steps": horizon} if horizon else {})
         env = self._make()
+        self._close(env)
         spaces = self._gymnasium.spaces
         if not isinstance(env.action_space, spaces.Discrete):
             raise UsageError(f"gym:{env_id}: its actions are {env.action_space}; only discrete ones can be learnt here")
         if not env.observation_space.is_np_flattenable:
             raise UsageError(f"gym:{env_id}: its observations, {env.observation_space}, have no fixed size")
         self._first_action = int(env.action_space.start)
-        width = spaces.flatdim(env.observation_space)
+        self._width = width = spaces.flatdim(env.observation_space)
         if not all(0 <= index < width for index in self.mask):
             raise UsageError(f"gym:{env_id}: mask {list(self.mask)} is outside 0 to {width - 1}")
         self._kept = [index for index in range(width) if index not in self.mask]
-        limit = env.spec.max_episode_steps if env.spec else None
-        self._define(horizon or limit or UNLIMITED, {"observation": len(self._kept)}, int(env.action_space.n))
-        env.close()
+        if not self._kept:
+            raise UsageError(f"gym:{env_id}: nothing of it is observed: {width} numbers, mask {list(self.mask)}")
+        limit = horizon or (env.spec.max_episode_steps if env.spec else None)
+        if not limit:
+            raise UsageError(
+                f"gym:{env_id} has no limit of its own: say after how many steps an episode is cut, for instance "
+                f"--horizon {UNLIMITED}; what would have followed is estimated by the critic, and returns count up to "
+                "there"
+            )
+        self._define(limit, {"observation": len(self._kept)}, int(env.action_space.n))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("_gymnasium", "_envs")}
+        return {**{name: value for name, value in self.__dict__.items() if name != "_gymnasium"}, "_envs": []}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _gymnasium=_import_gymnasium())
 
     def _make(self) -> Any:
-        try:
-            return self._gymnasium.make(self.env_id, disable_env_checker=True, **self._env_args)
-        except (self._gymnasium.error.Error, ModuleNotFoundError, TypeError) as error:
-            message = " ".join(str(error).split())
-            raise UsageError(f"gym:{self.env_id}: {message}") from error
+        with blamed_on(f"gym:{self.env_id}"):
+            import_environment(self.env_id)
+            return self._gymnasium.make(self.env_id.rpartition(":")[2], disable_env_checker=True, **self._env_args)
 
     def reset(self, num_envs: int, generator: torch.Generator) -> TimeStep:
         """Begin ``num_envs`` episodes."""
@@ -80,34 +104,87 @@ class GymTask(Task):
         return self._show([self._reset_one(index) for index in range(num_envs)], [True] * num_envs)
 
     def _begin(self, num_envs: int, generator: torch.Generator) -> None:
+        self.close()
         self._generator = generator
-        self._envs = [self._make() for _ in range(num_envs)]
+        for _ in range(num_envs):  # one by one, so that those made before one that fails can be closed
+            self._envs.append(self._make())
+        self._allowed = [None] * num_envs
         self._seeds = [0] * num_envs
         self._actions: list[list[int]] = [[] for _ in range(num_envs)]
+
+    def close(self) -> None:
+        """Close the environments of the batch."""
+        while self._envs:
+            self._close(self._envs.pop())
+
+    def _close(self, env: Any) -> None:
+        try:
+            env.close()
+        except Exception as error:  # nothing is lost by it
+            log.debug("gym:%s: close: %s", self.env_id, in_one_line(error))
 
     def _reset_one(self, index: int, seed: int | None = None) -> Tensor:
         if seed is None:
             drawn = torch.randint(2**31 - 1, (1,), generator=self._generator, device=self._generator.device)
             seed = int(drawn)
         self._seeds[index], self._actions[index] = seed, []
-        return self._flat(self._envs[index].reset(seed=seed)[0])
+        with blamed_on(f"gym:{self.env_id}: reset", Stopped):
+            found = self._envs[index].reset(seed=seed)
+            if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], dict)):
+                raise TypeError("it must return an observation and a dict of info, as Gymnasium's API asks for")
+            return self._seen(index, *found)
 
-    def _flat(self, observation: Any) -> Tensor:
-        flat = self._gymnasium.spaces.flatten(self._envs[0].observation_space, observation)
-        return torch.as_tensor(flat, dtype=torch.float32)[self._kept]
+    def _step_one(self, index: int, action: int) -> tuple[Tensor, float, bool, bool]:
+        """Take one step in one environment; return observation, reward, terminated and truncated."""
+        allowed = self._allowed[index]
+        if allowed is not None and not allowed[action]:
+            action = next(
+                one % len(allowed) for one in range(action + 1, action + len(allowed)) if allowed[one % len(allowed)]
+            )
+        self._actions[index].append(action)
+        with blamed_on(f"gym:{self.env_id}: step {len(self._actions[index])} of an episode", Stopped):
+            try:
+                observation, reward, over, cut, info = self._envs[index].step(action + self._first_action)
+            except ValueError as error:
+                if "unpack" not in str(error):
+                    raise
+                raise TypeError("it must return five values, as Gymnasium's API asks for, not four") from error
+            for name, value in (("reward", reward), ("terminated", over), ("truncated", cut)):
+                if not isinstance(value, bool | int | float) and getattr(value, "shape", None) != ():
+                    raise TypeError(f"its {name} is {value!r}; it must be one number")
+            if not abs(float(reward)) < LARGEST:
+                raise ValueError(f"its reward is {float(reward)}, which no number of 32 bits holds")
+            return self._seen(index, observation, info), float(reward), bool(over), bool(cut) and not over
+
+    def _seen(self, index: int, observation: Any, info: dict[str, Any]) -> Tensor:
+        """Return an observation as a row; remember which actions are allowed now."""
+        told = info.get(MASK, observation.get(MASK) if isinstance(observation, dict) else None)
+        self._allowed[index] = None if told is None else self._checked_mask(told)
+        flat = self._gymnasium.spaces.flatten(self._envs[index].observation_space, observation)
+        row = torch.as_tensor(flat, dtype=torch.float32)
+        if row.shape != (self._width,):
+            raise ValueError(f"an observation has {row.numel()} numbers; its space has {self._width}")
+        if not torch.isfinite(row).all():
+            raise ValueError(f"an observation is not finite: {row.tolist()[:10]}")
+        return row[self._kept]
+
+    def _checked_mask(self, told: Any) -> list[bool]:
+        allowed = torch.as_tensor(told).flatten().bool().tolist()
+        if len(allowed) != self.num_actions or not any(allowed):
+            raise ValueError(f"its {MASK} is {told!r}; of {self.num_actions} actions at least one must be allowed")
+        self.masked = True
+        return allowed
 
     def step(self, actions_B: Tensor) -> TimeStep:
         """Take one step in every environment, one after the other."""
         following, finals, rewards, terminated, truncated = [], [], [], [], []
         for index, action in enumerate(actions_B.tolist()):
-            observation, reward, over, cut, _ = self._envs[index].step(action + self._first_action)
-            self._actions[index].append(action)
-            final = self._flat(observation)
+            final, reward, over, cut = self._step_one(index, action)
             finals.append(final)
             following.append(self._reset_one(index) if over or cut else final)
-            rewards.append(float(reward))
-            terminated.append(bool(over))
-            truncated.append(bool(cut) and not over)
+            rewards.append(reward)
+            terminated.append(over)
+            truncated.append(cut)
         is_first = [over or cut for over, cut in zip(terminated, truncated, strict=True)]
         return self._show(following, is_first, rewards, terminated, truncated, finals if any(truncated) else None)
 
@@ -164,10 +241,25 @@ class GymTask(Task):
         for index, (seed, actions) in enumerate(zip(state["seeds"].tolist(), state["actions"], strict=True)):
             observation = self._reset_one(index, seed)
             for action in actions.tolist():
-                observation = self._flat(self._envs[index].step(action + self._first_action)[0])
-                self._actions[index].append(action)
+                observation = self._step_one(index, action)[0]
             observations.append(observation)
         return self._show(observations, [not actions for actions in self._actions])
+
+
+def import_environment(env_id: str) -> None:
+    """Import the module that registers an environment, where its name says one: ``module:id``."""
+    module = env_id.rpartition(":")[0]
+    if module:
+        module_at(module)
+
+
+def limit_of(env_id: str) -> int | None:
+    """Return the most steps of an environment's episodes, as it was registered; None if it has no limit."""
+    gymnasium = _import_gymnasium()
+    with blamed_on(f"gym:{env_id}"):
+        import_environment(env_id)
+        limit: int | None = gymnasium.spec(env_id.rpartition(":")[2]).max_episode_steps
+    return limit
 
 
 def _import_gymnasium() -> Any:

@@ -7,15 +7,16 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from memsuite.blame import blamed_on, home_of
 from memsuite.errors import UsageError, unknown
-from memsuite.imports import class_at
-from memsuite.runs.config import DIFFICULTIES
+from memsuite.imports import class_at, parameters_of
+from memsuite.runs.config import DIFFICULTIES, is_plain
 from memsuite.tasks.assoc_recall import AssocRecall
-from memsuite.tasks.base import Anchors, ScriptedTask, Task
+from memsuite.tasks.base import Anchors, ScriptedTask, Task, check_declared
 from memsuite.tasks.copy_memory import CopyMemory
 from memsuite.tasks.delayed_cue import DelayedCue
 from memsuite.tasks.distractor_nav import DistractorNav
-from memsuite.tasks.gym_task import GymTask
+from memsuite.tasks.gym_task import UNLIMITED, GymTask, limit_of
 from memsuite.tasks.multi_cue_delay import MultiCueDelay
 from memsuite.tasks.n_back import NBack
 from memsuite.tasks.pattern_binding import PatternBinding
@@ -88,8 +89,8 @@ class TaskConfig:
         found = {"horizon": self.horizon, **self.args, **overrides}
         if self.task.startswith(GYM):
             return found
-        parameters = inspect.signature(task_class(self.task)).parameters
-        return {name: parameter.default for name, parameter in parameters.items()} | found
+        parameters = parameters_of(task_class(self.task))
+        return {name: one.default for name, one in parameters.items() if is_plain(one.default)} | found
 
     def make(self, **overrides: Any) -> Task:
         """Build the task, with any argument replaced."""
@@ -97,17 +98,29 @@ class TaskConfig:
             return self._make_gym(**overrides)
         cls = task_class(self.task)
         arguments = {"horizon": self.horizon, **self.args, **overrides}
-        parameters = inspect.signature(cls).parameters
+        parameters = parameters_of(cls)
         for name, value in arguments.items():
             if name not in parameters:
                 raise unknown(f"argument of {self.task}", name, parameters)
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise UsageError(f"{self.task}: {name} must be a number, not {value!r}")
-            if parameters[name].annotation == "int" and not isinstance(value, int):
-                raise UsageError(f"{self.task}: {name} must be a whole number, not {value!r}")
-            if not abs(value) <= MOST:
-                raise UsageError(f"{self.task}: {name} is {value}; the most is {MOST}")
-        return cls(**arguments)
+            self._check_argument(name, value, parameters[name])
+        if self.task in TASKS:
+            return cls(**arguments)
+        with blamed_on(who := f"task {self.task}{home_of(cls)} with {arguments}"):
+            task = cls(**arguments)
+            check_declared(who, task)
+        return task
+
+    def _check_argument(self, name: str, value: Any, parameter: inspect.Parameter) -> None:
+        """Refuse what is no number where one is asked for; a user's own class may also take other kinds."""
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        default, usual = parameter.default, parameter.annotation in (int, float, "int", "float")
+        wanted = self.task in TASKS or usual or (isinstance(default, int | float) and not isinstance(default, bool))
+        if wanted and not number:
+            raise UsageError(f"{self.task}: {name} must be a number, not {value!r}")
+        if parameter.annotation in ("int", int) and not isinstance(value, int):
+            raise UsageError(f"{self.task}: {name} must be a whole number, not {value!r}")
+        if number and not abs(value) <= MOST:
+            raise UsageError(f"{self.task}: {name} is {value}; the most is {MOST}")
 
     def _make_gym(self, **overrides: Any) -> Task:
         valid = ("horizon", "mask", "env_args")
@@ -186,14 +199,15 @@ PRESETS: dict[tuple[str, str], TaskConfig] = {
 def get_task_config(task: str, difficulty: str) -> TaskConfig:
     """Return one preset; raises :class:`~memsuite.errors.UsageError` with the nearest names for an unknown one.
 
-    ``gym:<id>`` stands for any Gymnasium environment (:class:`~memsuite.tasks.gym_task.GymTask`): its
-    horizon is its own, the difficulty sets only the budget of updates, and no success is defined for it.
+    ``gym:<id>`` stands for any Gymnasium environment (:class:`~memsuite.tasks.gym_task.GymTask`): its horizon is its
+    own (1000 for the budget of one without a limit), the difficulty sets only the budget of updates, and no success is
+    defined for it.
     ``my_module.MyTask`` is a class of your own: the difficulty sets only the budget, its target is a success of 1.
     """
     if difficulty not in DIFFICULTIES:
         raise unknown("difficulty", difficulty, DIFFICULTIES)
     if task.startswith(GYM):
-        horizon = GymTask(task[len(GYM) :]).horizon
+        horizon = limit_of(task[len(GYM) :]) or UNLIMITED
         return TaskConfig(task, difficulty, horizon, {}, math.nan, UPDATES[difficulty], discount=0.99, gae_lambda=0.95)
     if (task, difficulty) in PRESETS:
         return PRESETS[task, difficulty]
@@ -211,7 +225,7 @@ def task_class(name: str) -> type[Task]:
 
 def _config_of_own(name: str, cls: type[Task], difficulty: str) -> TaskConfig:
     """Make the preset of a user's task: the arguments' defaults, and a discount only where actions may need one."""
-    parameter = inspect.signature(cls).parameters.get("horizon")
+    parameter = parameters_of(cls).get("horizon")
     if parameter is None or not isinstance(parameter.default, int):
         raise UsageError(f"task {name!r}: its __init__ needs an argument horizon with a default")
     discount, gae_lambda = (0.0, 0.0) if issubclass(cls, ScriptedTask) else (0.99, 0.95)

@@ -276,7 +276,18 @@ def test_too_little_memory_names_what_to_lower(run, finished, monkeypatch, step)
 
 def test_other_errors_are_not_taken_for_too_little_memory(run, finished, monkeypatch):
     monkeypatch.setattr(module.MemoryPPO, "training_step", lambda *_: torch.ones(2) @ torch.ones(3))
-    with pytest.raises(RuntimeError, match="size"):
+    status, err = run("fit --ckpt_path last --out x --steps 480")
+    last = err.strip().splitlines()[-1]
+    assert status == 1
+    assert "size" in last
+    assert "memory" not in last
+    assert "test_ends.py:" in last  # this file stands for a user's here
+    assert "Traceback" in (finished / "log.txt").read_text()
+
+
+def test_errors_of_memsuites_own_are_raised_whole(run, finished, monkeypatch):
+    monkeypatch.setattr(module.MemoryPPO, "log_row", module.MemoryPPO.test_step)
+    with pytest.raises(TypeError, match="batch_idx"):
         run("fit --ckpt_path last --out x --steps 480")
 
 

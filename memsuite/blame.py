@@ -1,0 +1,69 @@
+"""Whose code an error comes from: what users bring fails in one line that names the class, the file and the line."""
+
+from __future__ import annotations
+
+import inspect
+import sysconfig
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from memsuite.errors import Stopped, UsageError
+
+HERE = f"{Path(__file__).parent}/"
+INSTALLED = tuple({f"{sysconfig.get_path(name)}/" for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+
+
+def users_line(error: BaseException) -> str | None:
+    """Return ``file:line`` of the innermost frame that is neither memsuite's nor of an installed package, if any."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if _is_users(frame.filename)]
+    return f"{shown(own[-1].filename)}:{own[-1].lineno}" if own else None
+
+
+def _is_users(filename: str) -> bool:
+    return not filename.startswith((HERE, "<", *INSTALLED))
+
+
+def shown(filename: str) -> str:
+    """Return a file's path as a person in the current folder would write it."""
+    try:
+        return str(Path(filename).relative_to(Path.cwd()))
+    except ValueError:
+        return filename
+
+
+def home_of(cls: type) -> str:
+    """Return `` (file:line)`` of a class's definition; nothing where it has no file."""
+    try:
+        return f" ({shown(inspect.getsourcefile(cls) or '')}:{inspect.getsourcelines(cls)[1]})"
+    except (OSError, TypeError):
+        return ""
+
+
+def in_one_line(error: BaseException) -> str:
+    """Return an error's kind and the first line of its text, with the file and line of the user's code, if any."""
+    text = str(error).strip().partition("\n")[0][:300]
+    if isinstance(error, SyntaxError) and error.filename:
+        place: str | None = f"{shown(error.filename)}:{error.lineno}"
+        text = str(error.msg)
+    else:
+        place = users_line(error)
+    return f"{type(error).__name__}{': ' if text else ''}{text}" + (f" ({place})" if place else "")
+
+
+@contextmanager
+def blamed_on(who: str, kind: type[UsageError] | type[Stopped] = UsageError) -> Iterator[None]:
+    """Turn what a user's code raises in the block into one line.
+
+    Args:
+        who: what of the user's is run, such as ``controller my_module.MyController``.
+        kind: what is raised, with the user's error as its cause.
+    """
+    try:
+        yield
+    except (UsageError, Stopped):
+        raise
+    except Exception as error:
+        raise kind(f"{who}: {in_one_line(error)}") from error

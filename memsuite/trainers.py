@@ -1,0 +1,34 @@
+"""What a Trainer may not be asked to do with a run, whoever builds it."""
+
+from __future__ import annotations
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import StochasticWeightAveraging
+
+from memsuite.distributed import require_same
+from memsuite.errors import UsageError
+from memsuite.runs import RunConfig
+from memsuite.runs.ppo import check_precision
+
+
+def check_trainer(trainer: pl.Trainer) -> None:
+    """Raise a usage error for a precision that training would not survive, or a callback that means nothing here."""
+    check_precision(trainer.precision)
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, StochasticWeightAveraging):
+            raise UsageError(
+                "StochasticWeightAveraging averages over epochs and schedules the learning rate by them, and a run is "
+                "one epoch; WeightAveraging and EMAWeightAveraging average over iterations"
+            )
+
+
+def check_start(trainer: pl.Trainer, config: RunConfig) -> None:
+    """Check a Trainer that is about to begin, and that all processes are about to do the same.
+
+    Args:
+        trainer: of this process.
+        config: the settings of the run.
+    """
+    check_trainer(trainer)
+    every, resumed = trainer.val_check_interval, bool(trainer.ckpt_path)
+    require_same(config.plain() | {"evaluate_every": every, "resumed": resumed})
