@@ -50,7 +50,7 @@ def read_results(path: str | Path) -> pd.DataFrame:
     path = Path(path)
     if path.is_dir():
         files = sorted(path.rglob(RESULT))
-        runs = [{**_read(file), "folder": str(file.parent)} for file in files]
+        runs = [{**_read_one(file), "folder": str(file.parent)} for file in files]
         if not runs:
             raise UsageError(f"no finished run (result.json) under {path}")
     elif path.is_file():
@@ -89,9 +89,16 @@ def collect_results(path: str | Path) -> dict[str, Any]:
 
 def _read(file: Path) -> Any:
     try:
-        return json.loads(file.read_text())
-    except (OSError, ValueError) as error:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{file} is not JSON: {type(error).__name__}") from error
+
+
+def _read_one(file: Path) -> dict[str, Any]:
+    content = _read(file)
+    if not isinstance(content, dict):
+        raise UsageError(f"{file} holds a {type(content).__name__}; the result of a run is a mapping")
+    return content
 
 
 def _runs_in(content: Any) -> list[dict[str, Any]]:

@@ -154,16 +154,26 @@ class GymTask(Task):
                     raise TypeError(f"its {name} is {value!r}; it must be one number")
             if not abs(float(reward)) < LARGEST:
                 raise ValueError(f"its reward is {float(reward)}, which no number of 32 bits holds")
-            return self._seen(index, observation, info), float(reward), bool(over), bool(cut) and not over
+            seen = self._seen(index, observation, info, bool(over))
+            return seen, float(reward), bool(over), bool(cut) and not over
 
-    def _seen(self, index: int, observation: Any, info: dict[str, Any]) -> Tensor:
-        """Return an observation as a row; remember which actions are allowed now."""
+    def _seen(self, index: int, observation: Any, info: dict[str, Any], last: bool = False) -> Tensor:
+        """Return an observation as a row; remember which actions are allowed now.
+
+        Args:
+            index: of the environment.
+            observation: what it shows.
+            info: what it tells besides.
+            last: the episode has ended there: nobody acts on the observation, whatever it is.
+        """
         told = info.get(MASK, observation.get(MASK) if isinstance(observation, dict) else None)
-        self._allowed[index] = None if told is None else self._checked_mask(told)
+        self._allowed[index] = None if told is None or last else self._checked_mask(told)
         flat = self._gymnasium.spaces.flatten(self._envs[index].observation_space, observation)
         row = torch.as_tensor(flat, dtype=torch.float32)
         if row.shape != (self._width,):
             raise ValueError(f"an observation has {row.numel()} numbers; its space has {self._width}")
+        if last:
+            row = torch.nan_to_num(row)
         if not torch.isfinite(row).all():
             raise ValueError(f"an observation is not finite: {row.tolist()[:10]}")
         return row[self._kept]

@@ -35,7 +35,10 @@ class Given(gymnasium.Env):
             "wide": np.zeros(3),
             "narrow": np.zeros(1),
             "list": [0.5, 1.0],
-        }.get(self.how if self.clock == 2 else "", np.array([self.clock, 1.0], np.float32))
+            "nan at the end": np.array([np.nan, 0]),
+        }.get(
+            self.how if self.clock == (4 if "end" in self.how else 2) else "", np.array([self.clock, 1.0], np.float32)
+        )
         return {"a": seen, "action_mask": self._mask()} if self.how == "dict" else seen
 
     def _mask(self):
@@ -44,7 +47,7 @@ class Given(gymnasium.Env):
     def _info(self):
         if self.how == "malformed":
             return {"action_mask": [1, 0]}
-        if self.how == "nothing allowed" and self.clock:
+        if (self.how == "nothing allowed" and self.clock) or (self.how == "nothing at the end" and self.clock == 4):
             return {"action_mask": [0, 0, 0]}
         return {"action_mask": self._mask()} if self.how == "info" else {}
 
@@ -122,7 +125,7 @@ def test_what_is_wrong_is_one_line_that_names_the_environment(how, words):
     assert "\n" not in str(told.value)
 
 
-@pytest.mark.parametrize("how", ["", "list", "0-d"])
+@pytest.mark.parametrize("how", ["", "list", "0-d", "nan at the end", "nothing at the end"])
 def test_what_means_the_same_is_taken(how):
     assert trained(how).evaluate(4, "x")["return_mean"] == 4
 
