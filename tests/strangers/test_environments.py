@@ -30,15 +30,15 @@ class Given(gymnasium.Env):
         )
 
     def _seen(self):
+        when = 4 if "end" in self.how else 2
+        usual = np.array([self.clock, 1.0], np.float32)
         seen = {
             "nan": np.array([np.nan, 0]),
             "wide": np.zeros(3),
             "narrow": np.zeros(1),
             "list": [0.5, 1.0],
             "nan at the end": np.array([np.nan, 0]),
-        }.get(
-            self.how if self.clock == (4 if "end" in self.how else 2) else "", np.array([self.clock, 1.0], np.float32)
-        )
+        }.get(self.how if self.clock == when else "", usual)
         return {"a": seen, "action_mask": self._mask()} if self.how == "dict" else seen
 
     def _mask(self):
