@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -69,6 +70,14 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write plain values as indented JSON, atomically."""
-    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+    """Write plain values as indented JSON, atomically; numbers that JSON lacks as the texts that YAML has for them."""
+    text = json.dumps(_spelt(content), indent=2, allow_nan=False) + "\n"
     write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def _spelt(content: Any) -> Any:
+    if isinstance(content, float) and not math.isfinite(content):
+        return ".nan" if math.isnan(content) else ".inf" if content > 0 else "-.inf"
+    if isinstance(content, dict):
+        return {name: _spelt(value) for name, value in content.items()}
+    return [_spelt(value) for value in content] if isinstance(content, list | tuple) else content

@@ -151,7 +151,7 @@ def _line(value: Any) -> str:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text()
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not JSON: {type(error).__name__}") from error
 

@@ -20,6 +20,7 @@ from memsuite.types import TimeStep
 log = logging.getLogger("memsuite")
 UNLIMITED = 1000  # the horizon by which a budget is counted where an environment names no limit
 LARGEST = 3.4e38  # of a reward, which is kept in 32 bits
+NUMBER = (int, float)  # a bool is an int
 MASK = "action_mask"  # the key under which environments tell the actions that are allowed
 
 
@@ -138,35 +139,55 @@ class GymTask(Task):
         """Take one step in one environment; return observation, reward, terminated and truncated."""
         allowed = self._allowed[index]
         if allowed is not None and not allowed[action]:
-            action = next(
-                one % len(allowed) for one in range(action + 1, action + len(allowed)) if allowed[one % len(allowed)]
-            )
+            around = [*range(action + 1, len(allowed)), *range(action)]
+            action = next(one for one in around if allowed[one])
         self._actions[index].append(action)
-        with blamed_on(f"gym:{self.env_id}: step {len(self._actions[index])} of an episode", Stopped):
-            try:
-                observation, reward, over, cut, info = self._envs[index].step(action + self._first_action)
-            except ValueError as error:
-                if "unpack" not in str(error):
-                    raise
-                raise TypeError("it must return five values, as Gymnasium's API asks for, not four") from error
-            for name, value in (("reward", reward), ("terminated", over), ("truncated", cut)):
-                if not isinstance(value, bool | int | float) and getattr(value, "shape", None) != ():
-                    raise TypeError(f"its {name} is {value!r}; it must be one number")
-            if not abs(float(reward)) < LARGEST:
+        try:
+            observation, reward, over, cut, info = self._envs[index].step(action + self._first_action)
+            if not (isinstance(reward, NUMBER) and isinstance(over, NUMBER) and isinstance(cut, NUMBER)):
+                check_numbers(reward=reward, terminated=over, truncated=cut)
+            if not -LARGEST < reward < LARGEST:
                 raise ValueError(f"its reward is {float(reward)}, which no number of 32 bits holds")
-            return self._seen(index, observation, info), float(reward), bool(over), bool(cut) and not over
+            return self._seen(index, observation, info, over), float(reward), bool(over), bool(cut) and not over
+        except Exception as error:  # not a context manager's: this is done at every step of every environment
+            old = isinstance(error, ValueError) and "unpack" in str(error)
+            text = "it must return five values, as Gymnasium's API asks for" if old else in_one_line(error)
+            where = f"step {len(self._actions[index])} of an episode"
+            raise Stopped(f"gym:{self.env_id}: {where}: {text}") from error
 
-    def _seen(self, index: int, observation: Any, info: dict[str, Any]) -> Tensor:
-        """Return an observation as a row; remember which actions are allowed now."""
-        told = info.get(MASK, observation.get(MASK) if isinstance(observation, dict) else None)
-        self._allowed[index] = None if told is None else self._checked_mask(told)
+    def _seen(self, index: int, observation: Any, info: dict[str, Any], last: Any = False) -> Tensor:
+        """Return an observation as a row; remember which actions are allowed now.
+
+        Args:
+            index: of the environment.
+            observation: what it shows.
+            info: what it tells besides.
+            last: the episode has ended there: no action follows.
+        """
+        told = info.get(MASK)
+        if told is None and isinstance(observation, dict):
+            told = observation.get(MASK)
+        self._allowed[index] = None if told is None or last else self._checked_mask(told)
         flat = self._gymnasium.spaces.flatten(self._envs[index].observation_space, observation)
-        row = torch.as_tensor(flat, dtype=torch.float32)
-        if row.shape != (self._width,):
-            raise ValueError(f"an observation has {row.numel()} numbers; its space has {self._width}")
-        if not torch.isfinite(row).all():
-            raise ValueError(f"an observation is not finite: {row.tolist()[:10]}")
-        return row[self._kept]
+        if len(flat) != self._width:
+            raise ValueError(f"an observation has {len(flat)} numbers; its space has {self._width}")
+        return torch.as_tensor(flat, dtype=torch.float32)[self._kept]
+
+    def _finite(self, rows: list[Tensor], used: list[bool]) -> Tensor:
+        """Return observations as a batch ``[B, D]``; refuse those that are used and not finite.
+
+        Args:
+            rows: one for each environment.
+            used: whether somebody acts on it or values it; the last of an episode may be whatever it is.
+        """
+        found = torch.stack(rows)
+        if not torch.isfinite(found).all():
+            for row, needed, actions in zip(rows, used, self._actions, strict=True):
+                if needed and not torch.isfinite(row).all():
+                    where = f"step {len(actions)} of an episode"
+                    raise Stopped(f"gym:{self.env_id}: {where}: an observation is not finite: {row.tolist()[:10]}")
+            found = torch.nan_to_num(found)
+        return found.to(self._generator.device)
 
     def _checked_mask(self, told: Any) -> list[bool]:
         allowed = torch.as_tensor(told).flatten().bool().tolist()
@@ -199,12 +220,12 @@ class GymTask(Task):
     ) -> TimeStep:
         device, no = self._generator.device, [False] * len(observations)
         return TimeStep(
-            observation=torch.stack(observations).to(device),
+            observation=self._finite(observations, [True] * len(no)),
             is_first=torch.tensor(is_first, device=device),
             reward=torch.tensor(rewards or [0.0] * len(no), device=device),
             terminated=torch.tensor(terminated or no, device=device),
             truncated=torch.tensor(truncated or no, device=device),
-            final_observation=torch.stack(finals).to(device) if finals else None,
+            final_observation=self._finite(finals, truncated or no) if finals else None,
             scored=torch.tensor(no, device=device),
             correct=torch.tensor(no, device=device),
         )
@@ -244,6 +265,13 @@ class GymTask(Task):
                 observation = self._step_one(index, action)[0]
             observations.append(observation)
         return self._show(observations, [not actions for actions in self._actions])
+
+
+def check_numbers(**values: Any) -> None:
+    """Raise a TypeError for what is not one number, such as an array of one."""
+    for name, value in values.items():
+        if not isinstance(value, NUMBER) and getattr(value, "shape", None) != ():
+            raise TypeError(f"its {name} is {value!r}; it must be one number")
 
 
 def import_environment(env_id: str) -> None:

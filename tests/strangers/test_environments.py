@@ -1,5 +1,8 @@
 """Gymnasium's contract: what an environment gives is checked, and what is wrong is one line that names it."""
 
+import json
+import math
+
 import gymnasium
 import lightning.pytorch as pl
 import numpy as np
@@ -8,6 +11,7 @@ import torch
 from gymnasium import spaces
 from test_lightning import PLAIN
 
+import memsuite
 from memsuite.__main__ import main
 from memsuite.errors import Stopped, UsageError
 from memsuite.module import MemoryPPO
@@ -20,7 +24,7 @@ TAKEN: list[int] = []
 class Given(gymnasium.Env):
     """Gives what its arguments say, at the second step; episodes have four."""
 
-    def __init__(self, how="", render_mode=None):
+    def __init__(self, how="", render_mode=None, most=0.0):
         if how == "constructor":
             raise OSError("no simulator here")
         self.how, self.action_space = how, spaces.Discrete(3, start=2)
@@ -30,12 +34,15 @@ class Given(gymnasium.Env):
         )
 
     def _seen(self):
+        when = 4 if "end" in self.how else 2
+        usual = np.array([self.clock, 1.0], np.float32)
         seen = {
             "nan": np.array([np.nan, 0]),
             "wide": np.zeros(3),
             "narrow": np.zeros(1),
             "list": [0.5, 1.0],
-        }.get(self.how if self.clock == 2 else "", np.array([self.clock, 1.0], np.float32))
+            "nan at the end": np.array([np.nan, 0]),
+        }.get(self.how if self.clock == when else "", usual)
         return {"a": seen, "action_mask": self._mask()} if self.how == "dict" else seen
 
     def _mask(self):
@@ -44,7 +51,7 @@ class Given(gymnasium.Env):
     def _info(self):
         if self.how == "malformed":
             return {"action_mask": [1, 0]}
-        if self.how == "nothing allowed" and self.clock:
+        if (self.how == "nothing allowed" and self.clock) or (self.how == "nothing at the end" and self.clock == 4):
             return {"action_mask": [0, 0, 0]}
         return {"action_mask": self._mask()} if self.how == "info" else {}
 
@@ -122,7 +129,7 @@ def test_what_is_wrong_is_one_line_that_names_the_environment(how, words):
     assert "\n" not in str(told.value)
 
 
-@pytest.mark.parametrize("how", ["", "list", "0-d"])
+@pytest.mark.parametrize("how", ["", "list", "0-d", "nan at the end", "nothing at the end"])
 def test_what_means_the_same_is_taken(how):
     assert trained(how).evaluate(4, "x")["return_mean"] == 4
 
@@ -171,6 +178,16 @@ def test_a_step_that_raises_on_the_way_says_how_to_go_on(tmp_path, monkeypatch, 
     assert "the simulator fell asleep" in said
     assert "memsuite fit --ckpt_path last --out run" in said
     assert "fell asleep" in (tmp_path / "run" / "log.txt").read_text().split("Traceback", 1)[1]
+
+
+def test_an_argument_that_json_lacks_ends_in_a_result(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "most.yaml").write_text("task_args: {env_args: {most: -.inf}}\n")
+    line = "fit --config most.yaml --task gym:Given-v0 --difficulty easy --num_envs 2 --steps 16 --out run"
+    assert main([*line.split(), "--device", "cpu", "--evaluation_episodes", "2"]) == 0
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["config"]["task_args"]["env_args"] == {"most": "-.inf"}
+    assert memsuite.load("run").config["task_args"]["env_args"] == {"most": -math.inf}
 
 
 def test_python_is_given_the_error_itself():

@@ -184,3 +184,14 @@ def test_a_file_that_cannot_be_imported_is_one_line(here, text, words):
     with pytest.raises(UsageError, match=words) as told:
         memsuite.make_controller("broken.Mine", input_dim=3)
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("text", ["[]", "3", '"words"', "[" * 100_000, "null"], ids=lambda text: text[:8])
+def test_a_result_that_is_none_is_one_line(tmp_path, monkeypatch, capsys, text):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "result.json").write_text(text)
+    assert main(["report", "--results", "run", "--out", "page"]) == 2
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 1
+    assert "result.json" in said

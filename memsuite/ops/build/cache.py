@@ -61,9 +61,13 @@ def sources() -> Path:
 
 
 def folder() -> Path:
-    """Return the folder of built libraries."""
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "memsuite"
+    """Return the folder of built libraries; one of this user's own among the temporary files where there is no home."""
+    if root := os.environ.get("XDG_CACHE_HOME"):
+        return Path(root) / "memsuite"
+    try:
+        return Path.home() / ".cache" / "memsuite"
+    except RuntimeError:  # no HOME, and no entry for this user
+        return Path(tempfile.gettempdir()) / f"memsuite-{os.getuid()}"
 
 
 def compiler() -> list[str]:
