@@ -68,7 +68,12 @@ def _size(run: Run, elsewhere: bool) -> Size:
     cli = FitCLI("fit", [*run.options, *(["--device", "cpu"] if elsewhere else [])])
     module = cli.model
     return Size(
-        module.course.budget, module.task.horizon, module.config.controller, isinstance(module.task, ScriptedTask)
+        module.course.budget,
+        module.task.horizon,
+        module.config.controller,
+        isinstance(module.task, ScriptedTask),
+        module.ppo.draws,
+        module.ppo.epochs,
     )
 
 

@@ -35,12 +35,25 @@ class Size:
         horizon: steps of an episode.
         controller: its name.
         scripted: whether episodes are drawn at once.
+        draws: environments that share a script, which is read once for all of them.
+        passes: over a rollout.
     """
 
     env_steps: int
     horizon: int
     controller: str
     scripted: bool
+    draws: int = 1
+    passes: int = 4
+
+    @property
+    def share(self) -> float:
+        """The cost of a step relative to the measured runs', which read every step five times: to act and to learn.
+
+        Learning costs about three times the reading that acting takes; with draws the reading that acts is learnt from.
+        """
+        acting = 0 if self.draws > 1 else 1
+        return (3 * self.passes + acting) / 13 / self.draws
 
 
 def seconds(size: Size, folder: Path = RESULTS) -> float | None:
@@ -56,13 +69,15 @@ def seconds(size: Size, folder: Path = RESULTS) -> float | None:
     if MEASURED_HORIZON in by_horizon:
         nearest = min(by_horizon, key=lambda horizon: abs(math.log(horizon / size.horizon)))
         ratio = by_horizon[nearest] / by_horizon[MEASURED_HORIZON]
-    return START + size.env_steps * statistics.median(measured) * ratio * (1.0 if size.scripted else STEPPED)
+    return START + size.env_steps * size.share * statistics.median(measured) * ratio * (
+        1.0 if size.scripted else STEPPED
+    )
 
 
 def weight(size: Size) -> float:
     """Weigh a run against the others of its suite: its estimated seconds, or its steps where there is no estimate."""
     known = seconds(size)
-    return START + size.env_steps * UNKNOWN if known is None else known
+    return START + size.env_steps * size.share * UNKNOWN if known is None else known
 
 
 @functools.cache  # asked for every run of a suite
