@@ -70,14 +70,15 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write plain values as indented JSON, atomically; numbers that JSON lacks as the texts that YAML has for them."""
-    text = json.dumps(_spelt(content), indent=2, allow_nan=False) + "\n"
+    """Write plain values as indented JSON, atomically; a number that JSON lacks is a ValueError."""
+    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
     write_atomically(path, lambda file: file.write(text.encode()))
 
 
-def _spelt(content: Any) -> Any:
+def spelt(content: Any) -> Any:
+    """Return settings with numbers that JSON lacks as the texts that YAML has for them, such as ``-.inf``."""
     if isinstance(content, float) and not math.isfinite(content):
         return ".nan" if math.isnan(content) else ".inf" if content > 0 else "-.inf"
     if isinstance(content, dict):
-        return {name: _spelt(value) for name, value in content.items()}
-    return [_spelt(value) for value in content] if isinstance(content, list | tuple) else content
+        return {name: spelt(value) for name, value in content.items()}
+    return [spelt(value) for value in content] if isinstance(content, list | tuple) else content

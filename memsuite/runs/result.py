@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from memsuite.errors import UsageError
+from memsuite.files import spelt
 from memsuite.runs.recipes import completed
 
 SCHEMA = 2
@@ -123,7 +124,7 @@ class RunResult:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the record as plain values; null where a number is not known, as JSON has no NaN."""
-        values = {name: getattr(self, name) for name in KIND_OF}
+        values = {name: getattr(self, name) for name in KIND_OF} | {"config": spelt(self.config)}
         return {
             name: None if isinstance(value, float) and math.isnan(value) else value for name, value in values.items()
         }

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from memsuite.errors import UsageError, nearest, unknown
+from memsuite.files import spelt
 from memsuite.reading import read_mapping
 from memsuite.runs.config import GROUPS, IDENTITY, lift_dotted
 from memsuite.runs.folder import HARMFUL, run_id
@@ -177,7 +178,7 @@ def _run(settings: Settings, asked: Settings, label: str, configs: tuple[str, ..
     full = {**IDENTITY, **asked}
     name = run_id(full, label)
     try:
-        plain = json.loads(json.dumps(asked, default=str))
+        plain = spelt(json.loads(json.dumps(asked, default=str)))
     except (TypeError, ValueError, RecursionError) as error:
         raise UsageError(f"{name}: a setting is not a plain value: {error}") from error
     return Run(name, folder / name, configs, settings, plain)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from memsuite.errors import UsageError
-from memsuite.files import write_json
+from memsuite.files import spelt, write_json
 from memsuite.reading import read_mapping
 from memsuite.runs.folder import CONFIG, LOG, METRICS, RESULT, WEIGHTS
 from memsuite.suite.grid import Run, flatten
@@ -95,7 +95,7 @@ def _own_config(folder: Path) -> dict[str, Any]:
         config = flatten(read_mapping(folder / CONFIG, "configuration", "task: delayed_cue"))
     except UsageError:
         return {}
-    plain: dict[str, Any] = json.loads(json.dumps(config, default=str))
+    plain: dict[str, Any] = spelt(json.loads(json.dumps(config, default=str)))
     return plain
 
 
