@@ -61,13 +61,17 @@ def sources() -> Path:
 
 
 def folder() -> Path:
-    """Return the folder of built libraries; one of this user's own among the temporary files where there is no home."""
+    """Return the folder of built libraries.
+
+    Raises:
+        BuildError: this user has no home. A folder among the temporary files would be one that others can fill first.
+    """
     if root := os.environ.get("XDG_CACHE_HOME"):
         return Path(root) / "memsuite"
     try:
         return Path.home() / ".cache" / "memsuite"
-    except RuntimeError:  # no HOME, and no entry for this user
-        return Path(tempfile.gettempdir()) / f"memsuite-{os.getuid()}"
+    except RuntimeError as error:  # no HOME, and no entry for this user
+        raise BuildError("this user has no home to keep them in; set XDG_CACHE_HOME to a folder") from error
 
 
 def compiler() -> list[str]:
