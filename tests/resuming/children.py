@@ -46,7 +46,13 @@ class SlowFile:
 
 
 def _child(
-    arguments: list[str], errors: str, slow_write: float, slow_iteration: float, started, variables: dict[str, str]
+    arguments: list[str],
+    errors: str,
+    slow_write: float,
+    slow_iteration: float,
+    started,
+    iterations,
+    variables: dict[str, str],
 ) -> None:
     """Run the command in this process; its standard error goes to a file."""
     torch.set_num_threads(1)
@@ -65,6 +71,7 @@ def _child(
 
     def training_step(self, *args):
         time.sleep(slow_iteration)
+        iterations.value += 1
         return step(self, *args)
 
     def on_train_start(self):
@@ -90,7 +97,9 @@ class Run:
         variables: dict[str, str] | None = None,
     ) -> None:
         self.errors, self.started = errors, PROCESSES.Event()
-        arguments = ([*line.split(), *more], str(errors), slow_write, slow_iteration, self.started, variables or {})
+        self.iterations = PROCESSES.Value("i", 0, lock=False)  # a killed process may not keep a lock
+        slow = (slow_write, slow_iteration)
+        arguments = ([*line.split(), *more], str(errors), *slow, self.started, self.iterations, variables or {})
         self.process = PROCESSES.Process(target=_child, args=arguments)
         self.process.start()
 
@@ -99,9 +108,14 @@ class Run:
         while not self.started.wait(0.02) and self.process.is_alive():
             pass
 
+    def wait_for_iteration(self, number: int) -> None:
+        """Return once that many iterations have begun since this start, or the run has ended before."""
+        while self.iterations.value < number and self.process.is_alive():
+            time.sleep(0.001)
+
     def kill(self, rng: random.Random) -> None:
-        """Kill it."""
-        os.kill(self.process.pid, signal.SIGKILL)
+        """Kill it; one that has ended by itself stays as it is."""
+        self.process.kill()
 
     def end(self) -> tuple[int, str]:
         """Wait for the end; return the status (negative: killed by that signal) and what it said."""
@@ -132,6 +146,9 @@ class Pair:
     def wait_for_training(self) -> None:
         for run in self.runs:
             run.wait_for_training()
+
+    def wait_for_iteration(self, number: int) -> None:
+        self.runs[0].wait_for_iteration(number)
 
     def kill(self, rng: random.Random) -> None:
         """Kill both, or only one once they know each other: before, the other would go on waiting for it."""
