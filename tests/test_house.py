@@ -34,10 +34,11 @@ LEVELS = {
     "callbacks": 6,
     "analysis": 5,
     "suite": 3,
-    "cli": 7,
+    "launch": 7,
     "bench": 8,
-    "__main__": 10,
-    "__init__": 9,
+    "cli": 9,
+    "__main__": 11,
+    "__init__": 10,
 }
 
 

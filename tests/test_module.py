@@ -9,8 +9,8 @@ from first_recipe import first_recipe
 
 import memsuite
 from memsuite.callbacks import Checkpoints, RunRecord, StopAtTarget
-from memsuite.cli.trainer import TRAINER_DEFAULTS, quiet_lightning
 from memsuite.errors import UsageError
+from memsuite.launch.trainer import TRAINER_DEFAULTS, quiet_lightning
 from memsuite.module import MemoryPPO, stream
 from memsuite.rl import TERMS, begin, collect, minibatch_losses
 from memsuite.storage import AtomicCheckpointIO, MetricsCSV

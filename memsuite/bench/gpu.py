@@ -19,8 +19,8 @@ from rich.table import Table
 
 from memsuite.bench.measure import Cycles, parameter_count, prepare, spent, train_briefly
 from memsuite.callbacks import StopAtTarget
-from memsuite.cli.trainer import TRAINER_DEFAULTS
 from memsuite.errors import UsageError
+from memsuite.launch.trainer import TRAINER_DEFAULTS
 from memsuite.module import MemoryPPO
 
 NUM_ENVS, HORIZON = 4096, 1000

@@ -19,8 +19,8 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from memsuite.callbacks import ProgressBar
-from memsuite.cli.allocator import keep_freed_memory, modules_left_alone
-from memsuite.cli.trainer import TRAINER_DEFAULTS, quiet_lightning
+from memsuite.launch.allocator import keep_freed_memory, modules_left_alone
+from memsuite.launch.trainer import TRAINER_DEFAULTS, quiet_lightning
 from memsuite.module import MemoryPPO
 from memsuite.rl import PPOConfig
 from memsuite.storage import MetricsCSV

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from memsuite.bench.measure import prepare
-from memsuite.cli.allocator import modules_left_alone
+from memsuite.launch.allocator import modules_left_alone
 from memsuite.module import MemoryPPO
 from memsuite.rl import PPOConfig, begin, collect, gae, minibatch_losses, stream
 

@@ -14,11 +14,11 @@ from typing import Any
 
 import torch
 
-from memsuite.cli.plain import PlainParser, for_tables, names_among, whole_numbers
-from memsuite.cli.plain import console as plain_console
 from memsuite.controllers import CONTROLLERS
 from memsuite.errors import UsageError
 from memsuite.files import write_json
+from memsuite.launch.plain import PlainParser, for_tables, names_among, whole_numbers
+from memsuite.launch.plain import console as plain_console
 from memsuite.runs.provenance import commit, hardware, versions
 from memsuite.tasks import TASKS
 

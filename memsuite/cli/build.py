@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from memsuite.cli.plain import PlainParser
+from memsuite.launch.plain import PlainParser
 
 
 def main(verb: str, arguments: list[str]) -> int:

@@ -12,9 +12,9 @@ from rich.table import Column, Table
 
 from memsuite.analysis.compare import VERDICTS, compare, summarise, with_ceilings
 from memsuite.analysis.results import labels, read_results
-from memsuite.cli.plain import PlainParser, for_tables
 from memsuite.errors import UsageError
 from memsuite.files import write_json
+from memsuite.launch.plain import PlainParser, for_tables
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -16,11 +16,11 @@ from rich import box
 from rich.table import Table
 
 from memsuite.analysis.retention import CUES, retention
-from memsuite.cli.allocator import keep_freed_memory
-from memsuite.cli.plain import PlainParser, for_tables, names_among, whole_numbers
-from memsuite.cli.plain import console as plain_console
 from memsuite.controllers import CONTROLLERS, Controller, make_controller
 from memsuite.errors import UsageError
+from memsuite.launch.allocator import keep_freed_memory
+from memsuite.launch.plain import PlainParser, for_tables, names_among, whole_numbers
+from memsuite.launch.plain import console as plain_console
 
 HORIZONS = (50, 200, 1000, 5000, 20_000)
 

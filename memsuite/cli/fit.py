@@ -19,12 +19,16 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from memsuite import trainers
 from memsuite.callbacks import Checkpoints, Curriculum, ProgressBar, RunRecord
-from memsuite.cli.allocator import keep_freed_memory, modules_left_alone
-from memsuite.cli.parsing import Parser, options
-from memsuite.cli.plain import console as plain_console
-from memsuite.cli.plain import flat
-from memsuite.cli.processes import PARENT, check_processes, choose_devices, end_with_parent, place, started
-from memsuite.cli.resuming import (
+from memsuite.errors import Stopped, UsageError, unknown
+from memsuite.imports import current_folder_too
+from memsuite.launch.allocator import keep_freed_memory, modules_left_alone
+from memsuite.launch.folder import check_space, default_folder, own_folder
+from memsuite.launch.messages import as_text, how_to_go_on, log_to, summary, told_in_one_line
+from memsuite.launch.parser import Parser, options
+from memsuite.launch.plain import console as plain_console
+from memsuite.launch.plain import flat
+from memsuite.launch.processes import PARENT, check_processes, choose_devices, end_with_parent, place, started
+from memsuite.launch.resuming import (
     SaveConfig,
     asked_checkpoint,
     check_same_run,
@@ -32,20 +36,7 @@ from memsuite.cli.resuming import (
     folder_of,
     own_settings,
 )
-from memsuite.cli.run_folder import (
-    as_text,
-    check_space,
-    default_folder,
-    how_to_go_on,
-    log_to,
-    own_folder,
-    summary,
-    told_in_one_line,
-    wandb_logger,
-)
-from memsuite.cli.trainer import TRAINER_DEFAULTS, check_trainer, quiet_lightning
-from memsuite.errors import Stopped, UsageError, unknown
-from memsuite.imports import current_folder_too
+from memsuite.launch.trainer import TRAINER_DEFAULTS, check_trainer, quiet_lightning, wandb_logger
 from memsuite.module import MemoryPPO
 from memsuite.reading import positive
 from memsuite.rl import envs_per_process

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from memsuite.analysis.report import clear_report, write_report
 from memsuite.analysis.results import read_results
-from memsuite.cli.plain import PlainParser
 from memsuite.errors import UsageError
+from memsuite.launch.plain import PlainParser
 from memsuite.runs.collection import check_name, find_runs, write_collection
 
 

@@ -16,11 +16,11 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from memsuite.analysis.retention import beyond, curve_of, group_reports
-from memsuite.cli.allocator import keep_freed_memory
-from memsuite.cli.plain import PlainParser, for_tables, whole_numbers
-from memsuite.cli.plain import console as plain_console
 from memsuite.errors import UsageError
 from memsuite.files import write_json
+from memsuite.launch.allocator import keep_freed_memory
+from memsuite.launch.plain import PlainParser, for_tables, whole_numbers
+from memsuite.launch.plain import console as plain_console
 from memsuite.loading import load
 from memsuite.reading import positive
 from memsuite.runs.checkpoints import find_checkpoint

@@ -13,9 +13,9 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from memsuite.cli.plain import PlainParser, for_tables
-from memsuite.cli.plain import console as plain_console
 from memsuite.errors import Stopped, UsageError
+from memsuite.launch.plain import PlainParser, for_tables
+from memsuite.launch.plain import console as plain_console
 from memsuite.suite import estimate, store
 from memsuite.suite.drive import Drive
 from memsuite.suite.grid import Run, Suite, choose, read_suite

@@ -8,9 +8,9 @@ from typing import cast
 import torch
 
 from memsuite.cli.fit import FitCLI
-from memsuite.cli.parsing import Parser
-from memsuite.cli.trainer import quiet_lightning
 from memsuite.errors import UsageError, nearest
+from memsuite.launch.parser import Parser
+from memsuite.launch.trainer import quiet_lightning
 from memsuite.suite.estimate import Size
 from memsuite.suite.grid import ENTRY_KEYS, Run
 from memsuite.tasks import ScriptedTask

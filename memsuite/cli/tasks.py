@@ -12,9 +12,9 @@ import torch
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from memsuite.cli.plain import PlainParser, names_among
-from memsuite.cli.plain import console as plain_console
 from memsuite.errors import UsageError
+from memsuite.launch.plain import PlainParser, names_among
+from memsuite.launch.plain import console as plain_console
 from memsuite.metrics import Success
 from memsuite.runs.config import DIFFICULTIES
 from memsuite.tasks import TASKS, TaskConfig, get_task_config

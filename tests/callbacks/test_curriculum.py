@@ -14,8 +14,8 @@ import memsuite
 from memsuite.__main__ import main
 from memsuite.analysis.results import read_results
 from memsuite.callbacks import Checkpoints, Curriculum, RunRecord
-from memsuite.cli.trainer import quiet_lightning
 from memsuite.errors import UsageError
+from memsuite.launch.trainer import quiet_lightning
 
 STEPS = 8 * (3 + 6 + 10 * 4)  # one iteration at 3 steps, one at 6, four at 10
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import lightning.pytorch as pl
 from first_recipe import first_recipe
 
-from memsuite.cli.trainer import TRAINER_DEFAULTS
+from memsuite.launch.trainer import TRAINER_DEFAULTS
 from memsuite.module import MemoryPPO
 from memsuite.rl.guard import UpdateGuard
 

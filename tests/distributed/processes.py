@@ -20,7 +20,7 @@ def _run(function, rank: int, world: int, port: int, path: str, arguments) -> No
     warnings.simplefilter("ignore")
     if world > 1:
         os.environ.update(environment(rank, port))
-    from memsuite.cli.trainer import quiet_lightning
+    from memsuite.launch.trainer import quiet_lightning
 
     quiet_lightning()
     torch.save(function(rank, world, *arguments), path)

@@ -11,8 +11,8 @@ import torch
 import memsuite
 from memsuite import files, module, storage
 from memsuite.__main__ import main
-from memsuite.cli import run_folder
 from memsuite.errors import UsageError
+from memsuite.launch import folder as run_folder
 from memsuite.runs.checkpoints import newest_whole, read_checkpoint
 
 TINY = ["--horizon", "10", "--num_envs", "4", "--steps", "240", "--evaluation_episodes", "8", "--device", "cpu"]

@@ -18,7 +18,7 @@ from same_run import assert_same, end_state
 
 import memsuite
 from memsuite.__main__ import main
-from memsuite.cli import processes
+from memsuite.launch import processes
 
 pytestmark = pytest.mark.ddp
 SETTINGS = [*TINY, "--checkpoint_every", "2", "--evaluate_every", "3", "--steps", "240"]

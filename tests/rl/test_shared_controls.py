@@ -3,7 +3,7 @@
 import lightning.pytorch as pl
 import pytest
 
-from memsuite.cli.trainer import TRAINER_DEFAULTS, quiet_lightning
+from memsuite.launch.trainer import TRAINER_DEFAULTS, quiet_lightning
 from memsuite.module import MemoryPPO
 from memsuite.tasks import TASKS, make_task
 

@@ -13,7 +13,7 @@ from test_grid import ROOT
 
 from memsuite import system
 from memsuite.__main__ import main
-from memsuite.cli.run_folder import own_folder
+from memsuite.launch.folder import own_folder
 from memsuite.suite import store
 from memsuite.suite.grid import read_suite
 

@@ -12,8 +12,8 @@ from jsonargparse._loaders_dumpers import get_yaml_default_loader
 from jsonargparse.typing import register_type
 from lightning.pytorch.cli import LightningArgumentParser
 
-from memsuite.cli.plain import flat
 from memsuite.errors import UsageError, nearest
+from memsuite.launch.plain import flat
 from memsuite.reading import count_in_tens, positive, read_mapping
 from memsuite.runs.config import NAMES, agree, lift
 

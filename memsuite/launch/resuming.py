@@ -10,9 +10,9 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.cli import SaveConfigCallback
 
-from memsuite.cli.parsing import options
 from memsuite.errors import UsageError
 from memsuite.files import write_atomically
+from memsuite.launch.parser import options
 from memsuite.runs import RunConfig
 from memsuite.runs.checkpoints import completed_checkpoint, find_checkpoint
 from memsuite.runs.config import FIXED, FIXED_PPO

@@ -1,15 +1,13 @@
-"""The run folder as the command line treats it: named, refused if it holds another run, logged to, summed up."""
+"""What a run says: its log, its summary, and one line on how to go on where it ends before its time."""
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import io
 import logging
 import os
 import re
 import shlex
-import shutil
 import sys
 import traceback
 from collections.abc import Iterator
@@ -18,98 +16,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from rich.table import Table
-from torch import nn
 
 from memsuite.blame import in_one_line, users_line
-from memsuite.cli.plain import console as plain_console
-from memsuite.cli.plain import flat
-from memsuite.cli.processes import PARENT
 from memsuite.distributed import what_was_lost
 from memsuite.errors import Stopped, UsageError
-from memsuite.files import remove_leftovers, write_atomically
+from memsuite.launch.plain import console as plain_console
+from memsuite.launch.plain import flat
+from memsuite.launch.processes import PARENT
 from memsuite.module import MemoryPPO
-from memsuite.runs.config import IDENTITY
-from memsuite.runs.folder import CHECKPOINTS, HELD, LOG, METRICS, WEIGHTS, run_id
-from memsuite.system import lock
+from memsuite.runs.folder import LOG, WEIGHTS
 
 log = logging.getLogger("memsuite")
-PATIENCE = 0.5  # seconds: whoever only asks whether a folder is held takes its lock for less
-SMALL = 1_000_000  # bytes for what a checkpoint holds besides weights and moments: episodes, generators, memory
 OUT_OF_MEMORY = re.compile("can't allocate memory|out of memory|not enough memory|ALLOC_FAILED", re.IGNORECASE)
 UNUSED = "some parameters of the model take no part in its loss; several processes then need"
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
-
-
-def default_folder(config: Namespace) -> str:
-    """Name the run folder after what is run: ``runs/delayed_cue-medium/gru/seed0``."""
-    return f"runs/{run_id({name: config[name] for name in IDENTITY})}"
-
-
-@contextmanager
-def own_folder(folder: Path, resuming: bool, overwrite: bool) -> Iterator[None]:
-    """Hold the run folder for this process alone; refuse one that holds another run or cannot be written.
-
-    Nothing is computed before, and what another process writes there is not touched.
-    """
-    if not (resuming or overwrite):
-        refuse_held(folder)
-    try:
-        _try_writing(folder)
-    except OSError as error:
-        raise UsageError(f"cannot write the run folder {folder}: {error.strerror}") from error
-    # The log is there as long as the run is, so it serves as the lock; it is let go when the process ends, however.
-    with (folder / LOG).open("ab") as log:
-        if not lock(log, PATIENCE):
-            raise UsageError(f"another process is writing into {folder}; wait for its end or use another --out")
-        remove_leftovers(folder)
-        if not resuming:
-            if not overwrite:
-                refuse_held(folder)  # by a run that ended a moment ago
-            for name in (*HELD, *WEIGHTS):
-                (folder / name).unlink(missing_ok=True)
-            log.truncate(0)
-        yield
-
-
-def refuse_held(folder: Path) -> None:
-    """Raise a usage error if the folder holds a run."""
-    if held := [name for name in HELD if (folder / name).exists()]:
-        raise UsageError(
-            f"{folder} already holds a run ({held[0]}); add --ckpt_path last to go on with it, --overwrite to replace "
-            "it, or another --out"
-        )
-
-
-def _try_writing(folder: Path) -> None:
-    """Write a file where the run will, and open those it will go on with; a folder made for it is taken away again."""
-    missing = [part for part in (folder / CHECKPOINTS, folder, *folder.parents) if not part.exists()]
-    try:
-        (folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
-        for name in (METRICS, LOG):
-            if (folder / name).exists():
-                (folder / name).open("ab").close()
-        for part in (folder, folder / CHECKPOINTS):
-            write_atomically(part / ".writable", lambda file: file.write(bytes(4096)))
-            (part / ".writable").unlink(missing_ok=True)
-    except OSError:
-        for part in missing:
-            with contextlib.suppress(OSError):
-                part.rmdir()
-        raise
-
-
-def check_space(folder: Path, model: nn.Module) -> None:
-    """Refuse a disk without room for three checkpoints: the one being written, the last and the one before it."""
-    needed = 3 * (3 * sum(p.numel() * p.element_size() for p in model.parameters()) + SMALL)
-    free = shutil.disk_usage(next(part for part in (folder, *folder.absolute().parents) if part.exists())).free
-    if free < needed:
-        raise UsageError(
-            f"{folder} has {free / 1e6:.0f} MB of free space, the checkpoints need {needed / 1e6:.0f} MB: make room, "
-            "or use another --out"
-        )
 
 
 @contextmanager
@@ -200,25 +122,6 @@ def log_to(folder: Path) -> Iterator[logging.Logger]:
         for handler in handlers:
             logger.removeHandler(handler)
             handler.close()
-
-
-def wandb_logger(folder: Path, config: Namespace, resuming: bool) -> Any:
-    """Return the W&B logger for this run; a run that goes on goes on under its id there.
-
-    Args:
-        folder: the run folder.
-        config: the settings.
-        resuming: the run of that folder is gone on with.
-    """
-    from lightning.pytorch.loggers import WandbLogger
-
-    folder.mkdir(parents=True, exist_ok=True)
-    name = f"{config.task}-{config.difficulty}/{config.controller}/seed{config.seed}"
-    before = sorted((folder / "wandb").glob("*run-*-*")) if resuming else []
-    number = before[-1].name.rpartition("-")[2] if before else None
-    again: dict[str, Any] = {"id": number, "resume": "allow"} if number else {}
-    offline = config.wandb_mode == "offline"
-    return WandbLogger(project="memsuite", name=name, save_dir=str(folder), offline=offline, **again)
 
 
 def summary(result: dict[str, Any], folder: Path) -> Table:

@@ -1,11 +1,13 @@
-"""What memsuite asks of Lightning's Trainer, and what of it means nothing here."""
+"""What memsuite asks of Lightning's Trainer and its loggers, and what of the Trainer means nothing here."""
 
 from __future__ import annotations
 
 import logging
 import warnings
+from pathlib import Path
 from typing import Any
 
+from jsonargparse import Namespace
 from jsonargparse._deprecated import JsonargparseDeprecationWarning
 
 from memsuite.errors import UsageError
@@ -68,3 +70,22 @@ def quiet_lightning() -> None:
     warnings.filterwarnings("ignore", category=JsonargparseDeprecationWarning)  # what Lightning 2.6 calls, not we
     for text in ADVICE:
         warnings.filterwarnings("ignore", text)
+
+
+def wandb_logger(folder: Path, config: Namespace, resuming: bool) -> Any:
+    """Return the W&B logger for this run; a run that goes on goes on under its id there.
+
+    Args:
+        folder: the run folder.
+        config: the settings.
+        resuming: the run of that folder is gone on with.
+    """
+    from lightning.pytorch.loggers import WandbLogger
+
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"{config.task}-{config.difficulty}/{config.controller}/seed{config.seed}"
+    before = sorted((folder / "wandb").glob("*run-*-*")) if resuming else []
+    number = before[-1].name.rpartition("-")[2] if before else None
+    again: dict[str, Any] = {"id": number, "resume": "allow"} if number else {}
+    offline = config.wandb_mode == "offline"
+    return WandbLogger(project="memsuite", name=name, save_dir=str(folder), offline=offline, **again)
