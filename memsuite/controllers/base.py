@@ -47,6 +47,8 @@ class Controller(nn.Module, ABC):
     feature_dim: int
     # The rate of its recurrent parameters relative to what the recipe takes at a horizon.
     recurrent_factor: float = 1.0
+    # The rate of its matrices where their updates are orthogonalised, relative to Adam's.
+    matrix_factor: float = 1.0
 
     @abstractmethod
     def init_state(self, batch_size: int, device: torch.device | str | None = None) -> State:

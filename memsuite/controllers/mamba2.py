@@ -63,9 +63,6 @@ class Mamba2Layer(ZeroBegin):
         dt_max: longest time step without a horizon.
     """
 
-    # A time step is exponential in what its parameters make of the input: at the full rate it leaves the horizon.
-    recurrent_factor = 0.1
-
     def __init__(
         self,
         input_dim: int,

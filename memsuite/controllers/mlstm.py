@@ -43,8 +43,6 @@ class MLSTMLayer(MatrixMemory):
         num_heads: heads; ``input_dim`` is a multiple of them.
     """
 
-    recurrent_factor = 0.1  # gates that are exponential in the input
-
     def __init__(self, input_dim: int, memory_horizon: int | None = None, num_heads: int = 4) -> None:
         super().__init__(input_dim, num_heads, extra=1)
         width = input_dim

@@ -20,6 +20,8 @@ from memsuite.ops import narrow_linear
 from memsuite.types import State
 
 SHARED = ("hidden_dim", "memory_horizon")  # arguments of a stack that it gives on to every layer that takes them
+# The rates of matrices, relative to Adam's, at which models of either kind learnt (docs/recipe.md).
+MATRIX_FACTORS = {"recurrence": 6.0, "blocks": 0.3}
 ENTRY = re.compile(r"^    (\w+): (.*(?:\n {8,}.*)*)", re.MULTILINE)  # an argument in a docstring, and what it says
 
 
@@ -169,6 +171,7 @@ def stacked(layer: type[Controller]) -> type[Stack]:
     name = short if short != layer.__name__ else f"Stacked{short}"
     body = {"__init__": __init__, "__doc__": stack_documentation(layer, signature), "__module__": layer.__module__}
     body["recurrent_factor"] = layer.recurrent_factor
+    body["matrix_factor"] = MATRIX_FACTORS["blocks" if layer.placement().embed else "recurrence"]
     return cast(type[Stack], type(name, (Stack,), body))
 
 

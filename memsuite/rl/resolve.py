@@ -16,8 +16,10 @@ from memsuite.runs.recipes import (
     GYM,
     usual_critic,
     usual_draws,
+    usual_matrix_scale,
     usual_minibatches,
     usual_num_envs,
+    usual_optimizer,
     usual_recurrent_scale,
 )
 from memsuite.tasks import ScriptedTask, Task, get_task_config
@@ -79,7 +81,18 @@ def resolve(config: RunConfig, course: Course) -> RunConfig:
     scale = ppo.recurrent_lr_scale
     if scale is None:
         scale = usual_recurrent_scale(task.steps_to_remember(), controller_class(config.controller).recurrent_factor)
-    filled = {"discount": discount, "gae_lambda": gae_lambda, "critic": critic, "recurrent_lr_scale": scale}
+    optimizer = ppo.optimizer or usual_optimizer(shares_scripts(config))
+    matrix_scale = ppo.matrix_lr_scale
+    if matrix_scale is None:
+        matrix_scale = usual_matrix_scale(optimizer, controller_class(config.controller).matrix_factor)
+    filled = {
+        "discount": discount,
+        "gae_lambda": gae_lambda,
+        "critic": critic,
+        "optimizer": optimizer,
+        "matrix_lr_scale": matrix_scale,
+        "recurrent_lr_scale": scale,
+    }
     found = replace(
         config,
         horizon=horizon,

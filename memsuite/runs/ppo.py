@@ -12,6 +12,7 @@ from memsuite.errors import UsageError, unknown
 Critic = Literal["memory", "observation", "none"]
 Advantage = Literal["gae", "leave_one_out", "group_mean", "group_std"]
 GroupAdvantage = Literal["leave_one_out", "group_mean", "group_std"]
+Optimizer = Literal["muon", "adam"]
 EntropyWeighting = Literal["advantages", "uniform"]
 Consequences = Literal["assumed", "tested"]
 CHOICES = {
@@ -19,8 +20,9 @@ CHOICES = {
     "advantage": get_args(Advantage),
     "entropy_weighting": get_args(EntropyWeighting),
     "consequences": get_args(Consequences),
+    "optimizer": get_args(Optimizer),
 }
-OPEN = ("critic", "advantage")  # where null stands for a rule
+OPEN = ("critic", "advantage", "optimizer")  # where null stands for a rule
 PRECISIONS = ("32-true", "64-true", "bf16-mixed")  # as Lightning names them
 
 
@@ -29,7 +31,12 @@ class PPOConfig:
     """The optimiser's settings.
 
     Attributes:
-        learning_rate: Adam's rate.
+        learning_rate: Adam's rate, of which the other rates are multiples.
+        optimizer: ``adam`` for all parameters; or ``muon``, which orthogonalises the updates of the controller's
+            matrices (:class:`~memsuite.rl.optimizer.Muon`) and takes Adam for everything else. Null takes ``muon``
+            where environments share scripts and ``adam`` elsewhere.
+        matrix_lr_scale: the rate of the matrices under ``muon``, as a multiple of ``learning_rate``; null takes the
+            controller's own factor.
         recurrent_lr_scale: the rate of the controller's recurrent parameters, as a multiple of it; null takes
             (40 / steps to remember) ** 1.25, at most 1, times the controller's own factor. Small steps keep a memory at
             the fixed point where it holds, and the longer it must hold, the smaller.
@@ -44,7 +51,7 @@ class PPOConfig:
             (:func:`~memsuite.rl.groups.group_advantages`). Null takes ``group_mean`` with draws, ``gae`` without.
         epochs: passes over a rollout. With one pass and shared scripts every minibatch is acted in by the policy that
             learns from it, so that all ratios are 1 and nothing is clipped.
-        minibatches: parts each pass is cut into, along environments; time is never cut. Null takes 16 scripts a part.
+        minibatches: parts each pass is cut into, along environments; time is never cut. Null takes 64 scripts a part.
         clip: half-width of the ratio's trust interval.
         value_clip: half-width of the critic's; null for none.
         value_coefficient: weight of the critic's loss.
@@ -74,6 +81,8 @@ class PPOConfig:
     """
 
     learning_rate: float = 3e-3
+    optimizer: Optimizer | None = None
+    matrix_lr_scale: float | None = None
     recurrent_lr_scale: float | None = None
     adam_beta1: float = 0.9
     draws: int | None = None
@@ -115,7 +124,7 @@ class PPOConfig:
         self._require("adam_beta1", "at least 0 and below 1", lambda value: 0 <= value < 1)
         for name in ("learning_rate", "clip", "max_grad_norm", "value_clip", "target_kl", "reward_scale"):
             self._require(name, "above 0", lambda value: value > 0)
-        for name in ("recurrent_lr_scale", "value_coefficient", "entropy_coefficient"):
+        for name in ("matrix_lr_scale", "recurrent_lr_scale", "value_coefficient", "entropy_coefficient"):
             self._require(name, "at least 0", lambda value: value >= 0)
 
     def _require(self, name: str, bound: str, holds: Callable[[float], bool]) -> None:
@@ -128,6 +137,8 @@ class PPOConfig:
 class ResolvedPPO(PPOConfig):
     """The settings with every rule applied (:func:`~memsuite.rl.resolve.resolve`): what a run computes with."""
 
+    optimizer: Optimizer = "adam"
+    matrix_lr_scale: float = 1.0
     recurrent_lr_scale: float = 1.0
     draws: int = 1
     advantage: Advantage = "gae"

@@ -17,7 +17,7 @@ FILES = Path(__file__).parent / "recipe_files"
 GYM = "gym:"
 FIRST = "v1"  # the recipe of results that name no schema
 # What the first recipe did where it had no setting yet.
-LATER: dict[str, Any] = {"draws": 1, "advantage": "gae"}
+LATER: dict[str, Any] = {"draws": 1, "advantage": "gae", "optimizer": "adam", "matrix_lr_scale": 1.0}
 NO_TASK = {"scripted": {"discount": 0.0, "gae_lambda": 0.0}, "stepped": {"discount": 0.99, "gae_lambda": 0.95}}
 
 
@@ -95,8 +95,27 @@ def usual_draws(num_envs: int, can_share: bool) -> int:
 
 
 def usual_minibatches(num_envs: int, draws: int) -> int:
-    """Return the minibatches of a run that does not say: 16 scripts each, or environments where none are shared."""
-    return max(1, num_envs // draws // 16)
+    """Return the minibatches of a run that does not say: 64 scripts each, or 16 environments where none are shared."""
+    return max(1, num_envs // draws // (64 if draws > 1 else 16))
+
+
+def usual_optimizer(shares: bool) -> Literal["muon", "adam"]:
+    """Return the optimiser of a run that names none.
+
+    Args:
+        shares: whether environments share scripts, or right actions are learnt from.
+    """
+    return "muon" if shares else "adam"
+
+
+def usual_matrix_scale(optimizer: str, factor: float) -> float:
+    """Return the rate of the controller's matrices relative to the others', of a run that does not say.
+
+    Args:
+        optimizer: of the run.
+        factor: the controller's own.
+    """
+    return factor if optimizer == "muon" else 1.0
 
 
 def usual_recurrent_scale(steps_to_remember: int, factor: float) -> float:
@@ -141,7 +160,10 @@ def differences(config: Mapping[str, Any], recipe: str, steps_to_remember: int |
         "draws": usual_draws(num_envs, can_share),
         "advantage": "group_mean" if draws > 1 else "gae",
         "minibatches": usual_minibatches(num_envs, draws),
+        "optimizer": usual_optimizer(draws > 1 or config.get("objective") == "supervised"),
     }
+    factor = usual.get("matrix_factors", {}).get(config["controller"], 1.0)
+    rules["matrix_lr_scale"] = usual_matrix_scale(own["optimizer"], factor)
     if steps_to_remember is not None:
         factor = usual.get("recurrent_factors", {}).get(config["controller"], 1.0)
         rules["recurrent_lr_scale"] = usual_recurrent_scale(steps_to_remember, factor)

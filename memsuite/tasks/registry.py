@@ -43,7 +43,7 @@ BUDGETS: dict[str, tuple[int, int, int, int]] = {
     "copy_memory": (150, 500, 1500, 4000),
     "assoc_recall": (150, 500, 1500, 4000),
     "n_back": (100, 300, 1000, 4000),
-    "multi_cue_delay": (200, 600, 1500, 5000),
+    "multi_cue_delay": (300, 900, 1500, 5000),
     "permuted_copy": (150, 500, 1500, 4000),
     "pattern_binding": (150, 500, 1500, 5000),
     "distractor_nav": (30, 100, 300, 1000),  # stepped, so each costs more
