@@ -83,7 +83,7 @@ def test_submitit_with_jobs_that_are_killed(with_submitit, suite, tmp_path):
     status, said = process.end(600)
     assert status == 0, said
     assert killed == 2
-    assert said.count("going on with it") >= 1
+    assert said.count("continuing it") >= 1
     assert_equal_suites(tmp_path / "local", out, 4)
 
 

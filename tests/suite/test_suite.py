@@ -88,7 +88,7 @@ def test_a_run_with_other_settings_is_told_and_redone_only_if_asked(run, tmp_pat
     suite = write_suite(tmp_path, grid=ONE_TASK, overrides=change)
     status, said = run("suite", suite)
     assert status == 1
-    assert "seed1 was made with steps 400, and the suite asks for 800; --overwrite redoes it" in said
+    assert "seed1 was made with steps 400, but the suite asks for 800; --overwrite redoes it" in said
     assert said.splitlines()[-1] == "1 of 2 runs finished in runs/tiny, 1 not run"
     assert (folder / "result.json").read_bytes() == before
     kept = (folder.parent / "seed0" / "result.json").stat().st_mtime_ns
@@ -109,7 +109,7 @@ def test_a_setting_taken_out_of_the_file_is_a_difference(run, tmp_path):
     (first, *_) = read_suite(tmp_path / "tiny.yaml").runs
     state = store.look(first)
     assert state.kind == "other"
-    assert state.line.endswith("was made with num_envs 8, and the suite asks for not set")
+    assert state.line.endswith("was made with num_envs 8, but the suite asks for not set")
 
 
 def test_a_failure_is_told_with_its_line_and_tried_once_more(run, tmp_path):
@@ -118,7 +118,7 @@ def test_a_failure_is_told_with_its_line_and_tried_once_more(run, tmp_path):
     (second.folder / "metrics.csv").mkdir(parents=True)  # what no run can write into
     status, said = run("suite", suite)
     assert status == 1
-    assert "seed1 holds files of a run, and no config.yaml that says which; --overwrite redoes it" in said
+    assert "seed1 holds files of a run, but no config.yaml with its settings; --overwrite redoes it" in said
     store.prepare(second, overwrite=False)
     status, said = run("suite", suite)
     assert status == 1
@@ -196,7 +196,7 @@ def test_a_run_whose_process_is_killed_is_gone_on_with(run, tmp_path):
     process.kill("worker", lambda workers: workers[0])
     status, said = process.end()
     assert status == 0, said
-    assert "gru/seed0: killed by SIGKILL; going on with it" in said
+    assert "gru/seed0: killed by SIGKILL; continuing it" in said
     assert run("suite", suite, "--out", "whole")[0] == 0
     assert_same(end_state(next(iter(run_folders(tmp_path / "whole").values()))), end_state(folder))
 
