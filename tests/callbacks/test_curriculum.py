@@ -148,7 +148,7 @@ def test_results_are_marked(tmp_path):
         ({"start": 5, "patience": 0}, "patience is 0; it must be at least 1"),
         ({"start": 5, "argument": "horizn"}, "did you mean: horizon"),
         ({"start": 5, "argument": "noise"}, "only whole numbers"),
-        ({"start": 8, "argument": "vocabulary"}, "changes what is observed"),
+        ({"start": 8, "argument": "vocabulary"}, "changes the observations"),
     ],
 )
 def test_mistakes_are_named(settings, message):

@@ -156,5 +156,5 @@ def test_weight_averaging_works(tmp_path, kind):
 
 
 def test_averaging_over_epochs_is_refused_in_one_line():
-    with pytest.raises(UsageError, match="a run is one epoch"):
+    with pytest.raises(UsageError, match="a run has one epoch"):
         pl.Trainer(**PLAIN, max_epochs=2, callbacks=[StochasticWeightAveraging(swa_lrs=1e-3)]).fit(small())
