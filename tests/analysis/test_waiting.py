@@ -108,5 +108,5 @@ def test_every_cue_once_is_the_plain_evaluation(name, monkeypatch):
 
 @pytest.mark.parametrize("more", [{"jitter": 2}, {"rewrite": 0.5}, {"noise": 0.1}])
 def test_episodes_that_differ_in_more_than_the_cue_are_drawn(more):
-    with pytest.raises(UsageError, match="one episode a cue"):
+    with pytest.raises(UsageError, match="one episode per cue"):
         next(of_every_cue(SimpleNamespace(model=None), [DelayedCue(20, num_cues=4, **more)]))
