@@ -186,8 +186,7 @@ def _cross_validate(states: Tensor, labels: Tensor, fold: Tensor, noise: float) 
 
 
 def _centred(gram: Tensor, train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the inner products within the training rows, and of the test rows with them, both centred on their
-    mean."""
+    """Return the products of the training rows with each other and with the test rows, centred on the training mean."""
     within, across = gram[train][:, train], gram[test][:, train]
     rows = within.mean(0)
     return within - rows - rows.unsqueeze(1) + rows.mean(), across - across.mean(1, keepdim=True) - rows + rows.mean()
