@@ -159,7 +159,7 @@ def test_an_allowed_action_is_taken_as_it_is():
 
 
 def test_an_environment_without_a_limit_asks_for_a_horizon():
-    with pytest.raises(UsageError, match=r"gym:Boundless-v0 has no limit of its own: .*--horizon 1000"):
+    with pytest.raises(UsageError, match=r"gym:Boundless-v0 has no step limit: .*--horizon 1000"):
         trained("", task="gym:Boundless-v0")
     assert trained("", task="gym:Boundless-v0", horizon=3).task.horizon == 3
     assert GymTask("Boundless-v0", env_args={"max_episode_steps": 5}).horizon == 5
