@@ -276,7 +276,7 @@ def test_a_walk_collected_one_by_one_earns_what_shared_ones_do():
         ({"ppo": {"consequences": "tested"}}, "needs ppo.advantage gae"),
         ({"task": "distractor_nav", "ppo": {"rollout_length": 5}}, "need whole episodes, null"),
         ({"task": "gym:CartPole-v1", "horizon": None}, "cannot begin with one script"),
-        ({"task": "gym:CartPole-v1", "horizon": None, "objective": "supervised"}, "does not define the right action"),
+        ({"task": "gym:CartPole-v1", "horizon": None, "objective": "supervised"}, "which action is right"),
         ({"objective": "supervise"}, "did you mean: supervised"),
     ],
 )
