@@ -1,4 +1,4 @@
-"""Gymnasium's contract: what an environment gives is checked, and what is wrong is one line that names it."""
+"""Gymnasium's contract: the outputs of an environment are checked, and a mistake gives one line that names it."""
 
 import json
 import math
@@ -22,7 +22,7 @@ TAKEN: list[int] = []
 
 
 class Given(gymnasium.Env):
-    """Gives what its arguments say, at the second step; episodes have four."""
+    """Returns the values of its arguments at the second step; episodes have four steps."""
 
     def __init__(self, how="", render_mode=None, most=0.0):
         if how == "constructor":

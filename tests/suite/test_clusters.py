@@ -11,7 +11,7 @@ from test_suite_kills import assert_equal_suites, stamps
 
 from memsuite.suite import store
 
-# Long enough for a node to die in the middle.
+# Long enough for a node to die in the middle of a run.
 SETTINGS = {"steps": 8000}
 GRID = {"task": ["delayed_cue"], "controller": ["gru", "pseudo_mamba"], "seed": [0, 1]}
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]

@@ -1,4 +1,4 @@
-"""A suite end to end: what runs, what is left alone, what is tried again, and what is said of it."""
+"""A suite end to end: which runs start, which are left alone, which are tried again, and the messages about them."""
 
 import json
 import os
@@ -22,7 +22,7 @@ ONE_TASK = {"task": ["delayed_cue"], "seed": [0, 1]}
 
 @pytest.fixture
 def run(tmp_path, monkeypatch, capfd):
-    """Run ``memsuite`` in a folder of its own; return the status and what was said."""
+    """Run ``memsuite`` in a separate folder; return the status and the output."""
     monkeypatch.chdir(tmp_path)
 
     def call(*words) -> tuple[int, str]:
@@ -115,7 +115,7 @@ def test_a_setting_taken_out_of_the_file_is_a_difference(run, tmp_path):
 def test_a_failure_is_told_with_its_line_and_tried_once_more(run, tmp_path):
     suite = write_suite(tmp_path, grid=ONE_TASK)
     _, second = read_suite(suite).runs
-    (second.folder / "metrics.csv").mkdir(parents=True)  # what no run can write into
+    (second.folder / "metrics.csv").mkdir(parents=True)  # a folder in the place of a file, so that no run can write it
     status, said = run("suite", suite)
     assert status == 1
     assert "seed1 holds files of a run, but no config.yaml with its settings; --overwrite redoes it" in said
@@ -164,7 +164,7 @@ def test_a_signal_saves_what_runs_and_says_how_to_go_on(tmp_path):
         assert process.process.poll() is None, process.output.read_text()
         time.sleep(0.05)
     everyone = [*children_of(process.pid), *process.workers()]
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does it
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     status, said = process.end(60)
     assert status == 130
     assert "Traceback" not in said
@@ -232,7 +232,7 @@ def test_a_run_of_somebodys_own_is_seen(tmp_path):
 
 
 def test_a_look_at_a_lock_does_not_turn_its_owner_away(tmp_path):
-    """The look takes the lock for a moment; who wants it has patience."""
+    """The check takes the lock for a moment; a process that needs the lock waits for it."""
     with (tmp_path / "log.txt").open("a") as looking, ThreadPoolExecutor(1) as pool:
         assert system.lock(looking, 0.0)
         pool.submit(lambda: (time.sleep(0.2), looking.close()))
