@@ -40,7 +40,7 @@ def measure(
     """Measure every controller, then the golden task.
 
     Args:
-        console: shows what is being measured.
+        console: shows the current measurement.
         device: Lightning's name of the accelerator.
         num_envs: environments of the training runs.
         horizon: length of an episode in steps.

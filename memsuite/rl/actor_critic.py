@@ -28,7 +28,7 @@ class ActorCritic(nn.Module):
     scale; the heads then read its direction. The policy head starts near uniform (gain 0.01), the value head at 0.
 
     Without bootstrapping, a critic that reads only the observation is the better baseline. It rises with the success on
-    all items that are asked for in the same way, so every failure on an item that is not yet learnt keeps a large
+    all items that are asked for in the same way, so every failure on an item that is not yet learnt keeps a
     negative advantage. A critic with memory soon expects that failure, and the advantage vanishes. Among unbiased
     baselines the higher one explores more (Chung et al. 2021, arXiv 2008.13773). Without a bias this critic is exactly
     0 on a blank observation, so blank steps carry no noise.

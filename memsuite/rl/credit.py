@@ -17,9 +17,9 @@ MOST_WAVES = 16
 class Credit(nn.Module):
     r"""The discount and lambda in force.
 
-    If actions change no later observation or reward, crediting them with later rewards adds only noise, because what
-    follows is equally likely after any other action. ``tested`` decides from the data: both numbers are 0 until an
-    action is seen to have a consequence; from then on they have the given values.
+    If actions change no later observation or reward, crediting them with later rewards adds only noise, because all
+    later events are equally likely after any other action. ``tested`` decides from the data: both numbers are 0
+    until an action is seen to have a consequence; from then on they have the given values.
 
     An action is drawn by a uniform number u (:func:`memsuite.rl.rollout.sample`). Without consequences, u is
     independent of everything that follows. Let :math:`w_k = \cos(\pi k u)`, and let

@@ -18,7 +18,7 @@ from memsuite.rl.rollout import begin, collect
 from memsuite.rl.streams import stream
 from memsuite.tasks import ScriptedTask, Task
 
-SCRIPTED_ENVS, STEPPED_ENVS = 256, 64  # environments side by side: a script is drawn whole, stepped ones cost each
+SCRIPTED_ENVS, STEPPED_ENVS = 256, 64  # environments side by side; fewer if each must be stepped
 MOST_STEPS = 1 << 22  # environments times horizon, about half a gigabyte: four environments at a million steps
 
 

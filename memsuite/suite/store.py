@@ -1,8 +1,8 @@
 """The state of a run, read from its folder. A suite keeps no other state, so it can be killed and restarted any time.
 
-In addition to the files of ``memsuite fit``, a suite's folder holds ``asked.json`` (the settings it was started with),
-``output.txt`` (the output of its process), ``.lock``, and after a failure ``failed.txt`` with the line that explains
-it.
+In addition to the files of ``memsuite fit``, a run folder of a suite holds ``asked.json`` (the settings it was started
+with), ``output.txt`` (the output of its process), ``.lock``, and after a failure ``failed.txt`` with the line that
+explains it.
 """
 
 from __future__ import annotations
