@@ -8,8 +8,7 @@
 namespace memsuite {
 
 // A weight [out, in], packed for products of rows with its transpose (as in a linear map), or with the weight itself
-// (as
-// in the gradient of the map).
+// (as in the gradient of the map).
 template <class T>
 struct Packed : Aligned<T> {
   Packed(const T* weight, int64_t out, int64_t in, bool transposed)

@@ -3,8 +3,7 @@
 // A block of threads takes 64 channels of one environment and walks through time in blocks of 16 steps, whose write and
 // read weights (b, c) are in shared memory. The forward pass saves the state before each block; the backward pass
 // recomputes the 16 states of a block into registers. More than 16 states are computed in groups of 16, one launch
-// after
-// the other on the stream, because everything summed over states is linear in them.
+// after the other on the stream, because everything summed over states is linear in them.
 #include "common/cuda.cuh"
 #include "selective_scan/cuda.h"
 

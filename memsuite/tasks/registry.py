@@ -238,5 +238,5 @@ def get_benchmark_suite(difficulty: str, tasks: list[str] | None = None) -> list
 
 
 def make_task(name: str, difficulty: str = "medium", **overrides: Any) -> Task:
-    """Build a task from its preset, with the given arguments replaced: ``make_task("n_back", "easy", horizon=80)``."""
+    """Build a task from its preset, with any argument replaced: ``make_task("delayed_cue", "easy", horizon=80)``."""
     return get_task_config(name, difficulty).make(**overrides)

@@ -35,7 +35,6 @@ def states_over_time(
 
     Yields:
         The step, from 0, and the state or features ``[B, S]``.
-        The step, from 0, and ``[B, S]``.
     """
     if every < 1:
         raise UsageError(f"every is {every}; the least is 1")
