@@ -1,6 +1,6 @@
-// The loops of every op for one instruction set; compiled once for each, with MEMSUITE_LEVEL as its name.
+// The loops of every op for one instruction set; compiled once per instruction set, with MEMSUITE_LEVEL as its name.
 //
-// They are one file because they share much, and so that the compiler has to instantiate that only once.
+// They are one file because they share code, which the compiler then instantiates only once.
 #include "diagonal_scan/loops.h"
 
 #include "common/packing_loops.h"

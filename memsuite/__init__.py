@@ -1,6 +1,6 @@
 """memsuite: measure long-horizon memory in recurrent networks, state space models and attention.
 
-Nothing is imported or computed until it is asked for, so that ``memsuite --help`` answers at once.
+Nothing is imported or computed before it is used, so that ``memsuite --help`` answers at once.
 """
 
 from __future__ import annotations

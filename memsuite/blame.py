@@ -1,4 +1,4 @@
-"""Whose code an error comes from: what users bring fails in one line that names the class, the file and the line."""
+"""Errors from a user's own code, reported in one line that names the class, the file and the line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ INSTALLED = tuple({f"{sysconfig.get_path(name)}/" for name in ("stdlib", "platst
 
 
 def users_line(error: BaseException) -> str | None:
-    """Return ``file:line`` of the innermost frame that is neither memsuite's nor of an installed package, if any."""
+    """Return ``file:line`` of the innermost frame outside memsuite and installed packages; None if there is none."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if _is_users(frame.filename)]
     return f"{shown(own[-1].filename)}:{own[-1].lineno}" if own else None
@@ -27,7 +27,7 @@ def _is_users(filename: str) -> bool:
 
 
 def shown(filename: str) -> str:
-    """Return a file's path as a person in the current folder would write it."""
+    """Return a file's path relative to the current folder, if it lies below it; otherwise unchanged."""
     try:
         return str(Path(filename).relative_to(Path.cwd()))
     except ValueError:
@@ -35,7 +35,7 @@ def shown(filename: str) -> str:
 
 
 def home_of(cls: type) -> str:
-    """Return `` (file:line)`` of a class's definition; nothing where it has no file."""
+    """Return `` (file:line)`` of a class's definition; an empty text if it has no file."""
     try:
         return f" ({shown(inspect.getsourcefile(cls) or '')}:{inspect.getsourcelines(cls)[1]})"
     except (OSError, TypeError):
@@ -43,7 +43,7 @@ def home_of(cls: type) -> str:
 
 
 def in_one_line(error: BaseException) -> str:
-    """Return an error's kind and the first line of its text, with the file and line of the user's code, if any."""
+    """Return the type of an error and the first line of its text, with the file and line of the user's code, if any."""
     text = str(error).strip().partition("\n")[0][:300]
     if isinstance(error, SyntaxError) and error.filename:
         place: str | None = f"{shown(error.filename)}:{error.lineno}"
@@ -55,11 +55,11 @@ def in_one_line(error: BaseException) -> str:
 
 @contextmanager
 def blamed_on(who: str, kind: type[UsageError] | type[Stopped] = UsageError) -> Iterator[None]:
-    """Turn what a user's code raises in the block into one line.
+    """Turn an exception that a user's code raises in the block into one line.
 
     Args:
-        who: what of the user's is run, such as ``controller my_module.MyController``.
-        kind: what is raised, with the user's error as its cause.
+        who: the user's code that runs, such as ``controller my_module.MyController``.
+        kind: the exception to raise, with the user's exception as its cause.
     """
     try:
         yield

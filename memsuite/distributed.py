@@ -1,8 +1,8 @@
-"""The processes of one run: how many there are, which one this is, and what they agree on.
+"""The processes of one run: their number, the rank of this one, and the collectives between them.
 
-In a run of one process every function hands back what it was given, at no cost. In a run of several each call is a
-collective: all processes make the same calls in the same order, so nothing here may hang on what one of them alone
-knows.
+In a run of one process every function returns its input at no cost. In a run of several processes each call is a
+collective: all processes must make the same calls in the same order, so no call may depend on a value that only one
+of them knows.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def mean(values: Tensor) -> Tensor:
 
 
 def variance(values: Tensor) -> Tensor:
-    """Return the unbiased variance of the values of all processes, as many from each."""
+    """Return the unbiased variance of the values of all processes, which must hold equally many."""
     if world_size() == 1:
         return values.var()
     centre = mean(values.mean())
@@ -62,7 +62,7 @@ def largest(value: int, device: torch.device) -> int:
 
 
 def from_first(value: Any) -> Any:
-    """Return the first process's value; the others' are not looked at."""
+    """Return the first process's value; the values of the others are ignored."""
     if world_size() == 1:
         return value
     box = [value]
@@ -71,7 +71,7 @@ def from_first(value: Any) -> Any:
 
 
 def gathered(value: Any) -> list[Any]:
-    """Return every process's value, in order, with its tensors on the CPU; what others than the first get is no use."""
+    """Return every process's value, in order of rank, with tensors on the CPU; only the first process may use it."""
     if world_size() == 1:
         return [value]
     value = pytree.tree_map_only(Tensor, Tensor.cpu, value)
@@ -90,13 +90,13 @@ def require_same(settings: dict[str, Any]) -> None:
         for name, value in theirs.items():
             if value != everyones[0][name]:
                 raise UsageError(
-                    f"{name} is {value} in process {number}, {everyones[0][name]} in process 0: all are to be started "
-                    "with the same options, and must see the same run folder"
+                    f"{name} is {value} in process {number}, {everyones[0][name]} in process 0: start all processes "
+                    "with the same options, and let them see the same run folder"
                 )
 
 
 def what_was_lost(error: BaseException) -> str | None:
-    """Say what an error means if it means that the processes have lost each other; None if it does not."""
+    """Return a message if the error means that the processes have lost each other; None for any other error."""
     if isinstance(error, dist.DistError) and not dist.is_initialized():
         return f"the processes did not find each other: {str(error).splitlines()[0]}"
     lost = isinstance(error, RuntimeError) and LOST.search(str(error))

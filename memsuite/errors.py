@@ -1,4 +1,4 @@
-"""The error a user can cause, the end a run can come to before its time, and the words they are told in."""
+"""The error that a user can cause, the exception that ends a run early, and the wording of unknown names."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Iterable
 
 
 class UsageError(ValueError):
-    """A mistake in what was asked for: one line that names the mistake and the fix; the CLI exits with status 2."""
+    """A user's mistake: one line that names the mistake and the fix; the CLI exits with status 2."""
 
 
 class Stopped(RuntimeError):
-    """A run that ended before its time, through no mistake in what was asked.
+    """A run that ended early, through no mistake of the user.
 
     Args:
-        message: one line that says why, and what is kept.
-        status: the exit status; 128 + its number after a signal.
-        together: all processes of the run come to this end, so that one line for all is enough.
+        message: one line that gives the reason and says which results are kept.
+        status: the exit status; 128 + the signal's number after a signal.
+        together: whether all processes of the run end in this way, so that one line for all is enough.
     """
 
     def __init__(self, message: str, status: int = 1, together: bool = False) -> None:
@@ -25,7 +25,7 @@ class Stopped(RuntimeError):
 
 
 def nearest(name: str, valid: Iterable[str], count: int = 3) -> list[str]:
-    """Return the valid names most like ``name``, best first; all of them in order when none is close."""
+    """Return the valid names most like ``name``, best first; all valid names in order if none is close."""
     names = list(valid)
     plain = {option.lower().replace("-", "_"): option for option in names}
     close = difflib.get_close_matches(name.lower().replace("-", "_"), plain, n=count, cutoff=0.5)

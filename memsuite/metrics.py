@@ -1,4 +1,4 @@
-"""What a policy achieved, with an interval, as torchmetrics that add up across batches and processes."""
+"""Success and return of a policy, each with an interval, as torchmetrics that accumulate over batches and processes."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from torchmetrics import Metric
 class Success(Metric):
     """The fraction of scored decisions that are right, over whole episodes, with a 95% interval.
 
-    The interval is Wilson's, on an effective number of independent decisions: decisions within an episode share what
-    was remembered, so their number is divided by the design effect that the spread between episodes shows (Kish 1965).
-    With one scored decision an episode it is Wilson's interval exactly.
+    The interval is Wilson's, for an effective number of independent decisions. Decisions within an episode depend on
+    the same memory, so their number is divided by the design effect, which is estimated from the spread between
+    episodes (Kish 1965). With one scored decision per episode it is exactly Wilson's interval.
     """
 
     full_state_update = False
@@ -34,7 +34,7 @@ class Success(Metric):
 
         Args:
             correct: bool ``[T, B]``, the decision was scored and right.
-            scored: bool ``[T, B]``; columns without a scored decision count for nothing.
+            scored: bool ``[T, B]``; columns without a scored decision are ignored.
         """
         asked = scored.sum(0).double()
         fraction = (correct.sum(0).double() / asked)[asked > 0]
@@ -89,12 +89,12 @@ class EpisodeReturn(Metric):
 
 
 def finished_returns(rewards_TB: Tensor, ended_TB: Tensor, running_B: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the summed returns of the episodes that end in a rollout, and what the others have so far.
+    """Return the summed returns of the episodes that end in a rollout, and the rewards so far of the others, ``[B]``.
 
     Args:
         rewards_TB: rewards ``[T, B]``.
         ended_TB: bool ``[T, B]``, the step ends an episode.
-        running_B: what the episodes running at the rollout's start had gathered.
+        running_B: rewards ``[B]`` that the episodes running at the rollout's start had gathered before it.
     """
     gathered = rewards_TB.cumsum(0) + running_B
     steps = torch.arange(1, len(ended_TB) + 1, device=ended_TB.device).unsqueeze(1)
@@ -108,5 +108,5 @@ def wilson_interval(fraction: float, number: float, confidence: float = 0.95) ->
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
     centre = (fraction + z * z / (2 * number)) / (1 + z * z / number)
     half = z / (1 + z * z / number) * (fraction * (1 - fraction) / number + z * z / (4 * number * number)) ** 0.5
-    # Rounding must not shut a certain outcome out of its own interval.
+    # Rounding must not exclude a certain outcome (fraction 0 or 1) from its own interval.
     return min(fraction, max(0.0, centre - half)), max(fraction, min(1.0, centre + half))

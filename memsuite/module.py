@@ -1,4 +1,4 @@
-"""MemoryPPO: one PPO iteration per training step, full backpropagation through time, and the bookkeeping around it."""
+"""MemoryPPO: one PPO iteration per training step, with full backpropagation through time, and its bookkeeping."""
 
 from __future__ import annotations
 
@@ -57,16 +57,16 @@ class MemoryPPO(pl.LightningModule):
     """Train a controller on a memory task with PPO.
 
     A training step is one iteration: a rollout, advantages, epochs of minibatches along environments, each with full
-    backpropagation through time. One epoch is the whole run: a Trainer that asks for more epochs trains no more steps.
+    backpropagation through time. The whole run is one epoch: a Trainer that asks for more epochs trains no more steps.
 
     Args:
         config: the settings; None for the defaults.
-        settings: single settings in their place, by the names of :class:`~memsuite.runs.RunConfig`:
+        settings: single settings that replace those of ``config``, by the names of :class:`~memsuite.runs.RunConfig`:
             ``MemoryPPO(task="copy_memory", seed=1, ppo=PPOConfig(epochs=2))``.
 
     Attributes:
-        config: the settings with every default filled in, kept in every checkpoint: enough to build this module again
-            (:func:`memsuite.load`), whatever the defaults are by then.
+        config: the settings with every default filled in. Every checkpoint contains them, and they are enough to build
+            this module again (:func:`memsuite.load`), even if the defaults have changed.
     """
 
     _running_return: Tensor
@@ -105,7 +105,7 @@ class MemoryPPO(pl.LightningModule):
         return self.course.env_steps
 
     def fresh_model(self) -> ActorCritic:
-        """Build the network as its seed makes it."""
+        """Build the network with the initial weights of the run's seed."""
         config = self.config
         return make_actor_critic(
             self.task,
@@ -116,9 +116,9 @@ class MemoryPPO(pl.LightningModule):
         )
 
     def train_on(self, args: dict[str, int]) -> None:
-        """Train on the task with these arguments in place of its own, in new episodes from the next rollout on.
+        """Train on the task with these arguments, in new episodes, from the next rollout on.
 
-        Evaluations keep the task's own. What is trained on is part of a checkpoint.
+        Evaluations keep the task's own arguments. A checkpoint contains the arguments of training.
         """
         self.course.train_on(args)
         if self.actor is not None:
@@ -129,15 +129,15 @@ class MemoryPPO(pl.LightningModule):
         self.actor, self._running_return = start_acting(task, self.model, num_envs, self._generators, saved)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the running episodes out of a copy: whoever trains it begins new ones."""
+        """Leave the running episodes out of a copy: training the copy begins new ones."""
         return {**super().__getstate__(), "actor": None, "_generators": {}}
 
     @_restricted_classmethod
     def load_from_checkpoint(cls, checkpoint_path: str | Path, map_location: Any = None, **settings: Any) -> MemoryPPO:  # type: ignore[override]
-        """Build the module that was saved, with its settings (:func:`~memsuite.runs.checkpoints.restored`)."""
+        """Build the saved module with its settings (:func:`~memsuite.runs.checkpoints.restored`)."""
         return restored(cls, checkpoint_path, map_location, settings)
 
-    # -- Lightning's questions ------------------------------------------------------------------------------------
+    # -- Lightning's hooks ----------------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return the optimiser of the run."""
@@ -148,20 +148,20 @@ class MemoryPPO(pl.LightningModule):
         return self._stream
 
     def val_dataloader(self) -> list[str]:
-        """Return one batch: the name of the stream its episodes come from."""
+        """Return one batch: the name of the random stream of the validation episodes."""
         return ["validation"]
 
     def test_dataloader(self) -> list[str]:
-        """Return one batch, of other episodes than validation's."""
+        """Return one batch: the stream of the test episodes, which differ from validation's."""
         return ["test"]
 
     def setup(self, stage: str) -> None:
-        """Check that all processes are about to do the same and that training survives it; try what is the user's."""
+        """Check that all processes agree and the trainer suits; try out a task or controller of the user."""
         check_start(self.trainer, self.config)
         try_out(self.config, self.task, self.model, self.trainer.strategy.root_device)
 
     def on_fit_start(self) -> None:
-        """Start the episodes, or go on where the checkpoint left them."""
+        """Start the episodes, or continue those of the checkpoint."""
         require_same({"iteration": self.iteration})
         self._generators = open_streams(self.seed, self.device)
         if self._resume is not None:
@@ -174,20 +174,20 @@ class MemoryPPO(pl.LightningModule):
         self._act(envs_per_process(self.num_envs, world_size(), self.ppo) // self.ppo.draws, self._resume)
 
     def on_train_start(self) -> None:
-        """Put the global generators back last, when nothing else draws from them any more."""
+        """Restore the global generators last, when nothing else draws from them any more."""
         set_global_random_states(self._resume, self.seed)
         self._resume = None
 
     def teardown(self, stage: str) -> None:
-        """Let go of the environments."""
+        """Close the environments."""
         self.course.task.close()
 
     def on_train_epoch_end(self) -> None:
-        """End a training of many epochs, or of no end, when the budget is used."""
+        """End a training of many or unlimited epochs when the budget is used."""
         self.trainer.should_stop = self.trainer.should_stop or self.iteration >= self.course.iterations
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the configuration, and everything the next iteration depends on, as plain values and tensors."""
+        """Add the configuration and the whole state of the next iteration, as plain values and tensors."""
         checkpoint["memsuite"] = {"schema": SCHEMA, "config": self.config.plain(), **self.course.state_dict()}
         if self.actor is not None:
             checkpoint["memsuite"]["run"] = {
@@ -197,7 +197,7 @@ class MemoryPPO(pl.LightningModule):
             }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take over what :meth:`on_save_checkpoint` added; applied when ``fit`` starts."""
+        """Read the entries of :meth:`on_save_checkpoint`; they are applied when ``fit`` starts."""
         saved = checkpoint["memsuite"]
         go_on_after(checkpoint.get("loops"), saved["iteration"])
         self.course.load_state_dict(saved)
@@ -217,7 +217,7 @@ class MemoryPPO(pl.LightningModule):
                 self._record(statistics)
 
     def _learn_from_shared(self) -> Tensor:
-        """Draw scripts, act in each minibatch of them and learn from it; return what :meth:`update` returns."""
+        """Draw scripts, then act in each minibatch of them and learn from it; return the same as :meth:`update`."""
         assert self.actor is not None
         with self.seconds.timed("rollout"):
             scale = self.advantage_scale if self.ppo.normalise_advantages else None
@@ -238,7 +238,7 @@ class MemoryPPO(pl.LightningModule):
             return self.update(trajectory)
 
     def _step(self) -> Update:
-        """Return what a minibatch's loss goes through, at the present learning rate."""
+        """Return the object that applies a minibatch's loss, at the current learning rate."""
         optimizer = cast(LightningOptimizer, self.optimizers())
         factor = self.course.left if self.ppo.anneal else 1.0
         for group in optimizer.param_groups:
@@ -248,7 +248,7 @@ class MemoryPPO(pl.LightningModule):
         )
 
     def update(self, trajectory: Trajectory) -> Tensor:
-        """Run the epochs over one rollout; return STATISTICS, then 1 for each update skipped and 0 for others."""
+        """Run the epochs over one rollout; return STATISTICS, then one flag per update: 1 if it was skipped."""
         ended, rewards = trajectory.terminated | trajectory.truncated, trajectory.rewards * self.ppo.reward_scale
         values, following = trajectory.values, trajectory.next_values
         advantages, returns = gae(rewards, values, following, ended, *self.credit(trajectory))
@@ -259,7 +259,7 @@ class MemoryPPO(pl.LightningModule):
         return gather_statistics(found, outcome)
 
     def _record(self, statistics: Tensor) -> None:
-        """Bring the iteration's statistics to the host, once, and hand them to the loggers."""
+        """Copy the iteration's statistics to the host, once, and pass them to the loggers."""
         values = statistics.tolist()
         self.statistics = dict(zip(STATISTICS, values, strict=False))
         flags = values[len(STATISTICS) :]
@@ -272,21 +272,21 @@ class MemoryPPO(pl.LightningModule):
         self.guard.count(flags)
 
     def log_row(self, row: dict[str, Any]) -> None:
-        """Give one row to every logger, with environment steps as the x axis."""
+        """Pass one row to every logger, with environment steps as the x axis."""
         for logger in self.loggers:
             logger.log_metrics(row, step=self.env_steps)
 
     # -- evaluation -----------------------------------------------------------------------------------------------
 
     def evaluate(self, episodes: int, name: str) -> dict[str, float]:
-        """Act greedily through the first ``episodes`` of the named stream (:func:`memsuite.rl.evaluate`).
+        """Act greedily in the first ``episodes`` of the named stream (:func:`memsuite.rl.evaluate`).
 
-        The episodes of a stream are the same at every call.
+        The episodes of a stream are the same in every call.
         """
         return evaluate(self.task, self.model, episodes, stream(self.seed, name, self.device))
 
     def validation_step(self, batch: str, batch_idx: int) -> None:
-        """Evaluate: on the way through ``fit`` on fewer episodes, with a row for the loggers."""
+        """Evaluate; during ``fit`` on a quarter of the episodes, with a row for the loggers."""
         on_the_way = self.trainer.state.fn == "fit"
         outcome = self.evaluate(max(1, self.evaluation_episodes // (4 if on_the_way else 1)), batch)
         self.log_dict({f"evaluation/{key}": float(value) for key, value in outcome.items()}, batch_size=1, logger=False)

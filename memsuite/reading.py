@@ -1,4 +1,4 @@
-"""How a user's YAML is read: a mapping with keys that differ, or one line that names the file and what is wrong."""
+"""Reading a user's YAML: a mapping with unique keys, or one line that names the file and the mistake."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from memsuite.errors import UsageError
 
 
 class positive(int):
-    """A whole number above 0, also where it is written 1e6: steps are counted in millions."""
+    """A whole number above 0, also in the form 1e6, because steps are counted in millions."""
 
     def __new__(cls, value: Any) -> positive:
-        """Read a number or its text; raise ValueError for any other."""
+        """Read a number or its text; raise ValueError for anything else."""
         try:
             number = Decimal(str(value))
         except InvalidOperation:
@@ -27,7 +27,7 @@ class positive(int):
 
 
 def count_in_tens(loader: Any) -> None:
-    """Have a YAML loader read ``010`` as ten, as everybody but YAML 1.1 does, and ``1:30`` as a text.
+    """Make a YAML loader read ``010`` as ten, unlike YAML 1.1, and ``1:30`` as a text.
 
     Args:
         loader: the loader's class.
@@ -42,10 +42,10 @@ def count_in_tens(loader: Any) -> None:
 
 
 class UniqueKeys(yaml.SafeLoader):
-    """Refuses a key that is given twice, of which the first would be dropped unseen."""
+    """A loader that refuses a key given twice; the standard loader would silently drop the first value."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Build a mapping of keys that differ."""
+        """Build a mapping; raise YAMLError for a repeated key."""
         seen: set[str] = set()
         for key, _ in node.value:
             name = str(key.value)
@@ -64,11 +64,11 @@ def read_mapping(path: str | Path, kind: str, example: str) -> dict[Any, Any]:
 
     Args:
         path: the file.
-        kind: what it is, for the message.
+        kind: the kind of file, for the message.
         example: a key it could hold, for the message.
 
     Raises:
-        UsageError: it cannot be read, is not YAML, or holds something else.
+        UsageError: the file cannot be read, is not YAML, or does not hold a mapping.
     """
     try:
         content = yaml.load(Path(path).read_text(encoding="utf-8-sig"), UniqueKeys)

@@ -1,4 +1,4 @@
-"""What Lightning writes of a run, checkpoints and metrics, such that a run killed at any moment can be gone on with."""
+"""The checkpoints and metrics that Lightning writes, in a form that lets a run killed at any moment resume."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from memsuite.runs.folder import LAST, METRICS, PREVIOUS
 
 
 def _save(checkpoint: dict[str, Any], file: IO[bytes]) -> None:
-    """Save, with a failed write told as what it is: PyTorch's archive writer reports it as an error of its own."""
+    """Save a checkpoint; raise the OSError of a failed write, which PyTorch's archive writer replaces by its own."""
     told: list[OSError] = []
 
     class Telling:
@@ -43,20 +43,24 @@ def _save(checkpoint: dict[str, Any], file: IO[bytes]) -> None:
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Lightning's checkpoint files, written atomically beside their target and read without running code from them."""
+    """Lightning's checkpoint files, written atomically, and read without running any code that they contain."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        """Write ``checkpoint`` to ``path``; a ``last.ckpt`` that was there stays as ``previous.ckpt``.
+        """Write ``checkpoint`` to ``path``; an existing ``last.ckpt`` becomes ``previous.ckpt``.
 
         Raises:
-            OSError: it could not be written; what was there is untouched.
+            OSError: the file could not be written; the existing files are unchanged.
         """
         path = Path(path)
         keep = path.with_name(PREVIOUS) if path.name == LAST else None
         write_atomically(path, lambda file: _save(checkpoint, file), keep)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
-        """Read a whole checkpoint of plain values and tensors only, whatever the caller would allow."""
+        """Read a complete checkpoint; only plain values and tensors are allowed, whatever ``weights_only`` says.
+
+        Raises:
+            UsageError: the file is not a complete memsuite checkpoint.
+        """
         del weights_only
         try:
             check_sums(Path(path))
@@ -66,11 +70,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class MetricsCSV(Logger):
-    """One ``metrics.csv`` in the run folder, a row for every call, environment steps as the x axis.
+    """One ``metrics.csv`` in the run folder: one row per call, environment steps as the x axis.
 
-    Of several processes the first writes; in the others it does nothing.
+    If there are several processes, only the first writes.
 
-    Rows are appended as they come. A row with columns never seen before rewrites the file, once, with a wider header.
+    Rows are appended as they come. A row with a new column rewrites the file once, with a wider header.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -81,12 +85,12 @@ class MetricsCSV(Logger):
 
     @property
     def name(self) -> str:
-        """No name: the run folder says it."""
+        """Empty: the run folder is the name."""
         return ""
 
     @property
     def version(self) -> str:
-        """No version: one run, one folder."""
+        """Empty: one folder holds one run."""
         return ""
 
     @property
@@ -95,10 +99,10 @@ class MetricsCSV(Logger):
         return str(self._path.parent)
 
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """Do nothing: config.yaml holds them."""
+        """Do nothing: config.yaml holds the hyperparameters."""
 
     def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
-        """Append one row; ``step`` is the number of environment steps so far."""
+        """Append one row; ``step`` is the current number of environment steps."""
         row = {"env_steps": step, **metrics}
         if rank() > 0:
             return
@@ -115,13 +119,13 @@ class MetricsCSV(Logger):
             csv.DictWriter(file, self._columns).writerow(row)
 
     def sync(self) -> None:
-        """Have the rows on the disk before a checkpoint says they are there."""
+        """Flush the rows to disk, before a checkpoint refers to them."""
         if rank() == 0 and self._path.exists():
             with self._path.open("a") as file:
                 os.fsync(file.fileno())
 
     def rewind(self, env_steps: int) -> None:
-        """Go on from an existing file: keep the rows up to ``env_steps``, drop the later ones."""
+        """Continue an existing file: keep the rows up to ``env_steps``, drop the later ones."""
         self._fresh = False
         rows = self._rows() if rank() == 0 else []
         if rows:
@@ -132,7 +136,7 @@ class MetricsCSV(Logger):
         if not self._path.exists():
             return []
         text = self._path.read_bytes().decode(errors="replace")
-        whole = text[: text.rfind("\n") + 1]  # a last line without its end was cut short
+        whole = text[: text.rfind("\n") + 1]  # a last line without a newline was cut short
         return list(csv.DictReader(io.StringIO(whole, newline="")))
 
     def _rewrite(self, rows: Iterable[dict[str, Any]]) -> None:

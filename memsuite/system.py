@@ -1,4 +1,4 @@
-"""What is asked of the operating system: that a process ends with its parent, locks between processes, and clocks."""
+"""Services of the operating system: a process that ends with its parent, locks between processes, and clocks."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from typing import IO, Any
 fcntl: Any
 try:
     import fcntl
-except ImportError:  # not on this system
+except ImportError:  # this system has no fcntl
     fcntl = None
 
 SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG, from sys/prctl.h
 
 
 def die_with_parent() -> None:
-    """Have this process killed as soon as its parent ends, where the kernel can do that."""
+    """Have the kernel kill this process as soon as its parent ends, where the kernel supports it (Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
 
 
 def lock(file: IO[Any], patience: float) -> bool:
-    """Take the lock on an open file for as long as it is open; return whether it could be had.
+    """Lock an open file for as long as it is open; return whether the lock was taken.
 
-    The lock ends with the process, however that ends. Where the system or the file system knows no locks, it is had.
+    The lock ends with the process, however the process ends. On systems and file systems without locks, return True.
 
     Args:
         file: any open file.
-        patience: seconds to try for, where another process may hold it for a moment only.
+        patience: seconds to keep trying, because another process may hold the lock for only a moment.
     """
     until = time.monotonic() + patience
     while not (had := _try_to_lock(file, shared=False)) and time.monotonic() < until:
@@ -43,7 +43,7 @@ def lock(file: IO[Any], patience: float) -> bool:
 
 
 def is_locked(path: Path) -> bool:
-    """Tell whether another process has the lock on a file; False if there is no such file."""
+    """Return whether another process holds the lock on a file; False if there is no such file."""
     with contextlib.suppress(OSError), path.open("r+" if os.access(path, os.W_OK) else "r") as file:
         return not _try_to_lock(file, shared=True)
     return False
@@ -56,20 +56,20 @@ def _try_to_lock(file: IO[Any], shared: bool) -> bool:
         fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError:  # no locks here
+    except OSError:  # this file system has no locks
         return True
     return True
 
 
 class Seconds(dict[str, list[float]]):
-    """Wall and CPU seconds by section, ``[wall, cpu]`` each; 0 for a section that has not begun."""
+    """Wall and CPU seconds per section, ``[wall, cpu]`` each; 0 for a section that has not begun."""
 
     def __missing__(self, section: str) -> list[float]:
         return self.setdefault(section, [0.0, 0.0])
 
     @contextlib.contextmanager
     def timed(self, section: str) -> Iterator[None]:
-        """Add the seconds of the block to a section's."""
+        """Add the duration of the block to the seconds of a section."""
         wall, cpu = time.perf_counter(), time.process_time()
         try:
             yield

@@ -1,4 +1,4 @@
-"""What a Trainer may not be asked to do with a run, whoever builds it."""
+"""Checks of the Lightning Trainer before a run, whoever builds it."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from memsuite.runs.ppo import check_precision
 
 
 def check_trainer(trainer: pl.Trainer) -> None:
-    """Raise a usage error for a precision that training would not survive, or a callback that means nothing here."""
+    """Raise a usage error for a precision that breaks training, or for a callback that has no meaning here."""
     check_precision(trainer.precision)
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, StochasticWeightAveraging):
             raise UsageError(
-                "StochasticWeightAveraging averages over epochs and schedules the learning rate by them, and a run is "
+                "StochasticWeightAveraging averages over epochs and schedules the learning rate by them, but a run has "
                 "one epoch; WeightAveraging and EMAWeightAveraging average over iterations"
             )
 
 
 def check_start(trainer: pl.Trainer, config: RunConfig) -> None:
-    """Check a Trainer that is about to begin, and that all processes are about to do the same.
+    """Check a Trainer that is about to begin, and that all processes have the same settings.
 
     Args:
-        trainer: of this process.
+        trainer: the Trainer of this process.
         config: the settings of the run.
     """
     check_trainer(trainer)

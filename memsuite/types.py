@@ -1,6 +1,6 @@
-"""The containers that travel between rooms, with their shapes. No maths here.
+"""The containers that are passed between rooms, with their shapes. No maths here.
 
-``T`` is time, ``B`` environments, ``D`` features. Every container is frozen: what was collected is never edited.
+``T`` is time, ``B`` environments, ``D`` features. Every container is frozen: collected data is never edited.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Script:
     """A batch of whole episodes of a scripted task, drawn at once.
 
     Attributes:
-        observations: ``[T, B, D]`` float32, what is shown.
+        observations: ``[T, B, D]`` float32, the observation at each step.
         targets: ``[T, B]`` int64, the right action; meaningful only where ``scored``.
         scored: ``[T, B]`` bool, the steps whose action is judged.
     """
@@ -31,17 +31,17 @@ class Script:
 
 @dataclass(frozen=True)
 class TimeStep:
-    """What every environment shows after a reset or a step.
+    """The data of every environment after a reset or a step.
 
     An environment whose episode ended has already begun the next one (same-step autoreset): ``observation`` belongs
     to the new episode, ``final_observation`` to the old.
 
     Attributes:
-        observation: ``[B, D]`` what to act on next.
+        observation: ``[B, D]`` the observation to act on next.
         is_first: ``[B]`` bool, ``observation`` begins an episode.
         reward: ``[B]`` reward of the action just taken (0 after a reset).
-        terminated: ``[B]`` bool, the action just taken ended the episode: nothing follows, its value is 0.
-        truncated: ``[B]`` bool, the episode was cut short: its value goes on from ``final_observation``.
+        terminated: ``[B]`` bool, the action just taken ended the episode; the value of its successor is 0.
+        truncated: ``[B]`` bool, the episode was cut short; the value of ``final_observation`` continues its return.
         final_observation: ``[B, D]`` the successor in the old episode, valid where ``truncated``; None if no row is.
         scored: ``[B]`` bool, the action just taken was a scored decision.
         correct: ``[B]`` bool, it was scored and right.
@@ -66,7 +66,7 @@ class Block:
         targets: ``[T, B]`` int64.
         scored: ``[T, B]`` bool.
         is_first: ``[T, B]`` bool, the step begins an episode.
-        terminated: ``[T, B]`` bool, the step ends one.
+        terminated: ``[T, B]`` bool, the step ends an episode.
     """
 
     observations: Tensor
@@ -86,15 +86,15 @@ class Trajectory:
         actions: ``[T, B]`` int64.
         log_probs: ``[T, B]`` log-probability of each action when it was taken.
         values: ``[T, B]`` the critic's estimate at each step.
-        next_values: ``[T, B]`` the estimate at each step's successor: 0 after ``terminated``, the value of the final
-            observation under the memory that led to it after ``truncated`` and at the rollout's cut.
+        next_values: ``[T, B]`` the estimate at each step's successor. It is 0 after ``terminated``. After ``truncated``
+            and at the end of the rollout it is the value of the final observation under the memory that led to it.
         rewards: ``[T, B]``.
         terminated: ``[T, B]`` bool.
         truncated: ``[T, B]`` bool.
         scored: ``[T, B]`` bool.
         correct: ``[T, B]`` bool.
         initial_state: the controller's state before the first step.
-        draws: ``[T, B]`` the uniform numbers that drew the actions; None where they were not drawn.
+        draws: ``[T, B]`` the uniform random numbers that drew the actions; None for actions that were not drawn.
     """
 
     observations: Tensor

@@ -1,4 +1,4 @@
-"""What all tests share: one thread, a fixed seed, and an interactive task whose episodes end in every way."""
+"""Shared by all tests: one thread, a fixed seed, and an interactive task whose episodes end in every way."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def _fixed_seed():
 class Countdown(Task):
     """Episodes of random length that terminate or are truncated, with integer-coded observations.
 
-    The observation is ``[episode number, steps into the episode]``; the reward is the action. Made for tests of the
-    stepping path: every observation says where it comes from.
+    The observation is ``[episode number, steps into the episode]``; the reward is the action. It is made for tests of
+    the stepping path: every observation identifies its episode and step.
     """
 
     def __init__(self, horizon: int = 7, num_actions: int = 3) -> None:
@@ -91,7 +91,7 @@ def countdown() -> Countdown:
 
 @pytest.fixture(autouse=True)
 def no_figure_is_left_open():
-    """Close what a test drew: matplotlib keeps every figure, and warns of the twenty-first in a process."""
+    """Close the figures of a test: matplotlib keeps every figure, and warns about the twenty-first in a process."""
     yield
     if "matplotlib.pyplot" in sys.modules:
         sys.modules["matplotlib.pyplot"].close("all")

@@ -1,4 +1,4 @@
-"""The first recipe's settings of PPO, for what it alone has: one draw, a critic, several passes over a rollout."""
+"""PPO settings of the first recipe, for the features that only it has: one draw, a critic, several passes."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from memsuite.runs.recipes import LATER, recipes
 
 
 def first_recipe(**changes: Any) -> PPOConfig:
-    """Return them, with some changed."""
+    """Return the settings, with some changed."""
     return PPOConfig(**{**LATER, **recipes()["v1"]["ppo"], **changes})

@@ -1,4 +1,4 @@
-"""How a mistake must be answered: one line, status 2, no traceback, and nothing left behind."""
+"""The required answer to a mistake: one line, status 2, no traceback, and no files left behind."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from memsuite.__main__ import main
 
 
 def answer_in(folder: Path, read_standard_error: Callable[[], str]) -> Callable[..., str]:
-    """Return a function that gives a command and returns the one line it is answered with."""
+    """Return a function that runs a command and returns its one-line answer."""
 
     def call(*words: str) -> str:
         before = sorted(folder.rglob("*"))

@@ -1,4 +1,4 @@
-"""The commands of a suite as published results recorded them, before the first recipe was a file to be named."""
+"""The commands of a suite as recorded in published results, from before the first recipe was a file with a name."""
 
 from __future__ import annotations
 

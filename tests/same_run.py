@@ -1,4 +1,4 @@
-"""What a run leaves, without times: to hold a disturbed run against an undisturbed one, bit for bit."""
+"""The files of a run without times, to compare a disturbed run with an undisturbed one, bit for bit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ TIMES += ("wall_seconds_to_target", "cpu_seconds_to_target")
 
 
 def end_state(folder) -> dict:
-    """Return all that a run leaves, without times and without what names this start of it."""
+    """Return everything that a run leaves, except times and the names of this start of it."""
     checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     run = checkpoint["memsuite"]["run"]
     result = json.loads((folder / "result.json").read_text())

@@ -1,4 +1,4 @@
-"""What tests that start processes share: a server with the imports of a run behind it, and a free port."""
+"""Shared by tests that start processes: a server that has done the imports of a run, and a free port."""
 
 from __future__ import annotations
 

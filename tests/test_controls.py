@@ -1,4 +1,4 @@
-"""No control scores above its ceiling: what has no memory, and what cannot bind (results/controls.jsonl)."""
+"""No control scores above its ceiling, neither without memory nor without binding (results/controls.jsonl)."""
 
 import math
 from pathlib import Path
@@ -9,7 +9,7 @@ from memsuite.runs.collection import read_collection
 from memsuite.tasks import make_task
 
 RUNS = read_collection(Path(__file__).parents[1] / "results" / "controls.jsonl")
-# 90 runs are held to it; one lies above four standard errors by chance once in 350 such sets.
+# 90 runs are tested; by chance, one exceeds four standard errors once in 350 such sets.
 ERRORS = 4
 
 

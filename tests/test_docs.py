@@ -1,9 +1,10 @@
 """Every command and every Python block of the README and the docs runs as written.
 
-A page is run top to bottom in a folder of its own, with the repository's ``configs`` and ``results``: what it says to
-save is saved, Python blocks share their names, commands run in turn. Two things are substituted: a command that trains
-gets a few thousand steps (:data:`TINY`), and a suite, of minutes to hours, is planned (``--dry_run``): tests/suite runs
-them. What is not run is listed with its reason (:data:`NOT_HERE`).
+A page is run top to bottom in its own folder, with the repository's ``configs`` and ``results``: files that the page
+says to save are saved, Python blocks share their names, and commands run in order. Two things are substituted: a
+command
+that trains gets a few thousand steps (:data:`TINY`), and a suite, which takes minutes to hours, is only planned
+(``--dry_run``); tests/suite runs suites. Commands that are not run are listed with the reason (:data:`NOT_HERE`).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ PAGES = {
 PAGES["CONTRIBUTING.md"] = ROOT / "CONTRIBUTING.md"
 # Appended to every ``memsuite fit`` that begins a run; the last of a repeated option counts.
 TINY = ["--steps", "12800", "--num_envs", "32", "--evaluation_episodes", "16", "--device", "cpu"]
-# The beginning of a command, and why it is not run here.
+# The beginning of a command, and the reason why it is not run here.
 NOT_HERE = {
     "make": "the targets are looked up; they run the tests, train for minutes to hours, or are run by other tests",
     "source .venv/bin/activate": "the tests run in that environment",
@@ -44,7 +45,7 @@ NOT_HERE = {
     "memsuite fit --config configs/golden.yaml --device cpu --devices 2": "two processes, as with torchrun",
     "memsuite suite configs/suites/basic_v1.yaml --launcher": "needs an extra; see tests/suite/test_clusters.py",
 }
-# Commands of more than ten seconds: left to ``make test-slow``. Nothing on the pages builds on what they leave.
+# Commands of more than ten seconds, left to ``make test-slow``. Nothing on the pages uses their output.
 SLOW = (
     "memsuite controllers",
     "memsuite report",
@@ -158,7 +159,7 @@ def help_of(*verb: str) -> str:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_within_the_text_have_their_options(page):
-    """They are not run, as they name what a reader has and a test has not; those of ``fit`` are run in the blocks."""
+    """They are not run, because they name files that only a reader has; those of ``fit`` are run in the blocks."""
     for command in re.findall(r"`memsuite ((?!fit|test|validate)[a-z][^`]*)`", PAGES[page].read_text()):
         verb, *rest = command.split()
         # The options of ``memsuite bench`` are those of its subcommand, which comes first.

@@ -1,4 +1,4 @@
-"""The laws of the layout: imports point down, files stay short, nothing heavy is imported before it is asked for."""
+"""The rules of the layout: imports point down, files stay short, nothing heavy is imported before it is needed."""
 
 import ast
 import re
@@ -61,7 +61,7 @@ ALLOWED = {
 
 
 def imported(path: Path) -> set[str]:
-    """List the modules of ours that a file imports, at once or in a function, but not for type checking alone."""
+    """List memsuite's modules that a file imports, at the top or in a function, but not only for type checking."""
     tree = ast.parse(path.read_text())
     checks = [node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)]
     for_types = {id(node) for check in checks for node in ast.walk(check)}
@@ -94,7 +94,7 @@ def test_every_import_that_may_point_up_is_there():
 
 
 def test_no_module_imports_itself_by_way_of_others():
-    """Lazy imports count too."""
+    """Imports inside functions count too."""
     waiting = {name: {one for one in imported(path) if one in MODULES} - {name} for name, path in MODULES.items()}
     waiting = {name: {one for one in others if (name, one) not in ALLOWED} for name, others in waiting.items()}
     while free := {name for name, others in waiting.items() if not others & waiting.keys()}:
@@ -110,7 +110,7 @@ def test_files_are_short_and_say_what_they_are(path):
 
 
 def parameters(node: ast.ClassDef | ast.FunctionDef) -> list[str]:
-    """List the parameters of a function or of what makes a class; a dataclass has its fields."""
+    """List the parameters of a function or of a class's constructor; a dataclass has its fields."""
     if isinstance(node, ast.ClassDef):
         makers = [item for item in node.body if isinstance(item, ast.FunctionDef) and item.name in MAKERS]
         if not makers:
@@ -147,7 +147,7 @@ def test_analysis_does_not_import_what_trains():
 
 
 def test_no_deadline_word():
-    """``done`` is used with two opposite meanings in published code, so here it is not a name."""
+    """Published code uses ``done`` with two opposite meanings, so it is not a name here."""
     for path in FILES:
         names = {node.id for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Name)}
         assert not names & {"done", "dones"}, path

@@ -1,4 +1,4 @@
-"""What is reported to be learnt, on the reported seeds: the golden run, and Gymnasium environments.
+"""The training results that are reported, on the reported seeds: the golden run, and Gymnasium environments.
 
 ``make learn`` runs this file: it prints a summary and writes the runs of all seeds into files of ``results/``.
 ``make docs`` then writes the table in README.md.
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 SEEDS = range(5)
 FIRST = ["--config", "configs/recipes/v1.yaml", "--num_envs", "32", "--steps", "200000"]
 VARIANTS = {
-    "second": [],  # the recipe as it is; the others are the first recipe's
+    "second": [],  # the default recipe; the others use the first recipe
     "published": FIRST,
     "generic": [*FIRST, "--model.ppo.discount", "0.99", "--model.ppo.gae_lambda", "0.95"],
 }
@@ -27,7 +27,7 @@ VARIANTS["tested"] = [*VARIANTS["generic"], "--model.ppo.consequences", "tested"
 
 
 def train(config: str, folder: Path, seed: int, *options: str) -> dict:
-    """Run one seed as a user would, in a process and a thread of its own."""
+    """Run one seed as a user would, in a separate process with one thread."""
     command = [sys.executable, "-m", "memsuite", "fit", "--config", config, "--seed", str(seed), "--out", str(folder)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run([*command, *options], cwd=ROOT, env=environment, check=True, capture_output=True)
@@ -36,7 +36,7 @@ def train(config: str, folder: Path, seed: int, *options: str) -> dict:
 
 
 def summary(results: dict[str, list[dict]]) -> str:
-    """Return a line for each variant: every seed's success, and its steps to the target."""
+    """Return one line per variant: every seed's success, and its steps to the target."""
     lines = []
     for variant, runs in results.items():
         steps = ["-" if run["steps_to_target"] is None else f"{run['steps_to_target']:,}" for run in runs]
@@ -66,7 +66,7 @@ def test_the_golden_run_learns_on_the_reported_seeds(tmp_path, capsys):
     assert min(run["success"] for run in results["tested"]) >= 0.90
 
 
-# Environment, what the greedy return must exceed, and what it is compared with.
+# Environment, the greedy return to exceed, and the reference value.
 GYMNASIUM = {
     "cartpole_without_velocities": 400.0,
     "popgym_repeat_previous": -0.5,  # the return of a random policy; 1 is the best there is

@@ -1,4 +1,4 @@
-"""The committed measurements say how they were made, and only attention costs more at a longer horizon."""
+"""The committed measurements record how they were made, and only attention costs more at a longer horizon."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""MemoryPPO: it learns, it resumes with the same bits, and what it is told reaches what it does."""
+"""MemoryPPO: it learns, it resumes with the same bits, and every setting has its effect."""
 
 import csv
 
@@ -123,7 +123,7 @@ def test_evaluation_reproduces_and_differs_by_stream():
 
 @pytest.mark.parametrize("window", [1, 3, 7])
 def test_cut_backpropagation_keeps_the_forward_pass(window):
-    """With any bptt_steps the loss is that of full backpropagation; only the gradient's reach changes."""
+    """With any bptt_steps the loss equals that of full backpropagation; only the reach of the gradient changes."""
     outcomes = []
     for bptt in (None, window):
         module = small(ppo=first_recipe(bptt_steps=bptt), seed=3).double()
@@ -186,7 +186,7 @@ def test_samples_to_nine_in_ten_are_of_the_last_ten_rollouts(tmp_path):
         train(small(steps=8 * 10 * steps), folder, *callbacks, **where)
         return record.result["steps_to_90_sampled"]
 
-    said = [1.0] * 9 + [0.0, 1.0, 1.0]  # ten that hold nine: the first ten
+    said = [1.0] * 9 + [0.0, 1.0, 1.0]  # the first ten values contain nine ones
     assert run(tmp_path / "whole", 12) == 8 * 10 * 10
     said = [0.0, 0.5] + [1.0] * 10
     last = tmp_path / "cut" / "checkpoints" / "last.ckpt"

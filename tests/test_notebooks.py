@@ -1,4 +1,4 @@
-"""The notebooks: thin, without outputs in git, and they run top to bottom."""
+"""The notebooks: short, without outputs in git, and they run top to bottom."""
 
 import ast
 import json
@@ -17,7 +17,7 @@ IDS = [path.stem for path in NOTEBOOKS]
 
 
 def code_of(path: Path) -> list[str]:
-    """Return the code cells as Python: lines of IPython's own become comments."""
+    """Return the code cells as Python: IPython's own lines become ``pass``."""
     cells = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
     texts = ["".join(cell["source"]) for cell in cells]
     return [re.sub(r"^(\s*)[%!].*$", r"\1pass", text, flags=re.M) for text in texts if not text.startswith("%%")]

@@ -1,4 +1,4 @@
-"""Published results are whole: every run of their suite and no other, all seeds, and one commit for each cell."""
+"""Published results are complete: every run of their suite and no other, all seeds, and one commit per cell."""
 
 import functools
 import json
@@ -25,7 +25,7 @@ ONE_COMMIT = ["recipe", "controls", "horizons", "golden", "beyond"]
 
 @functools.cache
 def runs_of(name):
-    """Return the runs of a file; those of beyond.json stand in its reports, beside what was measured of them."""
+    """Return the runs of a file; the runs of beyond.json are in its reports, with the measurements of them."""
     return [one["training"] for one in REPORTS] if name == "beyond" else read_collection(RESULTS / f"{name}.jsonl")
 
 
@@ -42,7 +42,7 @@ def test_every_run_of_the_suite_of_the_recipe_is_there_and_no_other():
 
 @pytest.mark.parametrize("name", UNFINISHED)
 def test_what_is_there_of_an_unfinished_suite_is_of_it(name):
-    """Such a suite is long, so that a part of it may be published; the pages show what is there."""
+    """Such a suite takes long, so a part of it may be published; the pages show the part that exists."""
     file = RESULTS / f"{name}.jsonl"
     made = [run["command"] for run in read_collection(file)] if file.is_file() else []
     asked = {run.command.replace(f"{ROOT}/", "") for run in read_suite(ROOT / f"configs/suites/{name}.yaml").runs}

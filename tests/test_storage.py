@@ -1,4 +1,4 @@
-"""Files appear whole or not at all; the metrics file can be gone on with."""
+"""Files appear whole or not at all; the metrics file can be continued."""
 
 import csv
 

@@ -1,4 +1,4 @@
-"""The tables of the docs: making them again changes nothing, and one of an unfinished suite says what is missing."""
+"""The tables of the docs: making them again changes nothing, and a table of an unfinished suite names its gaps."""
 
 import re
 import subprocess
@@ -47,7 +47,7 @@ def test_a_mistake_in_the_markers_is_named(page, message):
 
 
 def made(seed, success=0.5, objective="ppo", controller="gru", **more):
-    """Return a run as the second reference has them."""
+    """Return a run in the format of the second reference."""
     run = {"task": "n_back", "difficulty": "easy", "controller": controller, "seed": seed, "objective": objective}
     run |= {"success": success, "reached_target": success > 0.85, "steps_to_target": 1000 + seed, "cpu_seconds": 7.0}
     run |= {"target_success": 0.85, "chance": 0.125, "config": {"steps": 100_000_000}}

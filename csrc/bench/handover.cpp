@@ -1,6 +1,6 @@
 // Measures how long a cache line takes from one core to another, which a benchmark of threads must know. Cores that
-// share a cache take tens of nanoseconds and others hundreds. A virtual machine does not say which of them it uses, and
-// may change it. memsuite/ops/build/probe.py builds this when it is asked for; it is no part of the ops.
+// share a cache take tens of nanoseconds and others hundreds. A virtual machine does not say which cores it uses, and
+// may change them. memsuite/ops/build/probe.py builds this file on demand; it is not part of the ops.
 #include <torch/csrc/stable/library.h>
 
 #include <atomic>
@@ -10,7 +10,7 @@
 namespace memsuite {
 namespace {
 
-// The seconds that a cache line takes from one thread to the other, as the mean of so many rounds.
+// The seconds that a cache line takes from one thread to the other, as the mean over `rounds` rounds.
 double handover(int64_t rounds) {
   struct alignas(128) {
     std::atomic<int64_t> turn{0};

@@ -6,7 +6,7 @@
 namespace memsuite {
 namespace {
 
-// Sets the instruction set, if this processor has it, and returns the one in force.
+// Sets the instruction set, if this processor has it, and returns the current one.
 int64_t kernel_level(int64_t level) {
   if (level >= 0 && level <= best_level()) current_level = static_cast<int>(level);
   return current_level;

@@ -1,4 +1,4 @@
-// What an error code of a CUDA kernel means, for the bindings, which know nothing of CUDA.
+// The text of a CUDA kernel's error code, for the bindings, which do not include CUDA headers.
 #include <cuda_runtime.h>
 
 namespace memsuite::cuda {

@@ -1,12 +1,11 @@
-// What the kernels share: how they are launched, arithmetic of float, double and complex numbers, and sums in a fixed
-// order.
+// Shared by all kernels: launches, arithmetic of float, double and complex numbers, and sums in a fixed order.
 #pragma once
 
 #include <cuda_runtime.h>
 
 #include <cstdint>
 
-// The emulation on a host, for tests, keeps the shared memory of a block elsewhere.
+// The host emulation for tests keeps the shared memory of a block elsewhere.
 #ifndef MEMSUITE_SHARED
 #define MEMSUITE_SHARED(T, name)                                \
   extern __shared__ __align__(16) unsigned char shared_bytes[]; \
@@ -15,7 +14,7 @@
 
 namespace memsuite::cuda {
 
-// How many steps a thread fetches before it needs them: as many as its registers hold, by the kind of number.
+// The number of steps that a thread fetches in advance, limited by its registers; it depends on the type of number.
 template <class Number>
 constexpr int kAhead = 32 / (sizeof(Number) < 4 ? 4 : sizeof(Number));
 constexpr int64_t kThreads = 128;

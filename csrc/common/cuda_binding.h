@@ -1,5 +1,5 @@
-// What the CUDA bindings share: the device and the stream of an op, and its errors. No CUDA headers are needed, because
-// the kernels come behind plain functions.
+// Shared by the CUDA bindings: the device and the stream of an op, and its errors. No CUDA headers are needed, because
+// the kernels are called through plain functions.
 //
 // Everything goes on the stream that is current on the tensors' device. The kernels have been compiled, and run in a
 // host emulation (MEMSUITE_EMULATED, which registers them for the CPU); they have not yet run on a GPU.
@@ -28,7 +28,7 @@ struct Place {
   explicit Place(const Others&...) {}
 };
 #else
-// The device of an op's tensors, which is current while this lives, and its current stream.
+// Makes the device of an op's tensors current during its lifetime, and holds the device's current stream.
 struct Place {
   torch::stable::accelerator::DeviceGuard guard;
   void* stream = nullptr;

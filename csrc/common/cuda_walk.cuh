@@ -1,8 +1,8 @@
-// Walks through time by one thread for each number of the state, for scans that have no product in them.
+// Walks through time by one thread per number of the state, for scans without a product.
 //
-// Such a scan reads and writes each number once, so its cost is that of the memory traffic. Neighbouring threads take
-// neighbouring numbers of a row. A thread fetches the numbers of the next steps before it works on these, because only
-// the state has to wait for the step before.
+// Such a scan reads and writes each number once, so memory traffic determines its cost. Neighbouring threads take
+// neighbouring numbers of a row. A thread fetches the numbers of the next steps before it needs them, because only
+// the state depends on the step before.
 #pragma once
 
 #include "common/cuda.cuh"

@@ -1,4 +1,4 @@
-// Sums over the lanes of one vector, or of as many vectors at once as there are lanes, in a fixed order.
+// Sums over the lanes of one vector, or over the lanes of as many vectors as there are lanes, in a fixed order.
 #pragma once
 
 #include <utility>
@@ -20,8 +20,8 @@ MEMSUITE_INLINE Vec<T> pick(Vec<T> a, Vec<T> b) {
 #endif
 }
 
-// Adds up neighbouring blocks of S lanes. The sums from a take the places of the even blocks, those from b the places
-// of the odd blocks.
+// Adds up neighbouring blocks of S lanes. The sums from a take the places of the even blocks, the sums from b the
+// places of the odd blocks.
 template <int S, class T, int... I>
 MEMSUITE_INLINE Vec<T> fold_blocks(Vec<T> a, Vec<T> b, std::integer_sequence<int, I...>) {
   constexpr int L = sizeof...(I);

@@ -1,4 +1,4 @@
-// How the CPU bindings of recurrences of several gates share their work among threads.
+// How the CPU bindings of recurrences with several gates divide their work among threads.
 #pragma once
 
 #include "common/gated_job.h"
@@ -6,8 +6,8 @@
 
 namespace memsuite {
 
-// Runs the forward pass of a job with so many gates. Each thread packs the weights for itself, because it reads all of
-// them at every step.
+// Runs the forward pass of a job with this number of gates. Each thread packs its own copy of the weights, because it
+// reads all of them at every step.
 template <class T, template <class> class Job>
 void gated_forward(const Job<T>& job, int64_t gates) {
   const auto& loops = kernels<GatedKernels<Job<T>, T>>();

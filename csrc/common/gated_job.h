@@ -1,4 +1,4 @@
-// What one instruction set offers for a recurrence of several gates, such as the GRU and the LSTM. No torch here.
+// The loops of one instruction set for a recurrence with several gates, such as the GRU and the LSTM. No torch here.
 #pragma once
 
 #include <cstdint>
@@ -6,7 +6,8 @@
 namespace memsuite {
 
 // Over environments [first, last). The forward pass reads weights that pack() has packed into packed_size() numbers,
-// the backward pass those of a Packed<T>. The gradient of the weights is made after it, over tiles of outer_rows rows.
+// the backward pass reads the weights of a Packed<T>. The gradient of the weights is computed after it, over tiles of
+// outer_rows rows.
 template <class Job, class T>
 struct GatedKernels {
   int64_t (*packed_size)(int64_t size);

@@ -1,4 +1,4 @@
-// What recurrences of several gates share: their packed weights and the walk through time.
+// Shared by recurrences with several gates: their packed weights and the walk through time.
 #pragma once
 
 #include "common/matmul.h"

@@ -1,9 +1,9 @@
-// Which instruction set is in force, and where the bindings find the loops of an op for it.
+// The current instruction set, and the place where the bindings find the loops of an op for it.
 //
-// The loops of every op are compiled once for each instruction set (../loops.cpp), in a namespace of that name. There
-// an op offers its loops as a struct with a named member for each of them (offer.h), and a binding asks for that struct
-// by its type: kernels<PscanKernels<float>>().forward(..). If an op offers nothing for an instruction set, the library
-// does not link.
+// The loops of every op are compiled once per instruction set (../loops.cpp), in a namespace of that name. There an op
+// offers its loops as a struct with one named member per loop (offer.h), and a binding requests that struct by its
+// type: kernels<PscanKernels<float>>().forward(..). If an op offers nothing for an instruction set, the library does
+// not link.
 #pragma once
 
 namespace memsuite {
@@ -23,7 +23,7 @@ const Kernels& offered();
 }
 #endif
 
-// The widest instruction set that this processor has: 0 is what every processor of its kind has, 1 is AVX2 with FMA,
+// The widest instruction set that this processor has: 0 is the base set of the architecture, 1 is AVX2 with FMA,
 // 2 is AVX-512.
 inline int best_level() {
 #if defined(MEMSUITE_X86)
@@ -39,7 +39,7 @@ inline int best_level() {
 
 inline int current_level = best_level();
 
-// What an op offers for the instruction set in force.
+// The loops of an op for the current instruction set.
 template <class Kernels>
 const Kernels& kernels() {
 #if defined(MEMSUITE_X86)

@@ -1,8 +1,8 @@
-// Products of a few rows with weights that were packed once.
+// Products of a few rows with weights that are packed once.
 //
-// The sums of a tile, some rows by some vectors of columns, stay in registers while the inner dimension runs. Each of
-// its steps loads one vector of each block of packed columns and broadcasts one number of each row. The sums of a row
-// are made in the same order in whatever tile the row lies, so splitting the rows among threads changes no bit.
+// The sums of a tile, some rows by some vectors of columns, stay in registers over the inner dimension. Each of its
+// steps loads one vector of each block of packed columns and broadcasts one number of each row. The sums of a row have
+// the same order in every tile, so dividing the rows among threads changes no bit.
 #pragma once
 
 #include "common/simd.h"

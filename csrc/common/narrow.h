@@ -1,5 +1,5 @@
-// Products of many rows with a matrix that is narrow on one side, as in input maps and heads, where BLAS spends its
-// time on packing. Here the narrow matrix is packed once per call, and the rows come in blocks that stay in the
+// Products of many rows with a matrix that is narrow on one side, as in input maps and heads, where BLAS spends most of
+// its time on packing. Here the narrow matrix is packed once per call, and the rows come in blocks that stay in the
 // first-level cache.
 #pragma once
 
@@ -10,7 +10,7 @@ namespace memsuite::MEMSUITE_LEVEL {
 
 constexpr int64_t kRows = 128;  // rows of a block
 
-// Rows of a block, each `stride` numbers after the one before.
+// Rows of a block; each row begins `stride` numbers after the one before.
 template <class T>
 struct RowsOf {
   const T* at[kRows];
@@ -19,7 +19,7 @@ struct RowsOf {
   }
 };
 
-// A product of narrow rows: its sizes, and what is added to each wide row, as in Widening.
+// A product of narrow rows: its sizes, and the terms that are added to each wide row, as in Widening.
 template <class T>
 struct NarrowBlock {
   int64_t narrow, wide;

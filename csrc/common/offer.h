@@ -1,4 +1,4 @@
-// How an op offers its loops for one instruction set; see kernels.h for who asks for them.
+// How an op offers its loops for one instruction set; kernels.h describes how they are requested.
 #pragma once
 
 #include "common/simd.h"

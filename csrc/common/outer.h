@@ -1,6 +1,6 @@
 // The gradient of weights: a sum of outer products over samples, in blocks that stay in cache. For recurrent weights
-// the samples are all steps of all environments. Threads share the rows of the result, so that each number is summed in
-// one order, however many threads there are.
+// the samples are all steps of all environments. Threads divide the rows of the result among them, so each number is
+// summed in one order with any number of threads.
 #pragma once
 
 #include "common/matmul.h"
@@ -11,7 +11,7 @@ constexpr int kOuterRows = kAccumulators / 2;
 constexpr int64_t kOuterDepth =
     128;  // samples of one block, which fills the first-level cache together with a strip of columns
 
-// The gradients that reach some rows of the weights: data[k * stride + m] at sample k, for row m below width.
+// The gradients for some rows of the weights: data[k * stride + m] at sample k, for row m below width.
 template <class T>
 struct RowGradients {
   const T* data;
@@ -64,8 +64,8 @@ void outer_tile(T* d_w, const T* numbers, const T* columns, int64_t rows, int64_
   }
 }
 
-// Fills d_w [M, D] and d_b [M] from `parts`, whose widths add up to M. Rows come in tiles of kOuterRows, of which this
-// does [first, last). row_of(sample) is what the weights were multiplied by at that sample, or null for zeros.
+// Fills d_w [M, D] and d_b [M] from `parts`, whose widths add up to M, for tiles [first, last) of kOuterRows rows.
+// row_of(sample) is the row by which the weights were multiplied at that sample, or null for zeros.
 template <class T, class RowOf>
 MEMSUITE_INLINE void outer_products(T* d_w, T* d_b, const RowGradients<T>* parts, int64_t total, int64_t size,
                                     int64_t samples, int64_t first, int64_t last, const RowOf& row_of) {

@@ -7,8 +7,8 @@
 
 namespace memsuite {
 
-// A weight [out, in], packed for rows times its transpose (as a linear map applies it), or for rows times itself (as
-// the gradient passes through the map).
+// A weight [out, in], packed for products of rows with its transpose (as in a linear map), or with the weight itself
+// (as in the gradient of the map).
 template <class T>
 struct Packed : Aligned<T> {
   Packed(const T* weight, int64_t out, int64_t in, bool transposed)

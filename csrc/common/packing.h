@@ -1,4 +1,4 @@
-// What every instruction set offers to several ops: the packing of weights for its matrix products. No torch here.
+// Offered by every instruction set to several ops: the packing of weights for its matrix products. No torch here.
 #pragma once
 
 #include <cstdint>

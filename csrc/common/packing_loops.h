@@ -1,4 +1,4 @@
-// Packs weights into blocks of columns, each as wide as the vectors that a tile of a product holds.
+// Packs weights into blocks of columns; a block is as wide as the vectors in a tile of a product.
 #pragma once
 
 #include "common/matmul.h"

@@ -1,8 +1,8 @@
-// Products of blocks of rows with weights that were packed once, and sums of outer products over rows. The maps that
-// have something fused before or after them consist of these. The rows of a block stay in the second-level cache.
+// Products of blocks of rows with weights that are packed once, and sums of outer products over rows. The maps with a
+// fused operation before or after them consist of these. The rows of a block stay in the second-level cache.
 //
-// Rows are given by pointers, so that a backward pass takes only the rows whose gradient is not zero, wherever they
-// lie. Most steps of a memory task are blank, and above the recurrence their gradient is zero.
+// Rows are given by pointers, so that a backward pass takes only the rows with a gradient that is not zero, wherever
+// they are in memory. Most steps of a memory task are blank, and above the recurrence their gradient is zero.
 #pragma once
 
 #include "common/fold.h"
@@ -97,7 +97,7 @@ struct OuterSums {
   }
 };
 
-// Whether all numbers of a row are zero; not-a-number is not zero.
+// Whether all numbers of a row are zero; NaN is not zero.
 template <class T>
 MEMSUITE_INLINE bool is_zero(const T* row, int64_t size) {
   Int<T> found{};
@@ -108,7 +108,7 @@ MEMSUITE_INLINE bool is_zero(const T* row, int64_t size) {
   return zero;
 }
 
-// Of rows [first, last), takes those whose gradient is not zero in blocks and calls body(indices of the rows, count)
+// Takes the rows of [first, last) with a gradient that is not zero in blocks and calls body(indices of the rows, count)
 // for each block. Calls blank(row) for each of the other rows.
 template <class T, class Body, class Blank>
 void over_active(const T* grad, int64_t width, int64_t first, int64_t last, const Body& body, const Blank& blank) {
@@ -134,7 +134,7 @@ MEMSUITE_INLINE T sum_over(const T* x, const T* y, int64_t size) {
   return sum_of_lanes<T>(sum);
 }
 
-// The factor that brings the mean square of a row to one.
+// The factor that scales the mean square of a row to one.
 template <class T>
 MEMSUITE_INLINE T norm_scale(const T* x, int64_t size, T eps) {
   return 1 / __builtin_sqrt(sum_over(x, x, size) / size + eps);

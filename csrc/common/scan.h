@@ -1,4 +1,4 @@
-// What the scans share: where the state before a step lies.
+// Shared by the scans: the location of the state before a step.
 #pragma once
 
 #include "common/simd.h"

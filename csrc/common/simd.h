@@ -1,9 +1,9 @@
-// Vectors of the widest kind that the compiler may use, and the functions of gates on them.
+// Vectors of the widest type that the compiler may use, and the functions of gates on them.
 //
-// This uses GCC's vector extensions, and intrinsics for at_most and at_least only, so that the same code compiles for
-// SSE2, AVX2, AVX-512 and for other processors. Neither this file nor a file that loops.cpp includes may call a
-// template or an inline function of the standard library. They are compiled once for every instruction set, and the
-// linker would keep one such function for all of them, which a processor may not be able to run.
+// This uses GCC's vector extensions, and intrinsics only for at_most and at_least, so that the same code compiles for
+// SSE2, AVX2, AVX-512 and other processors. Neither this file nor a file that loops.cpp includes may call a template or
+// an inline function of the standard library. These files are compiled once per instruction set, and the linker would
+// keep one copy of such a function for all of them, which some processors may not be able to run.
 #pragma once
 
 #include <cstdint>
@@ -30,8 +30,8 @@
 
 namespace memsuite::MEMSUITE_LEVEL {
 
-// How many registers hold the sums of a matrix product. AVX-512 has 32 registers, the others have 16; the rest hold
-// what is being multiplied.
+// The number of registers that hold the sums of a matrix product. AVX-512 has 32 registers, the others have 16; the
+// rest hold the factors.
 constexpr int kAccumulators = MEMSUITE_VECTOR_BYTES == 64 ? 24 : 12;
 
 template <class T>
@@ -46,7 +46,7 @@ struct Simd<float> {
   static constexpr float magic = 12582912.0f;  // 1.5 * 2^23; adding it rounds to a whole number
   static constexpr float largest = 87.0f, flat = 20.0f;
   static constexpr float ln2 = 0.69314718f, ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
-  // Of expm1(r) / r on |r| <= ln(2) / 2, by Chebyshev interpolation, within 3e-8 of the function.
+  // Coefficients of expm1(r) / r on |r| <= ln(2) / 2, by Chebyshev interpolation, within 3e-8 of the function.
   static constexpr float coefficients[terms] = {1.0f, 0.5f, 0.166665052f, 0.041666465f, 0.0083691557f, 0.001393365f};
 };
 
@@ -61,7 +61,7 @@ struct Simd<double> {
   static constexpr double ln2 = 0.69314718055994530942, ln2_high = 6.93147180369123816490e-01,
                           ln2_low = 1.90821492927058770002e-10;
   static constexpr double coefficients[terms] = {
-      // Taylor's, of the same function
+      // Taylor coefficients of the same function
       1.0,         1.0 / 2,      1.0 / 6,       1.0 / 24,       1.0 / 120,       1.0 / 720,         1.0 / 5040,
       1.0 / 40320, 1.0 / 362880, 1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800.0};
 };
@@ -76,8 +76,8 @@ MEMSUITE_INLINE Vec<T> splat(T x) {
   return x - Vec<T>{};
 }
 
-// Loads the first n lanes and sets the others to zero, or stores the first n lanes. With Full it takes all lanes and
-// ignores n.
+// Loads the first n lanes and sets the others to zero, or stores the first n lanes. With Full, all lanes are taken and
+// n is ignored.
 template <bool Full, class T>
 MEMSUITE_INLINE Vec<T> load(const T* p, int n) {
   Vec<T> v{};
@@ -98,8 +98,8 @@ MEMSUITE_INLINE void store(T* p, Vec<T> v, int n) {
   }
 }
 
-// Calls body(full, offset, n) for every vector of a row; the last one may have fewer than all lanes, and then `full` is
-// std::false_type.
+// Calls body(full, offset, n) for every vector of a row. The last vector may have fewer than all lanes, and then `full`
+// is std::false_type.
 template <class T, class Body>
 MEMSUITE_INLINE void over(int64_t size, Body body) {
   constexpr int L = Simd<T>::lanes;
@@ -108,10 +108,10 @@ MEMSUITE_INLINE void over(int64_t size, Body body) {
   if (i < size) body(std::false_type{}, i, static_cast<int>(size - i));
 }
 
-// The smaller (or larger) one of x and the bound; not-a-number stays.
+// The smaller (or larger) of x and the bound; NaN stays NaN.
 #if defined(__AVX512F__)
-// With the mask of all lanes this is the plain instruction. The intrinsic without a mask would pass it an undefined
-// vector, of which GCC 12 warns.
+// With the mask of all lanes this is the plain instruction. The intrinsic without a mask would pass an undefined vector
+// to it, and GCC 12 warns about that.
 constexpr __mmask16 kAllLanes = 0xffff;
 MEMSUITE_INLINE Vec<float> at_most(Vec<float> x, float bound) {
   return _mm512_maskz_min_ps(kAllLanes, _mm512_set1_ps(bound), x);
@@ -129,7 +129,7 @@ MEMSUITE_INLINE Vec<float> at_least(Vec<float> x, float bound) { return splat(bo
 MEMSUITE_INLINE Vec<double> at_most(Vec<double> x, double bound) { return splat(bound) < x ? splat(bound) : x; }
 MEMSUITE_INLINE Vec<double> at_least(Vec<double> x, double bound) { return splat(bound) > x ? splat(bound) : x; }
 
-// Returns expm1 of the remainder r, with exp(x) = scale * (1 + expm1(r)), for |x| up to `largest`; not-a-number stays.
+// Returns expm1 of the remainder r, with exp(x) = scale * (1 + expm1(r)), for |x| up to `largest`; NaN stays NaN.
 template <class T>
 MEMSUITE_INLINE Vec<T> reduced_expm1(Vec<T> x, Vec<T>& scale) {
   using S = Simd<T>;
@@ -187,7 +187,7 @@ MEMSUITE_INLINE Vec<T> tanh(Vec<T> x) {
   return y;
 }
 
-// How many of `left` numbers the next vector holds.
+// The number of values in the next vector, of `left` remaining ones.
 template <class T>
 MEMSUITE_INLINE int lanes_of(int64_t left) {
   constexpr int L = Simd<T>::lanes;

@@ -1,7 +1,7 @@
-// What every binding needs: checked contiguous inputs, new outputs, float or double, and half precision.
+// Needed by every binding: checked contiguous inputs, new outputs, float or double, and half precision.
 //
 // Bindings are written in LibTorch's stable ABI, so that one library serves every torch from 2.10 on. Schemas, fakes
-// and autograd are in memsuite/ops; what a binding registers takes the place of the PyTorch reference there.
+// and autograd are in memsuite/ops; a registered binding replaces the PyTorch reference there.
 #pragma once
 
 #include <torch/csrc/stable/library.h>
@@ -22,7 +22,7 @@ inline bool is_complex(ScalarType type) {
   return type == ScalarType::ComplexFloat || type == ScalarType::ComplexDouble;
 }
 
-// Calls body(float{}) or body(double{}) by what a tensor is made of.
+// Calls body(float{}) or body(double{}), depending on the dtype of a tensor.
 template <class Body>
 auto by_type(const Tensor& like, const Body& body) {
   const ScalarType type = like.scalar_type();
@@ -32,8 +32,8 @@ auto by_type(const Tensor& like, const Body& body) {
   return single ? body(float{}) : body(double{});
 }
 
-// A contiguous tensor that is checked to be of the kind and shape that the loops will read. It converts to the pointer
-// that a job holds.
+// A contiguous tensor, checked to have the dtype and shape that the loops read. It converts to the pointer type of a
+// job.
 struct Input {
   Tensor tensor;
   Input(const Tensor& given, ScalarType type, std::vector<int64_t> shape)
@@ -49,7 +49,7 @@ struct Input {
   }
 };
 
-// An input of a backward pass that the forward pass wrote. A job serves both passes, so it holds a pointer to write to.
+// An input of a backward pass that the forward pass wrote. A job serves both passes, so its pointer must be writable.
 struct Saved : Input {
   using Input::Input;
   template <class T>
@@ -58,7 +58,7 @@ struct Saved : Input {
   }
 };
 
-// A new contiguous tensor, of the kind and on the device of another. It converts to the pointer that a job holds.
+// A new contiguous tensor with the dtype and the device of another. It converts to the pointer type of a job.
 struct Output {
   Tensor tensor;
   Output(const Tensor& like, std::vector<int64_t> shape) : tensor(torch::stable::new_empty(like, shape)) {}
@@ -68,7 +68,7 @@ struct Output {
   }
 };
 
-// The sizes of a scan's tensor [T, B, D], and the shapes of those that go with it.
+// The sizes of a scan's tensor [T, B, D], and the shapes of the tensors that belong to it.
 struct Shape {
   int64_t T, B, D;
   explicit Shape(const Tensor& x) : T(x.size(0)), B(x.size(1)), D(x.size(2)) {}
@@ -80,7 +80,7 @@ struct Shape {
 
 inline int64_t last_of(const Tensor& x) { return x.size(x.dim() - 1); }
 
-// The number of rows of x, all but its last dimension taken as one.
+// The number of rows of x, with all dimensions except the last flattened.
 inline int64_t rows_of(const Tensor& x) {
   int64_t rows = 1;
   for (int64_t i = 0; i + 1 < x.dim(); ++i) rows *= x.size(i);
@@ -105,7 +105,7 @@ inline bool is_half(const Tensor& x) {
   return x.scalar_type() == ScalarType::Half || x.scalar_type() == ScalarType::BFloat16;
 }
 
-// An op that takes half precision too, by computing in float32 and rounding what it returns.
+// An op that also takes half precision, by computing in float32 and rounding its results.
 template <auto Op>
 struct Widened;
 

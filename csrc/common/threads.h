@@ -1,4 +1,4 @@
-// How a binding shares its work among torch's threads, and sums whose bits do not depend on how many there are.
+// How a binding divides its work among torch's threads, and sums with the same bits for any number of threads.
 #pragma once
 
 #include <torch/csrc/stable/ops.h>
@@ -19,15 +19,15 @@ struct Aligned {
   }
 };
 
-// Shares [0, count) among torch's threads unless the whole is less work than starting them; a thread gets `least` or
-// more. Work is counted in multiply-adds.
+// Divides [0, count) among torch's threads, unless the whole is less work than starting them. A thread gets at least
+// `least` elements. Work is counted in multiply-adds.
 template <class Body>
 void share(int64_t count, int64_t work_each, int64_t least, const Body& body) {
   const int64_t grain = std::max(least, 65536 / std::max<int64_t>(work_each, 1));
   torch::stable::parallel_for(0, count, grain, body);
 }
 
-// Sums over rows are made in as many parts as this, whatever the threads, so that their bits do not depend on them.
+// Sums over rows have this number of parts for any number of threads, so that their bits do not depend on it.
 inline int64_t parts_of(int64_t rows) { return std::max<int64_t>(1, std::min<int64_t>(16, rows / 512)); }
 
 // Calls body(sums of the part, first row, last row) for every part, on all threads, then adds the parts up in order

@@ -19,7 +19,7 @@ void backward(const DiagonalScanJob<T>& job) {
   if (!job.constant) return;
   std::fill(job.d_a_total, job.d_a_total + job.size, T(0));
   if (job.batch > 0) std::copy(job.d_a, job.d_a + job.size, job.d_a_total);
-  for (int64_t b = 1; b < job.batch; ++b)  // one environment after the other, whatever the threads
+  for (int64_t b = 1; b < job.batch; ++b)  // in order of the environments, for any number of threads
     for (int64_t i = 0; i < job.size; ++i) job.d_a_total[i] += job.d_a[b * job.size + i];
 }
 

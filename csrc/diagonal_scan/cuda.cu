@@ -1,4 +1,4 @@
-// The diagonal scan: one thread walks through time for each number of the state; see common/cuda_walk.cuh.
+// The diagonal scan: one thread per number of the state walks through time; see common/cuda_walk.cuh.
 #include "common/cuda_walk.cuh"
 #include "diagonal_scan/cuda.h"
 

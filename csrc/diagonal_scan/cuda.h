@@ -1,4 +1,4 @@
-// The CUDA kernels of the diagonal scan; see pscan/cuda.h for what all such functions return.
+// The CUDA kernels of the diagonal scan; pscan/cuda.h describes the return values.
 #pragma once
 
 #include "diagonal_scan/job.h"
@@ -7,7 +7,7 @@ namespace memsuite::cuda {
 
 template <class T>
 int diagonal_scan(const DiagonalScanJob<T>& job, void* stream);
-// Also fills d_a_total where the decay is constant.
+// Also fills d_a_total if the decay is constant.
 template <class T>
 int diagonal_scan_backward(const DiagonalScanJob<T>& job, void* stream);
 

@@ -1,4 +1,4 @@
-// What a kernel of the diagonal scan is given; see memsuite/ops/scans/diagonal_scan.py. No torch here.
+// The arguments of a kernel of the diagonal scan; see memsuite/ops/scans/diagonal_scan.py. No torch here.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +16,7 @@ struct DiagonalScanJob {
   T *out = nullptr, *d_a = nullptr, *d_a_total = nullptr, *dx = nullptr, *d_h0 = nullptr;
 };
 
-// Over environments [first, last); indexed by whether the numbers are complex. d_a_total is left to the caller.
+// Over environments [first, last); indexed by whether the numbers are complex. The caller computes d_a_total.
 template <class T>
 struct DiagonalScanKernels {
   void (*forward[2])(const DiagonalScanJob<T>&, int64_t first, int64_t last);

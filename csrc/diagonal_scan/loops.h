@@ -1,7 +1,7 @@
-// The diagonal scan: every number of the state is a recurrence of its own.
+// The diagonal scan: every number of the state is a separate recurrence.
 //
-// It reads and writes each number once, so its cost is that of the memory traffic. The loop over time is outside and
-// the loop over environments and columns inside. So reads and writes are contiguous, and the state before a step is
+// It reads and writes each number once, so memory traffic determines its cost. The loop over time is outside and the
+// loop over environments and columns inside. Reads and writes are therefore contiguous, and the state before a step is
 // still in the first-level cache.
 #pragma once
 
@@ -57,7 +57,7 @@ void diagonal_forward(const DiagonalScanJob<T>& job, int64_t first, int64_t last
   }
 }
 
-// Fills dx, d_h0 and d_a. For a constant decay d_a has one row for each environment, which the caller adds up in order.
+// Fills dx, d_h0 and d_a. For a constant decay d_a has one row per environment, which the caller adds up in order.
 template <class T, bool Complex>
 void diagonal_backward(const DiagonalScanJob<T>& job, int64_t first, int64_t last) {
   const int64_t size = job.size;

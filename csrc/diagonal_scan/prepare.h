@@ -1,4 +1,4 @@
-// What the CPU and the CUDA binding of the diagonal scan share: they check the same shapes and fill the same job.
+// Shared by the CPU and the CUDA binding of the diagonal scan: they check the same shapes and fill the same job.
 #pragma once
 
 #include "common/tensors.h"
@@ -6,7 +6,7 @@
 
 namespace memsuite::prepare {
 
-// The job's sizes: a complex number counts as two.
+// The job's sizes; a complex number counts as two.
 template <class T>
 DiagonalScanJob<T> diagonal_scan_job(const Shape& s, const Tensor& a, ScalarType type) {
   const bool complex = is_complex(type);

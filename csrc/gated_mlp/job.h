@@ -1,4 +1,4 @@
-// What a kernel of the gated perceptron is given; see memsuite/ops/fused/gated_mlp.py. No torch here.
+// The arguments of a kernel of the gated perceptron; see memsuite/ops/fused/gated_mlp.py. No torch here.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// The gated perceptron, with the norm before it and the stream that it is added to; see
+// The gated perceptron, with the norm before it and the stream to which it is added; see
 // memsuite/ops/fused/gated_mlp.py.
 #pragma once
 
@@ -18,8 +18,8 @@ MEMSUITE_INLINE void swiglu(T* act, const T* hidden, int64_t inner) {
   });
 }
 
-// Computes act again, and into d_hidden `scale` times the gradient of hidden; returns the sum of that gradient (without
-// the scale) times hidden.
+// Recomputes act, and writes `scale` times the gradient of hidden into d_hidden. Returns the sum of that gradient
+// (without the scale) times hidden.
 template <class T>
 MEMSUITE_INLINE T swiglu_back(T* act, T* d_hidden, const T* hidden, const T* d_act, T scale, int64_t inner) {
   Vec<T> through{};

@@ -1,4 +1,4 @@
-// The read-out of heads on CPU tensors.
+// The output map of heads on CPU tensors.
 #include "common/packed.h"
 #include "common/tensors.h"
 #include "gated_out/job.h"
@@ -6,7 +6,7 @@
 namespace memsuite {
 namespace {
 
-// The sizes of a read-out of heads: y [.., H, V], a gate like it or none, weight [D, H V].
+// The sizes of an output map of heads: y [.., H, V], a gate of the same shape or none, weight [D, H V].
 struct OutShape {
   int64_t heads, size, joined, width, rows;
   std::vector<int64_t> y, gate, out;

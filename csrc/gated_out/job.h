@@ -1,4 +1,4 @@
-// What a kernel of the read-out of heads is given; see memsuite/ops/fused/gated_out.py. No torch here.
+// The arguments of a kernel of the output map of heads; see memsuite/ops/fused/gated_out.py. No torch here.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// The read-out of heads: norm, gate and map; see memsuite/ops/fused/gated_out.py.
+// The output map of heads: norm, gate and linear map; see memsuite/ops/fused/gated_out.py.
 #pragma once
 
 #include "common/offer.h"
@@ -36,7 +36,7 @@ void open_row(const GatedOutJob<T>& job, int64_t row, T* act) {
   }
 }
 
-// Computes act again, and the gradients of y and of the gate from that of act.
+// Recomputes act, and the gradients of y and of the gate from the gradient of act.
 template <int Kind, class T>
 void open_row_back(const GatedOutJob<T>& job, int64_t row, const T* d_act, T* act) {
   for (int64_t h = 0; h < job.heads; ++h) {

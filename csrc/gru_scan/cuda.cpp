@@ -14,8 +14,8 @@ std::tuple<Tensor, Tensor, Tensor> gru_scan(const Tensor& gi, const Tensor& rese
                            [&](const auto& job) { check(cuda::gru_scan(job, place.stream)); });
 }
 
-// The recurrent half of gru_scan_backward: d_gi, the gradient of g_n, d_h0, and the states before each step, of which
-// memsuite/ops/build/cuda.py makes the gradients of the weights by matrix products.
+// The recurrent half of gru_scan_backward: d_gi, the gradient of g_n, d_h0, and the states before each step. From these
+// memsuite/ops/build/cuda.py computes the gradients of the weights by matrix products.
 std::tuple<Tensor, Tensor, Tensor, Tensor> gru_scan_flow(const Tensor& grad, const Tensor& states, const Tensor& gates,
                                                          const Tensor& candidates, const Tensor& reset,
                                                          const Tensor& h0, const Tensor& w_hh) {

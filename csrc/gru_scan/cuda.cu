@@ -1,9 +1,9 @@
 // The GRU recurrence: a block of threads keeps the states of a few environments in shared memory and takes all steps.
 //
-// So no step needs a launch of its own. The weights (196 KB at width 128) are read at every step, from the second-level
-// cache as far as the first-level cache does not hold them, and serve all environments of the block at once. Four
-// groups of threads share each product, so that few environments still fill a processor; their parts are added up in
-// order.
+// No step therefore needs its own launch. The weights (196 KB at width 128) are read at every step, from the
+// second-level cache unless the first-level cache holds them, and serve all environments of the block at once. Four
+// groups of threads divide each product, so that few environments still occupy a multiprocessor; their partial sums are
+// added up in order.
 #include "common/cuda.cuh"
 #include "gru_scan/cuda.h"
 
@@ -22,7 +22,7 @@ struct alignas(Rows * sizeof(T) < 16 ? Rows * sizeof(T) : 16) Row {
 template <class T, int Rows>
 constexpr int kItems = Rows * kUnits > kGruThreads ? Rows * kUnits / kGruThreads : 1;  // of a thread, between products
 
-// The item i of this thread in a tile of units: an environment of the block, and a unit.
+// Item i of this thread in a tile of units: an environment of the block, and a unit.
 template <class T, int Rows>
 struct Item {
   int row, local;
@@ -60,7 +60,7 @@ __global__ void __launch_bounds__(kGruThreads, 1) gru_forward(GruScanJob<T> job)
   __syncthreads();
   for (int64_t t = 0; t < job.steps; ++t) {
     for (int64_t tile = 0; tile < D; tile += kUnits) {
-      T input[kItems<T, Rows>][3];  // fetched before the product, which takes as long as the fetching
+      T input[kItems<T, Rows>][3];  // fetched before the product, which hides the time of the fetch
 #pragma unroll
       for (int i = 0; i < kItems<T, Rows>; ++i) {
         const Item<T, Rows> item(i, tile, first, job);
@@ -121,7 +121,7 @@ int64_t gru_shared_backward(int64_t size) {
   return int64_t(sizeof(T)) * (4 * size * Rows + int64_t(kParts) * Rows * kUnits);
 }
 
-// What one item of the backward pass reads of a step.
+// The inputs of one item of the backward pass at a step.
 template <class T>
 struct GruStep {
   T grad, r, z, g_n, n, old;
@@ -178,7 +178,7 @@ __global__ void __launch_bounds__(kGruThreads, 1) gru_reverse(GruScanJob<T> job)
       }
     }
     __syncthreads();
-    if (t > 0) fetch(t - 1, 0);  // before the product, which takes as long as the fetching
+    if (t > 0) fetch(t - 1, 0);  // before the product, which hides the time of the fetch
     for (int64_t tile = 0; tile < D; tile += kUnits) {
       T sums[Rows] = {};
       if (tile + local < D) {
@@ -212,7 +212,7 @@ __global__ void __launch_bounds__(kGruThreads, 1) gru_reverse(GruScanJob<T> job)
   }
 }
 
-// How much shared memory a block of threads may have on the current device, in bytes.
+// The largest shared memory of a block of threads on the current device, in bytes.
 int64_t shared_limit() {
   int device = 0, limit = 0;
   if (cudaGetDevice(&device) != cudaSuccess) return kSafeShared;
@@ -222,7 +222,7 @@ int64_t shared_limit() {
 
 }  // namespace
 
-// Eight environments a block where their states fit; wide networks take one at a time.
+// Eight environments per block if their states fit; wide networks take one at a time.
 template <class T>
 int gru_scan(const GruScanJob<T>& job, void* stream) {
   if (const int64_t bytes = gru_shared<T, 8>(job.size); bytes <= shared_limit())

@@ -1,4 +1,4 @@
-// What a kernel of the GRU recurrence is given; see memsuite/ops/scans/gru_scan.py. No torch here.
+// The arguments of a kernel of the GRU recurrence; see memsuite/ops/scans/gru_scan.py. No torch here.
 #pragma once
 
 #include <cstdint>

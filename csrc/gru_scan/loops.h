@@ -2,7 +2,7 @@
 //
 // The recurrent weights are packed once per call and stay in the second-level cache (196 KB at width 128). A block of
 // their columns, which is all three gates of as many units as a vector has lanes, stays in the first-level cache while
-// all environments use it. So the cost of a step is that of its multiply-adds, at any length.
+// all environments use it. The multiply-adds therefore determine the cost of a step, at any length.
 #pragma once
 
 #include "common/gated_loops.h"
@@ -31,7 +31,7 @@ struct GruStep {
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
       for (int g = 0; g < 3; ++g) sums.at[r][g] = load<true>(block + g * L, L);
-    // The product takes long enough to fetch what the gates will read and write, which is one cache line of each row.
+    // The product takes long enough to prefetch the data that the gates will read and write, one cache line per row.
     // The processor does not predict these accesses.
 #pragma GCC unroll 32
     for (int r = 0; r < R; ++r) {
@@ -131,8 +131,8 @@ struct GruFlow {
   }
 };
 
-// Fills d_gi and d_gn of one row. On entry back is the gradient that the next step passes back; on return it is the
-// part that goes around the product, directly to the state before.
+// Fills d_gi and d_gn of one row. On entry back is the gradient from the next step. On return it is the part that
+// bypasses the product and goes directly to the state before.
 template <class T>
 MEMSUITE_INLINE void gru_gate_gradients(const GruScanJob<T>& job, int64_t t, int64_t b, T* back) {
   const int64_t size = job.size, row = t * job.batch + b;

@@ -1,4 +1,4 @@
-// What the CPU and the CUDA binding of the GRU recurrence share: they check the same shapes and fill the same job.
+// Shared by the CPU and the CUDA binding of the GRU recurrence: they check the same shapes and fill the same job.
 #pragma once
 
 #include "common/tensors.h"
@@ -35,7 +35,7 @@ struct GruScanFlow {
   Tensor d_gi, d_gn, d_h0;
 };
 
-// Calls run(job), which must fill job.d_gi, job.d_gn and job.d_h0. The gradients of the weights are left to the caller.
+// Calls run(job), which must fill job.d_gi, job.d_gn and job.d_h0. The caller computes the gradients of the weights.
 template <class Run>
 GruScanFlow gru_scan_flow(const Tensor& grad, const Tensor& states, const Tensor& gates, const Tensor& candidates,
                           const Tensor& reset, const Tensor& h0, const Tensor& w_hh, const Run& run) {

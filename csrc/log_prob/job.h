@@ -1,4 +1,4 @@
-// What a kernel of the log-probability is given; see memsuite/ops/fused/log_prob.py. No torch here.
+// The arguments of a kernel of the log-probability; see memsuite/ops/fused/log_prob.py. No torch here.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// What a kernel of the LSTM recurrence is given; see memsuite/ops/scans/lstm_scan.py. No torch here.
+// The arguments of a kernel of the LSTM recurrence; see memsuite/ops/scans/lstm_scan.py. No torch here.
 #pragma once
 
 #include <cstdint>

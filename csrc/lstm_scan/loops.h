@@ -1,4 +1,4 @@
-// The LSTM recurrence over a sequence, computed as the GRU recurrence is in gru_scan/loops.h.
+// The LSTM recurrence over a sequence, computed like the GRU recurrence in gru_scan/loops.h.
 #pragma once
 
 #include "common/gated_loops.h"
@@ -86,8 +86,8 @@ void lstm_forward(const LstmScanJob<T>& job, const T* packed, int64_t first, int
   gated_walk<4, kLstmRows, LstmStep<T>>(job, packed, first, last);
 }
 
-// Fills d_gi of one row. On entry back_c is the gradient of the cell that the next step passes back; on return it is
-// the gradient of the cell before this step.
+// Fills d_gi of one row. On entry back_c is the gradient of the cell from the next step; on return it is the gradient
+// of the cell before this step.
 template <class T>
 MEMSUITE_INLINE void lstm_gate_gradients(const LstmScanJob<T>& job, int64_t t, int64_t b, const T* back_h, T* back_c) {
   const int64_t size = job.size, row = t * job.batch + b;

@@ -10,7 +10,7 @@ namespace {
 // Steps between the saved states; CHUNK in memsuite/ops/scans/matrix_scan.py, and opcheck compares the shapes.
 constexpr int64_t kChunk = 32;
 
-// The sizes of a call, and what its arguments and results must look like.
+// The sizes of a call, and the required shapes of its arguments and results.
 struct MatrixShape {
   int64_t T, B, H, K, V, query_heads, key_heads;
 

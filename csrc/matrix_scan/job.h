@@ -1,4 +1,4 @@
-// What a kernel of the matrix-state recurrence is given; see memsuite/ops/scans/matrix_scan.py. No torch here.
+// The arguments of a kernel of the matrix-state recurrence; see memsuite/ops/scans/matrix_scan.py. No torch here.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +18,7 @@ struct MatrixScanJob {
   T *d_q = nullptr, *d_k = nullptr, *d_v = nullptr, *d_log_decay = nullptr, *d_s0 = nullptr, *d_beta = nullptr;
 };
 
-// Indexed by whether the delta rule writes. Forward: heads [first, last) of batch x heads. Backward: groups of
+// Indexed by whether the delta rule is used. Forward: heads [first, last) of batch x heads. Backward: groups of
 // `together` such heads, which one thread takes in order because they share a gradient.
 template <class T>
 struct MatrixScanKernels {

@@ -1,4 +1,4 @@
-// The matrix-state recurrence: what its loops offer.
+// The matrix-state recurrence: the struct of its loops.
 #pragma once
 
 #include "common/offer.h"

@@ -5,7 +5,7 @@
 
 namespace memsuite::MEMSUITE_LEVEL {
 
-// What the backward pass of a tile works with: the states around each step of the chunk, the values written at each
+// The working memory of a tile's backward pass: the states around each step of the chunk, the values written at each
 // step, and sums over tiles.
 template <class T>
 struct MatrixFlow {
@@ -28,7 +28,7 @@ struct MatrixFlow {
   T* state(int64_t step) const { return before.data + step * L * width; }
 };
 
-// Passes the gradient back through what the delta rule recalled, and through the decay, to the state before.
+// Passes the gradient back to the state before, through the delta rule's recalled value and through the decay.
 template <class T, int R>
 MEMSUITE_INLINE void delta_back(const MatrixChunk<T>& c, const MatrixFlow<T>& f, int64_t s, const T* old,
                                 const T* d_recalled, T* back) {
@@ -109,7 +109,7 @@ __attribute__((noinline)) void matrix_tile_back(const MatrixChunk<T>& c, const M
   for (int64_t s = c.count - 1; s >= 0; --s) matrix_step_back<T, R, Delta>(c, f, s, v, back);
 }
 
-// Writes out the sums of a chunk of one head; those of queries or keys that all heads share, after the last head only.
+// Writes out the sums of a chunk of one head; sums of queries or keys that all heads share, only after the last head.
 template <class T, bool Delta>
 void matrix_hand_out(const MatrixChunk<T>& c, const MatrixFlow<T>& f) {
   const MatrixScanJob<T>& job = c.job;

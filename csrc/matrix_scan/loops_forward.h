@@ -1,9 +1,9 @@
 // The matrix-state recurrence of linear attention and related models, with and without the delta rule.
 //
-// Each column of the state [K][V] of a head is a recurrence of its own. Here the state is stored as [V][K], with the
-// keys along the lanes, so that a sum over values needs no sum over lanes. A tile of as many rows as a vector has lanes
-// goes through a whole chunk of time before the next tile does, so that it stays in the first-level cache. The forward
-// pass saves the state before each chunk; loops_backward.h computes the states within it again.
+// Each column of the state [K][V] of a head is a separate recurrence. Here the state is stored as [V][K], with the keys
+// along the lanes, so that a sum over values needs no sum over lanes. A tile of as many rows as a vector has lanes goes
+// through a whole chunk of time before the next tile does, so that it stays in the first-level cache. The forward pass
+// saves the state before each chunk; loops_backward.h recomputes the states within the chunk.
 #pragma once
 
 #include "common/fold.h"
@@ -72,7 +72,7 @@ void rows_of_keys(T* to, const T* from, int64_t keys, int64_t values, int64_t wi
 }
 
 // Calls body(height, v) for tiles that cover the values, with the height as a constant: first tiles of as many rows as
-// a vector has lanes, then the rest row by row.
+// a vector has lanes, then the remaining rows one by one.
 template <class T, class Body>
 MEMSUITE_INLINE void over_values(int64_t values, Body body) {
   constexpr int L = Simd<T>::lanes;
@@ -81,8 +81,8 @@ MEMSUITE_INLINE void over_values(int64_t values, Body body) {
   for (; v < values; ++v) body(std::integral_constant<int, 1>{}, v);
 }
 
-// What the delta rule writes at a step, for values v to v + R: missed = v - (a S)^T k, where a S is the decayed state,
-// and written = beta missed.
+// The values that the delta rule writes at a step, for values v to v + R: missed = v - (a S)^T k, where a S is the
+// decayed state, and written = beta missed.
 template <class T, int R>
 MEMSUITE_INLINE void delta_values(const MatrixChunk<T>& c, int64_t s, int64_t v, const T* from, T* missed, T* written) {
   constexpr int L = Simd<T>::lanes;
@@ -99,7 +99,7 @@ MEMSUITE_INLINE void delta_values(const MatrixChunk<T>& c, int64_t s, int64_t v,
   store<R == L>(written, splat<T>(c.job.beta[c.at(s)]) * gone, R);
 }
 
-// One step of rows v to v + R: to = decay * from + written k. With Answer it also reads y from the new state.
+// One step of rows v to v + R: to = decay * from + written k. With Answer it also computes y from the new state.
 template <class T, int R, bool Answer>
 MEMSUITE_INLINE void matrix_advance(const MatrixChunk<T>& c, int64_t s, int64_t v, const T* from, const T* written,
                                     T* to) {

@@ -1,4 +1,4 @@
-// What a kernel of the map from a narrow input is given; see memsuite/ops/fused/narrow_linear.py. No torch here.
+// The arguments of a kernel of the map from a narrow input; see memsuite/ops/fused/narrow_linear.py. No torch here.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +13,7 @@ struct NarrowLinearJob {
   T* y = nullptr;
 };
 
-// Over rows [first, last). The weight is that of a Packed<T>; d_w [narrow, wide] is its gradient, transposed.
+// Over rows [first, last). The weight comes from a Packed<T>; d_w [narrow, wide] is its gradient, transposed.
 template <class T>
 struct NarrowLinearKernels {
   void (*forward)(const NarrowLinearJob<T>&, const T* packed, int64_t first, int64_t last);

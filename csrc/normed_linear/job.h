@@ -1,4 +1,4 @@
-// What a kernel of the map of normalised rows is given; see memsuite/ops/fused/normed_linear.py. No torch here.
+// The arguments of a kernel of the map of normalised rows; see memsuite/ops/fused/normed_linear.py. No torch here.
 #pragma once
 
 #include <cstdint>

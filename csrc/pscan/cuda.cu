@@ -1,4 +1,4 @@
-// The pseudo-mamba scan: one thread walks through time for each number of the state; see common/cuda_walk.cuh.
+// The pseudo-mamba scan: one thread per number of the state walks through time; see common/cuda_walk.cuh.
 #include "common/cuda_walk.cuh"
 #include "pscan/cuda.h"
 

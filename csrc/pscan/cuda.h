@@ -1,5 +1,5 @@
 // The CUDA kernels of the pseudo-mamba scan: functions that put them on a stream and return a CUDA error code, 0 for
-// none. The pointers of a job are in device memory. No torch and no CUDA headers here.
+// no error. The pointers of a job are in device memory. No torch and no CUDA headers here.
 #pragma once
 
 #include "pscan/job.h"

@@ -1,6 +1,6 @@
-// What a kernel of the pseudo-mamba scan is given; see memsuite/ops/scans/pscan.py. No torch here.
+// The arguments of a kernel of the pseudo-mamba scan; see memsuite/ops/scans/pscan.py. No torch here.
 //
-// A job holds plain pointers to contiguous, time-major arrays: [steps, batch, size] unless it says otherwise.
+// A job holds plain pointers to contiguous, time-major arrays: [steps, batch, size] unless stated otherwise.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,7 @@ struct PscanJob {
   T *out = nullptr, *dx = nullptr, *d_h0 = nullptr;
 };
 
-// The loops for one instruction set, over environments [first, last), so that the caller may share them among threads.
+// The loops for one instruction set, over environments [first, last), so that the caller can divide them among threads.
 template <class T>
 struct PscanKernels {
   void (*forward)(const PscanJob<T>&, int64_t first, int64_t last);

@@ -1,4 +1,4 @@
-// The pseudo-mamba scan. As in diagonal_scan/loops.h, its cost is that of the memory traffic.
+// The pseudo-mamba scan. As in diagonal_scan/loops.h, memory traffic determines its cost.
 #pragma once
 
 #include "common/offer.h"
@@ -25,8 +25,8 @@ void pscan_forward(const PscanJob<T>& job, int64_t first, int64_t last) {
   }
 }
 
-// Fills dx and d_h0. While time runs, d_h0 holds the gradient that the next step passes back, erased by its reset; the
-// last value is the gradient of h0.
+// Fills dx and d_h0. During the walk, d_h0 holds the gradient from the next step, erased by its reset; the last value
+// is the gradient of h0.
 template <class T>
 void pscan_backward(const PscanJob<T>& job, int64_t first, int64_t last) {
   const int64_t steps = job.steps, batch = job.batch, size = job.size;

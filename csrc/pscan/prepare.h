@@ -1,4 +1,4 @@
-// What the CPU and the CUDA binding of the pseudo-mamba scan share: they check the same shapes and fill the same job.
+// Shared by the CPU and the CUDA binding of the pseudo-mamba scan: they check the same shapes and fill the same job.
 #pragma once
 
 #include "common/tensors.h"

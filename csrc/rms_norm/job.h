@@ -1,4 +1,4 @@
-// What a kernel of RMSNorm is given; see memsuite/ops/fused/rms_norm.py. No torch here.
+// The arguments of a kernel of RMSNorm; see memsuite/ops/fused/rms_norm.py. No torch here.
 #pragma once
 
 #include <cstdint>

@@ -12,7 +12,7 @@ void forward(const SelectiveScanJob<T>& job) {
         [&](int64_t first, int64_t last) { kernels<SelectiveScanKernels<T>>().forward(job, first, last); });
 }
 
-// Runs the backward pass. The number of parts of the gradient of a does not depend on that of the threads, so neither
+// Runs the backward pass. The number of parts of the gradient of a does not depend on the number of threads, so neither
 // do its bits.
 template <class T>
 void backward(const SelectiveScanJob<T>& job) {

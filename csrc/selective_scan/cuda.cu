@@ -1,9 +1,9 @@
 // The selective scan: four neighbouring threads share a channel, each with four states in registers.
 //
-// A block of threads is 64 channels of one environment and walks through time in blocks of 16 steps, whose write and
-// read weights (b, c) lie in shared memory. The forward pass saves the state before each block; the backward pass makes
-// the 16 states of a block again, into registers. More than 16 states are done in groups of 16, one launch after the
-// other on the stream: everything summed over states is linear in them.
+// A block of threads takes 64 channels of one environment and walks through time in blocks of 16 steps, whose write and
+// read weights (b, c) are in shared memory. The forward pass saves the state before each block; the backward pass
+// recomputes the 16 states of a block into registers. More than 16 states are computed in groups of 16, one launch
+// after the other on the stream, because everything summed over states is linear in them.
 #include "common/cuda.cuh"
 #include "selective_scan/cuda.h"
 
@@ -13,12 +13,12 @@ namespace {
 constexpr int kSteps = 16, kLanes = 4, kEach = 4, kGroup = kLanes * kEach;
 constexpr int kBlockThreads = int(kSelectiveChannels) * kLanes, kWarps = kBlockThreads / 32;
 
-// Where a thread stands, and what it reads whole blocks of.
+// The position of a thread, and the arrays that it reads in whole blocks.
 template <class T>
 struct Place {
   int64_t b, d;
-  int lane, first, count;  // of its states: the first one, and how many of its four there are
-  bool valid;              // whether there is such a channel; threads without one take part in the sums with zeros
+  int lane, first, count;  // of its states: the first, and the number that exist of its four
+  bool valid;              // whether the channel exists; threads without one add zeros to the sums
 
   __device__ Place(const SelectiveScanJob<T>& job, int64_t group) {
     b = blockIdx.x;
@@ -31,14 +31,14 @@ struct Place {
   }
 };
 
-// b and c of steps [begin, begin + kSteps) of this environment; what is not there is zero.
+// b and c of steps [begin, begin + kSteps) of this environment; entries outside the arrays are zero.
 template <class T>
 struct Weights {
   T b[kSteps][kGroup], c[kSteps][kGroup];
   bool erase[kSteps];
 
   __device__ void read(const SelectiveScanJob<T>& job, int64_t group, int64_t begin, int64_t env) {
-    __syncthreads();  // until every thread is done with the block before
+    __syncthreads();  // until every thread has finished the block before
     const int step = int(threadIdx.x) / kGroup, n = int(threadIdx.x) % kGroup;
     const int64_t t = begin + step, row = t * job.batch + env;
     const bool there = t < job.steps && group + n < job.states_each;
@@ -94,7 +94,7 @@ __global__ void __launch_bounds__(kBlockThreads, 1) selective_forward(SelectiveS
     if (i < at.count) job.last[(at.b * D + at.d) * N + at.first + i] = h[i];
 }
 
-// Adds up eight values over the eight channels of a warp: thread 4 q + lane is left with value q of its lane.
+// Adds up eight values over the eight channels of a warp: thread 4 q + lane gets value q of its lane.
 template <class T>
 __device__ inline T over_channels(T (&values)[2 * kEach]) {
 #pragma unroll
@@ -110,7 +110,7 @@ __device__ inline T over_channels(T (&values)[2 * kEach]) {
   return values[0];
 }
 
-// d_b and d_c of a block of steps, warp by warp, until they are added up in order.
+// d_b and d_c of a block of steps, kept per warp until they are added up in order.
 template <class T>
 struct WarpSums {
   T at[kSteps][kWarps][32];

@@ -1,4 +1,4 @@
-// The CUDA kernels of the selective scan; see pscan/cuda.h for what all such functions return.
+// The CUDA kernels of the selective scan; pscan/cuda.h describes the return values.
 #pragma once
 
 #include "selective_scan/job.h"
@@ -7,7 +7,7 @@ namespace memsuite::cuda {
 
 constexpr int64_t kSelectiveChannels = 64;  // of a block of threads
 
-// Scratch of the backward pass, in which each block of threads leaves its part of the sums.
+// Scratch memory of the backward pass, in which each block of threads stores its part of the sums.
 template <class T>
 struct SelectiveScanParts {
   T* d_a;        // of each environment, [B, D, N]

@@ -1,4 +1,4 @@
-// What a kernel of the selective scan is given; see memsuite/ops/scans/selective_scan.py. No torch here.
+// The arguments of a kernel of the selective scan; see memsuite/ops/scans/selective_scan.py. No torch here.
 #pragma once
 
 #include <cstdint>

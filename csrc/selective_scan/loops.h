@@ -1,8 +1,8 @@
-// The selective scan of Mamba: every channel has N states whose decay and drive the input sets.
+// The selective scan of Mamba: every channel has N states with input-dependent decay and drive.
 //
-// The cost is one exponential for each step, channel and state. The channels are along the lanes. A block of time is
-// done for one vector of channels before the next, so that its states stay in the first-level cache. The forward pass
-// saves the state before each block, and the backward pass computes the states within the block again.
+// The cost is one exponential per step, channel and state. The channels are along the lanes. A block of time is
+// computed for one vector of channels before the next, so that its states stay in the first-level cache. The forward
+// pass saves the state before each block, and the backward pass recomputes the states within the block.
 #pragma once
 
 #include "common/fold.h"
@@ -79,8 +79,8 @@ struct SelectiveFlow {
   Vec<T>*kept, *d_b, *d_c;  // of the block: [step][N][3], [step][N]
 };
 
-// Takes a block in reverse, for channels [d, d + n): fills d_u and d_dt, and adds to d_b and d_c, whose sums over lanes
-// are still to be made.
+// Takes a block in reverse, for channels [d, d + n): fills d_u and d_dt, and adds to d_b and d_c. The sums of d_b and
+// d_c over lanes are computed later.
 template <class T, bool Full>
 MEMSUITE_INLINE void selective_flow(const SelectiveScanJob<T>& job, const SelectiveFlow<T>& f, Span<T> s) {
   const int64_t N = job.states_each, D = job.size;

@@ -20,7 +20,7 @@ struct ConvShape : Shape {
   std::vector<int64_t> buffer() const { return {B, width - 1, D}; }
 };
 
-// The taps [width][D] of a weight [D, W], whose last column is that of the step itself.
+// The taps [width][D] of a weight [D, W]; its last column belongs to the present step.
 template <class T>
 void turn_taps(T* taps, const T* weight, const ConvShape& s) {
   for (int64_t lag = 0; lag < s.width; ++lag)
@@ -47,7 +47,7 @@ Tensor short_conv(const Tensor& x, const Tensor& weight, const Tensor& bias, con
   return y.tensor;
 }
 
-// Runs the backward pass. The number of parts of the sums does not depend on that of the threads, so neither do the
+// Runs the backward pass. The number of parts of the sums does not depend on the number of threads, so neither do the
 // bits.
 template <class T>
 void backward(const ShortConvJob<T>& job, T* d_w, T* d_b) {

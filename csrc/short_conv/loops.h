@@ -1,7 +1,7 @@
-// The short causal convolution of many models, with one filter for each channel, cut where an episode begins.
+// The short causal convolution of many models, with one filter per channel, cut where an episode begins.
 //
-// Its cost is that of the memory traffic: a row of the output reads a few rows of the input, and all but one of these
-// are still in the cache.
+// Memory traffic determines its cost: a row of the output reads a few rows of the input, and all but one of these are
+// still in the cache.
 #pragma once
 
 #include "common/offer.h"
@@ -21,7 +21,7 @@ MEMSUITE_INLINE bool begins(const ShortConvJob<T>& job, int64_t t, int64_t b) {
   return t >= 0 && job.reset[t * job.batch + b];
 }
 
-// How many of the steps t, t - 1, .. a filter sees at step t: those since the episode began.
+// The number of steps t, t - 1, .. that a filter sees at step t: those since the episode began.
 template <class T>
 MEMSUITE_INLINE int64_t seen_behind(const ShortConvJob<T>& job, int64_t t, int64_t b) {
   int64_t count = 1;
@@ -29,7 +29,7 @@ MEMSUITE_INLINE int64_t seen_behind(const ShortConvJob<T>& job, int64_t t, int64
   return count;
 }
 
-// How many of the steps t, t + 1, .. see step t: those up to the end or the next beginning.
+// The number of steps t, t + 1, .. that see step t: those up to the end or the next beginning.
 template <class T>
 MEMSUITE_INLINE int64_t seen_ahead(const ShortConvJob<T>& job, int64_t t, int64_t b) {
   int64_t count = 1;

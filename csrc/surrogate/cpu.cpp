@@ -7,9 +7,9 @@
 namespace memsuite {
 namespace {
 
-constexpr int kTerms = 6;  // as TERMS in memsuite/ops/fused/surrogate.py
+constexpr int kTerms = 6;  // the length of TERMS in memsuite/ops/fused/surrogate.py
 
-// Runs the loops, and makes the loss and its terms of the sums over rows.
+// Runs the loops, and computes the loss and its terms from the sums over rows.
 template <class T>
 void run(const SurrogateJob<T>& job, double value_coefficient, double entropy_coefficient, T* total, T* terms) {
   double sums[kLossSums] = {};

@@ -1,11 +1,11 @@
-// What a kernel of PPO's loss is given; see memsuite/ops/fused/surrogate.py. No torch here.
+// The arguments of a kernel of PPO's loss; see memsuite/ops/fused/surrogate.py. No torch here.
 #pragma once
 
 #include <cstdint>
 
 namespace memsuite {
 
-// The sums over rows that the loss and its terms are made of: kBonus is the entropy as it is weighted in the loss.
+// The sums over rows from which the loss and its terms are computed; kBonus is the entropy with its weight in the loss.
 enum LossSum { kPolicy, kValue, kEntropy, kBonus, kKl, kClipped, kLossSums };
 
 // logits and d_logits are [rows, width], everything else [rows].
@@ -20,7 +20,7 @@ struct SurrogateJob {
   T *d_logits = nullptr, *d_values = nullptr;
 };
 
-// Over rows [first, last): their gradients, and in sums [kLossSums] the sums over them.
+// Over rows [first, last): fills their gradients, and `sums` [kLossSums] with the sums over them.
 template <class T>
 struct SurrogateKernels {
   void (*forward)(const SurrogateJob<T>&, double* sums, int64_t first, int64_t last);

@@ -1,1 +1,1 @@
-"""Looking at finished runs; never imports what trains them at import time."""
+"""Analysis of finished runs; importing it never imports the training code."""

@@ -1,4 +1,4 @@
-"""Success far beyond training, of several controllers and seeds in one picture."""
+"""A figure of success far beyond training, for several controllers and seeds."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from memsuite.analysis.retention import group_reports
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-ACROSS = 4  # panels
-LETTERS = 32  # of a line above a panel
+ACROSS = 4  # panels per row
+LETTERS = 32  # characters per line in a panel's title
 
 
 def seeds_beyond(reports: list[dict[str, Any]]) -> Figure:
-    """Draw success against the horizon it was evaluated at: a panel a model, the seeds thin, their mean thick.
+    """Draw success against the evaluated horizon: one panel per model, thin lines for seeds, a thick line for the mean.
 
     Args:
-        reports: what ``memsuite retention`` measured (:func:`memsuite.analysis.retention.curve`). The models that hold
-            best at their longest horizon come first.
+        reports: measurements of ``memsuite retention`` (:func:`memsuite.analysis.retention.curve`). Models are ordered
+            by their success at their longest horizon, best first.
     """
     plt, groups = pyplot(), group_reports(reports)
     names = sorted(groups, key=lambda name: _rank(groups[name]))
@@ -49,7 +49,7 @@ def seeds_beyond(reports: list[dict[str, Any]]) -> Figure:
 
 
 def _mean(runs: list[dict[str, Any]]) -> tuple[list[int], Any]:
-    """Return the horizons that every run was measured at, and the mean success over the runs at each."""
+    """Return the horizons at which every run was measured, and the mean success over the runs at each."""
     found = [{row["horizon"]: row["success"] for row in run["rows"]} for run in runs]
     steps = sorted(set.intersection(*(set(one) for one in found)))
     return steps, np.array([[one[step] for step in steps] for one in found]).mean(0)

@@ -1,4 +1,4 @@
-"""Two sets of results, cell by cell: what is better, what is worse, and what the seeds cannot tell."""
+"""Compares two sets of results cell by cell: better, worse, or not distinguishable with these seeds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ VERDICTS = ("worse", "better", "similar", "unknown", "new", "missing")
 
 
 def group_cells(table: pd.DataFrame) -> dict[tuple[Any, ...], pd.DataFrame]:
-    """Split a table of runs into its cells, in the order they come in."""
+    """Split a table of runs into its cells, in the order of their first rows."""
     keys = [tuple(None if value != value else value for value in row) for row in table[CELL].itertuples(index=False)]
     cells: dict[tuple[Any, ...], list[int]] = {}
     for index, key in enumerate(keys):
@@ -24,7 +24,7 @@ def group_cells(table: pd.DataFrame) -> dict[tuple[Any, ...], pd.DataFrame]:
 
 
 def summarise(table: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
-    """Return one row a cell: seeds, success and score with intervals over seeds, solved seeds, cost."""
+    """Return one row per cell: seeds, success and score with intervals over seeds, solved seeds, cost."""
     rows = []
     for key, runs in group_cells(table).items():
         success = _of(runs, "success", confidence)
@@ -43,13 +43,14 @@ def summarise(table: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
 
 
 def with_ceilings(cells: pd.DataFrame) -> pd.DataFrame:
-    """Set every cell of PPO beside its ceiling: the success of the cell that was told the right actions.
+    """Add to every cell of PPO its ceiling: the success of the same cell when it is told the right actions.
 
     Args:
-        cells: of :func:`summarise`.
+        cells: the output of :func:`summarise`.
 
     Returns:
-        The cells of PPO with a column ``ceiling``, then the ceilings that have no cell of PPO, with nothing but that.
+        The cells of PPO with a column ``ceiling``, then one row for each ceiling without a cell of PPO; such a row
+        has no other results.
     """
     told = cells["objective"] == SUPERVISED
     ceilings = cells[told][[*SETTING, "success"]].rename(columns={"success": "ceiling"})
@@ -64,14 +65,14 @@ def _columns(name: str, interval: Interval) -> dict[str, float]:
 
 
 def _score_span(runs: pd.DataFrame) -> float:
-    """Return how much score one of success is worth, ``1 / (oracle - memoryless)``, from any run that shows it."""
+    """Return the score that one unit of success is worth, ``1 / (oracle - memoryless)``, from a run that shows it."""
     apart = runs["success"] - runs["chance"] if "chance" in runs else runs["success"] * 0
     known = runs[apart.abs() > 1e-6]
     return float((known["score"] / (known["success"] - known["chance"])).iloc[0]) if len(known) else 1.0
 
 
 def _of(runs: pd.DataFrame, name: str, confidence: float, span: float = 1.0) -> Interval:
-    """Return a mean over seeds with its interval, cut to what can be."""
+    """Return a mean over seeds with its interval, clipped to the possible values."""
     noise = sampling_variance(runs["success_low"], runs["success_high"]) * span**2
     found = mean_interval(runs[name].astype(float).tolist(), noise, confidence)
     low = max(found.low, 0.0) if name == "success" else found.low
@@ -82,12 +83,12 @@ def compare(new: pd.DataFrame, old: pd.DataFrame, confidence: float = 0.95) -> p
     """Compare success cell by cell.
 
     A cell is better or worse if its interval for the difference excludes 0. The intervals hold together (Bonferroni):
-    with the probability ``confidence`` none of them misses, so that results of equal models raise an alarm at most that
-    rarely, however many cells there are.
+    with the probability ``confidence`` all of them contain the true difference. Between equal models the probability
+    of any false alarm is therefore at most ``1 - confidence``, however many cells there are.
 
     Returns:
-        One row a cell of either side: ``new``, ``old`` (means), ``difference``, its interval, and ``verdict``, one of
-        :data:`VERDICTS`; unknown where both sides are of one seed.
+        One row per cell of either side: ``new``, ``old`` (means), ``difference``, its interval, and ``verdict``, one
+        of :data:`VERDICTS`; the verdict is unknown if both sides have one seed.
     """
     ours, theirs = group_cells(new), group_cells(old)
     common = [key for key in ours if key in theirs]

@@ -1,4 +1,4 @@
-"""What it costs to learn a task as its horizon grows."""
+"""A figure of the cost of learning a task as its horizon grows."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-LEAST = 3  # horizons of one tier that make a curve
+LEAST = 3  # smallest number of horizons of one tier for a curve
 
 
 def steps_by_horizon(table: pd.DataFrame) -> Figure | None:
-    """Draw steps to the target against the horizon: every seed, and their median; None without three horizons.
+    """Draw steps to the target against the horizon: every seed, and their median; None with fewer than three horizons.
 
-    A seed that never reached the target is a cross at the steps it was given, and there is no median where more than
-    half of the seeds are crosses.
+    A seed that never reached the target is a cross at its number of training steps. There is no median where more
+    than half of the seeds are crosses.
     """
     if "steps_to_target" not in table or "target_success" not in table:
         return None

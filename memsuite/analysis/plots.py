@@ -1,4 +1,4 @@
-"""The pictures of a report: each a function from tidy tables to a matplotlib figure."""
+"""The figures of a report: each function turns tidy tables into a matplotlib figure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-# Told apart by people who see colours differently too (Wong 2011, and Tol's); the first ones are the furthest apart.
+# Distinguishable with colour vision deficiencies too (Wong 2011, and Tol's); the first colours differ most.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#332288", "#882255", "#117733", "#AA4499")
 DASHES = ("-", "--", "-.", ":")
 INK, FAINT = "#222222", "#bbbbbb"
@@ -33,7 +33,7 @@ SETTINGS = {
 
 
 def pyplot() -> Any:
-    """Import matplotlib without a screen; :class:`UsageError` names the extra."""
+    """Import matplotlib without a display; raise :class:`UsageError` with the extra to install if it is missing."""
     try:
         import matplotlib
     except ImportError as error:
@@ -45,13 +45,13 @@ def pyplot() -> Any:
 
 
 def models_of(table: pd.DataFrame) -> list[str]:
-    """Return a name for every row: the controller, and what tells its cells apart."""
+    """Return a name for every row: the controller, and the settings that distinguish its cells."""
     names = labels(table)
     return [f"{a} ({b})" if b else a for a, b in zip(names["model"], names["apart"], strict=True)]
 
 
 def styles_of(models: list[str]) -> dict[str, dict[str, Any]]:
-    """Give every model a colour, and a dash once the colours are used up."""
+    """Give every model a colour, and another dash once all colours are used."""
     order = sorted(set(models))
     return {
         name: {"color": COLOURS[i % len(COLOURS)], "linestyle": DASHES[i // len(COLOURS) % len(DASHES)]}
@@ -60,13 +60,13 @@ def styles_of(models: list[str]) -> dict[str, dict[str, Any]]:
 
 
 def solved_map(table: pd.DataFrame) -> Figure:
-    """Draw tasks by controllers: mean success as colour, the seeds that reached the target as a fraction."""
+    """Draw tasks by controllers: mean success as a colour, and the fraction of seeds that reached the target."""
     plt = pyplot()
     cells = summarise(table)
     cells["model"], cells["cell"] = models_of(cells), labels(cells)["cell"]
     models, rows = sorted(set(cells["model"])), _in_order(cells)
     with plt.rc_context(SETTINGS):
-        names = [model.replace(", ", ",\n").replace(" (", "\n(") for model in models]  # a setting a line
+        names = [model.replace(", ", ",\n").replace(" (", "\n(") for model in models]  # one setting per line
         longest = max(len(line) for name in names for line in name.split("\n"))
         size = (3.2 + 0.8 * len(models) + 0.04 * longest, 1.2 + 0.07 * longest + 0.42 * len(rows))
         figure, axes = plt.subplots(figsize=size, layout="constrained")
@@ -99,9 +99,9 @@ def _in_order(cells: pd.DataFrame) -> list[str]:
 
 
 def learning_curves(table: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
-    """Draw greedy success against environment steps: mean over seeds, and their range; None without curves.
+    """Draw greedy success against environment steps: mean and range over seeds; None without curves.
 
-    A seed that stopped at its target is counted with its last value from there on.
+    A seed that stopped at its target keeps its last value from there on.
     """
     if curves.empty:
         return None
@@ -135,7 +135,7 @@ def _panels(plt: Any, count: int) -> tuple[Any, list[Any]]:
 
 
 def _finish(figure: Any, panels: list[Any], used: int, x: str, y: str) -> None:
-    """Name the axes once, put one legend below all panels, and take away those that are not used."""
+    """Label the axes once, put one legend below all panels, and remove the unused panels."""
     handles: dict[str, Any] = {}
     for panel in panels[:used]:
         handles |= dict(zip(*reversed(panel.get_legend_handles_labels()), strict=True))
@@ -143,7 +143,7 @@ def _finish(figure: Any, panels: list[Any], used: int, x: str, y: str) -> None:
     for panel in panels[used:]:
         panel.remove()
     across = min(3, used)
-    for index, panel in enumerate(panels[:used]):  # a legend outside would lie upon a label of the whole figure
+    for index, panel in enumerate(panels[:used]):  # a label of the whole figure would overlap the legend outside
         panel.set_xlabel(x if index + across >= used else "")
         panel.set_ylabel(y if index % across == 0 else "")
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(5, max(1, len(handles))))
@@ -171,7 +171,7 @@ def _band(panel: Any, drawn: list[Any], name: str, styles: dict[str, dict[str, A
 
 
 def _scores(table: pd.DataFrame) -> dict[str, list[Any]]:
-    """Return, for every model, the scores of its runs: a row for each task and tier."""
+    """Return, for every model, the scores of its runs: one row per task and tier."""
     table = table.assign(model=models_of(table))
     found: dict[str, list[Any]] = {}
     for (model, *_), runs in table.groupby(["model", "task", "difficulty", "horizon", "budget"], dropna=False):
@@ -216,7 +216,7 @@ def profiles(table: pd.DataFrame) -> Figure:
 
 
 def cost(table: pd.DataFrame) -> Figure | None:
-    """Draw training speed against the size of the state, a point for each controller and horizon; None if not known."""
+    """Draw training speed against the size of the state, a point per controller and horizon; None without the data."""
     plt = pyplot()
     numbers = ["parameters", "state_floats", "steps_per_second"]
     cells = summarise(table).astype(dict.fromkeys(numbers, float)).dropna(subset=numbers)
@@ -243,7 +243,7 @@ def cost(table: pd.DataFrame) -> Figure | None:
 
 
 def retention_curves(table: pd.DataFrame, retained: pd.DataFrame) -> Figure | None:
-    """Draw success against the horizon it is evaluated at, far beyond training; None if it was not measured."""
+    """Draw success against the evaluated horizon, far beyond training; None if it was not measured."""
     if retained.empty:
         return None
     plt = pyplot()
@@ -265,7 +265,7 @@ def retention_curves(table: pd.DataFrame, retained: pd.DataFrame) -> Figure | No
 
 
 def success_beyond(reports: list[dict[str, Any]]) -> Figure:
-    """Draw success against the horizon it was evaluated at, a curve for each run of ``memsuite retention``."""
+    """Draw success against the evaluated horizon, one curve per run of ``memsuite retention``."""
     plt = pyplot()
     with plt.rc_context(SETTINGS):
         figure, axes = plt.subplots(figsize=(7.2, 4.2), layout="constrained")

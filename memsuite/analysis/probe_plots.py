@@ -1,4 +1,4 @@
-"""The pictures of the probes: each a function from what a probe returns to a matplotlib figure."""
+"""The figures of the probes: each function turns the output of a probe into a matplotlib figure."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor
 
-MOST_UNITS = 64  # rows of a map that can be told apart
+MOST_UNITS = 64  # largest number of distinguishable rows in a map
 
 
 def _style(index: int) -> dict[str, Any]:
-    """Tell curves apart that lie on one another: by colour and dash, the first ones wider."""
+    """Return a style that keeps overlapping curves apart: another colour and dash each, the first curves wider."""
     dash, width = DASHES[index % len(DASHES)], max(1.4, 3.0 - 0.7 * index)
     return {"color": COLOURS[index % len(COLOURS)], "linestyle": dash, "linewidth": width}
 
 
 def decoding_curves(found: dict[str, Decoding], title: str = "") -> Figure:
-    """Draw the accuracy of decoding against the step, a curve for each name, above what chance reaches."""
+    """Draw the accuracy of decoding against the step, one curve per name, together with the chance level."""
     plt = pyplot()
     with plt.rc_context(SETTINGS):
         figure, axes = plt.subplots(figsize=(7.2, 3.8), layout="constrained")
@@ -46,9 +46,9 @@ def decoding_curves(found: dict[str, Decoding], title: str = "") -> Figure:
 
 
 def unit_map(found: Decoding, title: str = "") -> Figure:
-    """Draw where the item lies: the reader's weight on each unit at each step, strongest units on top.
+    """Draw which units store the item: the classifier's weight on each unit at each step, strongest units on top.
 
-    Of each step the weights are shares of the largest, as their size follows the size of the state.
+    The weights of each step are divided by the largest one, because their size depends on the size of the state.
     """
     plt = pyplot()
     weights = found.units / found.units.amax(1, keepdim=True).clamp(min=1e-12)
@@ -67,7 +67,7 @@ def unit_map(found: Decoding, title: str = "") -> Figure:
 
 
 def drift_curves(found: dict[str, Drift]) -> Figure:
-    """Draw the size of the state, its speed and its angle to the state after the cue: medians, and 10% to 90%."""
+    """Draw the length of the state, its speed and its cosine with the state after the cue: medians, and 10% to 90%."""
     plt = pyplot()
     panels_of = (("norm", "length of the state"), ("speed", "distance a step"), ("cosine", "cosine with after the cue"))
     with plt.rc_context(SETTINGS):
@@ -91,7 +91,7 @@ def _from_second(values: Tensor, field: str) -> Any:
 
 
 def reach_curves(found: dict[str, Tensor], title: str = "") -> Figure:
-    """Draw how far the gradient reaches: its norm at every step, ``[T]``, over the norm at the step it is largest."""
+    """Draw how far the gradient reaches: its norm at every step, ``[T]``, divided by the largest norm."""
     plt = pyplot()
     with plt.rc_context(SETTINGS):
         figure, axes = plt.subplots(figsize=(7.2, 3.8), layout="constrained")
@@ -107,9 +107,9 @@ def reach_curves(found: dict[str, Tensor], title: str = "") -> Figure:
 
 
 def gate_bands(found: dict[str, Tensor], title: str = "") -> Figure:
-    """Draw each gate over time: median, half and nine tenths of its units, a panel a gate.
+    """Draw each gate over time in its own panel: the median, and the bands of half and nine tenths of its units.
 
-    Step sizes are drawn on a logarithmic axis, and so is a decay as the steps it holds for, ``-1 / log(decay)``.
+    Step sizes have a logarithmic axis. So do decays, which are drawn as time constants in steps, ``-1 / log(decay)``.
     """
     plt = pyplot()
     with plt.rc_context(SETTINGS):
@@ -134,7 +134,7 @@ def gate_bands(found: dict[str, Tensor], title: str = "") -> Figure:
 
 
 def attention_maps(weights: Tensor, title: str = "") -> Figure:
-    """Draw where each step of an episode looks, ``[heads, queries, keys]``, a panel a head, on a logarithmic scale."""
+    """Draw the attention weights ``[heads, queries, keys]`` of an episode, a panel per head, on a logarithmic scale."""
     if weights.dim() != 3:
         raise UsageError(f"attention_maps draws [heads, queries, keys], not a tensor of {weights.dim()} dimensions")
     plt = pyplot()

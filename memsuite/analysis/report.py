@@ -1,4 +1,4 @@
-"""One page of results that works offline: the solved map, curves, aggregates, costs, tables, and how each was made."""
+"""One page of results that works offline: the solved map, curves, aggregates, costs, tables, and all commands."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TEMPLATE = Path(__file__).with_name("report.html.jinja")
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure of the page: its name as a file, its heading, what it shows, and its SVG."""
+    """A figure of the page: its file name, its heading, its caption, and its SVG."""
 
     name: str
     title: str
@@ -39,12 +39,12 @@ def write_report(table: pd.DataFrame, folder: Path, baseline: pd.DataFrame | Non
 
     Args:
         table: the runs (:func:`memsuite.analysis.results.read_results`).
-        folder: made if it is not there.
+        folder: the output folder; created if it does not exist.
         baseline: runs to compare with, for a table of differences.
-        title: of the page.
+        title: title of the page.
 
     Returns:
-        The page.
+        The path of the page.
     """
     try:
         from jinja2 import Environment
@@ -73,24 +73,24 @@ def write_report(table: pd.DataFrame, folder: Path, baseline: pd.DataFrame | Non
 
 
 def _figures(table: pd.DataFrame) -> list[tuple[str, str, str, Figure | None]]:
-    """Return every figure with its name, heading and caption; None for what was not measured.
+    """Return every figure with its name, heading and caption; the figure is None for missing measurements.
 
-    Ceilings are in none of them: what was told the right actions is not set against what learnt them.
+    Ceilings appear in no figure: a model that was told the right actions is not compared with models that learnt them.
     """
     table = table[table["objective"] != SUPERVISED]
     if table.empty:
         return []
     curves, retained = read_curves(table), read_retention(table)
-    mapped = "Mean greedy success over seeds, and how many of them reached the target of the tier; bold where all did."
-    curve = "Greedy success on the way: mean and range over seeds. Dotted: the target. Grey: the best without memory. "
-    curve += "A seed that stopped at its target is counted with its last value from there on."
+    mapped = "Mean greedy success over seeds, and how many seeds reached the target of the tier; bold if all did."
+    curve = "Greedy success during training: mean and range over seeds. Dotted: target. Grey: best without memory. "
+    curve += "A seed that stopped at its target keeps its last value from there on."
     iqm = (
         "Interquartile mean of the score (0: the best memoryless policy, 1: the oracle) with 95% stratified bootstrap "
     )
-    iqm += "intervals (Agarwal et al. 2021). Models that ran on different tasks are not comparable by it."
-    kept = "Success at horizons beyond the one trained at: mean and range over seeds."
+    iqm += "intervals (Agarwal et al. 2021). Models that ran on different tasks cannot be compared by it."
+    kept = "Success at horizons beyond the trained one: mean and range over seeds."
     length = "Steps to the first evaluation that reached the target: each seed, and the median. "
-    length += "A cross is a seed that did not reach it in its steps."
+    length += "A cross is a seed that did not reach it within its training steps."
     return [
         ("solved", "What is solved", mapped, plots.solved_map(table)),
         ("curves", "Learning curves", curve, plots.learning_curves(table, curves)),
@@ -98,7 +98,7 @@ def _figures(table: pd.DataFrame) -> list[tuple[str, str, str, Figure | None]]:
         ("profiles", "Performance profiles", "Share of runs above each score, 95% bands.", plots.profiles(table)),
         ("horizons", "Cost of a longer horizon", length, steps_by_horizon(table)),
         ("retention", "Beyond the horizon of training", kept, plots.retention_curves(table, retained)),
-        ("cost", "Cost", "Training steps a second against the size of the state; a point a cell, larger for more "
+        ("cost", "Cost", "Training steps per second against the size of the state; a point per cell, larger for more "
          "parameters. Speeds of different machines are not comparable.", plots.cost(table)),
     ]  # fmt: skip
 
@@ -106,7 +106,7 @@ def _figures(table: pd.DataFrame) -> list[tuple[str, str, str, Figure | None]]:
 def _saved(folder: Path, name: str, title: str, caption: str, figure: Figure) -> Picture:
     plt = plots.pyplot()
     buffer = io.StringIO()
-    # The salt keeps identifiers of one picture from meaning something in another, and the same from run to run.
+    # The salt makes the identifiers unique to a picture, and the same in every run.
     with plt.rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
         svg = buffer.getvalue()
@@ -114,7 +114,7 @@ def _saved(folder: Path, name: str, title: str, caption: str, figure: Figure) ->
         figure.savefig(folder / "figures" / f"{name}.png", dpi=150)
     plt.close(figure)
     width = 72 * figure.get_figwidth()
-    # Identifiers that are a picture's own: a page holds them all.
+    # Prefix the identifiers with the picture's name, because one page contains all pictures.
     inline = re.sub(r'(\sid="|url\(#|href="#)', rf"\g<1>{name}-", svg[svg.index("<svg") :])
     inline = inline.replace("<svg", f'<svg role="img" aria-label="{title}" style="--width: {width:.0f}px"', 1)
     return Picture(name, title, caption, inline)
@@ -129,7 +129,7 @@ def _parquet(table: pd.DataFrame, file: Any) -> None:
 
 
 def _facts(table: pd.DataFrame) -> dict[str, str]:
-    """Return what a reader asks first: how many runs, on what, with what."""
+    """Return the summary at the top of the page: number of runs, hardware, versions, CPU time."""
     found = {"runs": str(len(table)), "seeds": ", ".join(map(str, sorted(set(table["seed"]))))}
     for column, wanted in (("hardware", ("cpu", "gpu")), ("versions", ("memsuite", "torch"))):
         values = [json.loads(text) for text in table[column].dropna()] if column in table else []
@@ -152,7 +152,7 @@ def _number(value: Any, digits: int = 3) -> str:
 
 
 def _cells(cells: pd.DataFrame) -> dict[str, Any]:
-    """Return heading and rows of the table of cells; a row's text beside the value it is sorted by."""
+    """Return headings and rows of the table of cells."""
     names = labels(cells)
     headings = ["task", "controller", "settings", "seeds", "success", "95% interval", "target", "solved"]
     headings += ["ceiling", "score", "steps to target", "steps / s", "parameters", "state"]
@@ -170,7 +170,7 @@ def _cells(cells: pd.DataFrame) -> dict[str, Any]:
 
 
 def _without_empty(table: dict[str, Any]) -> dict[str, Any]:
-    """Leave out the columns that hold nothing in any row."""
+    """Remove the columns that are empty in every row."""
     kept = [i for i in range(len(table["headings"])) if any(row[i] for row in table["rows"])]
     rows = [[row[i] for i in kept] for row in table["rows"]]
     return {"headings": [table["headings"][i] for i in kept], "rows": rows}
@@ -191,7 +191,7 @@ def _differences(table: pd.DataFrame, baseline: pd.DataFrame) -> dict[str, Any]:
 
 
 def _runs(table: pd.DataFrame) -> dict[str, Any]:
-    """Return heading and rows of the table of runs, every seed."""
+    """Return headings and rows of the table of runs, one row per seed."""
     names = labels(table)
     headings = ["task", "controller", "settings", "seed", "success", "95% interval"]
     numbers = {"score": 3, "env_steps": 0, "steps_to_target": 0, "cpu_seconds": 0}
@@ -209,7 +209,7 @@ def _commands(table: pd.DataFrame) -> list[str]:
 
 
 def clear_report(folder: Path) -> None:
-    """Take away what an earlier report left in a folder."""
+    """Delete the files of an earlier report from a folder."""
     shutil.rmtree(folder / "figures", ignore_errors=True)
     for name in ("index.html", "results.csv", "results.parquet"):
         (folder / name).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Finished runs as one tidy table: a row for every run, whatever folder or file it lies in."""
+"""Finished runs as one tidy table: one row per run, from a folder or a file."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from memsuite.runs.result import KIND_OF
 if TYPE_CHECKING:
     import pandas as pd
 
-# What tells one cell of results from another; the seeds are what is repeated.
+# The columns that identify a cell of results; the seeds are its repetitions.
 CELL = ["task", "difficulty", "horizon", "controller", "variant", "recipe", "budget", "objective"]
-SETTING = CELL[:-1]  # what a cell and its ceiling, which is trained with the right actions, have in common
+SETTING = CELL[:-1]  # the columns that a cell shares with its ceiling, which is trained with the right actions
 SUPERVISED = "supervised"  # the objective of a ceiling
 NUMBERS = [
     name for name, kind in KIND_OF.items() if kind in ("int", "float") and name not in ("seed", "horizon", "schema")
@@ -27,7 +27,7 @@ NUMBERS = [
 
 
 def import_pandas() -> Any:
-    """Import pandas; :class:`UsageError` that names the extra if it is not there."""
+    """Import pandas; raise :class:`UsageError` with the extra to install if it is missing."""
     try:
         import pandas
     except ImportError as error:
@@ -38,16 +38,16 @@ def import_pandas() -> Any:
 def read_results(path: str | Path) -> pd.DataFrame:
     """Read every run under a folder, or in a file of results, sorted by cell and seed.
 
-    A folder is searched for ``result.json``; a run without one is not finished and not counted. A file holds JSON Lines
+    A folder is searched for ``result.json``; a run without one is not finished and is ignored. A file holds JSON Lines
     (``results/reference.jsonl``, :mod:`memsuite.runs.collection`), or JSON with lists and mappings of results.
 
     Returns:
         A table with the fields of ``result.json``; ``hardware``, ``versions`` and ``config`` as JSON text; ``variant``,
-        what of the settings is not the default, and the curriculum if there was one; ``budget``, the steps that were
-        asked for; and ``folder``.
+        the settings that differ from the recipe, and the curriculum if there was one; ``budget``, the requested number
+        of steps; and ``folder``.
 
     Raises:
-        UsageError: nothing there, or not results.
+        UsageError: the path has no results or invalid ones, or a seed occurs twice in a cell.
     """
     pandas = import_pandas()
     path = Path(path)
@@ -56,7 +56,7 @@ def read_results(path: str | Path) -> pd.DataFrame:
         found = [(folder, {**run, "folder": folder}) for folder, run in found]
     table = pandas.DataFrame([_row(run, where) for where, run in found])
     numbers = [name for name in NUMBERS if name in table]
-    # Where no run knows a number its column would hold None, which is no number to compare or to print.
+    # A number that no run has would be a column of None, which cannot be compared or printed as a number.
     table = _in_order(table.assign(**{name: pandas.to_numeric(table[name]) for name in numbers}))
     again = table[table.duplicated([*CELL, "seed"])]
     if len(again):
@@ -86,19 +86,19 @@ def _row(run: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def _curriculum(run: dict[str, Any]) -> str:
-    """Mark a run that was trained on a curriculum: another experiment than training at full length."""
+    """Describe the curriculum of a run, which makes it a different experiment; empty without a curriculum."""
     used = run.get("curriculum")
     return "" if not used else f"curriculum={used['argument']} from {used['start']} x {used['factor']:g}"
 
 
 def variant(result: RunResult) -> tuple[str, str]:
-    """Name the recipe that a run is nearest to, and what in its settings differs, such as ``depth=2, epochs=8``."""
+    """Return the name of the nearest recipe, and the settings that differ from it, such as ``depth=2, epochs=8``."""
     recipe, found = nearest_recipe(result.config, result.steps_to_remember)
     return recipe, ", ".join(f"{key}={value}" for key, value in sorted(found.items()))
 
 
 def cell_name(row: Any) -> str:
-    """Name a cell in full: ``delayed_cue-medium H=200 gru (depth=2), 200000 steps``."""
+    """Return the full name of a cell: ``delayed_cue-medium H=200 gru (depth=2), 200000 steps``."""
     text = f"{row['task']}-{row['difficulty']} H={row['horizon']} {row['controller']}"
     text += f" ({row['variant']})" if row["variant"] else ""
     text += f", {SUPERVISED}" if row["objective"] == SUPERVISED else ""
@@ -106,10 +106,10 @@ def cell_name(row: Any) -> str:
 
 
 def labels(rows: pd.DataFrame) -> pd.DataFrame:
-    """Name the cells of a table as briefly as tells them apart: columns ``cell`` (task and tier), ``model``, ``apart``.
+    """Return the shortest distinct names of cells: columns ``cell`` (task and tier), ``model`` and ``apart``.
 
-    A horizon or a budget is named where a tier has several, a setting where not all cells share it, and a ceiling
-    always (``supervised``).
+    A horizon or a budget is named if its tier has several, a setting if not all cells share it, and a ceiling always
+    (``supervised``).
     """
     parts = [set(text.split(", ")) - {""} for text in rows["variant"]]
     common = set.intersection(*parts) if parts else set()
@@ -126,7 +126,7 @@ def labels(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def read_curves(table: pd.DataFrame) -> pd.DataFrame:
-    """Read the evaluations on the way of every run that has a folder: CELL, seed, env_steps, success."""
+    """Read the evaluations during training of every run that has a folder: CELL, seed, env_steps, success."""
     pandas = import_pandas()
     parts = []
     for _, run in table.iterrows():
@@ -144,7 +144,7 @@ def read_curves(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def read_retention(table: pd.DataFrame) -> pd.DataFrame:
-    """Read what ``memsuite retention`` measured of the runs: CELL, seed, evaluated_horizon, success, retention."""
+    """Read the measurements of ``memsuite retention``: CELL, seed, evaluated_horizon, success, retention."""
     pandas = import_pandas()
     parts = []
     for _, run in table.iterrows():

@@ -1,4 +1,4 @@
-"""How far a memory reaches: what it holds before any training, and what a trained agent still knows far beyond it."""
+"""How far a memory reaches: its retention before training, and the success of a trained agent at longer horizons."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ CUES = 8
 def retention(controller: Controller, horizon: int) -> float:
     """Measure how much of the feature at a query depends on a cue shown ``horizon`` steps before.
 
-    Each of :data:`CUES` rows is shown a cue of its own (a one-hot of the first channels) at the first step, then blank
-    steps, then at step ``horizon`` the same query (the last channel). The answer is :func:`share_that_differs` of the
-    features at the query. A policy can learn from 0.1 and does not from 0.01.
+    Each of :data:`CUES` rows shows its own cue (a one-hot of the first channels) at the first step, then blank steps,
+    then at step ``horizon`` the same query (the last channel). The result is :func:`share_that_differs` of the
+    features at the query. A policy can learn from 0.1 and cannot from 0.01.
 
     Args:
         controller: the model, ``input_dim`` at least :data:`CUES` + 1.
@@ -42,34 +42,36 @@ def retention(controller: Controller, horizon: int) -> float:
 
 
 def feature_at(controller: Controller, asked_BD: Tensor, state: State) -> Tensor:
-    """Return the features ``[B, F]`` of one step more, which begins no episode."""
+    """Return the features ``[B, F]`` of one further step, which does not begin an episode."""
     no = torch.zeros(1, len(asked_BD), dtype=torch.bool)
     return controller.forward_sequence(asked_BD.unsqueeze(0), state, no)[0][0]
 
 
 def share_that_differs(features_BF: Tensor) -> float:
-    """Return the norm of the part that differs between rows over the norm of the whole, each row brought to unit size.
+    """Return the norm of the part that differs between rows over the norm of the whole, with rows of unit size.
 
-    As the policy head reads them: 0 if nothing tells the rows apart, about 1 if there is nothing else.
+    Unit size, because the policy head reads normalised features. The result is 0 if all rows are equal, and about 1
+    if the rows have nothing in common.
     """
     feature = nn.functional.rms_norm(features_BF, features_BF.shape[-1:], eps=1e-8)
     return float((feature - feature.mean(0)).norm() / feature.norm())
 
 
 def beyond(module: MemoryPPO, horizons: Sequence[int], episodes: int | None = 256) -> Iterator[dict[str, Any]]:
-    """Evaluate a trained agent at other horizons than its own, the longest a million steps and more.
+    """Evaluate a trained agent at other horizons than its own, up to a million steps and more.
 
-    Only the horizon of the task changes. So many episodes run side by side that their steps are about the same number
-    at every horizon, and so is the memory it takes.
+    Only the horizon of the task changes. The number of episodes side by side is chosen so that their total number of
+    steps, and so the memory use, is about the same at every horizon.
 
     Args:
-        module: a trained one (:func:`memsuite.load`), of a task of ours.
+        module: a trained module (:func:`memsuite.load`) of a memsuite task.
         horizons: steps of an episode, in rising order.
-        episodes: at each horizon, drawn at random; None for every episode there is, once (:func:`of_every_cue`).
+        episodes: number of random episodes at each horizon; None for every possible episode, once
+            (:func:`of_every_cue`).
 
     Yields:
-        One row a horizon: ``horizon``, ``success`` with its interval, ``episodes``, ``chance`` (the best without
-        memory), ``score``, and ``retention`` (:func:`retention`) where the observation is wide enough for its cues.
+        One row per horizon: ``horizon``, ``success`` with its interval, ``episodes``, ``chance`` (the best without
+        memory), ``score``, and ``retention`` (:func:`retention`) if the observation is wide enough for its cues.
     """
     tasks = [module.preset.make(**{**(module.config.task_args or {}), "horizon": horizon}) for horizon in horizons]
     measured = of_every_cue(module, tasks) if episodes is None else of_draws(module, tasks, episodes)
@@ -80,7 +82,7 @@ def beyond(module: MemoryPPO, horizons: Sequence[int], episodes: int | None = 25
 
 
 def of_draws(module: MemoryPPO, tasks: Sequence[Task], episodes: int) -> Iterator[dict[str, Any]]:
-    """Evaluate on episodes drawn at random, as training does: success with an interval of them, and retention."""
+    """Evaluate on random episodes, as in training; yield success with its interval over episodes, and retention."""
     from memsuite.rl import evaluate, stream
 
     controller = module.model.controller
@@ -92,18 +94,18 @@ def of_draws(module: MemoryPPO, tasks: Sequence[Task], episodes: int) -> Iterato
 
 @torch.no_grad()
 def of_every_cue(module: MemoryPPO, tasks: Sequence[Task]) -> Iterator[dict[str, Any]]:
-    """Evaluate on every episode of delayed cue, one a cue, each read once to the longest horizon.
+    """Evaluate on every episode of delayed cue, one per cue, each read once to the longest horizon.
 
-    Nothing is drawn, so success is that of the whole task and has no interval: both its ends are itself. It equals
-    :func:`memsuite.rl.evaluate` on the same episodes.
+    No episode is random, so the success is that of the whole task and has no interval: both ends equal the success.
+    It equals :func:`memsuite.rl.evaluate` on the same episodes.
 
     Raises:
-        UsageError: a task whose episodes are not one a cue, or horizons that do not rise.
+        UsageError: the task has more than one episode per cue, or the horizons do not rise.
     """
     openings = []
     for task in tasks:
         if not isinstance(task, DelayedCue) or (episode := task.one_a_cue()) is None:
-            raise UsageError("one episode a cue: only delayed_cue without jitter, rewrite and noise; draw a number")
+            raise UsageError("one episode per cue: only delayed_cue without jitter, rewrite and noise; draw a number")
         openings.append(episode)
     controller, (shown, asked, cues) = module.model.controller, openings[0]
     for state in states_after(controller, shown, [task.horizon - 2 for task in tasks]):
@@ -115,18 +117,18 @@ def of_every_cue(module: MemoryPPO, tasks: Sequence[Task]) -> Iterator[dict[str,
 
 
 def curve(module: MemoryPPO, horizons: Sequence[int], episodes: int | None = 256) -> dict[str, Any]:
-    """Measure one agent at other horizons (:func:`beyond`), and say which agent it was: what ``retention.json`` holds.
+    """Measure one agent at other horizons (:func:`beyond`); return the content of ``retention.json``.
 
     Returns:
         ``task``, ``difficulty``, ``controller``, ``seed``, ``controller_args``, ``trained_horizon``, ``curriculum``
-        (None if there was none), ``half_life`` and the ``rows``; what
+        (None if there was none), ``half_life`` and the ``rows``, in the form that
         :func:`memsuite.analysis.plots.success_beyond` draws.
     """
     return curve_of(module, list(beyond(module, horizons, episodes)))
 
 
 def curve_of(module: MemoryPPO, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Put the rows of :func:`beyond` together with which agent they are of."""
+    """Combine the rows of :func:`beyond` with the description of their agent."""
     about: dict[str, Any] = {
         name: getattr(module.config, name) for name in ("task", "difficulty", "controller", "seed")
     }
@@ -136,7 +138,7 @@ def curve_of(module: MemoryPPO, rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def group_reports(reports: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """Put the seeds of one model together, by its name and by what else tells the reports' models apart."""
+    """Group the reports by model: its name, and the settings that distinguish the models of the reports."""
     tasks = {(report["task"], report["difficulty"]) for report in reports}
     groups: dict[str, list[dict[str, Any]]] = {}
     for report in reports:
@@ -153,21 +155,21 @@ def group_reports(reports: Sequence[dict[str, Any]]) -> dict[str, list[dict[str,
 
 
 def spelt(value: Any) -> str:
-    """Spell a setting's value as briefly as it can be read: ``1`` for 1.0."""
+    """Return a setting's value in its shortest form: ``1`` for 1.0."""
     return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
 
 
 def own_arguments(report: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a report's controller that are not those of the first recipe, but for its horizon."""
+    """Return the arguments of a report's controller that differ from the first recipe, except ``memory_horizon``."""
     usual = recipes()[FIRST]["controllers"].get(report["controller"], {})
     given = report.get("controller_args") or {}
     return {name: value for name, value in given.items() if name != "memory_horizon" and usual.get(name) != value}
 
 
 def half_life(rows: Sequence[dict[str, Any]]) -> float | None:
-    """Return the horizon at which the score has fallen to half of the highest, between rows in the log of the horizon.
+    """Return the horizon at which the score has fallen to half of its highest value, interpolated in the log horizon.
 
-    None if it never falls so far, or was never above 0.
+    None if the score never falls so far, or was never above 0.
     """
     rows = sorted(rows, key=lambda row: int(row["horizon"]))
     scores = [float(row["score"]) for row in rows]

@@ -1,4 +1,4 @@
-"""Intervals and aggregates of few seeds (Agarwal et al. 2021, arXiv 2108.13264), and when a difference is one."""
+"""Intervals and aggregates over few seeds (Agarwal et al. 2021, arXiv 2108.13264), and intervals of differences."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Z95 = 1.959963984540054
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with an interval around it; NaN where it is not known."""
+    """An estimate with its interval; NaN where it is unknown."""
 
     mean: float
     low: float
@@ -24,26 +24,26 @@ class Interval:
 
 
 def sampling_variance(low: Any, high: Any) -> Numbers:
-    """Return the variance of each run's measured success that its episodes leave, from its 95% interval."""
+    """Return the sampling variance of each run's success over its evaluation episodes, from its 95% interval."""
     return np.asarray(((np.asarray(high, float) - np.asarray(low, float)) / (2 * Z95)) ** 2)
 
 
 def _spread(values: Numbers, sampling: Numbers) -> float:
-    """Return the variance of one run of a cell: between its seeds, but no less than its episodes leave.
+    """Return the variance of a run of a cell: the variance between seeds, but at least the sampling variance.
 
-    Seeds that all end at 1.000 have not shown that the next one must.
+    The lower bound is needed because seeds that all end at 1.000 do not show that the next one must.
     """
     between = float(np.var(values, ddof=1)) if len(values) > 1 else 0.0
     return max(between, float(np.mean(sampling)))
 
 
 def mean_interval(values: Sequence[float], sampling: Any, confidence: float = 0.95) -> Interval:
-    """Return the mean over seeds with Student's interval; of one seed, with that of its episodes.
+    """Return the mean over seeds with Student's interval; for a single seed, the interval over its episodes.
 
     Args:
-        values: one number a seed.
-        sampling: the variance that the evaluation of each leaves (:func:`sampling_variance`).
-        confidence: of the interval.
+        values: one number per seed.
+        sampling: the sampling variance of each seed's evaluation (:func:`sampling_variance`).
+        confidence: coverage of the interval.
     """
     from scipy import stats
 
@@ -57,9 +57,10 @@ def mean_interval(values: Sequence[float], sampling: Any, confidence: float = 0.
 def difference(
     new: Sequence[float], new_sampling: Any, old: Sequence[float], old_sampling: Any, confidence: float = 0.95
 ) -> Interval:
-    """Return ``mean(new) - mean(old)`` with Welch's interval (Welch 1947); a side of one seed takes the other's spread.
+    """Return ``mean(new) - mean(old)`` with the interval of Welch (1947).
 
-    Between two single seeds nothing is known of the spread, and the interval is NaN.
+    A side with a single seed takes the spread of the other side. Between two single seeds the spread is unknown, and
+    the interval is NaN.
     """
     from scipy import stats
 
@@ -85,7 +86,7 @@ def difference(
 
 
 def iqm(values: Numbers) -> float:
-    """Return the interquartile mean: the mean of the middle half, a quarter trimmed from each end."""
+    """Return the interquartile mean: the mean of the middle half, with a quarter trimmed from each end."""
     from scipy import stats
 
     return float(stats.trim_mean(np.asarray(values, float).ravel(), 0.25))
@@ -99,14 +100,14 @@ def stratified_bootstrap(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """Return a statistic of all runs with its percentile interval, runs drawn anew within every stratum.
+    """Return a statistic of all runs with its percentile interval; runs are resampled within every stratum.
 
     Args:
-        strata: the runs' scores, a row for each task and tier; rows may differ in length.
-        statistic: of all scores in one vector.
-        confidence: of the interval.
-        resamples: how many.
-        seed: of the resampling.
+        strata: the runs' scores, one row per task and tier; rows may differ in length.
+        statistic: function of all scores in one vector.
+        confidence: coverage of the interval.
+        resamples: number of resamples.
+        seed: seed of the resampling.
     """
     rows = [np.asarray(row, float) for row in strata]
     generator = np.random.default_rng(seed)

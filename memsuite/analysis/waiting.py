@@ -1,4 +1,4 @@
-"""Reading a cue, a long wait and a question, at a cost that does not have to grow with the wait."""
+"""Reads a cue, a long delay and a query, at a cost that need not grow with the delay."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from memsuite.controllers.base import map_state
 from memsuite.errors import UsageError
 from memsuite.types import State
 
-BLOCK = 512  # blank steps read at once: the longest waits need no more memory than this
+BLOCK = 512  # blank steps read at once; longer delays need no more memory than this
 
 
 @torch.no_grad()
 def states_after(controller: Controller, shown_BD: Tensor, waits: Sequence[int]) -> Iterator[State]:
-    """Show one observation in a new episode, then nothing; yield the state after each number of blank steps.
+    """Show one observation in a new episode, then blanks; yield the state after each given number of blank steps.
 
-    The episodes are read once, to the longest wait: what comes later changes nothing before.
+    The episodes are read once, to the longest delay, because later steps do not change earlier states.
 
     Args:
         controller: the model.
-        shown_BD: the first observation of each episode.
-        waits: blank steps after it, 0 or more, none below the one before.
+        shown_BD: the first observation of each episode, ``[B, D]``.
+        waits: numbers of blank steps after it, 0 or more, in rising order.
 
     Raises:
-        UsageError: waits that fall.
+        UsageError: the numbers are not in rising order.
     """
     if any(after < before for before, after in zip([0, *waits], waits, strict=False)):
         raise UsageError(f"the waits {list(waits)} are not in rising order")
@@ -46,17 +46,17 @@ def states_after(controller: Controller, shown_BD: Tensor, waits: Sequence[int])
 def wait(controller: Controller, state: State, blank_BD: Tensor, steps: int) -> State:
     """Return the state after ``steps`` blank steps, in blocks of :data:`BLOCK`.
 
-    Blank blocks are all alike, and a state is a finite number of bits. Once a block ends in a state, to the bit, in
-    which another block began, all that follows is a repetition, and whole rounds of it are left out (the cycle is
-    found as Brent 1980 does, with one state kept). And once all rows are equal to the bit, they stay so, and one is
-    read for all. The result is the one of reading every step (a product over one row may round its last bit
-    otherwise): only sooner, for a memory that settles or forgets.
+    All blank blocks are equal, and a state has a finite number of bits. Once a block ends in exactly the state in
+    which an earlier block began, everything after it repeats, and whole cycles are skipped. The cycle is found with
+    the algorithm of Brent (1980), which keeps one earlier state. Once all rows are equal to the bit, they stay equal,
+    and one row is read for all. The result equals reading every step, except that a product over one row may round
+    its last bit differently. For a memory that settles or forgets it is faster.
 
     Args:
         controller: the model.
-        state: before the wait.
-        blank_BD: a blank observation for each row.
-        steps: 0 or more.
+        state: the state before the delay.
+        blank_BD: a blank observation for each row, ``[B, D]``.
+        steps: number of blank steps, 0 or more.
     """
     still = torch.zeros(BLOCK, len(blank_BD), dtype=torch.bool)
     blanks = blank_BD.expand(BLOCK, -1, -1).contiguous()
@@ -79,12 +79,12 @@ def wait(controller: Controller, state: State, blank_BD: Tensor, steps: int) -> 
 
 
 def rows_alike(state: State) -> bool:
-    """Tell whether all rows of a state are equal to the bit."""
+    """Return whether all rows of a state are equal to the bit."""
     first = map_state(lambda leaf: leaf[:1].expand_as(leaf), state)
     return same_bits(state, first)
 
 
 def same_bits(one: State, other: State) -> bool:
-    """Tell whether two states of a controller are equal to the bit, signs of zeros and NaNs included."""
+    """Return whether two states are equal to the bit, including signs of zeros and NaNs."""
     leaves = zip(pytree.tree_leaves(one), pytree.tree_leaves(other), strict=True)
     return all(torch.equal(*(leaf.contiguous().view(torch.uint8) for leaf in pair)) for pair in leaves)

@@ -1,5 +1,5 @@
-"""What ``memsuite bench`` measures: one file for each subcommand, and what they share in :mod:`memsuite.bench.measure`.
+"""The measurements of ``memsuite bench``: one file per subcommand, and shared code in :mod:`memsuite.bench.measure`.
 
-Every subcommand's file has ``measure(console, ...)``, which takes the subcommand's options by name and returns what
-goes into the report, and ``table(report)``, which lays that out for the terminal.
+Every subcommand's file has ``measure(console, ...)``, which takes the subcommand's options by name and returns the
+content of the report, and ``table(report)``, which lays the report out for the terminal.
 """

@@ -21,8 +21,8 @@ def measure(console: Console, tasks: list[str], repeats: int) -> list[dict[str, 
 
     Args:
         console: shows which task is being measured.
-        tasks: their names.
-        repeats: measurements of each block.
+        tasks: names of the tasks.
+        repeats: number of measurements of each block.
     """
     rows = []
     for name in tasks:
@@ -37,7 +37,7 @@ def measure(console: Console, tasks: list[str], repeats: int) -> list[dict[str, 
 
 
 def _work(task: Task, num_envs: int, generator: torch.Generator) -> tuple[int, Callable[[], Any]]:
-    """Return the number of environment steps of one measurement, and the work: to draw a script, or to take a step."""
+    """Return the environment steps of one measurement, and the work: drawing a script, or taking a step."""
     if isinstance(task, ScriptedTask):
         scripted = task
         return num_envs * task.horizon, lambda: scripted.script(num_envs, generator)

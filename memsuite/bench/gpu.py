@@ -1,7 +1,7 @@
-"""``memsuite bench gpu``: training in 4,096 environments of 1,000 steps, and how soon the golden task is learnt.
+"""``memsuite bench gpu``: training in 4,096 environments of 1,000 steps, and the time to learn the golden task.
 
-Every measurement runs in a process of its own and has a time limit. If one is slow or runs out of memory, the others
-are measured all the same, and the report gives the reason for each one that did not finish.
+Every measurement runs in its own process and has a time limit. If one is slow or runs out of memory, the others are
+still measured, and the report gives the reason for each one that did not finish.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from memsuite.module import MemoryPPO
 NUM_ENVS, HORIZON = 4096, 1000
 CONTROLLERS = ("gru", "lru", "pseudo_mamba", "mamba", "transformer")
 LIMIT = 45  # seconds for a measurement, so that `make gpu-check` with its tests stays below eight minutes
-ITERATIONS = 4  # the first one warms up, and the last one has no successor to time it by
+ITERATIONS = 4  # the first one warms up, and the last one cannot be timed because no iteration follows it
 GOLDEN: dict[str, Any] = {"task_args": {"num_cues": 8}, "horizon": 200, "num_envs": 32, "steps": 200_000}
 
 
@@ -40,7 +40,7 @@ def measure(
     """Measure every controller, then the golden task.
 
     Args:
-        console: shows what is being measured.
+        console: shows the current measurement.
         device: Lightning's name of the accelerator.
         num_envs: environments of the training runs.
         horizon: length of an episode in steps.
@@ -52,7 +52,7 @@ def measure(
     from memsuite.ops.build import cuda
 
     if device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("this needs a GPU that PyTorch can use, and torch.cuda.is_available() is false here")
+        raise UsageError("this needs a GPU that PyTorch can use, but torch.cuda.is_available() is false here")
 
     training = []
     for controller in controllers:
@@ -67,7 +67,7 @@ def measure(
 
 
 def apart(*arguments: str) -> dict[str, Any]:
-    """Run one measurement in a process of its own; return its numbers, or the reason why there are none."""
+    """Run one measurement in a separate process; return its numbers, or the reason for their absence."""
     began = time.perf_counter()
     command = [sys.executable, "-m", "memsuite.bench.gpu", *arguments]
     try:
@@ -81,7 +81,7 @@ def apart(*arguments: str) -> dict[str, Any]:
 
 
 def measure_training(device: str, controller: str, num_envs: str, horizon: str) -> dict[str, Any]:
-    """Return the environment steps per second of whole iterations through Lightning, and the GPU memory at its peak."""
+    """Return the environment steps per second of whole iterations through Lightning, and the peak GPU memory."""
     cycles = Cycles()
     module = train_briefly(controller, int(num_envs), int(horizon), ITERATIONS, cycles, device)
     steps, wall = int(num_envs) * int(horizon), spent(cycles.marks, "total", 0, warm_up=1)
@@ -96,7 +96,7 @@ def measure_training(device: str, controller: str, num_envs: str, horizon: str) 
 
 
 def measure_golden(device: str) -> dict[str, Any]:
-    """Train the golden task until greedy success reaches its target; ``process_seconds`` says how long that took."""
+    """Train the golden task until greedy success reaches its target; ``process_seconds`` is that time."""
     module = MemoryPPO(**GOLDEN)
     stop = StopAtTarget(patience=1)
     settings: dict[str, Any] = {**TRAINER_DEFAULTS, "accelerator": device, "val_check_interval": 5}

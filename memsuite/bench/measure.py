@@ -1,4 +1,4 @@
-"""What the measurements share: a quiet process, rates of a repeated piece of work, and a brief training run.
+"""Shared parts of the measurements: a quiet process, rates of repeated work, and a brief training run.
 
 Rates are environment steps per second of CPU time (user and system, of this process) and of wall-clock time, as medians
 over repeats.
@@ -25,10 +25,10 @@ from memsuite.module import MemoryPPO
 from memsuite.rl import PPOConfig
 from memsuite.storage import MetricsCSV
 
-Mark = dict[str, tuple[float, float]]  # seconds by wall clock and by CPU clock, for each section of an iteration
+Mark = dict[str, tuple[float, float]]  # wall-clock and CPU seconds of each section of an iteration
 
 
-# What the peers do as well: one draw a step, a critic, four passes over a rollout.
+# The settings that the peers use as well: one draw per step, a critic, four passes over a rollout.
 PEERS_PPO = PPOConfig(
     draws=1,
     advantage="gae",
@@ -44,7 +44,7 @@ PEERS_PPO = PPOConfig(
 
 
 def prepare(threads: int = 1) -> None:
-    """Set this process up to measure: no advice on the screen, memory that is kept, and a fixed number of threads."""
+    """Prepare this process for measurements: no advice messages, memory that is kept, a fixed number of threads."""
     quiet_lightning()
     logging.getLogger("memsuite").setLevel(logging.WARNING)
     keep_freed_memory()
@@ -52,11 +52,11 @@ def prepare(threads: int = 1) -> None:
 
 
 def rates(steps: int, work: Callable[[], Any], repeats: int) -> dict[str, float]:
-    """Return how many steps ``work`` makes per second of CPU time and of wall-clock time.
+    """Return the number of steps that ``work`` makes per second of CPU time and of wall-clock time.
 
     Args:
         steps: environment steps that one call of ``work`` makes.
-        work: what is measured; it is called once before anything counts.
+        work: the work to measure; it is called once before the measurement.
         repeats: number of measurements, of at least 50 ms each; their median is returned.
     """
     began = time.perf_counter()
@@ -76,13 +76,13 @@ def rates(steps: int, work: Callable[[], Any], repeats: int) -> dict[str, float]
 
 
 class Cycles(Callback):
-    """Record, at the start of every iteration, both clocks and what the module's sections have spent until then."""
+    """Record, at the start of every iteration, both clocks and the seconds of the module's sections so far."""
 
     def __init__(self) -> None:
         self.marks: list[Mark] = []
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        """Take one mark."""
+        """Record one mark."""
         module = cast(MemoryPPO, pl_module)
         mark = {name: (spent[0], spent[1]) for name, spent in module.seconds.items()}
         self.marks.append(mark | {"total": (time.perf_counter(), time.process_time())})
@@ -99,18 +99,18 @@ def train_briefly(
 ) -> MemoryPPO:
     """Train the benchmark's work through Lightning, and return the trained module.
 
-    The work is the one that published PPO implementations are measured on: delayed cue with 8 cues, one whole episode a
-    rollout, one layer of hidden width 128, 4 epochs of 4 minibatches along environments, full backpropagation through
-    time.
+    The work is the one on which published PPO implementations are measured: delayed cue with 8 cues, rollouts of one
+    whole episode, one layer of hidden width 128, 4 epochs of 4 minibatches along environments, full backpropagation
+    through time.
 
     Args:
         controller: name of the sequence model.
-        num_envs: environments.
+        num_envs: number of environments.
         horizon: length of an episode in steps.
         count: number of iterations.
         cycles: records the clocks.
         device: Lightning's name of the accelerator.
-        ppo: other settings than the peers'.
+        ppo: settings of PPO; the default are the peers' settings.
     """
     module = MemoryPPO(
         horizon=horizon,
@@ -129,13 +129,13 @@ def train_briefly(
 
 
 def spent(marks: list[Mark], name: str, clock: int, warm_up: int = 2) -> float:
-    """Return the median seconds that an iteration spends in a section.
+    """Return the median seconds of an iteration in a section.
 
     Args:
-        marks: of :class:`Cycles`.
+        marks: the marks of :class:`Cycles`.
         name: the section; ``total`` for the whole iteration.
         clock: 0 for wall-clock time, 1 for CPU time.
-        warm_up: iterations at the beginning that do not count.
+        warm_up: number of iterations at the beginning that are ignored.
     """
     times = [mark[name][clock] for mark in marks[warm_up:]]
     return statistics.median(after - before for before, after in pairwise(times))

@@ -1,4 +1,4 @@
-"""The cases of ``memsuite bench ops``: the inputs of each op, and the library's function that comes closest to it."""
+"""The cases of ``memsuite bench ops``: the inputs of each op, and the closest function of a library."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def _layer(kind: type[nn.RNNBase]) -> Callable[[list[Any]], Forward]:
 
 
 def _conv1d(inputs: list[Any]) -> Forward:
-    """Return the library's convolution, batch first and time last, without resets and without earlier inputs."""
+    """Return the library's convolution: batch first and time last, without resets and without earlier inputs."""
 
     def forward(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         y = functional.conv1d(x.permute(1, 2, 0), weight.unsqueeze(1), bias, padding=TAPS - 1, groups=WIDTH)
@@ -153,7 +153,7 @@ def _mamba_ssm(inputs: list[Any]) -> Forward | None:
     return selective_scan_ref, [last[0], last[1], rates, last[2], last[3]]
 
 
-# For each case: the op, the function that draws its inputs, and the function that makes the library's call of them.
+# For each case: the op, the function that draws its inputs, and the function that builds the library's call.
 CASES: dict[str, tuple[str, Callable[[int, int], list[Any]], Callable[[list[Any]], Forward | None] | None]] = {
     "pscan": ("pscan", _pscan, None),
     "diagonal_scan, varying": ("diagonal_scan", _mingru, None),
@@ -171,7 +171,7 @@ CASES: dict[str, tuple[str, Callable[[int, int], list[Any]], Callable[[list[Any]
     "gated_mlp": ("gated_mlp", _mlp, lambda inputs: (_plain_mlp, inputs)),
     "surrogate": ("surrogate", _surrogate, lambda inputs: (_plain_loss, inputs)),
 }
-# The least number of times that forward and backward must read or write an array of the size of the states.
+# The smallest number of times that forward and backward must read or write an array of the size of the states.
 PASSES = {"pscan": 5, "diagonal_scan, varying": 9, "diagonal_scan, complex": 5}
 # The arguments of a reference's backward pass, for the references that have one.
 BACKWARD: dict[str, Callable[[Tensor, list[Tensor], tuple[Tensor, ...]], list[Tensor | None]]] = {

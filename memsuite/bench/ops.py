@@ -1,13 +1,13 @@
 """``memsuite bench ops``: each op, forward and backward, against its PyTorch reference and against a library.
 
 The libraries' functions are ``nn.GRU`` and ``nn.LSTM``, ``conv1d``, ``rms_norm`` and ``linear``,
-``torch.distributions``, and ``selective_scan_ref`` of ``mamba_ssm`` where that package is installed. The first three do
-an easier job, as they do not reset states; the times of ``nn.GRU`` and ``nn.LSTM`` include the products with an input
-of width 1. Memory is what a forward pass keeps for the backward pass, its result included.
+``torch.distributions``, and ``selective_scan_ref`` of ``mamba_ssm`` where that package is installed. The first three
+have an easier job, because they do not reset states; the times of ``nn.GRU`` and ``nn.LSTM`` include the products with
+an input of width 1. Memory is the memory that a forward pass keeps for the backward pass, including its result.
 
 All times are CPU times of one thread, and medians of interleaved repeats, so that a busy machine slows all sides alike.
-The share says how close an op comes to what the machine can do: to a float32 matrix product of 1024 x 1024 for the
-products of a GRU, and to a copy of 64 MB for ops that mainly read and write memory. Both are measured in the same run.
+The share compares an op with the machine's limit: with a float32 matrix product of 1024 x 1024 for the products of a
+GRU, and with a copy of 64 MB for ops that mainly read and write memory. Both are measured in the same run.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from memsuite import ops
 from memsuite.bench.op_cases import BACKWARD, CASES, PASSES, WIDTH
 from memsuite.ops.build import cpu
 
-BLOCKS = ((200, 16), (1000, 16), (5000, 4))  # steps and environments of the minibatches that training makes
+BLOCKS = ((200, 16), (1000, 16), (5000, 4))  # steps and environments of the minibatches in training
 Work = Callable[[], Any]
 
 
@@ -36,7 +36,7 @@ def measure(console: Console, repeats: int) -> dict[str, Any]:
 
     Args:
         console: shows which op is being measured.
-        repeats: measurements of each op, at least 3.
+        repeats: number of measurements of each op, at least 3.
     """
     roof = {"product_gflops": 2 * 1024**3 / _best(_product()) / 1e9, "copy_gb_per_s": 2 * 2**26 / _best(_copy()) / 1e9}
     compiled = cpu.STATUS
@@ -54,7 +54,7 @@ def _row(name: str, steps: int, batch: int, repeats: int, roof: dict[str, float]
     other = library(inputs) if library is not None else None
     if other is not None:
         forward["library"] = other
-    seen = int(op == "narrow_linear")  # its first input is an observation, which needs no gradient
+    seen = int(op == "narrow_linear")  # the first input of this op is an observation, which needs no gradient
     works = {side: _through_autograd(*call, seen) for side, call in forward.items()}
     times = _interleaved({**works, "reference": _reference(op, inputs)}, repeats)
     row: dict[str, Any] = {"op": name, "steps": steps, "batch": batch, "width": WIDTH}
@@ -99,14 +99,14 @@ def _interleaved(sides: dict[str, Work], repeats: int) -> dict[str, float]:
 
 
 def _leaves(inputs: list[Any], seen: int = 0) -> tuple[list[Any], list[Tensor]]:
-    """Return copies of the inputs, and those that get a gradient: the first ``seen`` are observations and get none."""
+    """Return copies of the inputs, and those with a gradient; the first ``seen`` are observations without one."""
     leaves = [x.detach().clone() if isinstance(x, Tensor) else x for x in inputs]
     wanted = [x for x in leaves[seen:] if isinstance(x, Tensor) and (x.is_floating_point() or x.is_complex())]
     return leaves, [x.requires_grad_() for x in wanted]
 
 
 def _through_autograd(function: Callable[..., Any], inputs: list[Any], seen: int = 0) -> Work:
-    """Return the work of a function's forward and backward pass."""
+    """Return a function that runs a forward and a backward pass."""
     leaves, wanted = _leaves(inputs, seen)
 
     def work() -> Any:
@@ -118,7 +118,7 @@ def _through_autograd(function: Callable[..., Any], inputs: list[Any], seen: int
 
 
 def _kept(function: Callable[..., Any], inputs: list[Any], seen: int = 0) -> int:
-    """Count the bytes that a forward pass keeps for the backward pass, its result and its inputs included."""
+    """Return the number of bytes that a forward pass keeps for the backward pass, including its result and inputs."""
     kept: dict[int, int] = {}
 
     def keep(x: Tensor) -> Tensor:
@@ -132,11 +132,11 @@ def _kept(function: Callable[..., Any], inputs: list[Any], seen: int = 0) -> int
 
 
 def _reference(op: str, inputs: list[Tensor]) -> Work:
-    """Return the work of the PyTorch reference, forward and backward, called without the dispatcher."""
+    """Return a function that runs the PyTorch reference, forward and backward, without the dispatcher."""
 
     def work() -> Any:
         found = ops.REFERENCES[op](*inputs)
-        if op not in BACKWARD:  # its forward pass makes the gradients too
+        if op not in BACKWARD:  # the forward pass of such an op computes the gradients too
             return found
         saved = (found,) if isinstance(found, Tensor) else found
         grad = torch.ones_like(saved[0])

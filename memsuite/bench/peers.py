@@ -1,8 +1,8 @@
-"""``memsuite bench peers --peer NAME=COMMAND``: our training in turn with other programs, on one machine.
+"""``memsuite bench peers --peer NAME=COMMAND``: our training in alternation with other programs, on one machine.
 
-A rate depends on what else the machine does at the time, so a ratio is fair only between runs that follow one another.
-Each round therefore runs every peer once and every controller once; the report has the medians over the rounds, and
-their ratios. A peer's command prints, as its last line, a JSON object with ``steps_per_cpu_second``; see tests/peers.
+A rate depends on the other load of the machine, so a ratio is fair only between runs that follow one another. Each
+round therefore runs every peer once and every controller once; the report has the medians over the rounds, and their
+ratios. A peer's command prints, as its last line, a JSON object with ``steps_per_cpu_second``; see tests/peers.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def parse_peers(given: list[str]) -> dict[str, list[str]]:
         name, sign, command = text.partition("=")
         try:
             words = shlex.split(command)
-        except ValueError:  # a quotation without its end
+        except ValueError:  # an unclosed quotation
             words = []
         if not (name and sign and words):
             raise UsageError(f"--peer {text!r} is not NAME=COMMAND, such as 'jax=python tests/peers/jax_ppo.py'")
@@ -42,10 +42,10 @@ def parse_peers(given: list[str]) -> dict[str, list[str]]:
 def measure(
     console: Console, peer: list[str], controllers: list[str], horizons: list[int], repeats: int
 ) -> dict[str, Any]:
-    """Measure the peers, and the controllers at the horizons, in turn.
+    """Measure the peers and the controllers at the horizons, in alternation.
 
     Args:
-        console: shows which one is being measured.
+        console: shows the current measurement.
         peer: other programs, as ``NAME=COMMAND``.
         controllers: names of our sequence models.
         horizons: episode lengths in steps.
@@ -91,7 +91,7 @@ def _run(name: str, command: list[str]) -> dict[str, Any]:
 
 
 def table(report: dict[str, Any]) -> Table:
-    """Lay out the report: steps per CPU-second, and our rate over each peer's."""
+    """Lay out the report: steps per CPU-second, and our rate divided by each peer's."""
     peers = list(report["commands"])
     columns: list[Column | str] = [
         Column("", no_wrap=True),

@@ -1,9 +1,9 @@
-"""``memsuite bench scaling``: what a step of training costs as the horizon grows, in time and in memory.
+"""``memsuite bench scaling``: the cost of a training step as the horizon grows, in time and in memory.
 
-Every measurement runs in a process of its own, so that the peak of memory is that of the measurement alone. It makes
-whole training iterations on delayed cue in 8 environments: a rollout, and one epoch over one minibatch with full
+Every measurement runs in its own process, so that the peak memory is that of the measurement alone. It makes whole
+training iterations on delayed cue in 8 environments: a rollout, and one epoch over one minibatch with full
 backpropagation through time. A model is linear in the horizon if a step takes the same time and the same memory at
-every horizon. The one model that is not, in time, is attention to the whole episode.
+every horizon. The only model that is not linear in time is attention to the whole episode.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from memsuite.module import MemoryPPO
 from memsuite.rl import PPOConfig, begin, collect, gae, minibatch_losses, stream
 
 NUM_ENVS = 8
-ENOUGH = 40_000  # environment steps that a measurement makes at least
-LONGEST_ATTENTION = 5000  # steps: above it, the transformer is not measured, as its cost grows with its context
+ENOUGH = 40_000  # smallest number of environment steps in a measurement
+LONGEST_ATTENTION = 5000  # steps; the transformer is not measured above, because its cost grows with its context
 
 
 def measure(console: Console, controllers: list[str], horizons: list[int], repeats: int) -> list[dict[str, Any]]:
-    """Measure every controller at every horizon; each round goes over all horizons, so that they share the noise.
+    """Measure every controller at every horizon; each round covers all horizons, so that they share the noise.
 
     Args:
-        console: shows what is being measured.
+        console: shows the current measurement.
         controllers: names of the sequence models.
         horizons: episode lengths in steps.
         repeats: number of rounds; the medians are returned.
@@ -61,11 +61,11 @@ def apart(controller: str, horizon: int) -> dict[str, float]:
 
 
 def measure_one(controller: str, horizon: int) -> dict[str, float]:
-    """Return what training iterations take for each step: microseconds of CPU time, and kilobytes at the peak."""
+    """Return the cost of training per step: microseconds of CPU time, and kilobytes at the peak."""
     prepare()
     iterate = make_iteration(controller, 10)
     iterate()
-    before = peak_bytes()  # the memory that Python, PyTorch and the first calls need
+    before = peak_bytes()  # memory of Python, PyTorch and the first calls
     iterate = make_iteration(controller, horizon)
     iterate()
     steps, spent = NUM_ENVS * horizon, []
@@ -102,13 +102,13 @@ def make_iteration(controller: str, horizon: int) -> Any:
 
 
 def peak_bytes() -> int:
-    """Return the most memory this process has held."""
+    """Return the largest memory that this process has held."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def table(report: list[dict[str, Any]]) -> Table:
-    """Lay out one row for each controller: microseconds a step at each horizon, kilobytes at the longest two."""
+    """Lay out one row per controller: microseconds per step at each horizon, kilobytes at the two longest."""
     horizons = sorted({row["horizon"] for row in report})
     title = "Cost of a training step: CPU microseconds, and kilobytes at the peak"
     found = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)

@@ -1,14 +1,14 @@
 """``memsuite bench threads``: training with one thread and with N threads, in wall-clock time.
 
-Every measurement runs in a process of its own, as the number of threads is fixed when a process begins. A round runs
-one thread once and N threads once, so that what else the machine does slows both alike; the result is the ratio of the
+Every measurement runs in its own process, because the number of threads is fixed when a process begins. A round runs
+one thread once and N threads once, so that other load on the machine slows both alike; the result is the ratio of the
 medians. Each round also runs N processes of one thread at the same time. These never wait for each other, so if they
-together are less than N times as fast, the machine is the cause. The measurement means nothing on a machine that has
-fewer than N cores to spare.
+are together less than N times as fast, the machine is the cause. The measurement means nothing on a machine with fewer
+than N idle cores.
 
-Threads read what other threads wrote. A line of cache takes tens of nanoseconds from one core to another if they share
-a cache, and hundreds if they do not, and a virtual machine may be moved between such cores at any time. Every process
-therefore measures this time, before and after training.
+Threads read data that other threads wrote. A cache line takes tens of nanoseconds from one core to another if they
+share a cache, and hundreds if they do not, and a virtual machine may be moved between such cores at any time. Every
+process therefore measures this time, before and after training.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from memsuite.errors import UsageError
 from memsuite.ops.build import cpu, probe
 
 KEYS = ("steps_per_second", "steps_per_cpu_second")
-HANDOVER = "handover_ns"  # the longer of the times before and after training; None where nothing is compiled
+HANDOVER = "handover_ns"  # the longer of the times before and after training; None if nothing is compiled
 PROCESSES = "processes"
 
 
@@ -41,8 +41,8 @@ def measure(
     """Measure every controller at every horizon, in rounds.
 
     Args:
-        console: shows what is being measured.
-        threads: how many threads, and how many processes, are compared with one.
+        console: shows the current measurement.
+        threads: number of threads, and of processes, that are compared with one.
         controllers: names of the sequence models.
         horizons: episode lengths in steps.
         repeats: number of rounds.
@@ -64,7 +64,7 @@ def measure(
 
 
 def _summary(rounds: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
-    """Return every round, the medians for each number of threads, and the ratios of the medians in wall-clock time."""
+    """Return every round, the medians per number of threads, and the ratios of the medians in wall-clock time."""
     medians = {
         kind: {key: statistics.median(row[key] for row in found) for key in KEYS} for kind, found in rounds.items()
     }
@@ -82,7 +82,7 @@ def _summary(rounds: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
 
 
 def _together(processes: int, controller: str, horizon: int) -> dict[str, float]:
-    """Train in several processes of one thread at a time; return their total steps per second, and per CPU-second."""
+    """Train in several processes of one thread at once; return their total steps per second, and per CPU-second."""
     with ThreadPoolExecutor(processes) as pool:
         rows = list(pool.map(lambda _: _apart(1, controller, horizon), range(processes)))
     seconds, each = KEYS
@@ -118,17 +118,17 @@ def table(report: dict[str, Any]) -> Table:
 
 
 def _measure_here(controller: str, horizon: str) -> dict[str, Any]:
-    """Train in this process, with the number of threads that the environment gives."""
+    """Train in this process, with the number of threads that the environment sets."""
     prepare(int(os.environ["OMP_NUM_THREADS"]))
     before = _handover_ns()
     row = measure_one(controller, int(horizon), 5)
-    time.sleep(0.2)  # by then the threads of the pool no longer use the cores
+    time.sleep(0.2)  # after this time the pool's threads no longer use the cores
     after = _handover_ns()
     return row | {HANDOVER: None if before is None or after is None else max(before, after)}
 
 
 def _handover_ns() -> float | None:
-    """Return how long a line of cache takes from one thread's core to another's: the shortest of three measurements."""
+    """Return the time of a cache line from one thread's core to another's: the shortest of three measurements."""
     if cpu.STATUS.library is None:
         return None
     return min(1e9 * float(probe.handover(10_000)) for _ in range(3))

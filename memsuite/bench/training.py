@@ -1,4 +1,4 @@
-"""``memsuite bench training``: how fast the controllers train, and which part of an iteration the time goes to.
+"""``memsuite bench training``: how fast the controllers train, and how the time divides over an iteration.
 
 One thread trains the work of :func:`memsuite.bench.measure.train_briefly` in 64 environments, through Lightning and
 with everything that a run does.
@@ -25,9 +25,9 @@ def measure(
 
     Args:
         console: shows which controller is being trained.
-        controllers: their names.
+        controllers: names of the controllers.
         horizons: episode lengths in steps.
-        draws: how many environments share a script, each measured; empty for the peers' work, where none do.
+        draws: numbers of environments that share a script, each measured; empty for the peers' work, without sharing.
         repeats: number of iterations that count; at horizons below 400 steps, ``400 // horizon`` times as many.
     """
     rows = []
@@ -40,7 +40,7 @@ def measure(
 
 
 def one_pass(draws: int) -> PPOConfig:
-    """Return the default recipe with so many draws and one pass; a single draw is compared with a critic."""
+    """Return the default recipe with this number of draws and one pass; a single draw is compared with a critic."""
     return PPOConfig(draws=draws, minibatches=4, advantage="group_mean" if draws > 1 else "gae")
 
 
@@ -51,13 +51,13 @@ def measure_one(controller: str, horizon: int, repeats: int, draws: int | None =
         controller: name of the sequence model.
         horizon: episode length in steps.
         repeats: as for :func:`measure`.
-        draws: environments that share each of the 64 scripts; None for the peers' work.
+        draws: number of environments that share each of the 64 scripts; None for the peers' work.
 
     Returns:
-        ``steps_per_cpu_second``, ``steps_per_second``, ``parameters``, and ``share``: the part of the CPU time that
-        each of :data:`SECTIONS` takes, in [0, 1]. With ``draws`` also ``scripts_per_cpu_second``.
+        ``steps_per_cpu_second``, ``steps_per_second``, ``parameters``, and ``share``: the fraction of the CPU time in
+        each of :data:`SECTIONS`, in [0, 1]. With ``draws`` also ``scripts_per_cpu_second``.
     """
-    count = max(1, 400 // horizon) * repeats + 3  # two iterations warm up, and the last one has no successor
+    count = max(1, 400 // horizon) * repeats + 3  # two iterations warm up, and none follows the last one to time it
     cycles = Cycles()
     num_envs, ppo = NUM_ENVS * (draws or 1), PEERS_PPO if draws is None else one_pass(draws)
     module = train_briefly(controller, num_envs, horizon, count, cycles, "cpu", ppo)

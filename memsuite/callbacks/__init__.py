@@ -1,4 +1,4 @@
-"""What happens around the training loop: progress, checkpoints, a curriculum, stopping at the target, the record."""
+"""Lightning callbacks around the training loop: progress, checkpoints, curriculum, stopping at the target, record."""
 
 from memsuite.callbacks.checkpoints import Checkpoints
 from memsuite.callbacks.curriculum import Curriculum

@@ -1,4 +1,4 @@
-"""When a run is saved: every so many iterations, at the end, and when a signal asks it to stop."""
+"""The checkpoints of a run: at regular iterations, at the end, and when a signal stops the run."""
 
 from __future__ import annotations
 
@@ -24,19 +24,20 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Checkpoints(Callback):
-    """Write ``checkpoints/last.ckpt`` every so many iterations, at the end, and on SIGTERM or SIGINT.
+    """Write ``checkpoints/last.ckpt`` every ``every`` iterations, at the end, and on SIGTERM or SIGINT.
 
-    What is due is written when the next iteration begins or the run ends, which is after the evaluation that belongs to
-    the iteration: its row is never lost. On a signal the iteration at hand, and its evaluation if it has one, is
-    finished and saved before the run stops; a second signal ends the process at once. Of several processes any may get
-    the signal: all agree on it when the next iteration begins, and the first one writes what all have to say.
+    A checkpoint that is due is written when the next iteration begins or the run ends. This is after the evaluation
+    that belongs to the iteration, so the row of the evaluation is never lost. On a signal, the current iteration and
+    its evaluation, if it has one, are finished and saved before the run stops; a second signal ends the process at
+    once. Any of several processes may get the signal: they exchange it when the next iteration begins, so all stop
+    together, and the first process writes the state of all.
 
     Args:
         folder: the run folder.
         every: iterations between two checkpoints.
 
     Raises:
-        Stopped: after a signal, with status 128 + its number.
+        Stopped: after a signal, with status 128 + the signal's number.
     """
 
     def __init__(self, folder: str | Path, every: int = 50) -> None:
@@ -46,24 +47,24 @@ class Checkpoints(Callback):
         self._watch = SignalWatch()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Listen to signals from now on, in Lightning's place; before, there is nothing to save."""
+        """Handle the signals from now on instead of Lightning; before this point there is nothing to save."""
         if trainer.received_sigterm:
             raise Stopped("stopped by SIGTERM before training began", 128 + signal.SIGTERM)
         source = Path(trainer.ckpt_path) if trainer.ckpt_path else None
         own = source is not None and source.parent.resolve() == self.path.parent.resolve()  # either may be a link
         if source is not None and own and source.name == PREVIOUS and rank() == 0:
-            link(source, self.path)  # a torn last one must not take the place of the whole one before it
+            link(source, self.path)  # a damaged last.ckpt must not replace the intact previous.ckpt
         ours = own and source is not None and source.name in (LAST, PREVIOUS)
         self._saved = cast(MemoryPPO, pl_module).iteration if ours else None
         self._watch.start()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        """Mark when it is time; a run whose updates are being skipped keeps its last good checkpoint."""
+        """Mark a checkpoint as due; while updates are being skipped, the last good checkpoint stays."""
         module = cast(MemoryPPO, pl_module)
         self._due = module.iteration % self.every == 0 and not module.guard.in_a_row
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        """Save what is due; stop if a signal asked for it."""
+        """Save a checkpoint that is due; stop if there was a signal."""
         received = largest(self._watch.received, pl_module.device)
         if self._due or received:
             self._save(trainer, pl_module)
@@ -76,7 +77,7 @@ class Checkpoints(Callback):
         self._watch.end()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Leave the signals to whoever had them."""
+        """Restore the previous signal handlers."""
         self._watch.end()
 
     def _save(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -107,12 +108,12 @@ class SignalWatch:
         self._before: dict[signal.Signals, Any] = {}
 
     def start(self) -> None:
-        """Take the signals over; outside the main thread, where Python allows no handlers, do nothing."""
+        """Install the handlers; outside the main thread, where Python allows no handlers, do nothing."""
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._receive) for number in SIGNALS}
 
     def end(self) -> None:
-        """Give the signals back."""
+        """Restore the previous handlers."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
@@ -121,5 +122,5 @@ class SignalWatch:
         self.received = number
         for each in SIGNALS:
             signal.signal(each, signal.SIG_DFL)
-        if sys.stderr.isatty():  # written past Python's buffers, which may be in use
-            os.write(2, b"\nfinishing this iteration; once more to stop at once\n")
+        if sys.stderr.isatty():  # os.write bypasses Python's buffers, which may be in use
+            os.write(2, b"\nfinishing this iteration; a second signal stops at once\n")

@@ -1,4 +1,4 @@
-"""Beginning with short episodes or small sizes, and growing them as they are learnt."""
+"""A curriculum: training begins with short episodes or small sizes, and they grow as they are learnt."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from memsuite.errors import UsageError, unknown
 from memsuite.module import MemoryPPO
 
 log = logging.getLogger("memsuite")
-ROUNDING = 1e-6  # success comes in single precision, where nine of ten is a little less than 0.9
+ROUNDING = 1e-6  # success is in single precision, where nine of ten is slightly less than 0.9
 
 
 class Curriculum(Callback):
-    """Train on short episodes first, and on longer ones as they are learnt, until the task is the full one.
+    """Train on short episodes first, and on longer ones as they are learnt, up to the full task.
 
     Whenever the sampled success of ``patience`` rollouts in a row has reached ``success``, the argument is multiplied
-    by ``factor`` and new episodes begin. Evaluations are of the full task all the time, with as many environment steps
-    from one to the next as without a curriculum. The budget counts environment steps, so short episodes leave more
-    iterations. ``result.json`` says that there was a curriculum, and when it grew; ``metrics.csv`` what each rollout
-    was of.
+    by ``factor`` and new episodes begin. Evaluations always use the full task, with as many environment steps between
+    two evaluations as without a curriculum. The budget counts environment steps, so short episodes allow more
+    iterations. ``result.json`` records the curriculum and the steps at which it grew; ``metrics.csv`` records the
+    argument of each rollout.
 
     Args:
-        start: what the argument is at first, below what it is in the full task.
+        start: the first value of the argument, below its value in the full task.
         factor: growth from one stage to the next, above 1; the last stage is the full task.
-        success: sampled success of a rollout that counts, above 0 and at most 1. Actions are sampled: with an entropy
-            bonus an agent that has learnt all may stay below 1.
-        patience: rollouts in a row that must reach it.
-        argument: a whole number among the task's arguments that leaves its observations and actions as they are:
-            ``horizon``, or a size such as ``num_cues`` or ``seq_len``.
+        success: sampled success that a rollout must reach, above 0 and at most 1. Actions are sampled: with an entropy
+            bonus, an agent that has learnt everything may stay below 1.
+        patience: number of rollouts in a row that must reach it.
+        argument: a whole-number argument of the task that does not change its observations and actions: ``horizon``,
+            or a size such as ``num_cues`` or ``seq_len``.
     """
 
     def __init__(
@@ -45,16 +45,16 @@ class Curriculum(Callback):
         self._every: float | None = None
 
     def stages(self, module: MemoryPPO) -> list[int]:
-        """Return what the argument is at each stage, from ``start`` to the full task's.
+        """Return the value of the argument at each stage, from ``start`` to its value in the full task.
 
         Raises:
-            UsageError: a setting outside its bounds, an argument that the task does not have, or a stage at which it
-                cannot be made.
+            UsageError: a setting is outside its bounds, the task does not have the argument, or the task cannot be
+                built at one of the stages.
         """
         self._check_bounds()
         name, arguments = module.preset.task, module.course.full_arguments()
         if math.isnan(module.preset.target_success):
-            raise UsageError(f"Curriculum: {name} scores no decision, so there is no success to grow by")
+            raise UsageError(f"Curriculum: {name} scores no decision, so there is no success to decide when to grow")
         if self.argument not in arguments:
             raise unknown(f"argument of {name}", self.argument, arguments)
         full = arguments[self.argument]
@@ -68,11 +68,11 @@ class Curriculum(Callback):
         for size in sizes:
             task = module.course.make_task({self.argument: size})
             if (task.layout, task.num_actions) != (module.task.layout, module.task.num_actions):
-                raise UsageError(f"Curriculum: {self.argument} changes what is observed or what can be done in {name}")
+                raise UsageError(f"Curriculum: {self.argument} changes the observations or the actions of {name}")
         return sizes
 
     def _check_bounds(self) -> None:
-        # Not on construction: what a constructor raises, the parser of the command line wraps in pages of its own.
+        # Not in the constructor: the command line's parser wraps an error from a constructor in pages of its own text.
         for name, holds, bound in (
             ("start", self.start >= 1, "at least 1"),
             ("factor", 1 < self.factor < math.inf, "above 1"),
@@ -83,7 +83,7 @@ class Curriculum(Callback):
                 raise UsageError(f"Curriculum: {name} is {getattr(self, name)}; it must be {bound}")
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin with the first stage, or go on at the checkpoint's."""
+        """Begin with the first stage, or continue with the checkpoint's."""
         module = cast(MemoryPPO, pl_module)
         course, names = module.course, ("argument", "start", "factor", "success", "patience")
         settings = {name: getattr(self, name) for name in names}
@@ -91,7 +91,7 @@ class Curriculum(Callback):
         self._sizes = self.stages(module)
         before = course.curriculum
         if before is None and course.iteration:
-            raise UsageError("the checkpoint is of a run without a Curriculum; it cannot get one on the way")
+            raise UsageError("the checkpoint is of a run without a Curriculum; a resumed run cannot add one")
         if before is not None and before["argument"] != self.argument:
             raise UsageError(f"Curriculum: argument is {before['argument']} in the checkpoint, not {self.argument}")
         if before is None:
@@ -99,12 +99,12 @@ class Curriculum(Callback):
         course.curriculum = {**settings, "stages": before["stages"] if before else [self._now(module)]}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Set when to evaluate."""
+        """Set the interval between evaluations."""
         self._every = trainer.val_check_batch
         self._set_evaluations(trainer, cast(MemoryPPO, pl_module))
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        """Grow when it is time. The success is that of all processes, so all grow together."""
+        """Grow when the success allows it. The success is over all processes, so all grow together."""
         module = cast(MemoryPPO, pl_module)
         success, size = module.statistics["success"], module.course.args[self.argument]
         if math.isnan(success) or size >= self._sizes[-1]:  # a rollout shorter than an episode may hold no decision
@@ -124,13 +124,13 @@ class Curriculum(Callback):
         return {**module.course.args, "env_steps": module.env_steps}
 
     def _set_evaluations(self, trainer: pl.Trainer, module: MemoryPPO) -> None:
-        """Have as many environment steps between evaluations at every stage, and so a cost in proportion."""
+        """Keep the number of environment steps between evaluations equal at every stage, and so their relative cost."""
         if self._every is not None and self._every != math.inf:
             whole = module.ppo.rollout_length or module.task.horizon
             trainer.val_check_batch = max(1, round(self._every * whole / module.course.rollout_length))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the count; the stage is the module's to keep."""
+        """Return the count of successful rollouts; the module keeps the stage."""
         return {"held": self._held}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

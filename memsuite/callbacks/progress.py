@@ -1,4 +1,4 @@
-"""What a person sees while a run trains."""
+"""The progress display of a run."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ log = logging.getLogger("memsuite")
 
 
 class ProgressBar(Callback):
-    """Environment steps, steps/s, sampled success and time left: a live bar on a terminal, else a line now and then.
+    """Environment steps, steps/s, sampled success and time left: a live bar on a terminal, otherwise a line at times.
 
     Args:
-        every_seconds: seconds between two lines where there is no terminal.
+        every_seconds: seconds between two lines when there is no terminal.
     """
 
     def __init__(self, every_seconds: float = 10.0) -> None:
@@ -52,12 +52,12 @@ class ProgressBar(Callback):
             self._bar.start()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        """Move on."""
+        """Update the bar, or log a line when it is due."""
         module, now = cast(MemoryPPO, pl_module), time.perf_counter()
         if not trainer.is_global_zero:
             return
         rate = (module.env_steps - self._began_steps) / max(module.seconds["training"][0] - self._trained, 1e-9)
-        pace = (now - self._began) / max(1, module.env_steps - self._began_steps)  # with evaluations, for the time left
+        pace = (now - self._began) / max(1, module.env_steps - self._began_steps)  # includes evaluations, for time left
         steps, success = f"{module.env_steps:,}", achieved(module.statistics)
         if self._bar is not None:
             self._bar.update(self._row, completed=module.env_steps, steps=steps, rate=f"{rate:,.0f}", success=success)
@@ -67,18 +67,18 @@ class ProgressBar(Callback):
             log.info("%s steps, %s steps/s, %s, %.0f s left", steps, f"{rate:,.0f}", success, left)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Take the bar away, so that what is said next can be read."""
+        """Remove the bar, so that the messages after it are readable."""
         self.on_train_end(trainer, pl_module)
 
 
 def achieved(statistics: dict[str, float]) -> str:
-    """Say how the last rollout went: its sampled success, or its return where no decision is scored."""
+    """Return the sampled success of the last rollout as text, or its return where no decision is scored."""
     if math.isnan(statistics["success"]):
         return f"return {statistics['return']:.1f}"
     return f"success {statistics['success']:.2f}"

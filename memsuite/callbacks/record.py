@@ -1,4 +1,4 @@
-"""The record of a run: what was trained, what it achieved, on what, and at what cost."""
+"""The record of a run: its settings, its success, its hardware and its cost."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from memsuite.runs.folder import RESULT
 from memsuite.runs.provenance import commit, hardware, kernels, versions
 
 log = logging.getLogger("memsuite")
-ROLLOUTS = 10  # the peers' window
+ROLLOUTS = 10  # the window that other published code uses
 
 
 class RunRecord(Callback):
-    """Evaluate at the end of ``fit``, write ``result.json``, and keep what a summary needs.
+    """Evaluate at the end of ``fit``, write ``result.json``, and keep the values that a summary needs.
 
     Args:
         folder: the run folder.
-        command: the command line that started the run; None takes this process's.
+        command: the command line that started the run; None takes the command line of this process.
     """
 
     def __init__(self, folder: str | Path, command: str | None = None) -> None:
@@ -48,13 +48,13 @@ class RunRecord(Callback):
         self._spent = (0.0, 0.0)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clocks; a resumed run goes on counting."""
+        """Start the clocks; a resumed run continues its earlier count."""
         self._began, self._device = (time.perf_counter(), time.process_time()), pl_module.device
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        """Remember when the actions that were sampled for training were first right nine times in ten.
+        """Record when nine in ten of the actions sampled for training were first right.
 
-        It is the field's usual measure of samples: the mean of the last ten rollouts, and no evaluation.
+        This is the field's usual measure of sample efficiency: a mean over the last ten rollouts, without evaluations.
         """
         module = cast(MemoryPPO, pl_module)
         success = module.statistics["success"]
@@ -65,7 +65,7 @@ class RunRecord(Callback):
             self.steps_to_90_sampled = module.env_steps
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Remember when the target was first reached, in steps and in seconds since the start, evaluations included."""
+        """Record when the target was first reached, in steps and in seconds since the start, evaluations included."""
         module = cast(MemoryPPO, pl_module)
         if trainer.state.fn != "fit":
             return
@@ -75,19 +75,19 @@ class RunRecord(Callback):
             self.steps_to_target, self.seconds_to_target = module.env_steps, self._spent_so_far()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the record needs of the past."""
+        """Return the values that the record needs after a resume."""
         seconds = list(self.seconds_to_target) if self.seconds_to_target else None
         spent = list(self._spent_so_far())
         sampled = {"steps_to_90_sampled": self.steps_to_90_sampled, "sampled": self._sampled}
         return {"steps_to_target": self.steps_to_target, "seconds_to_target": seconds, "spent": spent} | sampled
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore it."""
+        """Restore the values of :meth:`state_dict`."""
         self.steps_to_target = state_dict["steps_to_target"]
         seconds = state_dict.get("seconds_to_target")  # not in older checkpoints
         self.seconds_to_target = tuple(seconds) if seconds else None
         self._spent = tuple(state_dict["spent"])
-        self.steps_to_90_sampled = state_dict.get("steps_to_90_sampled")  # nor are these
+        self.steps_to_90_sampled = state_dict.get("steps_to_90_sampled")  # not in older checkpoints either
         self._sampled = state_dict.get("sampled", [])
 
     def _spent_so_far(self) -> tuple[float, float]:
@@ -124,7 +124,7 @@ class RunRecord(Callback):
 
 
 def describe_run(module: MemoryPPO, outcome: dict[str, float]) -> dict[str, Any]:
-    """Return what was trained and what it achieved, by the names of :class:`~memsuite.runs.RunResult`."""
+    """Return the settings and the success of a run, under the names of :class:`~memsuite.runs.RunResult`."""
     task, preset = module.task, module.preset
     anchors = task.anchors()
     training = module.seconds["training"][0]
@@ -161,9 +161,9 @@ def describe_run(module: MemoryPPO, outcome: dict[str, float]) -> dict[str, Any]
 
 
 def how_far_moved(module: MemoryPPO) -> dict[str, float] | None:
-    """Return how far each part of the network went (:func:`~memsuite.rl.memory_moved`).
+    """Return how far training has moved each part of the network (:func:`~memsuite.rl.memory_moved`).
 
-    None where the run began with weights that are no longer where they were.
+    None if the run began with the weights of another run whose files no longer exist at their path.
     """
     start = module.fresh_model()
     if module.config.init_from is not None:

@@ -1,4 +1,4 @@
-"""Ending a run once it has reached its target."""
+"""The callback that ends a run once it has reached its target."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from memsuite.module import MemoryPPO
 
 
 class StopAtTarget(Callback):
-    """End training once greedy success has reached the target at ``patience`` evaluations in a row.
+    """End training once greedy success has reached the target in ``patience`` evaluations in a row.
 
     Args:
-        target: success that counts, in [0, 1]; None takes the preset's.
-        patience: evaluations in a row that must reach it.
+        target: success that must be reached, in [0, 1]; None takes the preset's.
+        patience: number of evaluations in a row that must reach it.
     """
 
     def __init__(self, target: float | None = None, patience: int = 3) -> None:
@@ -23,7 +23,7 @@ class StopAtTarget(Callback):
         self._held = 0
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Count, and stop."""
+        """Count the evaluations that reached the target, and stop."""
         if trainer.state.fn != "fit":
             return
         target = cast(MemoryPPO, pl_module).preset.target_success if self.target is None else self.target
@@ -31,7 +31,7 @@ class StopAtTarget(Callback):
         trainer.should_stop = trainer.should_stop or self._held >= self.patience
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the count."""
+        """Return the count of successful evaluations."""
         return {"held": self._held}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

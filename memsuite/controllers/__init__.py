@@ -76,10 +76,10 @@ def make_controller(name: str, *, input_dim: int, memory_horizon: int | None = N
     Args:
         name: a built-in name or the path of a class of your own.
         input_dim: width of its input.
-        memory_horizon: steps that the initialisation should hold something for; None for the model's default. It is
-            given to the classes that take it.
-        overrides: the class's other arguments, ``hidden_dim`` and so on. A class of your own without an argument
-            ``depth`` takes it all the same, and ``mlp_ratio``: beyond depth 1 it is the layer of a
+        memory_horizon: steps over which the initial weights should retain information; None for the model's default.
+            Only classes that take this argument receive it.
+        overrides: the class's other arguments, ``hidden_dim`` and so on. ``depth`` and ``mlp_ratio`` are allowed even
+            if a class of your own does not take ``depth``: beyond depth 1 the class is then the layer of a
             :class:`~memsuite.controllers.stack.Stack`.
 
     Raises:
@@ -104,7 +104,7 @@ def make_controller(name: str, *, input_dim: int, memory_horizon: int | None = N
 
 
 def _built(name: str, cls: type[Controller], input_dim: int, arguments: dict[str, Any]) -> Controller:
-    """Build a controller; turn what its class raises, and weights that are not finite, into a UsageError."""
+    """Build a controller; raise a UsageError for an exception of its class and for weights that are not finite."""
     try:
         controller = cls(input_dim=input_dim, **arguments)
         finite = all(bool(torch.isfinite(parameter).all()) for parameter in controller.parameters())
@@ -113,9 +113,9 @@ def _built(name: str, cls: type[Controller], input_dim: int, arguments: dict[str
     except UsageError:
         raise
     except Exception as error:
-        # PyTorch may add the frames of its own code, of which the first line is enough.
+        # PyTorch may append the frames of its own code to the message; the first line is enough.
         why = in_one_line(error) if users_line(error) else str(error).partition("\n")[0]
         raise UsageError(f"controller {name} does not take {arguments}: {why}") from error
     if not finite:
-        raise UsageError(f"controller {name} with {arguments} begins with weights that are not finite")
+        raise UsageError(f"controller {name} with {arguments} has initial weights that are not finite")
     return controller

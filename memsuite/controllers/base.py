@@ -17,15 +17,15 @@ from memsuite.types import State
 
 
 class Placement(NamedTuple):
-    """How a stack places the layers of a class (:class:`memsuite.controllers.stack.Stack`).
+    """The way a stack places the layers of a class (:class:`memsuite.controllers.stack.Stack`).
 
     Attributes:
-        embed: whether the input is embedded first, so that the first layer stands in a residual block too; if not, the
+        embed: whether the input is embedded first, so that the first layer is in a residual block too; if not, the
             first layer reads the input itself.
-        shift: size at initialisation of a learnt constant that is added to what each block's layer reads; 0 for none.
-        mlp_ratio: default of the inner width of the blocks' perceptrons over the stream's width; 0 for none.
-        depth: default of the number of layers: two for the models that are published as stacks of residual blocks, of
-            which one layer cannot learn to tell what goes with what from where it stood.
+        shift: initial size of a learnt constant that is added to the input of each block's layer; 0 for none.
+        mlp_ratio: default inner width of the blocks' perceptrons, as a multiple of the stream's width; 0 for none.
+        depth: default number of layers. It is two for the models that are published as stacks of residual blocks; a
+            single layer of these cannot learn to bind items across steps.
     """
 
     embed: bool = False
@@ -35,24 +35,24 @@ class Placement(NamedTuple):
 
 
 class Controller(nn.Module, ABC):
-    """A sequence model that reads ``[.., input_dim]`` and answers features ``[.., feature_dim]``.
+    """A sequence model that maps inputs ``[.., input_dim]`` to features ``[.., feature_dim]``.
 
     A controller of your own defines ``__init__(self, input_dim, ...)``, sets ``feature_dim``, and implements
-    :meth:`init_state`, :meth:`forward_step` and :meth:`reset_mask`. :meth:`forward_sequence` has a default, a loop of
-    the three; override it where the model can read a whole sequence faster. The state is a tree (tuples and dicts) of
+    :meth:`init_state`, :meth:`forward_step` and :meth:`reset_mask`. :meth:`forward_sequence` has a default, a loop over
+    these three; override it if the model can read a whole sequence faster. The state is a tree (tuples and dicts) of
     tensors with the batch in dimension 0.
     """
 
     input_dim: int
     feature_dim: int
-    # The rate of its recurrent parameters relative to what the recipe takes at a horizon.
+    # The learning rate of the class's recurrent parameters, relative to the recipe's rate at a horizon.
     recurrent_factor: float = 1.0
     # The rate of its matrices where their updates are orthogonalised, relative to Adam's.
     matrix_factor: float = 1.0
 
     @abstractmethod
     def init_state(self, batch_size: int, device: torch.device | str | None = None) -> State:
-        """Return the state of ``batch_size`` episodes that have seen nothing."""
+        """Return the state of ``batch_size`` episodes before their first step."""
 
     @abstractmethod
     def forward_step(self, x_BD: Tensor, state: State) -> tuple[Tensor, State]:
@@ -81,25 +81,25 @@ class Controller(nn.Module, ABC):
         return torch.stack(features), state
 
     def recurrent_parameters(self) -> Iterator[nn.Parameter]:
-        """Yield the parameters that set what is written and how it is kept; they learn at a rate of their own."""
+        """Yield the parameters that decide what is written and how long it is kept; they have their own rate."""
         yield from ()
 
     @classmethod
     def placement(cls, **arguments: Any) -> Placement:
-        """Say how a stack places layers of this class.
+        """Return how a stack places layers of this class.
 
         Args:
-            arguments: ``memory_horizon`` and the layer's own arguments, as far as they are given.
+            arguments: ``memory_horizon`` and the layer's own arguments, if they are given.
         """
         return Placement()
 
     def state_floats(self) -> int:
-        """Count the numbers an episode's state holds."""
+        """Return the number of values in the state of one episode."""
         return sum(leaf.numel() for leaf in pytree.tree_leaves(self.init_state(1)) if isinstance(leaf, Tensor))
 
 
 class ZeroBegin(Controller):
-    """A controller whose state, of whatever tensors, is zero when an episode begins."""
+    """A controller whose state, of any structure, is zero at the beginning of an episode."""
 
     def reset_mask(self, state: State, is_first_B: Tensor) -> State:
         """Zero the rows that begin an episode."""
@@ -107,7 +107,7 @@ class ZeroBegin(Controller):
 
 
 class VectorMemory(ZeroBegin):
-    """A controller whose state is one vector of ``feature_dim`` numbers, zero when an episode begins."""
+    """A controller whose state is one vector of ``feature_dim`` numbers, zero at the beginning of an episode."""
 
     def init_state(self, batch_size: int, device: torch.device | str | None = None) -> State:
         """Return zeros ``[B, feature_dim]``."""
@@ -118,7 +118,7 @@ class VectorMemory(ZeroBegin):
 def forward_in_blocks(
     controller: Controller, x_TBD: Tensor, state: State, is_first_TB: Tensor, steps: int
 ) -> tuple[Tensor, State]:
-    """Run :meth:`Controller.forward_sequence` over blocks of time, the state carried with its gradient.
+    """Run :meth:`Controller.forward_sequence` over blocks of time; the state carries its gradient across blocks.
 
     The result is the same as over the whole sequence. The intermediate values of a block stay in the processor's cache,
     in the forward and in the backward pass, so a step of a long sequence costs no more than a step of a short one.
@@ -128,7 +128,7 @@ def forward_in_blocks(
         x_TBD: inputs ``[T, B, input_dim]``.
         state: the state before the first step.
         is_first_TB: bool ``[T, B]``.
-        steps: steps of a block.
+        steps: number of steps in a block.
     """
     features = []
     for x, is_first in zip(torch.split(x_TBD, steps), torch.split(is_first_TB, steps), strict=True):
@@ -139,14 +139,14 @@ def forward_in_blocks(
 
 def map_state(function: Callable[..., Tensor], *states: State) -> State:
     """Apply ``function`` to every tensor of one state, or to the corresponding tensors of several."""
-    if isinstance(states[0], Tensor):  # as most states are: a search for more takes longer than the function
+    if isinstance(states[0], Tensor):  # the usual case: a tree search takes longer than the function
         return function(*states)
     return pytree.tree_map(function, *states)  # type: ignore[no-any-return]
 
 
 def zero_where(state: State, is_first_B: Tensor) -> State:
-    """Return ``state`` with zeros in the rows where ``is_first_B``, whatever stood there, NaN included."""
-    # On a CPU this takes a sixth of the time of a mask; on an accelerator the host would have to wait for the rows.
+    """Return ``state`` with zeros in the rows where ``is_first_B``, even over NaNs."""
+    # On a CPU this takes a sixth of the time of a mask; on an accelerator the host would wait for the row numbers.
     if is_first_B.device.type == "cpu":
         rows = is_first_B.nonzero().squeeze(1)
         return map_state(lambda leaf: leaf.index_fill(0, rows, 0), state)
@@ -158,10 +158,10 @@ def zero_where(state: State, is_first_B: Tensor) -> State:
 
 
 def check_arguments(name: str, cls: type, given: dict[str, Any]) -> None:
-    """Raise a usage error for an argument of another type than its annotation, or out of range.
+    """Raise a usage error if an argument does not have the type of its annotation, or is out of range.
 
-    Whole numbers are sizes of at least 1. ``memory_horizon`` may be 0, which is what a task without memory gives. The
-    annotations of the class are texts that begin with ``int``, ``float`` or ``bool``.
+    Whole numbers are sizes of at least 1. ``memory_horizon`` may be 0, the value for a task without memory. The
+    annotations of the class are strings that begin with ``int``, ``float`` or ``bool``.
     """
     parameters = parameters_of(cls)
     for argument, value in given.items():
@@ -178,10 +178,10 @@ def check_arguments(name: str, cls: type, given: dict[str, Any]) -> None:
 
 
 def is_own(controller: nn.Module) -> bool:
-    """Tell whether a user's own class takes part in a controller: neither memsuite's nor PyTorch's."""
+    """Return whether a controller contains a user's own class, neither memsuite's nor PyTorch's."""
     return not {type(part).__module__.split(".")[0] for part in controller.modules()} <= {"memsuite", "torch"}
 
 
 def accepted_arguments(cls: type) -> list[str]:
-    """List the keyword arguments that a class takes, without ``input_dim``, which every controller is given."""
+    """List the keyword arguments that a class takes, except ``input_dim``, which every controller receives."""
     return [name for name in parameters_of(cls) if name != "input_dim"]

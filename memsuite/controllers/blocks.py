@@ -14,11 +14,11 @@ from memsuite.errors import UsageError
 from memsuite.ops import gated_mlp, rms_norm
 from memsuite.ops.schema import worth_fusing
 
-EPSILON = 1e-8  # of the norms: a stream in which a memory has faded to a thousandth is still normalised
+EPSILON = 1e-8  # of the norms: even a stream whose memory has faded to a thousandth is still normalised
 
 
 class Bare(nn.Module):
-    """A layer with nothing around it."""
+    """A layer alone, without a residual block."""
 
     def __init__(self, layer: Controller) -> None:
         super().__init__()
@@ -34,9 +34,9 @@ class Block(Bare):
 
     Args:
         layer: the layer.
-        width: of the stream.
-        mlp_ratio: inner width of the perceptron over ``width``; 0 for no perceptron.
-        shift: size at initialisation of the constant that is added to what the layer reads; 0 for none.
+        width: width of the stream.
+        mlp_ratio: inner width of the perceptron, as a multiple of ``width``; 0 for no perceptron.
+        shift: initial size of the constant that is added to the layer's input; 0 for none.
     """
 
     def __init__(self, layer: Controller, width: int, mlp_ratio: float, shift: float = 0.0) -> None:
@@ -71,7 +71,7 @@ class GatedMLP(nn.Module):
 
 
 class RMSNorm(nn.RMSNorm):
-    """RMSNorm on our own op, which is faster on a CPU; its parameter is that of ``nn.RMSNorm``."""
+    """RMSNorm with memsuite's op, which is faster on a CPU; its parameter is that of ``nn.RMSNorm``."""
 
     def __init__(self, width: int, eps: float = EPSILON) -> None:
         super().__init__(width, eps=eps)
@@ -82,6 +82,6 @@ class RMSNorm(nn.RMSNorm):
 
 
 def at_least(name: str, value: float, least: float) -> None:
-    """Raise a UsageError if an argument is below the least it can be."""
+    """Raise a UsageError if an argument is below its smallest allowed value."""
     if value < least:
         raise UsageError(f"{name} is {value}; the least is {least}")

@@ -1,4 +1,4 @@
-"""The short causal convolution that many state space models have at their input, with a state and with resets."""
+"""The short causal convolution at the input of many state space models, with a state and with resets."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ShortConv(nn.Conv1d):
         return torch.zeros(shape, device=device or like.device, dtype=like.dtype)
 
     def run(self, x: Tensor, buffer: Tensor, is_first_TB: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Take one step if ``is_first_TB`` is None, and read a whole sequence if not."""
+        """Take one step if ``is_first_TB`` is None; otherwise read a whole sequence."""
         return self.step(x, buffer) if is_first_TB is None else self.sequence(x, buffer, is_first_TB)
 
     def step(self, x_BD: Tensor, buffer: Tensor) -> tuple[Tensor, Tensor]:
@@ -34,7 +34,7 @@ class ShortConv(nn.Conv1d):
         return self._sum_of_lags(list(reversed(window.unbind(1)))), window[:, 1:]
 
     def sequence(self, x_TBD: Tensor, buffer: Tensor, is_first_TB: Tensor) -> tuple[Tensor, Tensor]:
-        """Convolve ``[T, B, D]``, seeing nothing before a reset; return ``[T, B, D]`` and the buffer after it."""
+        """Convolve ``[T, B, D]``, without crossing resets; return ``[T, B, D]`` and the buffer after the sequence."""
         x = x_TBD.to(buffer.dtype)
         y = short_conv(x, self.weight.squeeze(1), self.bias, buffer, is_first_TB)
         return y, self._buffer_after(x, buffer, is_first_TB)
@@ -50,7 +50,7 @@ class ShortConv(nn.Conv1d):
         return torch.stack(kept, dim=1)
 
     def _sum_of_lags(self, delayed: list[Tensor]) -> Tensor:
-        """Add up the inputs ``0, 1, ..`` steps ago, each times its tap."""
+        """Add up the inputs of ``0, 1, ..`` steps ago, each times its weight."""
         taps = self.weight.squeeze(1).unbind(1)[::-1]
         y = delayed[0] * taps[0] if self.bias is None else torch.addcmul(self.bias, delayed[0], taps[0])
         for x, tap in zip(delayed[1:], taps[1:], strict=True):

@@ -1,4 +1,4 @@
-"""Gated DeltaNet (Yang, Kautz & Hatamizadeh 2024, arXiv 2412.06464): a matrix that fades and overwrites."""
+"""Gated DeltaNet (Yang, Kautz & Hatamizadeh 2024, arXiv 2412.06464): a matrix state with decay and overwriting."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from memsuite.ops.fused.gated_out import SILU
 
 
 class GatedDeltaNetLayer(MatrixMemory):
-    r"""Gated DeltaNet: heads whose matrix fades, and overwrites what it held under a key.
+    r"""Gated DeltaNet: heads whose matrix decays, and overwrites the value that it held under a key.
 
     .. math::
         q, k, v = \mathrm{silu}(\mathrm{conv}(W_{q,k,v} x) + b_q), \quad q = q / |q|, \quad k = k / |k| \\
@@ -25,20 +25,20 @@ class GatedDeltaNetLayer(MatrixMemory):
         o_t = W_o (\mathrm{norm}(S_t^\top q_t) \odot \mathrm{silu}(W_g x_t + b_g))
 
     Each channel has a short causal convolution, and each head a norm. The queries' factor :math:`1 / \sqrt{d}` is left
-    out, as the norm would remove it. The paper has no biases; ours are in the queries and in the gate, so that a blank
-    input writes nothing and is answered all the same.
+    out, because the norm would remove it. The paper has no biases. Ours are in the queries and in the gate: a blank
+    input then writes nothing but still gets an answer.
 
     State, with ``D = input_dim``: ``D^2 / num_heads`` floats, and ``3 D (conv_width - 1)`` of the convolution. Cost per
     step: ``5 D^2 + 3 D^2 / num_heads`` multiply-adds.
 
     Args:
         input_dim: width of the input and of the features.
-        memory_horizon: steps H that the state should be held for before any training. The heads then fade over one to
-            four H steps, and an item that is shown again finds what was shown with it (:meth:`bind`). None for the
+        memory_horizon: steps H over which the initial weights should retain the state. The heads then decay over one to
+            four H, and a repeated item retrieves the items that were shown with it (:meth:`bind`). None for the
             paper's initialisation: ``exp(A)`` is uniform in (0, 16), the softplus of the bias log-uniform between 0.001
-            and 0.1, and queries, keys and convolution are each drawn at random.
-        num_heads: heads; ``input_dim`` is a multiple of them.
-        conv_width: steps that the convolution sees.
+            and 0.1, and queries, keys and convolution are random and independent.
+        num_heads: number of heads; ``input_dim`` is a multiple of it.
+        conv_width: number of steps that the convolution sees.
     """
 
     def __init__(
@@ -65,12 +65,12 @@ class GatedDeltaNetLayer(MatrixMemory):
                 self.bind()
 
     def bind(self) -> None:
-        """Make the queries' map equal to that of the keys, so that something is recalled before anything is learnt.
+        """Set the query projection equal to the key projection, so that recall works before training.
 
-        If both maps are drawn at random, queries have nothing to do with keys, and a reward has to find both at once.
-        Queries and values read the present step, and so do the keys of the first half of the heads: these find what was
-        shown together with the item that is shown again. The keys of the other half read the step before: these find
-        what was shown right after it.
+        If both are random, queries are unrelated to keys, and training must find both at once from the reward.
+        Queries and values read the present step, and so do the keys of the first half of the heads: these retrieve the
+        item that was shown together with the repeated item. The keys of the other half read the step before: these
+        retrieve the item that was shown right after it.
         """
         width, taps = self.feature_dim, self.conv.weight
         follow = self.num_heads // 2 * self.key_dim if taps.shape[-1] > 1 else 0
@@ -101,10 +101,10 @@ class GatedDeltaNetLayer(MatrixMemory):
         return self.norm.mixed(y, self.gate(x), self.out, SILU)
 
     def recurrent_parameters(self) -> Iterator[nn.Parameter]:
-        """Yield those that decide how long the state is kept.
+        """Yield the parameters that decide how long the state is kept.
 
-        The maps of keys, values and queries must learn at the full rate: at a hundredth of it, training does not find
-        keys that tell one pair from another.
+        The projections of keys, values and queries are not included: at a hundredth of the learning rate, training
+        does not find keys that distinguish the pairs.
         """
         yield self.log_scale
         yield from self.decay.parameters()

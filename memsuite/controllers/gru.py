@@ -1,4 +1,4 @@
-"""The gated recurrent unit (Cho et al. 2014, arXiv 1406.1078), with an initialisation that remembers."""
+"""The gated recurrent unit (Cho et al. 2014, arXiv 1406.1078), with an initialisation that retains information."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class GRULayer(VectorMemory):
     Args:
         input_dim: width of the input.
         hidden_dim: width of the state and of the features.
-        memory_horizon: steps that the layer should hold something for before any training
+        memory_horizon: steps over which the initial weights should retain information
             (:func:`memsuite.controllers.init.gru_integrator_`); None for PyTorch's default initialisation.
         gain: factor by which a unit's candidate copies the unit's state; it needs a ``memory_horizon``. Up to 1, a
-            state fades slowly. Above 1 (1.1 does well), every unit goes to one of two points and stays there for ever:
-            it is a latch that keeps the sign of what was written, and not its size.
+            state fades slowly. Above 1 (1.1 works well), every unit goes to one of two stable points and stays there:
+            it is a latch that keeps the sign of its input, but not the size.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class GRULayer(VectorMemory):
         return h, h
 
     def forward_sequence(self, x_TBD: Tensor, state: State, is_first_TB: Tensor) -> tuple[Tensor, State]:
-        """Make the input products in one go, then run the recurrence."""
+        """Compute the input products at once, then run the recurrence."""
         state = self.reset_mask(state, is_first_TB[0])
         assert isinstance(state, Tensor)
         gates = narrow_linear(x_TBD, self.weight_ih, self.bias_ih)
@@ -66,7 +66,7 @@ class GRULayer(VectorMemory):
         return h_TBD, h_TBD[-1]
 
     def gates(self, x_TBD: Tensor, state: State, is_first_TB: Tensor) -> dict[str, Tensor]:
-        """Return the gates ``reset`` r and ``update`` z at every step, ``[T, B, hidden_dim]``, for looking inside."""
+        """Return the gates ``reset`` r and ``update`` z at every step, ``[T, B, hidden_dim]`` each, for the probes."""
         h_TBD, _ = self.forward_sequence(x_TBD, state, is_first_TB)
         assert isinstance(state, Tensor)
         before = states_before(state, h_TBD, slice(0, len(h_TBD)), is_first_TB.unsqueeze(-1))
@@ -75,7 +75,7 @@ class GRULayer(VectorMemory):
         return {"reset": reset.sigmoid(), "update": update.sigmoid()}
 
     def recurrent_parameters(self) -> Iterator[nn.Parameter]:
-        """Yield all: recurrent weights and biases decide how the state is kept, input weights what is written."""
+        """Yield all: recurrent weights and biases decide how the state is kept, input weights decide the writing."""
         yield from (self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
 
 

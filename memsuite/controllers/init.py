@@ -1,7 +1,7 @@
-"""Initialisation for a horizon: how long a memory keeps something before it has learnt anything.
+"""Initialisation for a horizon: how long a memory retains information before it has learnt anything.
 
-Retention at initialisation decides what PPO can learn at all: if a recurrence has forgotten the cue when it is asked
-for it, there is no gradient to follow. The functions here set time scales from the number of steps to remember.
+Retention at initialisation decides whether PPO can learn at all: if a recurrence has forgotten the cue when the query
+comes, there is no gradient to follow. The functions here set time scales from the number of steps to remember.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ def default_uniform_(parameters: Iterable[nn.Parameter], hidden_dim: int) -> Non
 def gru_integrator_(
     weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor, bias_hh: Tensor, horizon: int, gain: float = 1.0
 ) -> None:
-    """Turn a default GRU into one that holds its state when nothing is shown, in place.
+    """Turn a default GRU into one that holds its state over blank inputs, in place.
 
     The candidate copies the state (``W_hn = I``, reset gate open), so on a blank input
     ``h' = (1 - z) tanh(h) + z h``. This decays by a power law, without drift, at a rate that the update gate sets. The
-    gate's bias grows with the horizon: a larger one keeps a state longer, but also writes less.
+    gate's bias grows with the horizon: a larger bias keeps a state longer, but also writes less.
 
-    With a ``gain`` g above 1, ``W_hn = g I``, zero is no longer a stable state. A unit goes to the one of the two
-    points with ``h = tanh(g h)`` that has its sign, and returns there after any disturbance that does not change its
-    sign.
+    With a ``gain`` g above 1, ``W_hn = g I``, and zero is no longer a stable state. Each unit has two stable points
+    with ``h = tanh(g h)``. A unit goes to the one of its own sign, and returns there after any disturbance that does
+    not change its sign.
     """
     size = weight_hh.shape[1]
     bias_ih.zero_()
@@ -45,8 +45,8 @@ def gru_integrator_(
 def log_uniform_times(size: int, horizon: int) -> Tensor:
     """Draw the logarithms of ``size`` time scales, uniform between one and four horizons.
 
-    With the shortest, ``1/e`` of a state is left after the horizon. Chrono gates (Tallec & Ollivier 2018) draw from 1
-    to the horizon. That also serves shorter memories, but half of the channels are empty when the horizon is reached.
+    At the shortest scale, ``1/e`` of a state is left after the horizon. Chrono gates (Tallec & Ollivier 2018) draw from
+    1 to the horizon. That range also serves shorter memories, but half of its channels are empty at the horizon.
     """
     steps = max(horizon, 2)
     return torch.empty(size).uniform_(steps, 4 * steps).log_()
@@ -54,14 +54,14 @@ def log_uniform_times(size: int, horizon: int) -> Tensor:
 
 @torch.no_grad()
 def lstm_chrono_(weight_hh: Tensor, bias_ih: Tensor, bias_hh: Tensor, horizon: int, gain: float = 0.0) -> None:
-    """Turn a default LSTM into one that holds its cell when nothing is shown, in place.
+    """Turn a default LSTM into one that holds its cell over blank inputs, in place.
 
     Chrono gates (Tallec & Ollivier 2018, arXiv 1804.11188): the forget gate's bias is the logarithm of a time scale.
     The cell input has no bias and does not depend on the state, so on a blank input the cell decays without drift.
     The input gate stays half open: chrono's ``b_i = -b_f`` would write a single cue at a size of ``1 / horizon``.
 
-    With a ``gain`` the cell input depends on the unit's own output, ``U_g = gain I``, and adds more than is forgotten:
-    the cell grows to the one of two points that has its sign, and stays there.
+    With a ``gain`` the cell input depends on the unit's own output, ``U_g = gain I``, and adds more than is forgotten.
+    The cell then grows to one of two stable points, the one of its own sign, and stays there.
     """
     size = weight_hh.shape[1]
     bias_ih.zero_()
@@ -78,7 +78,7 @@ def inverse_softplus(y: Tensor) -> Tensor:
 def blank_shift(memory_horizon: int | None) -> float:
     """Return the size of the constant that is added to the input of a selective layer.
 
-    Such a layer writes a product of two maps of its input. A constant of the root of one over the horizon lets all
-    blank steps of an episode together write about as much as one cue.
+    Such a layer writes a product of two projections of its input. With a constant of one over the square root of the
+    horizon, all blank steps of an episode together write about as much as one cue.
     """
     return 0.1 if memory_horizon is None else max(memory_horizon, 2) ** -0.5

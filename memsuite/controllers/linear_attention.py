@@ -14,23 +14,23 @@ from memsuite.ops.fused.gated_out import NONE
 
 
 class LinearAttentionLayer(MatrixMemory):
-    r"""Linear attention: heads whose matrix adds up all that the episode has shown.
+    r"""Linear attention: heads whose matrix adds up all inputs of the episode.
 
     .. math::
         \phi(x) = \mathrm{elu}(x) + 1, \quad
         S_t = S_{t-1} + \phi(k_t) v_t^\top, \quad y_t = S_t^\top \phi(q_t), \quad o_t = W_o\, \mathrm{norm}(y_t)
 
     Nothing is ever forgotten. The paper divides :math:`y_t` by :math:`z_t^\top \phi(q_t)`, with :math:`z_t` the sum of
-    the keys. This is one positive number for each head, and the norm of each head would remove it again, so it is left
-    out, as in RetNet (arXiv 2307.08621) and TransNormer (arXiv 2210.10340). It would also do harm: it grows with every
-    blank step, as :math:`\phi(0) = 1`, until the answer is smaller than the norm's epsilon.
+    the keys. This divisor is one positive number for each head, which the norm of each head would remove again, so it
+    is left out, as in RetNet (arXiv 2307.08621) and TransNormer (arXiv 2210.10340). It would also do harm: it grows
+    with every blank step, because :math:`\phi(0) = 1`, until the output is smaller than the norm's epsilon.
 
     State, with ``D = input_dim``: ``D^2 / num_heads`` floats. Cost per step: ``4 D^2 + 2 D^2 / num_heads``
     multiply-adds.
 
     Args:
         input_dim: width of the input and of the features.
-        num_heads: heads; ``input_dim`` is a multiple of them.
+        num_heads: number of heads; ``input_dim`` is a multiple of it.
     """
 
     def __init__(self, input_dim: int, num_heads: int = 4) -> None:
@@ -49,7 +49,7 @@ class LinearAttentionLayer(MatrixMemory):
         return self.norm.mixed(y, None, self.out, NONE)
 
     def recurrent_parameters(self) -> Iterator[nn.Parameter]:
-        """Yield those that decide what is written and what is asked for."""
+        """Yield the parameters of keys, values and queries, which decide what is written and what is read."""
         yield from self.qkv.parameters()
 
 

@@ -1,4 +1,4 @@
-"""The linear recurrent unit (Orvieto et al. 2023, arXiv 2303.06349): a diagonal complex state that turns and fades."""
+"""The linear recurrent unit (Orvieto et al. 2023, arXiv 2303.06349): a diagonal complex state with decay."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from memsuite.types import State
 
 
 class LRULayer(ZeroBegin):
-    r"""Linear recurrent units: a diagonal complex state that turns and fades.
+    r"""Linear recurrent units: a diagonal complex state that rotates and decays.
 
     .. math::
         \lambda = \exp(-e^{\nu} + i e^{\theta}), \quad h' = \lambda \odot h + e^{\gamma} \odot B x, \quad
@@ -26,18 +26,18 @@ class LRULayer(ZeroBegin):
     ``[r_min, r_max]`` (uniform by area), the phase is uniform between 0 and ``max_phase``, and :math:`e^{\gamma} = (1 -
     |\lambda|^2)^{1/2}`, which gives a state of unit size on white input.
 
-    State: ``2 state_dim`` floats, ``[B, state_dim, 2]``: real and imaginary parts, so that code which handles states
-    need not know about complex numbers. Cost per step: ``2 state_dim (input_dim + hidden_dim) + input_dim hidden_dim``
-    multiply-adds, ``state_dim`` complex ones.
+    State: ``2 state_dim`` floats, ``[B, state_dim, 2]``: real and imaginary parts, so that code for states need not
+    handle complex numbers. Cost per step: ``2 state_dim (input_dim + hidden_dim) + input_dim hidden_dim``
+    multiply-adds, ``state_dim`` of them complex.
 
     Args:
         input_dim: width of the input.
         hidden_dim: width of the features.
-        memory_horizon: steps H that a state should be held for before any training. The ring is then
+        memory_horizon: steps H over which the initial weights should retain a state. The ring is then
             ``[exp(-1/H), exp(-1/(4 H))]``, so that 0.37 to 0.78 of a state is left after H steps, and ``D`` is 0. Half
             of the phases are at most ``pi / H``, so that an input can be read at any time; the others are spread up to
-            ``pi``, so that its age can be told. Together they are a Fourier code: a linear map can read from it what
-            was shown a given number of steps ago. None for the ring and phases below.
+            ``pi``, so that the state also encodes the input's age. Together they are a Fourier code: a linear map can
+            read the input of a given number of steps ago from it. None for the ring and phases below.
         state_dim: complex numbers in the state; None for ``hidden_dim / 2``, as many floats as features.
         r_min: inner radius of the ring without a horizon.
         r_max: outer radius of the ring without a horizon, below 1.
@@ -104,7 +104,7 @@ class LRULayer(ZeroBegin):
         return self._read(h_TBN, x_TBD), torch.view_as_real(h_TBN[-1])
 
     def recurrent_parameters(self) -> Iterator[nn.Parameter]:
-        """Yield those of the decay and of the normalisation that goes with it."""
+        """Yield the parameters of the decay, and of the normalisation that depends on it."""
         yield from (self.nu_log, self.theta_log, self.gamma_log)
 
 
@@ -112,6 +112,6 @@ LRU = stacked(LRULayer)
 
 
 def _nu_log(size: int, r_min: float, r_max: float) -> Tensor:
-    """Draw ``log(-log r)`` for radii uniform by area on a ring; in float64, as both radii may round to 1 in float32."""
+    """Draw ``log(-log r)`` for radii uniform by area on a ring; in float64, because float32 may round radii to 1."""
     area = torch.empty(size, dtype=torch.float64).uniform_(r_min**2, r_max**2)
     return (-0.5 * area.log()).log().to(torch.get_default_dtype())

@@ -1,4 +1,4 @@
-"""The long short-term memory (Hochreiter & Schmidhuber 1997), with an initialisation that remembers."""
+"""The long short-term memory (Hochreiter & Schmidhuber 1997), with an initialisation that retains information."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class LSTMLayer(ZeroBegin):
     Args:
         input_dim: width of the input.
         hidden_dim: width of ``h``, of ``c`` and of the features.
-        memory_horizon: steps that the layer should hold something for before any training
+        memory_horizon: steps over which the initial weights should retain information
             (:func:`memsuite.controllers.init.lstm_chrono_`); None for PyTorch's default initialisation.
         gain: factor by which a unit's cell input copies the unit's output; it needs a ``memory_horizon``. At 0, a state
-            fades at the rate of its forget gate. At 1, every unit goes to one of two points and stays there for ever:
-            it is a latch that keeps the sign of what was written, and not its size.
+            fades at the rate of its forget gate. At 1, every unit goes to one of two stable points and stays there:
+            it is a latch that keeps the sign of its input, but not the size.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class LSTMLayer(ZeroBegin):
         return h, (h, c)
 
     def forward_sequence(self, x_TBD: Tensor, state: State, is_first_TB: Tensor) -> tuple[Tensor, State]:
-        """Make the input products in one go, then run the recurrence."""
+        """Compute the input products at once, then run the recurrence."""
         h, c = self.reset_mask(state, is_first_TB[0])
         assert isinstance(h, Tensor)
         assert isinstance(c, Tensor)
@@ -84,7 +84,7 @@ class LSTMLayer(ZeroBegin):
         return {"input": written.sigmoid(), "forget": kept.sigmoid(), "output": shown.sigmoid()}
 
     def recurrent_parameters(self) -> Iterator[nn.Parameter]:
-        """Yield all: recurrent weights and biases decide how the state is kept, input weights what is written."""
+        """Yield all: recurrent weights and biases decide how the state is kept, input weights decide the writing."""
         yield from (self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
 
 

@@ -1,4 +1,4 @@
-"""Mamba (Gu & Dao 2023, arXiv 2312.00752): a diagonal state whose time step, input and output the input sets."""
+"""Mamba (Gu & Dao 2023, arXiv 2312.00752): a diagonal state with input-dependent time step, input and output."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from memsuite.errors import UsageError
 from memsuite.ops import selective_scan, selective_step
 from memsuite.types import State
 
-WRITE_GAIN = 40.0  # found by experiment: an item that is written once is then read at about the size of the stream
+WRITE_GAIN = 40.0  # found by experiment: an item written once is then read at about the size of the stream
 
 
 class Drive(NamedTuple):
-    """The drive of the recurrence at one step or at every step; ``dt`` is positive."""
+    """The inputs of the recurrence at one step or at every step; ``dt`` is positive."""
 
     u: Tensor
     dt: Tensor
@@ -40,7 +40,7 @@ class MambaLayer(ZeroBegin):
         h' = e^{\Delta A} \odot h + (\Delta \odot u) B^\top, \quad y = h' C + D \odot u, \quad
         W_{out} (y \odot \mathrm{silu}(z)), \quad A = -e^{A_{log}}
 
-    The scan is our own on every device, as the package's kernels for this block take no initial state and no resets.
+    The scan is memsuite's own on every device: the package's kernels for this block take no initial state or resets.
 
     State, with ``E = expand input_dim``: a dict with ``conv`` ``[B, d_conv - 1, E]`` and ``ssm`` ``[B, E, d_state]``,
     ``E (d_conv - 1 + d_state)`` floats. Cost per step: ``E (3 input_dim + d_conv + 2 dt_rank + 5 d_state)``
@@ -48,14 +48,14 @@ class MambaLayer(ZeroBegin):
 
     Args:
         input_dim: width of the input and of the features.
-        memory_horizon: steps H that the state should be held for before any training. The time steps then lie between
-            ``1 / (4 d_state H)`` and ``1 / (d_state H)``, so that the fastest states, whose rate is ``d_state``, fade
-            over one to four H. B and C are scaled by the root of H, as so short a time step writes little. The
-            convolution passes the present step and has no bias, so that a blank input writes nothing, and ``D`` is 0.
-            None for the package's initialisation, with ``dt_min`` and ``dt_max``.
-        d_state: states of each channel.
+        memory_horizon: steps H over which the initial weights should retain the state. The time steps then lie between
+            ``1 / (4 d_state H)`` and ``1 / (d_state H)``, so that the fastest states, whose rate is ``d_state``, decay
+            over one to four H. B and C are scaled by the square root of H, because such a short time step writes
+            little. The convolution passes the present step and has no bias, so that a blank input writes nothing, and
+            ``D`` is 0. None for the package's initialisation, with ``dt_min`` and ``dt_max``.
+        d_state: number of states of each channel.
         d_conv: width of the convolution.
-        expand: channels over ``input_dim``.
+        expand: number of channels, as a multiple of ``input_dim``.
         dt_min: shortest time step without a horizon.
         dt_max: longest time step without a horizon.
     """
@@ -94,9 +94,9 @@ class MambaLayer(ZeroBegin):
 
     @classmethod
     def placement(cls, memory_horizon: int | None = None, **_: Any) -> Placement:
-        """Stand in a residual block from the first layer on, without a perceptron, as published.
+        """Return a residual block for every layer including the first, without a perceptron, as published.
 
-        A small constant is added to what the layer reads: the package's block answers a blank input with nothing.
+        A small constant is added to the layer's input, because the package's block outputs zero on a blank input.
         """
         return Placement(embed=True, depth=2, shift=blank_shift(memory_horizon), mlp_ratio=0.0)
 
@@ -124,7 +124,7 @@ class MambaLayer(ZeroBegin):
         return self._read(y, drive.u, z), {"conv": conv, "ssm": ssm}
 
     def gates(self, x_TBD: Tensor, state: State, is_first_TB: Tensor) -> dict[str, Tensor]:
-        """Return ``step_size`` ``[T, B, E]`` and the ``decay`` ``exp(step_size A)`` it makes, ``[T, B, E d_state]``."""
+        """Return ``step_size`` ``[T, B, E]`` and the ``decay`` ``exp(step_size A)``, ``[T, B, E d_state]``."""
         its = cast(dict[str, Tensor], self.reset_mask(state, is_first_TB[0]))
         u = self.in_proj(x_TBD).chunk(2, dim=-1)[0]
         dt = self._drive(silu(self.conv1d.sequence(u, its["conv"], is_first_TB)[0])).dt
@@ -135,7 +135,7 @@ class MambaLayer(ZeroBegin):
 
     def _drive(self, u: Tensor) -> Drive:
         delta, b, c = self.x_proj(u).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
-        # The bias is added in full precision: autocast would round what tells one long horizon from another.
+        # The bias is added in full precision: autocast would round away the differences between long horizons.
         dt = softplus(linear(delta, self.dt_proj.weight).to(self.dt_proj.bias.dtype) + self.dt_proj.bias)
         return Drive(u, dt, b, c)
 
@@ -143,7 +143,7 @@ class MambaLayer(ZeroBegin):
         return self.out_proj(torch.addcmul(y, self.D, u) * silu(z))  # type: ignore[no-any-return]
 
     def recurrent_parameters(self) -> Iterator[nn.Parameter]:
-        """Yield those that decide how long the state is kept, and which time step, B and C an input gets.
+        """Yield the parameters of the decay, and those that map an input to its time step, B and C.
 
         A time step is exponential in the output of ``in_proj`` and ``x_proj``: if these learn at PPO's full rate, the
         time steps no longer fit the horizon after a few updates.
@@ -172,9 +172,9 @@ def time_step_bias(size: int, dt_min: float, dt_max: float) -> Tensor:
 
 @torch.no_grad()
 def pass_the_step_(conv: ShortConv) -> None:
-    """Let a default convolution pass the present step, and add its random share of the steps before.
+    """Let a default convolution pass the present step, and add its random weights for the steps before.
 
-    The factor makes up for the default weights of the map in front of it, which shrink a unit input to ``3^-1/2``.
+    The factor compensates the default weights of the projection before it, which shrink a unit input to ``3^-1/2``.
     """
     conv.weight[..., -1] = math.sqrt(3)
     if conv.bias is not None:

@@ -1,4 +1,4 @@
-"""Mamba-2 (Dao & Gu 2024, arXiv 2405.21060): heads with a matrix for a state that fades by one number a head."""
+"""Mamba-2 (Dao & Gu 2024, arXiv 2405.21060): heads with a matrix state that decays by one number per head."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from memsuite.types import State
 
 WRITE_GAIN = 0.05  # found by experiment: an item written once is then far above the epsilon of the norm that reads it
 HEADDIM = 64  # default of the package
-CHUNK = 64  # steps in a chunk of the package's kernel
+CHUNK = 64  # number of steps in a chunk of the package's kernel
 
 
 class Mamba2Layer(ZeroBegin):
@@ -41,8 +41,8 @@ class Mamba2Layer(ZeroBegin):
     1``); RMSNorm comes after the gate. The default ``d_state`` is half the package's 128, at half the cost of a step:
     with ``hidden_dim = 128`` the matrices of a layer then hold 16,384 floats.
 
-    On a GPU with ``mamba_ssm`` installed, whole sequences of single precision run on the package's kernel, which rounds
-    products as in TF32. Everywhere else, and for single steps, our own op runs.
+    On a GPU with ``mamba_ssm`` installed, whole sequences in single precision run on the package's kernel, which rounds
+    products as in TF32. In all other cases, and for single steps, memsuite's op runs.
 
     State, with ``E = expand input_dim``: a dict with ``conv`` ``[B, d_conv - 1, E + 2 d_state]`` and ``ssm``
     ``[B, E / headdim, d_state, headdim]``; ``E d_state + (d_conv - 1)(E + 2 d_state)`` floats. Cost per step:
@@ -51,13 +51,14 @@ class Mamba2Layer(ZeroBegin):
 
     Args:
         input_dim: width of the input and of the features.
-        memory_horizon: steps H that the state should be held for before any training. The heads then fade over one to
-            four H (rates of 1, time steps of ``1 / (4 H)`` to ``1 / H``). B and C are scaled by the root of H, as so
-            short a time step writes little. The convolution passes the present step and has no bias, so that a blank
-            input writes nothing, and ``D`` is 0. None for the package's initialisation, with ``dt_min`` and ``dt_max``.
+        memory_horizon: steps H over which the initial weights should retain the state. The heads then decay over one to
+            four H (rates of 1, time steps of ``1 / (4 H)`` to ``1 / H``). B and C are scaled by the square root of H,
+            because such a short time step writes little. The convolution passes the present step and has no bias, so
+            that a blank input writes nothing, and ``D`` is 0. None for the package's initialisation, with ``dt_min``
+            and ``dt_max``.
         d_state: rows of each head's state.
         d_conv: width of the convolution.
-        expand: channels over ``input_dim``.
+        expand: number of channels, as a multiple of ``input_dim``.
         headdim: channels of a head; None for the greatest common divisor of the package's 64 and the channels.
         dt_min: shortest time step without a horizon.
         dt_max: longest time step without a horizon.
@@ -106,9 +107,9 @@ class Mamba2Layer(ZeroBegin):
 
     @classmethod
     def placement(cls, memory_horizon: int | None = None, **_: Any) -> Placement:
-        """Stand in a residual block from the first layer on, without a perceptron, as published.
+        """Return a residual block for every layer including the first, without a perceptron, as published.
 
-        A small constant is added to what the layer reads: the package's block answers a blank input with nothing.
+        A small constant is added to the layer's input, because the package's block outputs zero on a blank input.
         """
         return Placement(embed=True, depth=2, shift=blank_shift(memory_horizon), mlp_ratio=0.0)
 
@@ -143,10 +144,10 @@ class Mamba2Layer(ZeroBegin):
         return -self.A_log.exp()
 
     def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the gate, what is to be convolved, and the time steps."""
+        """Return the gate, the input of the convolution, and the time steps."""
         sizes = [self.d_inner, self.d_inner + 2 * self.d_state, self.num_heads]
         z, ubc, delta = self.in_proj(x).split(sizes, dim=-1)
-        # The bias is added in full precision: autocast would round what tells one long horizon from another.
+        # The bias is added in full precision: autocast would round away the differences between long horizons.
         return z, ubc, softplus(delta.to(self.dt_bias.dtype) + self.dt_bias)
 
     def _split(self, ubc: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -159,7 +160,7 @@ class Mamba2Layer(ZeroBegin):
         return self.out_proj(self.norm(y * silu(z).to(y.dtype)))  # type: ignore[no-any-return]
 
     def recurrent_parameters(self) -> Iterator[nn.Parameter]:
-        """Yield those that decide how long the state is kept, and which time step, B and C an input gets.
+        """Yield the parameters of the decay, and those that map an input to its time step, B and C.
 
         A time step is exponential in the output of ``in_proj``: if it learns at PPO's full rate, the time steps no
         longer fit the horizon after a few updates.
@@ -172,7 +173,7 @@ Mamba2 = stacked(Mamba2Layer)
 
 @functools.cache
 def package_scan() -> Callable[..., Any] | None:
-    """Return the package's chunked scan, or None where it cannot be imported."""
+    """Return the package's chunked scan, or None if it cannot be imported."""
     if importlib.util.find_spec("mamba_ssm") is None:
         return None
     try:
@@ -192,10 +193,10 @@ def run_package(
     is_first_TB: Tensor,
     s0_BHNP: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Run the package's scan with carry and resets; return ``y`` ``[T, B, H, P]`` and the last state.
+    """Run the package's scan with an initial state and resets; return ``y`` ``[T, B, H, P]`` and the last state.
 
-    For the kernel, the incoming state belongs to episode 0. If an episode begins at the first step, it has number 1,
-    and the incoming state does not reach it.
+    For the kernel, the initial state belongs to episode 0. If an episode begins at the first step, that episode has
+    number 1, and the initial state does not reach it.
     """
     episode = is_first_TB.t().cumsum(1).int().contiguous()
     u, dt, b, c = (x.transpose(0, 1).contiguous() for x in (u_TBHP, dt_TBH, b_TB1N, c_TB1N))

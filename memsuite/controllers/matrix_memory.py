@@ -1,4 +1,4 @@
-"""The common part of models whose state is a matrix: heads, the state, the two modes, the normalised read-out."""
+"""The common part of models with a matrix state: heads, the state, the two modes, and the normalised output."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Aside = dict[str, Tensor]
 
 
 class Drive(NamedTuple):
-    """The drive of the recurrence, ``[.., B, H, features]`` each; ``beta`` is given only with the delta rule."""
+    """The inputs of the recurrence, ``[.., B, H, features]`` each; ``beta`` is given only with the delta rule."""
 
     q: Tensor
     k: Tensor
@@ -28,15 +28,15 @@ class Drive(NamedTuple):
 
 
 class MatrixMemory(ZeroBegin):
-    """A layer of heads, each with a matrix for a state; everything is zero when an episode begins.
+    """A layer of heads, each with a matrix state; the whole state is zero at the beginning of an episode.
 
-    State: a dict with ``matrix``, ``[B, num_heads, key_dim, value_dim]``, and whatever else a subclass keeps beside it
-    ("aside"). A subclass defines how the input drives the recurrence (:func:`memsuite.ops.matrix_scan`), and how its
-    output becomes features.
+    State: a dict with ``matrix``, ``[B, num_heads, key_dim, value_dim]``, and any other parts that a subclass adds
+    ("aside"). A subclass defines how the input drives the recurrence (:func:`memsuite.ops.matrix_scan`), and how the
+    output of the recurrence becomes features.
 
     Args:
-        width: of the input and of the features.
-        num_heads: heads; ``width`` is a multiple of them.
+        width: width of the input and of the features.
+        num_heads: number of heads; ``width`` is a multiple of it.
         extra: columns of the state beyond ``width / num_heads``.
     """
 
@@ -50,12 +50,12 @@ class MatrixMemory(ZeroBegin):
 
     @abstractmethod
     def drive(self, x: Tensor, aside: Aside, is_first_TB: Tensor | None) -> tuple[Drive, Aside]:
-        """Compute what drives the recurrence, and the rest of the state after it.
+        """Compute the inputs of the recurrence, and the other parts of the state after it.
 
         Args:
             x: ``[B, width]``, or ``[T, B, width]`` for a whole sequence.
-            aside: the parts of the state beside ``matrix``.
-            is_first_TB: bool ``[T, B]``; None for a single step, whose state has been reset already.
+            aside: the parts of the state other than ``matrix``.
+            is_first_TB: bool ``[T, B]``; None for a single step, whose state has already been reset.
         """
 
     @abstractmethod
@@ -63,12 +63,12 @@ class MatrixMemory(ZeroBegin):
         """Map the recurrence's output ``[.., B, num_heads, value_dim]`` to features ``[.., B, width]``."""
 
     def init_aside(self, batch_size: int, like: Tensor) -> Aside:
-        """Return the initial parts of the state beside ``matrix``: zeros, with the device and type of ``like``."""
+        """Return the initial parts of the state other than ``matrix``: zeros, with the device and type of ``like``."""
         return {}
 
     @classmethod
     def placement(cls, **_: Any) -> Placement:
-        """Stand in a residual block from the first layer on."""
+        """Return a residual block for every layer, including the first."""
         return Placement(embed=True, depth=2)
 
     def heads(self, x: Tensor) -> Tensor:
@@ -90,7 +90,7 @@ class MatrixMemory(ZeroBegin):
         return self.read(y, x_BD), {"matrix": matrix, **aside}
 
     def forward_sequence(self, x_TBD: Tensor, state: State, is_first_TB: Tensor) -> tuple[Tensor, State]:
-        """Map all steps, run the chunked scan, and read all its outputs."""
+        """Project all steps, run the chunked scan, and read all outputs."""
         matrix, aside = _parts(self.reset_mask(state, is_first_TB[0]))
         drive, aside = self.drive(x_TBD, aside, is_first_TB)
         y, matrix = matrix_scan(drive.q, drive.k, drive.v, drive.log_decay, is_first_TB, matrix, drive.beta)
@@ -103,7 +103,7 @@ def _parts(state: State) -> tuple[Tensor, Aside]:
 
 
 class HeadNorm(nn.Module):
-    """An RMSNorm of each head alone; its weights are applied when the heads are mixed."""
+    """A separate RMSNorm for each head; its weights are applied when the heads are mixed."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -11,10 +11,10 @@ from memsuite.types import State
 
 
 class Memoryless(ZeroBegin):
-    """Two layers of the present observation, :math:`W_2 silu(W_1 x_t + b_1) + b_2`, and no memory at all.
+    """Two layers on the present observation, :math:`W_2 silu(W_1 x_t + b_1) + b_2`, without any memory.
 
-    It is not a model to compare others with: if it scores above a task's memoryless anchor, there is a leak in the
-    task, the rollout or the evaluation. It is named by its path, ``memsuite.controllers.memoryless.Memoryless``
+    It is not a model for comparisons. If it scores above a task's memoryless anchor, there is a leak in the task, the
+    rollout or the evaluation. It is named by its path, ``memsuite.controllers.memoryless.Memoryless``
     (``configs/suites/controls_v1.yaml``).
 
     State: one zero, which is never read; a state must hold at least one number. Cost per step:
@@ -36,7 +36,7 @@ class Memoryless(ZeroBegin):
         return torch.zeros(batch_size, 1, device=device or weight.device, dtype=weight.dtype)
 
     def forward_step(self, x_BD: Tensor, state: State) -> tuple[Tensor, State]:
-        """Take one step; the state is passed on."""
+        """Take one step; the state is returned unchanged."""
         return self.second(F.silu(self.first(x_BD))), state
 
     def forward_sequence(self, x_TBD: Tensor, state: State, is_first_TB: Tensor) -> tuple[Tensor, State]:

@@ -22,16 +22,16 @@ class MinGRULayer(VectorMemory):
 
     The recurrence is linear in the state, so a whole sequence is one scan. The candidate has no bias, so a blank input
     writes nothing. The constant :math:`s` is 1 by default. With a horizon it is :math:`(2 / z_0)^{1/2}`, with
-    :math:`z_0 = \sigma(b_z)` at initialisation: the state then stays near unit size, although inputs are written with a
-    gate as small as one over the horizon. It is a constant beside ``W_h`` and not a part of it, so that the weights
-    learn at the usual rate.
+    :math:`z_0 = \sigma(b_z)` at initialisation: the state then stays near unit size, although the gate for writing is
+    as small as one over the horizon. The constant is not merged into ``W_h``, so that the weights learn at the usual
+    rate.
 
     State: ``hidden_dim`` floats. Cost per step: ``2 hidden_dim input_dim`` multiply-adds and ``hidden_dim`` sigmoids.
 
     Args:
         input_dim: width of the input.
         hidden_dim: width of the state and of the features.
-        memory_horizon: steps that a state should be held for before any training. The gates' biases are then minus the
+        memory_horizon: steps over which the initial weights should retain a state. The gates' biases are then minus the
             logarithms of times between one and four horizons, so that ``(1 - z)^horizon`` is 0.37 to 0.78. None for
             PyTorch's default initialisation.
     """
@@ -50,7 +50,7 @@ class MinGRULayer(VectorMemory):
                 self.write_scale.copy_((2 / self.gate.bias.sigmoid()).sqrt())
 
     def _keep_and_write(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return ``1 - z`` and ``z * candidate``. Each has a sigmoid of its own, as ``z`` may be tiny."""
+        """Return ``1 - z`` and ``z * candidate``. Each has its own sigmoid, because ``z`` may be tiny."""
         gate = narrow_linear(x, self.gate.weight, self.gate.bias)
         return torch.sigmoid(-gate), torch.sigmoid(gate) * (self.write_scale * narrow_linear(x, self.candidate.weight))
 
@@ -62,7 +62,7 @@ class MinGRULayer(VectorMemory):
         return h, h
 
     def forward_sequence(self, x_TBD: Tensor, state: State, is_first_TB: Tensor) -> tuple[Tensor, State]:
-        """Make all gates and candidates in one go, then run the scan."""
+        """Compute all gates and candidates at once, then run the scan."""
         state = self.reset_mask(state, is_first_TB[0])
         assert isinstance(state, Tensor)
         keep, write = self._keep_and_write(x_TBD)
@@ -70,7 +70,7 @@ class MinGRULayer(VectorMemory):
         return h_TBD, h_TBD[-1]
 
     def recurrent_parameters(self) -> Iterator[nn.Parameter]:
-        """Yield those of the gate, which decides how long the state is kept."""
+        """Yield the parameters of the gate, which decides how long the state is kept."""
         yield from self.gate.parameters()
 
 

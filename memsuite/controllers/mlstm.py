@@ -13,12 +13,12 @@ from memsuite.controllers.matrix_memory import Aside, Drive, HeadNorm, MatrixMem
 from memsuite.controllers.stack import stacked
 from memsuite.ops.fused.gated_out import SIGMOID
 
-# A larger stabiliser would overflow in single precision; the 1 in the maximum is then far too small to count.
+# A larger stabiliser would overflow in single precision; the 1 in the maximum is then far too small to matter.
 MAX_EXPONENT = 60.0
 
 
 class MLSTMLayer(MatrixMemory):
-    r"""mLSTM: heads whose matrix fades, and is written to through exponential input gates.
+    r"""mLSTM: heads whose matrix decays, and is written through exponential input gates.
 
     .. math::
         C_t = f_t C_{t-1} + i_t v_t k_t^\top, \quad n_t = f_t n_{t-1} + i_t k_t, \quad
@@ -26,28 +26,28 @@ class MLSTMLayer(MatrixMemory):
         \tilde h_t = \frac{C_t q_t}{\max(|n_t^\top q_t|, 1)}, \quad
         h_t = W_o (\sigma(W_{og} x_t + b_{og}) \odot \mathrm{norm}(\tilde h_t))
 
-    with keys divided by the root of their dimension. The queries have a bias, and keys and values have none: a blank
-    input writes nothing and is answered all the same. So that the exponentials do not overflow, the state holds
-    :math:`C_t e^{-m_t}` and :math:`n_t e^{-m_t}` with :math:`m_t = \max(\log f_t + m_{t-1}, \tilde i_t)`; the answer
+    with keys divided by the square root of their dimension. The queries have a bias, keys and values have none: a
+    blank input then writes nothing but still gets an answer. To avoid overflow of the exponentials, the state holds
+    :math:`C_t e^{-m_t}` and :math:`n_t e^{-m_t}` with :math:`m_t = \max(\log f_t + m_{t-1}, \tilde i_t)`. The output
     does not depend on :math:`m`, so no gradient goes through it. The norm of each head removes the denominator again.
-    Blank steps do not enlarge the denominator, as they write nothing to :math:`n`, so an answer does not become small
-    by waiting alone.
+    Blank steps write nothing to :math:`n` and so do not enlarge the denominator; waiting alone does not shrink the
+    output.
 
     State, with ``D = input_dim``: ``D (D / num_heads + 1)`` floats, with :math:`n` as the matrix's last column, and
     ``num_heads`` for :math:`m`. Cost per step: ``5 D^2 + 2 D^2 / num_heads`` multiply-adds.
 
     Args:
         input_dim: width of the input and of the features.
-        memory_horizon: steps H that the state should be held for before any training. The forget gates' biases are then
-            the logarithms of times between one and four H. None for the paper's biases, 3 to 6.
-        num_heads: heads; ``input_dim`` is a multiple of them.
+        memory_horizon: steps H over which the initial weights should retain the state. The forget gates' biases are
+            then the logarithms of times between one and four H. None for the paper's biases, 3 to 6.
+        num_heads: number of heads; ``input_dim`` is a multiple of it.
     """
 
     def __init__(self, input_dim: int, memory_horizon: int | None = None, num_heads: int = 4) -> None:
         super().__init__(input_dim, num_heads, extra=1)
         width = input_dim
         self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.query_bias = nn.Parameter(torch.empty(width).uniform_(-1, 1))  # as large as a query of an input
+        self.query_bias = nn.Parameter(torch.empty(width).uniform_(-1, 1))  # about as large as the query of an input
         self.input_gate, self.forget_gate = nn.Linear(width, num_heads), nn.Linear(width, num_heads)
         self.output_gate = nn.Linear(width, width)
         self.norm = HeadNorm(width)
@@ -83,7 +83,7 @@ class MLSTMLayer(MatrixMemory):
         return self.norm.mixed(h, self.output_gate(x), self.out, SIGMOID)
 
     def recurrent_parameters(self) -> Iterator[nn.Parameter]:
-        """Yield those that decide what is written, what is asked for, and how long it is kept."""
+        """Yield the parameters that decide what is written, what is read, and how long the state is kept."""
         yield from (*self.qkv.parameters(), self.query_bias)
         for gate in (self.input_gate, self.forget_gate):
             yield from gate.parameters()
@@ -97,20 +97,20 @@ def stabilisers(log_i: Tensor, log_f: Tensor, m: Tensor, is_first_TB: Tensor | N
 
     Args:
         log_i: ``[T, B, H]``, or ``[B, H]`` for a single step.
-        log_f: likewise.
-        m: before the first step, ``[B, H]``.
+        log_f: of the same shape as ``log_i``.
+        m: the stabiliser before the first step, ``[B, H]``.
         is_first_TB: bool ``[T, B]``; None for a single step.
 
     Returns:
-        The stabilisers before each step, resets applied, and after it.
+        The stabilisers before each step, with resets applied, and after each step.
     """
     if is_first_TB is None:
         return m, torch.maximum(log_f + m, log_i)
     erase = is_first_TB.unsqueeze(-1)
     # Unrolled, m_t = F_t + max over the episode's steps j of (log i_j - F_j), where F is the running sum of log f. The
-    # stabiliser before the sequence enters at its first step. A running maximum over the whole row would see earlier
-    # episodes too, so candidates are raised by the number of their episode: a later episode's are above all earlier
-    # ones.
+    # stabiliser before the sequence enters at its first step. A running maximum over the whole row would include
+    # earlier episodes. Candidates are therefore raised by a multiple of their episode's number, so that those of a
+    # later episode are above all earlier ones.
     total = log_f.double().cumsum(0)
     incoming = torch.cat([m.unsqueeze(0).double(), torch.zeros_like(total[1:])])
     enters = erase.clone()

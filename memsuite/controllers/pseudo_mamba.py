@@ -1,4 +1,4 @@
-"""Pseudo-Mamba: the simplest recurrence that can hold something, ``h_t = tanh(W x_t + h_{t-1})``."""
+"""Pseudo-Mamba: the simplest recurrence that retains information, ``h_t = tanh(W x_t + h_{t-1})``."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from memsuite.types import State
 
 
 class PseudoMambaLayer(VectorMemory):
-    r"""An integrator with a soft wall: :math:`h_t = \tanh(W x_t + h_{t-1})`, features :math:`h_t`.
+    r"""An integrator with soft saturation: :math:`h_t = \tanh(W x_t + h_{t-1})`, features :math:`h_t`.
 
-    The input map has no bias, so a blank input does not change what is held. Left alone, :math:`h` falls as
-    :math:`(2t/3 + h_0^{-2})^{-1/2}`, by a power law and not exponentially, and keeps its sign; a norm of the features
-    makes up for their size. There are no recurrent weights, so the layer adds up what it reads and cannot bind one
-    thing to another.
+    The input projection has no bias, so a blank input adds nothing to the state. Over blank inputs :math:`h` decays as
+    :math:`(2t/3 + h_0^{-2})^{-1/2}`, by a power law and not exponentially, and keeps its sign; a norm on the features
+    compensates for their size. There are no recurrent weights, so the layer adds up its inputs and cannot bind one
+    item to another.
 
     The gated layer is the same integrator, normalised and gated by its input, so that it can be stacked:
 
@@ -34,7 +34,7 @@ class PseudoMambaLayer(VectorMemory):
     Args:
         input_dim: width of the input.
         hidden_dim: width of the state and of the features.
-        gated: whether the features are normalised and gated; every layer, the first too, then stands in a residual
+        gated: whether the features are normalised and gated; every layer, including the first, is then in a residual
             block.
     """
 
@@ -44,13 +44,13 @@ class PseudoMambaLayer(VectorMemory):
         self.input_map = nn.Linear(input_dim, hidden_dim, bias=False)
         if gated:
             self.gate = nn.Linear(input_dim, hidden_dim)
-            nn.init.ones_(self.gate.bias)  # so that a blank input is answered too
+            nn.init.ones_(self.gate.bias)  # so that the output is not zero on a blank input
             self.norm = RMSNorm(hidden_dim)
             self.out = nn.Linear(hidden_dim, hidden_dim, bias=False)
 
     @classmethod
     def placement(cls, gated: bool = False, **_: Any) -> Placement:
-        """Stand in a residual block from the first layer on if gated."""
+        """Return a residual block for every layer, including the first, if gated."""
         return Placement(embed=gated)
 
     def forward_step(self, x_BD: Tensor, state: State) -> tuple[Tensor, State]:

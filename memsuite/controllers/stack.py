@@ -1,4 +1,4 @@
-"""One stack for every model: ``depth`` layers of one class, and a class of such stacks made from the layer's own."""
+"""The stack of every model: ``depth`` layers of one class; :func:`stacked` makes the class of such stacks."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from memsuite.imports import parameters_of
 from memsuite.ops import narrow_linear
 from memsuite.types import State
 
-SHARED = ("hidden_dim", "memory_horizon")  # arguments of a stack that it gives on to every layer that takes them
-# The rates of matrices, relative to Adam's, at which models of either kind learnt (docs/recipe.md).
+SHARED = ("hidden_dim", "memory_horizon")  # arguments that a stack passes to every layer that takes them
+# The rates of matrices, relative to Adam's, at which models of either kind learn (docs/recipe.md).
 MATRIX_FACTORS = {"recurrence": 6.0, "blocks": 0.3}
-ENTRY = re.compile(r"^    (\w+): (.*(?:\n {8,}.*)*)", re.MULTILINE)  # an argument in a docstring, and what it says
+ENTRY = re.compile(r"^    (\w+): (.*(?:\n {8,}.*)*)", re.MULTILINE)  # an argument's name and text in a docstring
 
 
 class Stack(Controller):
     r"""``depth`` layers of one class, one above the other.
 
-    There are two kinds of stacks, and the layer's class chooses
+    There are two kinds of stacks; the layer's class chooses the kind
     (:meth:`~memsuite.controllers.base.Controller.placement`). If the input is embedded, it becomes a residual stream of
     width ``hidden_dim``, and every layer is a block on it:
 
@@ -36,23 +36,24 @@ class Stack(Controller):
         u = E x, \quad u = u + \mathrm{layer}(\mathrm{norm}(u)), \quad
         u = u + W_2 (\mathrm{silu}(W_g\, \mathrm{norm}(u)) \odot W_1\, \mathrm{norm}(u))
 
-    with RMSNorm (Zhang & Sennrich 2019) and the gated perceptron of Shazeer 2020 (arXiv 2002.05202). If it is not, the
-    first layer reads the input itself, its features are the stream, and the layers above it are blocks. A stack of
-    depth 1 is then the layer alone. The stack itself has no bias, so it adds nothing to a blank input.
+    with RMSNorm (Zhang & Sennrich 2019) and the gated perceptron of Shazeer 2020 (arXiv 2002.05202). If it is not
+    embedded, the first layer reads the input itself, its features are the stream, and the layers above it are blocks. A
+    stack of depth 1 is then the layer alone. The stack itself has no bias, so it adds nothing to a blank input.
 
-    Some layers ask their memory with a product of the input, and would answer a blank input with zero whatever they
-    hold. A placement with a ``shift`` adds a learnt constant to what such a layer reads.
+    Some layers query their memory with a product of the input, and would output zero on a blank input whatever they
+    hold. A placement with a ``shift`` adds a learnt constant to the input of such a layer.
 
-    State: a tuple of the layers' states. A block's perceptron costs ``3 mlp_ratio hidden_dim^2`` multiply-adds a step.
+    State: a tuple of the layers' states. A block's perceptron costs ``3 mlp_ratio hidden_dim^2`` multiply-adds per
+    step.
 
     Args:
         layer: class of the layers.
         input_dim: width of the input.
         hidden_dim: width of the features and of the residual stream.
         depth: number of layers.
-        memory_horizon: steps that every layer should hold something for before any training; None for the layer's
-            default initialisation.
-        mlp_ratio: inner width of the blocks' perceptrons over ``hidden_dim``; 0 for none.
+        memory_horizon: steps over which the initial weights of every layer should retain information; None for the
+            layer's default initialisation.
+        mlp_ratio: inner width of the blocks' perceptrons, as a multiple of ``hidden_dim``; 0 for none.
         arguments: the layer's other arguments.
 
     Raises:
@@ -77,7 +78,7 @@ class Stack(Controller):
         arguments |= {name: shared[name] for name in SHARED if name in parameters_of(layer)}
         self.input_dim = input_dim
         self.embed = nn.Linear(input_dim, hidden_dim, bias=False) if placed.embed else None
-        # All layers come before all blocks: the order in which weights are drawn decides what a seed gives.
+        # All layers are created before all blocks, because the order of the random draws determines a seed's weights.
         layers = [layer(input_dim=hidden_dim if placed.embed else input_dim, **arguments)]
         self.feature_dim = width = hidden_dim if placed.embed else layers[0].feature_dim
         layers += [layer(input_dim=width, **arguments) for _ in range(depth - 1)]
@@ -113,7 +114,7 @@ class Stack(Controller):
     def _run(
         self, x: Tensor, state: State, run: Callable[[Controller, Tensor, State], tuple[Tensor, State]]
     ) -> tuple[Tensor, State]:
-        # The stream begins in full precision under autocast too: half precision loses small terms.
+        # The stream begins in full precision even under autocast, because half precision loses small terms.
         u = x if self.embed is None else narrow_linear(x, self.embed.weight).to(self.embed.weight.dtype)
         after = []
         for block, its in zip(self.blocks, cast(Sequence[State], state), strict=True):
@@ -127,7 +128,7 @@ class Stack(Controller):
         return u, tuple(after)
 
     def layer_inputs(self, x_TBD: Tensor, state: State, is_first_TB: Tensor) -> list[Tensor]:
-        """Return what each layer reads while the stack reads a sequence: ``[T, B, width]`` for each, for the probes."""
+        """Return each layer's input, ``[T, B, width]``, while the stack reads a sequence; for the probes."""
         inputs: list[Tensor] = []
 
         def run(layer: Controller, u: Tensor, its: State) -> tuple[Tensor, State]:
@@ -138,7 +139,7 @@ class Stack(Controller):
         return inputs
 
     def recurrent_parameters(self) -> Iterator[nn.Parameter]:
-        """Yield those of the layers, and the shifts before them, which are written to memory at every blank step."""
+        """Yield the layers' recurrent parameters, and the shifts, which are written to memory at every blank step."""
         for block in self.blocks:
             yield from cast(Bare, block).layer.recurrent_parameters()
             if isinstance(block, Block) and block.shift is not None:
@@ -149,22 +150,22 @@ class Stack(Controller):
 def stacked(layer: type[Controller]) -> type[Stack]:
     """Return the class of stacks of one layer.
 
-    ``GRU = stacked(GRULayer)`` is called as ``GRU(input_dim=5, depth=2)``. Its signature and its documentation have the
-    arguments of a stack and those of the layer, with the layer's defaults; nothing is written twice.
+    ``GRU = stacked(GRULayer)`` is called as ``GRU(input_dim=5, depth=2)``. Its signature and its documentation contain
+    the arguments of a stack and those of the layer, with the layer's defaults, so that nothing is written twice.
 
     Args:
-        layer: a controller's class, built in or a user's. Its ``__init__`` takes ``input_dim``; if it takes
-            ``hidden_dim`` or ``memory_horizon`` too, every layer gets the stack's.
+        layer: a controller's class, built in or a user's. Its ``__init__`` takes ``input_dim``; if it also takes
+            ``hidden_dim`` or ``memory_horizon``, every layer gets the stack's.
 
     Raises:
-        UsageError: the layer has an argument that a stack needs for itself.
+        UsageError: the layer has an argument with the name of one of the stack's own arguments.
     """
     signature = stack_signature(layer)
 
     def __init__(self: Stack, *given: Any, **named: Any) -> None:
         bound = signature.bind(self, *given, **named)
         bound.apply_defaults()
-        Stack.__init__(layer=layer, **bound.arguments)  # ``self`` is one of them
+        Stack.__init__(layer=layer, **bound.arguments)  # the bound arguments include ``self``
 
     __init__.__signature__ = signature  # type: ignore[attr-defined]
     short = layer.__name__.removesuffix("Layer")
@@ -176,7 +177,7 @@ def stacked(layer: type[Controller]) -> type[Stack]:
 
 
 def stack_signature(layer: type[Controller]) -> Signature:
-    """Join the arguments of a stack and of its layer, with the defaults that the layer gives."""
+    """Join the arguments of a stack and of its layer, with the layer's defaults."""
     own = parameters_of(layer)
     stack = dict(inspect.signature(Stack.__init__).parameters)
     del stack["layer"], stack["arguments"]
@@ -195,7 +196,7 @@ def stack_signature(layer: type[Controller]) -> Signature:
 
 
 def stack_documentation(layer: type[Controller], signature: Signature) -> str:
-    """Describe a stack of a layer: what the layer is, and every argument, from its docstring and :class:`Stack`'s."""
+    """Return the docstring of a stack: the layer's description, and every argument from both docstrings."""
     what, _, described = (inspect.getdoc(layer) or layer.__name__).partition("\nArgs:\n")
     ours = dict(ENTRY.findall((inspect.getdoc(Stack) or "").partition("\nArgs:\n")[2]))
     theirs = {name: text for name, text in ENTRY.findall(described) if name not in ("input_dim", "hidden_dim")}

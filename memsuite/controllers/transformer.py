@@ -15,7 +15,7 @@ from memsuite.controllers.stack import stacked
 from memsuite.errors import UsageError
 from memsuite.types import State
 
-BASE = 10_000.0  # of the rotary frequencies, as published
+BASE = 10_000.0  # base of the rotary frequencies, as published
 
 
 class TransformerLayer(ZeroBegin):
@@ -24,23 +24,23 @@ class TransformerLayer(ZeroBegin):
     .. math::
         y = W_o\, \mathrm{norm}(\mathrm{attention}(W_q x, W_k x, W_v x))
 
-    Queries and keys are turned by their position in the episode (rotary, Su et al. 2021, arXiv 2104.09864). The norm
-    before the output map is that of Wang et al. 2022 (arXiv 2210.06423). Attention that has not yet learnt where to
-    look averages over the whole context, so without the norm an item from H steps before would arrive at a size of ``1
-    / H``. A sequence is read in chunks of ``chunk`` queries, each against its own window of keys, so that time and
-    memory are of the order of ``T context_length`` and not of ``T^2``. A key is seen if it is no older than the query's
-    position in the episode: that alone keeps episodes apart.
+    Queries and keys are rotated by their position in the episode (rotary, Su et al. 2021, arXiv 2104.09864). The norm
+    before the output projection is that of Wang et al. 2022 (arXiv 2210.06423). Untrained attention averages over the
+    whole context, so without the norm an item from H steps before would have a size of ``1 / H``. A sequence is read
+    in chunks of ``chunk`` queries, each with its own window of keys, so that time and memory are of the order of ``T
+    context_length`` and not of ``T^2``. A query sees a key if the key is no older than the query's position in the
+    episode; this rule alone keeps episodes apart.
 
     State: ``2 context_length input_dim`` floats and the position. The caches hold the last steps in order, the newest
-    at the end, and zeros where the episode had not begun. Cost per step:
+    at the end, and zeros for steps before the episode. Cost per step:
     ``input_dim (4 input_dim + 2 context_length)`` multiply-adds and ``num_heads context_length`` exponentials.
 
     Args:
         input_dim: width of the input and of the features.
-        memory_horizon: steps to remember; sets the context where ``context_length`` is not given.
-        context_length: how many steps are seen; None for ``memory_horizon + 1``, or 512 without a horizon.
-        num_heads: attention heads; ``input_dim`` is a multiple of twice that.
-        chunk: how many queries are computed at once; this changes time and memory, and not the result.
+        memory_horizon: steps to remember; sets the context if ``context_length`` is not given.
+        context_length: number of visible steps; None for ``memory_horizon + 1``, or 512 without a horizon.
+        num_heads: number of attention heads; ``input_dim`` is a multiple of twice this number.
+        chunk: number of queries computed at once; this changes time and memory, but not the result.
     """
 
     def __init__(
@@ -66,13 +66,13 @@ class TransformerLayer(ZeroBegin):
 
     @classmethod
     def placement(cls, **_: Any) -> Placement:
-        """Stand in a residual block from the first layer on."""
+        """Return a residual block for every layer, including the first."""
         return Placement(embed=True, depth=2)
 
     def init_state(self, batch_size: int, device: torch.device | str | None = None) -> State:
         """Return empty caches ``keys`` and ``values`` ``[B, context_length, width]``, ``position`` ``[B]``.
 
-        ``position`` (int64) counts the steps of the episode already read.
+        ``position`` (int64) is the number of steps of the episode that were already read.
         """
         weight = self.out.weight
         device = device or weight.device
@@ -90,8 +90,8 @@ class TransformerLayer(ZeroBegin):
         return super().reset_mask(state, is_first_B)
 
     def forward_step(self, x_BD: Tensor, state: State) -> tuple[Tensor, State]:
-        """Take one step: append to the caches, then attend to the steps of this episode in them."""
-        # At position 0 this episode has written nothing to the caches, whatever they hold.
+        """Take one step: append to the caches, then attend to the cached steps of this episode."""
+        # At position 0 this episode has written nothing to the caches, so their content belongs to an earlier one.
         keys, values, position = _parts(self.reset_mask(state, _parts(state)[2] == 0))
         q, k, v = self._project(x_BD.unsqueeze(1), position.unsqueeze(1))
         k, v = (torch.cat([old[:, 1:], new], dim=1) for old, new in ((keys, k), (values, v)))
@@ -101,9 +101,9 @@ class TransformerLayer(ZeroBegin):
         return y.squeeze(1), {"keys": k, "values": v, "position": position + 1}
 
     def forward_sequence(self, x_TBD: Tensor, state: State, is_first_TB: Tensor) -> tuple[Tensor, State]:
-        """Attend chunk by chunk, then read all at once."""
+        """Attend chunk by chunk, then project all outputs at once."""
         keys, values, position = _parts(state)
-        # The position alone hides what the caches hold of an earlier episode, so they need no reset.
+        # The position alone hides the steps of an earlier episode, so the caches need no reset.
         position = position.masked_fill(is_first_TB[0], 0)
         positions = _positions(is_first_TB.t(), position)
         q, k, v = self._project(x_TBD.transpose(0, 1), positions)
@@ -124,13 +124,13 @@ class TransformerLayer(ZeroBegin):
         return _zero_unseen(newest, self._ages(x_BTD.device) <= position_B1)
 
     def attention(self, x_TBD: Tensor, is_first_TB: Tensor) -> tuple[Tensor, Tensor]:
-        """Return where each step of a sequence looks, and what it finds there, for the probes.
+        """Return the attention weights and the values of a sequence, for the probes.
 
-        The cache is empty at first. The whole map is made at once, ``B num_heads T^2`` floats.
+        The cache is empty at first. The whole map is computed at once, ``B num_heads T^2`` floats.
 
         Returns:
             Weights ``[B, num_heads, T, T]``, queries by keys, each row adding up to one, and values
-            ``[B, num_heads, T, D / num_heads]``. Their product, normed and mapped out, is :meth:`forward_sequence`.
+            ``[B, num_heads, T, D / num_heads]``. Their product, normalised and projected, is :meth:`forward_sequence`.
         """
         positions = _positions(is_first_TB.t(), is_first_TB.new_zeros(is_first_TB.shape[1], dtype=torch.int64))
         q, k, v = (
@@ -144,7 +144,7 @@ class TransformerLayer(ZeroBegin):
         return scores.masked_fill(~seen.unsqueeze(1), -torch.inf).softmax(-1), v
 
     def _project(self, x_BTD: Tensor, positions_BT: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return queries, keys and values ``[B, T, D]``, the first two turned by their positions."""
+        """Return queries, keys and values ``[B, T, D]``, with queries and keys rotated by their positions."""
         qkv = self.qkv(x_BTD).to(self.out.weight.dtype)
         both, v = qkv.split([2 * self.feature_dim, self.feature_dim], dim=-1)
         a, b = both.unflatten(-1, (2 * self.num_heads, 2, -1)).unbind(-2)
@@ -157,7 +157,7 @@ class TransformerLayer(ZeroBegin):
         return q, k, v
 
     def _steps_before(self, positions: Tensor) -> int:
-        """Bound the steps of an episode before any of these, as far as the context reaches.
+        """Return an upper bound on the steps of an episode before these positions, at most the context.
 
         On an accelerator this is the context itself, so that the host need not wait for the positions.
         """
@@ -173,18 +173,18 @@ class TransformerLayer(ZeroBegin):
         return scaled_dot_product_attention(q, k, v, seen_BQK.unsqueeze(1)).transpose(1, 2).flatten(-2)
 
     def _ages(self, device: torch.device) -> Tensor:
-        """Return how many steps before the newest each entry of a cache is, ``[context_length]``."""
+        """Return the age of each cache entry in steps, 0 for the newest, ``[context_length]``."""
         return torch.arange(self.context_length - 1, -1, -1, device=device)
 
     def _attend_in_chunks(self, q: Tensor, k: Tensor, v: Tensor, positions: Tensor, carried: int) -> Tensor:
         """Attend chunk by chunk: ``q`` is ``[B, T, D]``, ``k`` and ``v`` ``[B, carried + T, D]``.
 
-        The tensors are split and joined, and never sliced: every slice would allocate a gradient as long as the whole
-        sequence.
+        The tensors are split and joined, never sliced, because every slice would allocate a gradient as long as the
+        whole sequence.
         """
         if positions.device.type == "cpu" and bool((positions == positions[:1]).all()):
             positions = positions[:1]  # one mask for all
-        blocks = math.ceil(carried / self.chunk)  # of keys before each chunk of queries, at most
+        blocks = math.ceil(carried / self.chunk)  # largest number of key blocks before each chunk of queries
         front = blocks * self.chunk - carried
         padded_k, padded_v = (pad(x, (0, 0, front, 0)) if front else x for x in (k, v))
         q_parts, at_parts, k_parts, v_parts = (
@@ -215,12 +215,12 @@ def _parts(state: State) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _zero_unseen(cache_BCD: Tensor, seen_BC: Tensor) -> Tensor:
-    """Zero the steps that the episode has not written; a mask on the scores alone would let a NaN through."""
+    """Zero the steps that the episode has not written; masking the scores alone would let a NaN through."""
     return cache_BCD.masked_fill(~seen_BC.unsqueeze(-1), 0)
 
 
 def _positions(is_first_BT: Tensor, position_B: Tensor) -> Tensor:
-    """Return each step's position in its episode, ``[B, T]``; ``position_B`` is where the first step stands."""
+    """Return each step's position in its episode, ``[B, T]``; ``position_B`` is the position of the first step."""
     time = torch.arange(is_first_BT.shape[1], device=is_first_BT.device).expand_as(is_first_BT)
     began = torch.where(is_first_BT, time, -1).cummax(dim=1).values
     return torch.where(began >= 0, time - began, position_B.unsqueeze(1) + time)

@@ -1,8 +1,8 @@
-"""The ops that training spends its time in, in PyTorch and compiled: recurrences over time, and fused small operations.
+"""The ops that dominate training time, in PyTorch and compiled: recurrences over time, and fused small operations.
 
 Each is a ``torch.library`` op. Its schema, fake and autograd formula are in Python, in :mod:`memsuite.ops.scans` or
-:mod:`memsuite.ops.fused`, with a PyTorch reference that is always there. :mod:`memsuite.ops.build` adds compiled
-implementations for the CPU and for a GPU, whose sources are in the folder of the same name in ``csrc``. The layout is
+:mod:`memsuite.ops.fused`, with a PyTorch reference that is always available. :mod:`memsuite.ops.build` adds compiled
+implementations for the CPU and for a GPU, with sources in the folder of the same name in ``csrc``. The layout is
 time-major; ``reset[t, b]`` zeroes the state before step ``t``.
 """
 
@@ -48,7 +48,7 @@ __all__ = [
 ]
 
 cpu.load()
-if torch.version.cuda is not None:  # a torch without CUDA does not even look for a GPU
+if torch.version.cuda is not None:  # a torch without CUDA does not look for a GPU
     from memsuite.ops.build import cuda
 
     cuda.load()

@@ -1,4 +1,4 @@
-"""How an op is registered: its schema, its PyTorch reference, its fake and its autograd formula."""
+"""Registration of an op: its schema, its PyTorch reference, its fake and its autograd formula."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ def define(schema: str, reference: Callable[..., Any], fake: Callable[..., Any])
 
 
 def worth_fusing(x: Tensor, step: int = 2) -> bool:
-    """Tell whether a fused op should stand for a few of PyTorch's: for sequences, on a CPU, without autocast.
+    """Return whether a fused op should replace several of PyTorch's: for sequences, on a CPU, without autocast.
 
-    PyTorch has finished a single step before one of our ops has even been dispatched; on a GPU and in half precision
+    PyTorch finishes a single step before one of memsuite's ops is even dispatched; on a GPU and in half precision
     PyTorch's own kernels are better.
 
     Args:
-        x: what the op reads.
-        step: how many dimensions it has in a single step; a sequence has one more.
+        x: the input of the op.
+        step: number of dimensions of a single step; a sequence has one more.
     """
     return x.dim() > step and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
 
 
 def in_full_precision(reference: Callable[..., Any]) -> Callable[..., Any]:
-    """Run the body of an op outside autocast, which would turn its matrix products to half precision."""
+    """Run the body of an op outside autocast, which would run its matrix products in half precision."""
 
     @functools.wraps(reference)
     def run(*inputs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""PPO's parts: pure tensor functions, the rollout, and the network they train."""
+"""The parts of PPO: pure tensor functions, the rollout, and the network that PPO trains."""
 
 from memsuite.rl.actor_critic import ActorCritic, make_actor_critic
 from memsuite.rl.course import Course, Iterations

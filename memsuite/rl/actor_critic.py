@@ -1,4 +1,4 @@
-"""A controller with a policy head and a value head: what PPO trains."""
+"""The network that PPO trains: a controller with a policy head and a value head."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from memsuite.runs.ppo import Critic
 from memsuite.tasks import Task
 from memsuite.types import State
 
-ROWS = 4096  # steps times environments that the controller reads at once on a CPU: a few megabytes a tensor
-EPSILON = 1e-8  # of the norm of the features, on their mean square
-SHORTEST = 64  # steps of a block at least
+ROWS = 4096  # steps times environments that the controller reads at once on a CPU: a few megabytes per tensor
+EPSILON = 1e-8  # added to the mean square of the features in their norm
+SHORTEST = 64  # smallest number of steps in a block
 
 
 class ActorCritic(nn.Module):
     """Controller, feature norm, and two linear heads.
 
-    The features are normalised (RMSNorm, Zhang & Sennrich 2019) because a memory that holds may be small in scale; the
-    heads then read its direction. The policy head starts near uniform (gain 0.01), the value head at 0.
+    The features are normalised (RMSNorm, Zhang & Sennrich 2019) because the state of a good memory may be small in
+    scale; the heads then read its direction. The policy head starts near uniform (gain 0.01), the value head at 0.
 
-    A critic that reads only the observation is the baseline of choice where nothing is bootstrapped from it. It rises
-    with the success of everything asked the same way, so what is not yet learnt is told so by every failure, where a
-    critic with memory soon expects the failure and falls silent: among unbiased baselines the higher one explores more
-    (Chung et al. 2021, arXiv 2008.13773). Without a bias it is exactly 0 on a blank observation, whose steps then carry
-    no noise.
+    Without bootstrapping, a critic that reads only the observation is the better baseline. It rises with the success on
+    all items that are asked for in the same way, so every failure on an item that is not yet learnt keeps a
+    negative advantage. A critic with memory soon expects that failure, and the advantage vanishes. Among unbiased
+    baselines the higher one explores more (Chung et al. 2021, arXiv 2008.13773). Without a bias this critic is exactly
+    0 on a blank observation, so blank steps carry no noise.
 
     Args:
         controller: the memory; reads observations.
         num_actions: width of the policy.
-        observation_dim: width of the observation, for a critic that reads only that.
-        critic_sees: ``memory`` for a critic on the features, ``observation``, or ``none`` for no critic, whose values
-            are 0.
+        observation_dim: width of the observation, for a critic that reads only the observation.
+        critic_sees: ``memory`` for a critic on the features, ``observation``, or ``none`` for no critic, in which case
+            all values are 0.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class ActorCritic(nn.Module):
         self.norm = nn.RMSNorm(controller.feature_dim, eps=EPSILON)
         self.actor = nn.Linear(controller.feature_dim, num_actions)
         self.critic_sees = critic_sees
-        # An observation is scaled to the size of normalised features, so that both critics learn at one pace.
+        # The observation is scaled to the size of normalised features, so that both critics learn equally fast.
         self.critic_gain = float(controller.feature_dim) ** 0.5 if critic_sees == "observation" else 1.0
         width = observation_dim if critic_sees == "observation" else controller.feature_dim
         self.critic = None if critic_sees == "none" else nn.Linear(width, 1, bias=critic_sees == "memory")
@@ -60,10 +60,10 @@ class ActorCritic(nn.Module):
         self.train()
 
     def train(self, mode: bool = True) -> ActorCritic:
-        """Set the mode; a controller of the user's own stays in evaluation mode, to act and to learn as one function.
+        """Set the mode; a controller of the user's own stays in evaluation mode, in rollouts and updates alike.
 
-        Dropout and statistics of the batch would make the policy that is updated another than the one that acted.
-        PyTorch's recurrent layers do switch: on a GPU they have no gradient in evaluation mode.
+        With dropout or batch statistics, the policy that is updated would differ from the policy that acted. PyTorch's
+        recurrent layers do switch, because on a GPU they have no gradient in evaluation mode.
         """
         super().train(mode)
         if is_own(self.controller):
@@ -72,7 +72,7 @@ class ActorCritic(nn.Module):
         return self
 
     def parameter_groups(self, recurrent_scale: float) -> list[dict[str, Any]]:
-        """Return the parameters in two groups, each with its ``scale`` of the learning rate: recurrent ones apart."""
+        """Return two groups of parameters, the recurrent ones and the others, with their ``scale`` of the rate."""
         recurrent = list(self.controller.recurrent_parameters())
         ids = {id(parameter) for parameter in recurrent}
         rest = [parameter for parameter in self.parameters() if id(parameter) not in ids]
@@ -80,7 +80,7 @@ class ActorCritic(nn.Module):
         return [group for group in groups if group["params"]]
 
     def init_state(self, batch_size: int, device: torch.device | str | None = None) -> State:
-        """Return the controller's state of episodes that have seen nothing."""
+        """Return the controller's state before the first step of an episode."""
         return self.controller.init_state(batch_size, device)
 
     def forward(self, x_TBD: Tensor, state: State, is_first_TB: Tensor) -> tuple[Tensor, Tensor, State]:
@@ -94,7 +94,7 @@ class ActorCritic(nn.Module):
         return forward_in_blocks(self.controller, x_TBD, state, is_first_TB, self._block_steps(x_TBD))
 
     def _block_steps(self, x_TBD: Tensor) -> int:
-        """Choose the blocks of time: whole sequences on an accelerator, and where the state outweighs a block."""
+        """Return the steps per block: the whole sequence on an accelerator, or if the state is larger than a block."""
         length, batch = x_TBD.shape[:2]
         steps = max(SHORTEST, ROWS // batch)
         if x_TBD.device.type != "cpu" or self._state_floats > steps * self.controller.feature_dim:
@@ -108,13 +108,13 @@ class ActorCritic(nn.Module):
         return (*self.heads(features, x_BD), state)
 
     def heads(self, features: Tensor, observations: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits ``[.., A]`` and values ``[..]`` at features ``[.., feature_dim]`` and their observations."""
+        """Return logits ``[.., A]`` and values ``[..]`` from features ``[.., feature_dim]`` and their observations."""
         features = features.to(self.actor.weight.dtype)
         if self.critic is not None and self.critic_sees == "memory":
-            # One map for both heads: the features are read once, and written to once.
+            # One linear map for both heads, so that the features and their gradient are read and written once.
             weight = torch.cat([self.actor.weight, self.critic.weight]) * self.norm.weight
             both = normed_linear(features, weight, EPSILON) + torch.cat([self.actor.bias, self.critic.bias])
-            # Split, not sliced twice: the way back joins two gradients, and makes no zeros to add them in.
+            # Split instead of sliced twice: the backward pass then joins two gradients without tensors of zeros.
             logits, values = torch.split(both, [self.actor.out_features, 1], dim=-1)
             return logits, values.squeeze(-1)
         logits = normed_linear(features, self.actor.weight * self.norm.weight, EPSILON) + self.actor.bias
@@ -127,14 +127,14 @@ class ActorCritic(nn.Module):
 def make_actor_critic(
     task: Task, controller: str, arguments: dict[str, Any], critic: Critic, generator: torch.Generator
 ) -> ActorCritic:
-    """Build the network for a task from random numbers of its own: who drew before does not change the weights.
+    """Build the network of a task from its own random stream, independent of earlier random draws.
 
     Args:
-        task: says how wide observations are and how many actions there are.
+        task: gives the width of the observations and the number of actions.
         controller: name or path of the memory.
-        arguments: its own.
-        critic: what it sees: ``memory``, ``observation``, or ``none`` for no critic.
-        generator: its seed decides the weights.
+        arguments: arguments of the controller.
+        critic: input of the critic: ``memory``, ``observation``, or ``none`` for no critic.
+        generator: its seed determines the weights.
     """
     width = task.observation_dim
     with own_randomness(generator.initial_seed()):

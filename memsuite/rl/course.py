@@ -1,4 +1,4 @@
-"""What a run trains on, how far it has come, how far it may go, and its iterations; all that a curriculum changes."""
+"""The task that a run trains on, its progress, its budget and its iterations: everything that a curriculum changes."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from memsuite.tasks import Task, TaskConfig
 class Course:
     """The task a run trains on, and its count of environment steps.
 
-    The length of an iteration may change on the way (:meth:`train_on`), so steps are counted, not computed, and the
-    budget is one of steps: of whole iterations at the length the run is to end with.
+    The length of an iteration may change during a run (:meth:`train_on`), so steps are counted rather than computed.
+    The budget is a number of steps: whole iterations at the rollout length of the full task.
 
     Args:
-        preset: the task's.
-        task_args: arguments of the task in place of the preset's.
-        num_envs: environments of all processes together.
-        rollout_length: steps of a rollout; None for one whole episode of what is trained on.
-        steps: environment steps to train for at most; None takes the preset's number.
+        preset: the preset of the task.
+        task_args: arguments that replace those of the preset.
+        num_envs: number of environments of all processes together.
+        rollout_length: steps of a rollout; None for one whole episode of the current task.
+        steps: largest number of environment steps to train for; None takes the preset's number.
 
     Attributes:
-        preset: the task's.
-        full_task: the task that is to be learnt in the end, on which a run is evaluated.
-        task: the one trained on now.
-        args: its arguments that are not the full task's; empty if none ever were.
-        curriculum: what decides them, as plain values for the record of the run; None if nothing does.
-        episodes: episodes drawn, a part of one counted as its share.
-        iteration: iterations done.
-        env_steps: environment steps done.
-        budget: environment steps to do at most.
+        preset: the preset of the task.
+        full_task: the final task, on which a run is evaluated.
+        task: the task of the current training.
+        args: arguments of the current task that differ from the full task's; empty without a curriculum.
+        curriculum: the settings of the curriculum as plain values, for the record of the run; None without one.
+        episodes: number of episodes drawn; a part of an episode counts as a fraction.
+        iteration: number of finished iterations.
+        env_steps: number of finished environment steps.
+        budget: largest number of environment steps.
     """
 
     def __init__(
@@ -63,12 +63,12 @@ class Course:
 
     @property
     def iterations(self) -> int:
-        """Iterations of the whole run, if what is left of the budget is trained at the present length."""
+        """Iterations of the whole run, if the rest of the budget is trained at the current length."""
         return self.iteration + (self.budget - self.env_steps) // self.per_iteration
 
     @property
     def left(self) -> float:
-        """Share of the budget that is left, from 1 to 0."""
+        """Share of the budget that remains, from 1 to 0."""
         return max(0.0, 1 - self.env_steps / self.budget)
 
     def full_arguments(self) -> dict[str, Any]:
@@ -76,7 +76,7 @@ class Course:
         return self.preset.arguments(**self._task_args)
 
     def make_task(self, args: dict[str, int]) -> Task:
-        """Build the full task with these arguments in place of its own."""
+        """Build the full task with these arguments replaced."""
         return self.preset.make(**{**self._task_args, **args})
 
     def train_on(self, args: dict[str, int]) -> None:
@@ -85,17 +85,17 @@ class Course:
         self.task, self.args = self.make_task(args) if args else self.full_task, dict(args)
 
     def count(self) -> None:
-        """Count one iteration, before anything is changed for the next."""
+        """Count one iteration; call this before the task changes for the next one."""
         self.iteration, self.env_steps = self.iteration + 1, self.env_steps + self.per_iteration
         self.episodes += self.per_iteration / self.task.horizon
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the counts and what is trained on, as plain values."""
+        """Return the counts and the arguments of the current task, as plain values."""
         counts = {"iteration": self.iteration, "env_steps": self.env_steps, "episodes": self.episodes}
         return {**counts, "training_args": self.args, "curriculum": self.curriculum}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore them; a checkpoint from before there were curricula holds the iteration alone."""
+        """Restore the counts and the task; a checkpoint of an early version holds the iteration alone."""
         self.train_on(state.get("training_args", {}))
         self.curriculum, self.iteration = state.get("curriculum"), state["iteration"]
         self.env_steps = state.get("env_steps", self.iteration * self.per_iteration)
@@ -103,14 +103,14 @@ class Course:
 
 
 class Iterations:
-    """The numbers of the iterations still to run, as a sized iterable.
+    """The numbers of the remaining iterations, as a sized iterable.
 
-    It ends where the budget does: a Trainer that asks once more, in a second epoch, is given what is left, or nothing.
-    The length stays the whole run's: Lightning counts what was run before.
+    It ends at the end of the budget: a Trainer that iterates again, in a second epoch, gets the remaining iterations,
+    or none. The length is always that of the whole run, because Lightning counts the earlier iterations too.
 
     Args:
-        course: tells how many iterations there are, and were. It is asked before each one, as fewer fit into what is
-            left of a budget once they get longer.
+        course: knows the number of iterations. It is queried before each iteration, because fewer of them fit into the
+            rest of the budget once they get longer.
     """
 
     def __init__(self, course: Course) -> None:

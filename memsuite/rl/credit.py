@@ -1,4 +1,4 @@
-"""How far back a reward is credited: as the discount says, or only once actions are seen to have consequences."""
+"""The discount and lambda in force: the given ones, or 0 until actions are seen to have consequences."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ MOST_WAVES = 16
 class Credit(nn.Module):
     r"""The discount and lambda in force.
 
-    Where actions change nothing that is seen or rewarded later, crediting them with later rewards adds noise and
-    nothing else: what follows is as likely after any other action. ``tested`` asks the data: both numbers are 0 until
-    an action is seen to matter, and the given ones from then on.
+    If actions change no later observation or reward, crediting them with later rewards adds only noise, because all
+    later events are equally likely after any other action. ``tested`` decides from the data: both numbers are 0
+    until an action is seen to have a consequence; from then on they have the given values.
 
-    An action is drawn by a uniform number u (:func:`memsuite.rl.rollout.sample`). Without consequences u is independent
-    of all that follows. So with :math:`w_k = \cos(\pi k u)` and
+    An action is drawn by a uniform number u (:func:`memsuite.rl.rollout.sample`). Without consequences, u is
+    independent of everything that follows. Let :math:`w_k = \cos(\pi k u)`, and let
     :math:`G = \sum_{i \ge 1} (\gamma\lambda)^{i-1} y_{t+i}`
-    of each observation channel and of the reward, about its mean over environments, every term of
+    for each observation channel and for the reward, centred on its mean over environments. Then every term of
     :math:`S = \sum w_k G` is symmetric about 0 given the rest, and
     :math:`P(|S| > z \sqrt{\sum w_k^2 G^2}) \le 2 e^{-z^2/2}` (self-normalised martingales, de la Pena 1999): 3e-8 for a
-    pair at z = 6, whatever the task. Sums are kept from rollout to rollout, so that rare consequences are found later.
+    pair at z = 6, whatever the task. The sums are kept over rollouts, so that rare consequences are found later.
 
-    What it cannot see is a consequence that shows in no later observation or reward within the reach of the trace, on
-    average over everything else: the given discount then never applies, and such a task is not learnt.
+    The test cannot see a consequence that, on average over everything else, appears in no later observation or reward
+    within the reach of the trace. The given discount then never applies, and such a task is not learnt.
 
     Args:
         discount: gamma.
         gae_lambda: lambda.
-        tested: whether they wait for evidence.
-        num_actions: of the task.
-        observation_dim: of the task.
+        tested: whether both wait for evidence of a consequence.
+        num_actions: number of actions of the task.
+        observation_dim: width of the task's observations.
     """
 
     products: Tensor
@@ -55,7 +55,7 @@ class Credit(nn.Module):
                 self.register_buffer(name, torch.zeros(shape, dtype=torch.float64))
 
     def forward(self, trajectory: Trajectory) -> tuple[float, float]:
-        """Take one rollout into account, those of all processes; return the discount and lambda for it."""
+        """Add one rollout of all processes to the sums; return the discount and lambda for it."""
         if not self.tested:
             return self.discount, self.gae_lambda
         if not self.found():
@@ -67,7 +67,7 @@ class Credit(nn.Module):
         return (self.discount, self.gae_lambda) if self.found() else (0.0, 0.0)
 
     def found(self) -> bool:
-        """Tell whether actions have been seen to have consequences. Waits for the device."""
+        """Return whether actions have been seen to have consequences. Synchronises with the device."""
         return bool((self.products.abs() > SIGNIFICANT * self.squares.sqrt()).any())
 
     def _waves(self, draws_TB: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ class Credit(nn.Module):
         return torch.cos(math.pi * number * draws_TB.double().flatten().unsqueeze(-1))
 
     def _later(self, trajectory: Trajectory) -> Tensor:
-        """Return what follows each step in its episode, discounted, about its mean: ``[T, B, observation_dim + 1]``."""
+        """Return the discounted sum of what follows each step, centred: ``[T, B, observation_dim + 1]``."""
         seen = torch.cat([trajectory.observations, trajectory.rewards.unsqueeze(-1)], dim=-1).double()
         ended = (trajectory.terminated | trajectory.truncated).unsqueeze(-1)
         later = torch.zeros_like(seen)

@@ -1,4 +1,4 @@
-"""Evaluation: whole episodes, greedy actions, nothing of training touched."""
+"""Evaluation on whole episodes with greedy actions; it does not affect training."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from memsuite.rl.rollout import begin, collect
 from memsuite.rl.streams import stream
 from memsuite.tasks import ScriptedTask, Task
 
-SCRIPTED_ENVS, STEPPED_ENVS = 256, 64  # environments side by side: a script is drawn whole, the others cost each
-MOST_STEPS = 1 << 22  # of all of them in an episode, about half a gigabyte: at a million steps, four environments
+SCRIPTED_ENVS, STEPPED_ENVS = 256, 64  # environments side by side; fewer if each must be stepped
+MOST_STEPS = 1 << 22  # environments times horizon, about half a gigabyte: four environments at a million steps
 
 
 def evaluate(task: Task, model: ActorCritic, episodes: int, generator: torch.Generator) -> dict[str, float]:
-    """Act greedily through ``episodes`` whole episodes, on a copy of the task.
+    """Act greedily in ``episodes`` whole episodes, on a copy of the task.
 
-    It changes nothing of training: neither the global generators, nor what a task or a controller keeps in itself. What
-    is drawn from the global generators depends on ``generator``'s seed alone.
+    It does not affect training: the global generators and the internal state of a task or a controller are unchanged
+    afterwards. Draws from the global generators depend only on the seed of ``generator``.
 
-    In a run of several processes all call it, the first one acts and tells the others: the numbers are those of one
-    process to the bit, and whoever decides by them decides alike everywhere.
+    In a run of several processes all must call this function. The first one acts and sends the result to the others.
+    The numbers are therefore those of a single process to the bit, and all processes base the same decisions on them.
 
     Returns:
         ``success``, ``success_low``, ``success_high`` (NaN where no decision is scored), ``return_mean``,
@@ -41,7 +41,7 @@ def evaluate(task: Task, model: ActorCritic, episodes: int, generator: torch.Gen
 
 @torch.no_grad()
 def _evaluate(task: Task, model: ActorCritic, episodes: int, generator: torch.Generator) -> dict[str, float]:
-    # Nothing to add up with other processes: they do not evaluate.
+    # No synchronisation with other processes, because they do not evaluate.
     success = Success(sync_on_compute=False).to(generator.device)
     returns = EpisodeReturn(sync_on_compute=False).to(generator.device)
     task, side_by_side = task.fresh(), SCRIPTED_ENVS if isinstance(task, ScriptedTask) else STEPPED_ENVS
@@ -50,8 +50,8 @@ def _evaluate(task: Task, model: ActorCritic, episodes: int, generator: torch.Ge
         for start in range(0, episodes, side_by_side):
             source = _source(task, generator, start)
             actor = begin(task, model, min(side_by_side, episodes - start), source)
-            # No episode is longer than the horizon, so the first of every environment ends within it; what follows in
-            # the environments that end early would count short episodes twice.
+            # No episode is longer than the horizon, so the first episode of every environment ends within it. Later
+            # episodes are ignored: in environments that end early they would count short episodes twice.
             trajectory, _ = collect(task, model, actor, task.horizon, None)
             ended = (trajectory.terminated | trajectory.truncated).long()
             first = ended.cumsum(0) - ended == 0
@@ -61,10 +61,10 @@ def _evaluate(task: Task, model: ActorCritic, episodes: int, generator: torch.Ge
 
 
 def _source(task: Task, generator: torch.Generator, start: int) -> torch.Generator:
-    """Return the generator of the episodes from number ``start`` on, whatever was done in those before.
+    """Return the generator of the episodes from number ``start`` on, independent of what happened before.
 
-    Where episodes end all at once, as scripts do, what is drawn does not depend on the actions and one generator serves
-    all. Elsewhere an episode that ends early is followed by another, which draws from it too.
+    If all episodes end at once, as scripts do, the draws do not depend on the actions, and one generator serves all.
+    In other tasks an episode that ends early is followed by another one, which draws from the generator too.
     """
     if start == 0 or isinstance(task, ScriptedTask) or task.can_fork:
         return generator
@@ -73,9 +73,9 @@ def _source(task: Task, generator: torch.Generator, start: int) -> torch.Generat
 
 @contextmanager
 def left_as_it_was(model: ActorCritic) -> Iterator[ActorCritic]:
-    """Give the network in evaluation mode for the block; a copy where the controller may keep something of its own.
+    """Yield the network in evaluation mode for the block; a copy if a user's controller may have internal state.
 
-    The built-in ones keep everything in their state, which the caller has.
+    The built-in controllers keep everything in the state that the caller holds.
     """
     if is_own(model.controller):
         yield copy.deepcopy(model).eval()

@@ -22,8 +22,8 @@ def gae(
         rewards_TB: reward of the action taken at each step.
         values_TB: value estimate at each step.
         next_values_TB: value estimate at each step's successor within its own episode: 0 after termination, the value
-            of the final observation after truncation and at the rollout's cut.
-        ended_TB: bool, the episode ended with this step, by termination or truncation: nothing flows back across it.
+            of the final observation after truncation and at the end of the rollout.
+        ended_TB: bool, the episode ended with this step, by termination or truncation: no credit crosses this step.
         discount: gamma in [0, 1].
         gae_lambda: lambda in [0, 1].
     """

@@ -1,4 +1,4 @@
-"""Advantages within a group: several draws of one context, compared with each other and with nothing else."""
+"""Advantages within a group: several draws of one context, compared only with each other."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ def group_advantages(returns_NK: Tensor, kind: GroupAdvantage) -> Tensor:
     With :math:`m` the group's mean:
 
     - ``leave_one_out``: :math:`r - m'`, where :math:`m'` is the mean of the other draws (RLOO, Kool et al. 2019). Its
-      gradient is that of the expected reward, :math:`p \nabla \log p` for a reward that is 1 with probability p: what
-      is rarely right is hardly learnt.
+      gradient is that of the expected reward, :math:`p \nabla \log p` for a reward that is 1 with probability p: an
+      action that is rarely right is hardly learnt.
     - ``group_mean``: :math:`(r - m) / (m - \min r)`. For rewards of 0 and 1 that is :math:`(r - m) / m`, and 0 where
       all draws are alike (MaxRL, arXiv 2602.02710): in expectation the gradient of
       :math:`-\sum_{k=1}^{K-1} (1 - p)^k / k`, the truncated series of :math:`\log p`, which becomes that of
-      cross-entropy as K grows. For other rewards the mean is measured from the worst draw of the group, so that adding
-      a constant to all rewards, or scaling them, changes nothing, and negative rewards need no rule of their own.
+      cross-entropy as K grows. For other rewards the mean is measured from the worst draw of the group. Adding a
+      constant to all rewards, or scaling them, therefore changes nothing, and negative rewards need no special case.
     - ``group_std``: :math:`(r - m) / \sigma`, with the group's standard deviation (GRPO, arXiv 2402.03300), for
       comparison.
 
     Args:
-        returns_NK: what each draw led to; the draws of a group in the last dimension, at least two.
-        kind: which of the three.
+        returns_NK: return of each draw; the draws of a group in the last dimension, at least two.
+        kind: one of the three names above.
     """
     centred = returns_NK - returns_NK.mean(-1, keepdim=True)
     if kind == "leave_one_out":

@@ -1,4 +1,4 @@
-"""Updates that would do harm are not made: a loss or gradient that is not finite leaves the parameters as they were."""
+"""Skips updates that would do harm: with a loss or gradient that is not finite, the parameters stay unchanged."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from memsuite.errors import Stopped
 
 
 class UpdateGuard:
-    """Steps a fused optimiser unless the loss or the gradient is not finite, and counts what was skipped.
+    """Steps a fused optimiser unless the loss or the gradient is not finite, and counts the skipped updates.
 
     The decision stays on the device: a fused optimiser reads it from ``found_inf`` and then leaves parameters, moments
-    and step counts alone, so the host never waits for a minibatch.
+    and step counts unchanged, so the host never waits for a minibatch.
 
     Args:
-        most: skipped updates in a row that end the run.
+        most: number of skipped updates in a row that ends the run.
 
     Attributes:
-        total: updates skipped so far.
-        in_a_row: updates skipped since the last that was made.
+        total: number of skipped updates so far.
+        in_a_row: number of skipped updates since the last update that was made.
     """
 
     def __init__(self, most: int) -> None:
@@ -28,7 +28,7 @@ class UpdateGuard:
         self.total, self.in_a_row = 0, 0
 
     def step(self, optimizer: Any, loss: Tensor, norm: Tensor) -> Tensor:
-        """Step, or skip the step; return 1 where it is skipped and 0 where not, on the device.
+        """Step, or skip the step; return 1 on the device if it is skipped, otherwise 0.
 
         Args:
             optimizer: a Lightning optimiser around a fused one.
@@ -36,16 +36,16 @@ class UpdateGuard:
             norm: the gradient's norm, a scalar.
         """
         either = loss + norm
-        bad = (either - either).ne_(0).float()  # a finite number less itself is 0, any other is not a number
+        bad = (either - either).ne_(0).float()  # x - x is 0 for a finite x and NaN for any other
         optimizer.optimizer.found_inf = bad
         optimizer.step()
         return bad
 
     def count(self, skipped: list[float]) -> None:
-        """Take one iteration's answers of :meth:`step`, now on the host.
+        """Count the results of :meth:`step` over one iteration, now on the host.
 
         Raises:
-            Stopped: too many in a row.
+            Stopped: too many updates in a row were skipped.
         """
         longest = 0
         for bad in skipped:

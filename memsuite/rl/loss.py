@@ -1,4 +1,4 @@
-"""The losses as pure functions: PPO's (Schulman et al. 2017, arXiv 1707.06347), its form over draws, cross-entropy."""
+"""The losses as pure functions: PPO (Schulman et al. 2017, arXiv 1707.06347), PPO over draws, and cross-entropy."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class LossTerms(NamedTuple):
     """The loss of a minibatch and its parts.
 
     Attributes:
-        total: what is minimised, a scalar with a gradient.
-        terms: numbers without one, ``[6]``, in the order of TERMS: the total; the clipped surrogate, negated; half the
-            mean squared error of the critic; the mean entropy of the policy in nats; an estimate of KL(old || new) in
-            nats, ``mean(ratio - 1 - log ratio)`` (Schulman 2020, k3); and the share of the steps whose ratio was
-            clipped.
+        total: the loss to minimise, a scalar with a gradient.
+        terms: values without a gradient, ``[6]``, in the order of TERMS: the total; the clipped surrogate, negated;
+            half the mean squared error of the critic; the mean entropy of the policy in nats; an estimate of
+            KL(old || new) in nats, ``mean(ratio - 1 - log ratio)`` (Schulman 2020, k3); and the share of the steps
+            whose ratio was clipped.
     """
 
     total: Tensor
@@ -29,7 +29,7 @@ class LossTerms(NamedTuple):
 
 
 def clipped_objective(ratio: Tensor, advantages: Tensor, clip: float) -> Tensor:
-    """Return ``min(ratio A, clip(ratio, 1 - clip, 1 + clip) A)``, elementwise: what PPO maximises the mean of."""
+    """Return ``min(ratio A, clip(ratio, 1 - clip, 1 + clip) A)``, elementwise; PPO maximises its mean."""
     return torch.minimum(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages)
 
 
@@ -48,20 +48,20 @@ def ppo_formula(
     entropy_coefficient: float,
     entropy_weighting: EntropyWeighting,
 ) -> LossTerms:
-    """Compute the loss of one minibatch; every argument but ``logits`` (``[T, B, A]``) is ``[T, B]``.
+    """Compute the loss of one minibatch; every argument except ``logits`` (``[T, B, A]``) is ``[T, B]``.
 
-    This is the definition. Training takes :func:`ppo_loss`, which is equal to it and faster.
+    This is the definition. Training uses :func:`ppo_loss`, which is equal and faster.
 
     Args:
         logits: unnormalised log-probabilities under the current parameters.
         values: the critic's estimates under the current parameters.
         actions: the actions taken.
         old_log_probs: their log-probabilities when they were taken.
-        old_values: the critic's estimates then.
+        old_values: the critic's estimates at that time.
         advantages: advantages, normalised by the caller.
         returns: targets of the critic.
         clip: half-width of the ratio's trust interval.
-        value_clip: half-width of the interval around ``old_values`` the critic may move in; None for no limit.
+        value_clip: half-width of the interval around ``old_values`` in which the critic may move; None for no limit.
         value_coefficient: weight of the critic's loss.
         entropy_coefficient: weight of the entropy bonus.
         entropy_weighting: ``uniform``, or ``advantages`` for a bonus in proportion to each step's absolute advantage.
@@ -97,9 +97,9 @@ def ppo_loss(
     entropy_coefficient: float,
     entropy_weighting: EntropyWeighting,
 ) -> LossTerms:
-    """Compute what :func:`ppo_formula` computes, from the same arguments, in one pass over the steps.
+    """Compute :func:`ppo_formula`, with the same arguments, in one pass over the steps.
 
-    It takes the gradient along while it reads, where the formula takes some forty small operations.
+    The gradient is computed in the same pass, while the formula takes about forty small operations.
     """
     wide = torch.promote_types(logits.dtype, torch.float32)
     total, terms = surrogate(
@@ -133,16 +133,16 @@ def draws_loss(
     entropy_coefficient: float,
     entropy_weighting: EntropyWeighting,
 ) -> LossTerms:
-    """Compute PPO's loss over ``K`` draws at each of ``N`` decisions, summed with given shares.
+    """Compute PPO's loss over ``K`` draws at each of ``N`` decisions, as a sum weighted by ``share``.
 
     Args:
         log_probs: log-probability of each draw under the current parameters, ``[N, K]``.
         entropy: entropy of the policy at each decision in nats, ``[N, K]``, or ``[N, 1]`` where the draws share it.
-        values: the critic's estimates, likewise; 0 without a critic.
+        values: the critic's estimates, of the same shape as ``entropy``; 0 without a critic.
         old_log_probs: the log-probabilities when the actions were drawn, ``[N, K]``.
         advantages: ``[N, K]``.
-        returns: targets of the critic, ``[N, K]``; ``values`` themselves without one.
-        share: what one draw counts for in the minibatch's mean, a scalar or ``[N, K]``.
+        returns: targets of the critic, ``[N, K]``; ``values`` themselves without a critic.
+        share: weight of one draw in the minibatch's mean, a scalar or ``[N, K]``.
         clip: half-width of the ratio's trust interval.
         value_coefficient: weight of the critic's loss.
         entropy_coefficient: weight of the entropy bonus.
@@ -160,12 +160,12 @@ def draws_loss(
 
 
 def cross_entropy(log_probs: Tensor, entropy: Tensor, share: Tensor) -> LossTerms:
-    """Compute the cross-entropy of the right actions, in nats, summed with given shares.
+    """Compute the cross-entropy of the right actions, in nats, as a sum weighted by ``share``.
 
     Args:
         log_probs: log-probability of the right action at each decision.
-        entropy: entropy of the policy there.
-        share: what one decision counts for in the minibatch's mean.
+        entropy: entropy of the policy at each decision.
+        share: weight of one decision in the minibatch's mean.
     """
     total, none = -(log_probs * share).sum(), log_probs.new_zeros(())
     terms = torch.stack([total, total, none, (entropy * share).sum(), none, none])

@@ -1,4 +1,4 @@
-"""The loss of one minibatch of environments, over whole sequences or windows of them."""
+"""The loss of one minibatch of environments, over whole sequences or over windows of time."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from memsuite.rl.loss import LossTerms, ppo_loss
 from memsuite.runs.ppo import ResolvedPPO
 from memsuite.types import State, Trajectory
 
-MEMORY_OF_SCALE = 0.9  # how much of the advantages' scale is kept from one rollout to the next
+MEMORY_OF_SCALE = 0.9  # share of the advantages' scale that is kept from one rollout to the next
 
 
 def minibatch_columns(num_envs: int, ppo: ResolvedPPO, generator: torch.Generator) -> tuple[Tensor, ...]:
-    """Deal one pass's environments out to its minibatches, ``[M]`` each.
+    """Divide one epoch's environments among its minibatches, ``[M]`` each.
 
-    The generator stands alike in every process, so that all have as many environments in each minibatch and the
-    average of their gradients is the gradient of all their environments.
+    The generator has the same state in every process. All processes therefore have equally many environments in each
+    minibatch, and the average of their gradients is the gradient over all their environments.
     """
     return torch.randperm(num_envs, generator=generator).tensor_split(ppo.minibatches)
 
@@ -29,15 +29,15 @@ def minibatch_columns(num_envs: int, ppo: ResolvedPPO, generator: torch.Generato
 def minibatch_losses(
     model: ActorCritic, trajectory: Trajectory, advantages: Tensor, returns: Tensor, columns: Tensor, ppo: ResolvedPPO
 ) -> Iterator[tuple[float, LossTerms]]:
-    """Yield each window's share of the sequence and its loss; the memory is carried on, its gradient is not.
+    """Yield each window's share of the sequence and its loss; the memory crosses windows, the gradient does not.
 
     Args:
         model: the network.
         trajectory: the rollout.
-        advantages: as the policy loss uses them, ``[T, B]``.
+        advantages: advantages in the scale of the policy loss, ``[T, B]``.
         returns: the critic's targets, ``[T, B]``.
         columns: the environments of this minibatch, ``[M]``.
-        ppo: the settings; ``bptt_steps`` is the window, the whole rollout if None.
+        ppo: the settings; ``bptt_steps`` is the length of a window, None for the whole rollout.
     """
     length = trajectory.actions.shape[0]
     window = ppo.bptt_steps or length
@@ -68,10 +68,10 @@ def minibatch_losses(
 
 
 class AdvantageScale(nn.Module):
-    """Divide advantages by their root mean square: of this rollout or of the last ones, whichever is larger.
+    """Divide advantages by their root mean square: of this rollout or of the past ones, whichever is larger.
 
-    Without the past a solved task's leftover noise would be blown up to the size of a signal, and undo what was learnt.
-    No mean is subtracted, so that an advantage of 0 stays 0.
+    Without the past, the leftover noise of a solved task would be amplified to the size of a signal, and would undo
+    what was learnt. No mean is subtracted, so that an advantage of 0 stays 0.
     """
 
     mean_square: Tensor
@@ -83,9 +83,9 @@ class AdvantageScale(nn.Module):
             self.register_buffer(name, torch.zeros((), dtype=torch.float64))
 
     def forward(self, advantages: Tensor) -> Tensor:
-        """Take one rollout's advantages into account, those of all processes; return them scaled, ``[T, B]``."""
+        """Add one rollout's advantages, over all processes, to the scale; return them scaled, ``[T, B]``."""
         now = mean(advantages.double().square().mean())
-        # A rollout that is not finite is learnt nothing from, and must not be remembered either.
+        # A rollout that is not finite teaches nothing, and must not enter the scale either.
         share = torch.isfinite(now).double() * (1 - MEMORY_OF_SCALE)
         self.mean_square.lerp_(torch.nan_to_num(now, posinf=0.0), share)
         self.gathered.lerp_(torch.ones_like(now), share)

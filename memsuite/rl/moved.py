@@ -1,4 +1,4 @@
-"""How far training has moved the parameters: whether it reached the memory, or only what reads it."""
+"""How far training has moved the parameters of the memory and of the heads that read it."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from memsuite.rl.actor_critic import ActorCritic
 
 @torch.no_grad()
 def memory_moved(model: ActorCritic, start: ActorCritic) -> dict[str, float]:
-    """Return how far each part of the network went, relative to its size at the start.
+    """Return how far each part of the network moved, relative to its size at the start.
 
     Args:
-        model: after training.
-        start: the same network before it.
+        model: the network after training.
+        start: the same network before training.
 
     Returns:
         ``|after - before| / |before|`` (Euclidean norms over all numbers of a part) of ``recurrent``, the parameters
-        that set what is kept and how (:meth:`~memsuite.controllers.Controller.recurrent_parameters`); ``controller``,
-        its others; and ``heads``, what reads it. A part without parameters is left out.
+        that determine what the memory keeps (:meth:`~memsuite.controllers.Controller.recurrent_parameters`);
+        ``controller``, its other parameters; and ``heads``, the heads and the feature norm. A part without parameters
+        is left out.
     """
     recurrent = {id(parameter) for parameter in model.controller.recurrent_parameters()}
     inside = {id(parameter) for parameter in model.controller.parameters()}

@@ -63,6 +63,7 @@ class Muon(torch.optim.Adam):
 
     Like a fused Adam it reads ``found_inf`` and leaves parameters and state alone where that is 1, so the host waits
     for nothing.
+
     Each group of parameters says whether it is ``orthogonal``; the other settings are those of
     :class:`torch.optim.Adam`.
     """
@@ -120,5 +121,5 @@ def orthogonalised(matrix: Tensor) -> Tensor:
 def _precision(matrix: Tensor) -> torch.dtype:
     if matrix.dtype == torch.float64:
         return torch.float64
-    quick = matrix.device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
+    quick = matrix.device.type == "cuda" or getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()
     return torch.bfloat16 if quick else torch.float32

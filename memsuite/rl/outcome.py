@@ -1,4 +1,4 @@
-"""How a rollout went, over the environments of all processes."""
+"""The outcome of a rollout, over the environments of all processes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from memsuite.metrics import finished_returns
 from memsuite.rl.loss import TERMS
 from memsuite.types import Trajectory
 
-# What an iteration reports, in this order.
+# The statistics of an iteration, in this order.
 STATISTICS = [*TERMS, "gradient_norm", "success", "return", "explained_variance"]
 
 
@@ -20,11 +20,11 @@ def rollout_outcome(trajectory: Trajectory, returns: Tensor, running: Tensor) ->
     Args:
         trajectory: this process's rollout.
         returns: the critic's targets, ``[T, B]``.
-        running: what the running episodes had gathered before it, ``[B]``.
+        running: rewards that the running episodes had gathered before the rollout, ``[B]``.
 
     Returns:
-        The three numbers, NaN where nothing was scored or nothing ended, and what the running episodes have gathered
-        now, ``[B]``.
+        The three numbers, NaN where no decision was scored or no episode ended; and the rewards that the running
+        episodes have gathered now, ``[B]``.
     """
     ended = trajectory.terminated | trajectory.truncated
     finished, running = finished_returns(trajectory.rewards, ended, running)
@@ -35,6 +35,6 @@ def rollout_outcome(trajectory: Trajectory, returns: Tensor, running: Tensor) ->
 
 
 def gather_statistics(found: list[tuple[Tensor, Tensor]], outcome: Tensor) -> Tensor:
-    """Return the means of the loss terms over an iteration's updates, its outcome, and which updates were skipped."""
+    """Return the mean loss terms over an iteration's updates, the outcome, and one flag per update: 1 if skipped."""
     means = torch.stack([terms for terms, _ in found]).mean(0)
     return torch.cat([means, outcome.to(means.dtype), torch.stack([skipped for _, skipped in found]).to(means.dtype)])

@@ -1,4 +1,4 @@
-"""The global generators, which memsuite never draws from, and a user's own model, task or environment may."""
+"""The global random generators: memsuite never draws from them, but a user's model, task or environment may."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import torch
 
 @contextmanager
 def own_randomness(seed: int) -> Iterator[None]:
-    """Seed the global generators for the block, and put them back after it as if nothing had drawn from them.
+    """Seed the global generators for the block, and restore their states afterwards.
 
     Args:
-        seed: what is drawn in the block depends on it alone.
+        seed: seed of the block; draws in the block depend only on it.
     """
     before = global_random_states()
     seed_global_generators(seed)
@@ -46,7 +46,7 @@ def global_random_states() -> dict[str, Any]:
 
 
 def restore_global_random_states(saved: dict[str, Any]) -> None:
-    """Put back what :func:`global_random_states` returned."""
+    """Restore the output of :func:`global_random_states`."""
     torch.set_rng_state(saved["torch"].cpu())
     if saved["cuda"] and len(saved["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all([state.cpu() for state in saved["cuda"]])

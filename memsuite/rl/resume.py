@@ -1,4 +1,4 @@
-"""What the next iteration depends on besides the weights, as plain values and tensors, and how it is put back."""
+"""The state of a run besides its weights, as plain values and tensors, and how to restore it."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ log = logging.getLogger("memsuite")
 
 
 def open_streams(seed: int, device: torch.device, after: int = 0) -> dict[str, torch.Generator]:
-    """Return the generators of this process: episodes and actions of its own, the deal of the minibatches for all.
+    """Return the generators of this process: its own for episodes and actions, a common one for the minibatches.
 
     Args:
         seed: the run's seed.
-        device: where episodes and actions are drawn.
-        after: iterations done before, for a run that goes on with fresh episodes.
+        device: the device on which episodes and actions are drawn.
+        after: number of earlier iterations, for a run that continues with fresh episodes.
     """
     which = (f"/after{after}" if after else "") + (f"/rank{rank()}" if rank() else "")
     streams = {name: stream(seed, name + which, device) for name in ("task", "actions")}
@@ -33,14 +33,14 @@ def open_streams(seed: int, device: torch.device, after: int = 0) -> dict[str, t
 
 
 def own_state(ranks: list[dict[str, Any]], seed: int, iteration: int, generators: dict[str, torch.Generator]) -> Any:
-    """Return what this process left in a checkpoint; None where the processes are others than those that wrote it.
+    """Return the state of this process from a checkpoint; None if the checkpoint has another number of processes.
 
-    Then the generators are set to episodes that were not seen before, and a warning says what is not exact.
+    In that case the generators are set to episodes that were not seen before, and a warning says what is not exact.
     """
     if len(ranks) == world_size():
         return ranks[rank()]
     log.warning(
-        "the checkpoint is of world size %d, this run of %d: weights, optimiser, counts and metrics go on exactly, "
+        "the checkpoint is of world size %d, this run of %d: weights, optimiser, counts and metrics continue exactly, "
         "episodes and memories begin anew",
         len(ranks),
         world_size(),
@@ -53,7 +53,7 @@ def own_state(ranks: list[dict[str, Any]], seed: int, iteration: int, generators
 def acting_state(
     task: Task, actor: Actor, running_return: Tensor, generators: dict[str, torch.Generator]
 ) -> dict[str, Any]:
-    """Return where the episodes, the memory and the generators of this process stand between two rollouts."""
+    """Return the state of the episodes, the memory and the generators of this process between two rollouts."""
     return {
         "task": task.state_dict(),
         "state": actor.state,
@@ -66,10 +66,10 @@ def acting_state(
 def start_acting(
     task: Task, model: ActorCritic, num_envs: int, generators: dict[str, torch.Generator], saved: dict[str, Any] | None
 ) -> tuple[Actor, Tensor]:
-    """Begin ``num_envs`` episodes, or put back what :func:`acting_state` returned but for the global generators.
+    """Begin ``num_envs`` episodes, or restore the state of :func:`acting_state` except the global generators.
 
     Returns:
-        Where to act on, and what the running episodes have gathered, ``[B]``.
+        The actor, and the rewards that the running episodes have gathered, ``[B]``.
     """
     device = generators["task"].device
     if saved is None:
@@ -82,9 +82,9 @@ def start_acting(
 
 
 def set_global_random_states(saved: dict[str, Any] | None, seed: int) -> None:
-    """Put the global generators of :func:`acting_state` back; with another number of GPUs, theirs begin anew.
+    """Restore the global generators of :func:`acting_state`; with another number of GPUs, those of the GPUs begin anew.
 
-    At a beginning, processes after the first get generators of their own.
+    At the beginning of a run, each process after the first gets its own seed.
     """
     if saved is not None:
         restore_global_random_states(saved["random"])
@@ -93,10 +93,10 @@ def set_global_random_states(saved: dict[str, Any] | None, seed: int) -> None:
 
 
 def go_on_after(loops: dict[str, Any] | None, iteration: int) -> None:
-    """Set Lightning's loops to after ``iteration`` iterations and the evaluation that belongs to the last of them.
+    """Set Lightning's loops to the point after ``iteration`` iterations and the evaluation of the last one.
 
-    Lightning counts its hooks, so that what it would save depends on which of them saves, and on whether that run was
-    at its end. Here the iteration says it all: whether there is a next one is for the resumed run's steps to say.
+    Lightning counts its hooks, so its saved state depends on which hook saved it, and on whether that run was at its
+    end. Here the iteration determines the whole state; the steps of the resumed run decide whether there is a next one.
     """
     if loops is None:  # a checkpoint of the weights alone, which can be evaluated
         return

@@ -1,8 +1,8 @@
-"""Collecting experience: the same trajectory from a script in one go, or by stepping.
+"""Collects experience: the same trajectory either from a script at once, or by stepping.
 
 A scripted task's observations do not depend on the actions, so its rollout runs the controller over the whole block,
-samples all actions, and compares them with the targets. It is the same distribution as stepping, and with the same
-generators the same trajectory.
+samples all actions, and compares them with the targets. The distribution is the same as with stepping, and with the
+same generators so is the trajectory.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from memsuite.rl.actor_critic import ActorCritic
 from memsuite.tasks import ScriptedTask, Task
 from memsuite.types import State, TimeStep, Trajectory
 
-CHUNK = 32_768  # decisions computed at once without gradients: bounds memory at any horizon and stays in cache
+CHUNK = 32_768  # decisions computed at once without gradients: bounds memory at any horizon and fits in the cache
 
 
 @dataclass(frozen=True)
 class Actor:
-    """Where acting stands between two rollouts: the step to act on next, and the memory that leads to it."""
+    """The state between two rollouts: the step to act on next, and the memory that leads to it."""
 
     timestep: TimeStep
     state: State
@@ -36,14 +36,14 @@ def begin(task: Task, model: ActorCritic, num_envs: int, generator: torch.Genera
 
 
 def sample(logits: Tensor, uniform: Tensor) -> Tensor:
-    """Draw actions by inverting the distribution function, one uniform number a decision: ``[.., A], [..] -> [..]``."""
+    """Draw actions ``[..]`` from logits ``[.., A]`` by inverting the distribution function at ``uniform`` ``[..]``."""
     cumulative = torch.softmax(logits, dim=-1).cumsum(-1)
     below = cumulative[..., :-1] <= uniform.unsqueeze(-1) * cumulative[..., -1:]
     return below.sum(-1)
 
 
 def choose(logits: Tensor, uniform: Tensor | None) -> Tensor:
-    """Sample with the given uniform numbers, or take the most likely action if there are none."""
+    """Sample with the given uniform numbers, or take the most likely action if ``uniform`` is None."""
     return logits.argmax(-1) if uniform is None else sample(logits, uniform)
 
 
@@ -61,14 +61,14 @@ def collect(
 
     Args:
         task: a running task (:func:`begin`).
-        model: acts; evaluated without gradients.
-        actor: where the last rollout ended.
-        steps: length T of the rollout; shorter or longer than an episode, the memory is carried and reset inside.
+        model: the network that acts; evaluated without gradients.
+        actor: the end of the last rollout.
+        steps: length T of the rollout. It may differ from an episode's: the memory is carried on and reset inside.
         generator: source of the sampled actions; None acts greedily.
         by_stepping: step a scripted task too, to compare the two paths.
 
     Returns:
-        The trajectory, and where the next rollout begins.
+        The trajectory, and the beginning of the next rollout.
     """
     num_envs, device = actor.timestep.is_first.shape[0], actor.timestep.is_first.device
     uniform = None
@@ -148,9 +148,10 @@ def _collect_steps(
 
 
 def _final_values(model: ActorCritic, following: TimeStep, state: State, like: Tensor) -> Tensor:
-    """Value the final observations of truncated rows, with the memory that led to them; 0 elsewhere, ``[B]``.
+    """Return the values of the final observations of truncated rows, given the memory before them; 0 elsewhere,
+    ``[B]``.
 
-    The step is taken on a copy: the memory itself goes on into the next episode, where it is reset.
+    The step works on a copy of the state, because the state itself continues into the next episode, where it is reset.
     """
     if following.final_observation is None:
         return torch.zeros_like(like)

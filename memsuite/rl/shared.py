@@ -1,12 +1,12 @@
 """Learning from shared scripts: the memory reads a script once, and several draws of actions learn from that reading.
 
-Where actions change nothing that is shown, environments with one script differ in their actions alone. Then one
-forward and one backward pass through the memory serve all of them, and only steps whose action counts need the heads:
-the scored ones of a scripted task. In a task that can be acted in, what is shown before the first action that matters
-is read once, and the environments part from there.
+If actions do not change the observations, environments with the same script differ only in their actions. One forward
+and one backward pass through the memory then serve all of them, and only the steps whose action counts need the heads:
+the scored steps of a scripted task. In an interactive task, the observations before the first action that matters are
+read once, and the environments separate from there.
 
-A minibatch is acted in by the policy as it stands, learnt from ``ppo.epochs`` times, and then the next one's turn
-comes. The pass that draws the actions is the one that is differentiated, so with one epoch every ratio is 1.
+The current policy acts in a minibatch and learns from it ``ppo.epochs`` times; then the next minibatch follows. The
+pass that draws the actions is also the pass that is differentiated, so with one epoch every ratio is 1.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ from memsuite.types import State
 
 @dataclass(frozen=True)
 class Drawn:
-    """What the draws did at the decisions of a window, ``[N, K]`` each; nothing here has a gradient.
+    """The draws at the decisions of a window, ``[N, K]`` each, without gradients.
 
     Attributes:
-        actions: the actions drawn.
-        log_probs: their log-probabilities then.
-        returns: what each led to.
-        advantages: what each is worth to the loss.
-        observations: what was seen on the way, ``[T, rows, D]``, where the environments have parted.
-        targets: the right actions there, ``[T, rows]``, where they are asked for.
-        alive: bool ``[T, rows]``, the episode was not over there.
+        actions: the drawn actions.
+        log_probs: their log-probabilities at the time of the draw.
+        returns: the return of each draw.
+        advantages: the advantage of each draw.
+        observations: ``[T, rows, D]``, the observations after the environments have separated; None for scripts.
+        targets: the right actions ``[T, rows]`` after that point, if the objective needs them.
+        alive: bool ``[T, rows]``, the episode was not over at that step.
     """
 
     actions: Tensor
@@ -60,11 +60,11 @@ class Decided:
     """The policy at the decisions of a window.
 
     Attributes:
-        log_p: log-probabilities of all actions, ``[N, 1, A]`` where the draws of a group share them, else
+        log_p: log-probabilities of all actions, ``[N, 1, A]`` where the draws of a group share them, otherwise
             ``[N, K, A]``.
         values: the critic's estimates, ``[N, 1]`` or ``[N, K]``; 0 without a critic.
-        share: what one decision counts for in the minibatch's mean, a scalar or ``[N, K]``.
-        targets: the right actions, ``[N, 1]`` or ``[N, K]``, where they are known.
+        share: weight of one decision in the minibatch's mean, a scalar or ``[N, K]``.
+        targets: the right actions, ``[N, 1]`` or ``[N, K]``; None where they are unknown.
     """
 
     log_p: Tensor
@@ -95,17 +95,17 @@ class SharedRollout(ABC):
     """One rollout of scripts that several environments share, and the losses of its minibatches.
 
     Args:
-        task: a running task with a row for each script.
+        task: a running task with one row per script.
         model: the network.
-        actor: where the last rollout ended, with a row for each script.
+        actor: the end of the last rollout, with one row per script.
         ppo: the settings.
         objective: ``ppo``, or ``supervised`` for the cross-entropy of the right actions.
-        scale: what advantages are divided by; None for nothing.
+        scale: the divisor of the advantages; None for no scaling.
         generator: source of the actions.
 
     Attributes:
-        counts: what the draws came to so far, ``[4]``: right ones, scored ones, the sum of their rewards, and the
-            episodes that ended.
+        counts: sums over the draws so far, ``[4]``: right decisions, scored decisions, rewards, and episodes that
+            ended.
     """
 
     def __init__(
@@ -124,23 +124,23 @@ class SharedRollout(ABC):
 
     @abstractmethod
     def decisions(self, columns: Tensor, drawn: list[Drawn]) -> Iterator[tuple[Decided, Drawn | None]]:
-        """Yield the decisions of each window of a minibatch, with a gradient, and what was drawn at them.
+        """Yield the decisions of each window of a minibatch, with a gradient, and the draws at them.
 
         Args:
             columns: the scripts of the minibatch, ``[M]``.
-            drawn: what was drawn at them before; empty at the first pass, which draws.
+            drawn: the earlier draws, one entry per window; empty in the first pass, which draws.
         """
 
     @abstractmethod
     def end(self) -> Actor:
-        """Return where the next rollout begins."""
+        """Return the beginning of the next rollout."""
 
     def losses(self, columns: Tensor, drawn: list[Drawn]) -> Iterator[tuple[float, LossTerms]]:
-        """Yield the loss of each window of a minibatch, whose gradient is to be added before the next is read.
+        """Yield the loss of each window of a minibatch; call backward on it before taking the next one.
 
         Args:
             columns: the scripts of the minibatch, ``[M]``.
-            drawn: what was drawn at them; filled at the first pass, learnt from once more at later ones.
+            drawn: the draws; the first pass fills the list, and later passes learn from it again.
         """
         first = not drawn
         for decided, judged in self.decisions(columns, drawn):
@@ -170,7 +170,7 @@ class SharedRollout(ABC):
         )
 
     def advantages(self, returns: Tensor, values: Tensor) -> Tensor:
-        """Return what each draw is worth, ``[N, K]``, beside the others of its group or the critic's estimate."""
+        """Return the advantage of each draw, ``[N, K]``, relative to its group or to the critic's estimate."""
         kind = self.ppo.advantage
         found = returns - values.detach() if kind == "gae" else group_advantages(returns, kind)
         return self.scale(found) if self.scale is not None else found
@@ -187,11 +187,11 @@ def wide(logits: Tensor) -> Tensor:
 
 
 class SharedScript(SharedRollout):
-    """A rollout of a scripted task: the memory reads each script once, and only scored steps are decided.
+    """A rollout of a scripted task: the memory reads each script once, and only scored steps have decisions.
 
     Args:
         steps: length of the rollout.
-        given: what :class:`SharedRollout` takes.
+        given: the arguments of :class:`SharedRollout`.
     """
 
     task: ScriptedTask
@@ -203,7 +203,7 @@ class SharedScript(SharedRollout):
         self.counts[3] += self.block.terminated.sum() * self.ppo.draws
 
     def decisions(self, columns: Tensor, drawn: list[Drawn]) -> Iterator[tuple[Decided, Drawn | None]]:
-        """Read the scripts in windows of ``ppo.bptt_steps`` steps; the memory is carried on, its gradient is not."""
+        """Read the scripts in windows of ``ppo.bptt_steps``; the memory crosses windows, the gradient does not."""
         whole = len(columns) == self.block.is_first.shape[1]
 
         def pick(tensor: Tensor) -> Tensor:
@@ -221,7 +221,7 @@ class SharedScript(SharedRollout):
             features, state = self.model.features(observations[at], state, is_first[at])
             where = scored[at].flatten().nonzero().squeeze(1)
             chosen, seen = (x.flatten(0, 1).index_select(0, where) for x in (features, observations[at]))
-            # One row of a sequence: what is fused for sequences is fused here too.
+            # As one row of a sequence, because the ops that are fused for sequences then apply here too.
             logits, values = self.model.heads(chosen.unsqueeze(0), seen.unsqueeze(0))
             right = targets[at].flatten().index_select(0, where).unsqueeze(1)
             decided = Decided(wide(logits[0]).unsqueeze(1), values[0].unsqueeze(1), share.to(values.dtype), right)
@@ -234,7 +234,7 @@ class SharedScript(SharedRollout):
         with torch.no_grad():
             if self.supervised:
                 found = decided.log_prob(decided.targets).exp()
-                self._count(found, self.ppo.draws)  # what draws would have come to on average
+                self._count(found, self.ppo.draws)  # the expected number of right draws
                 return None
             actions = draw(decided.log_p[:, 0], self.ppo.draws, self.generator)
             correct = actions == decided.targets
@@ -248,10 +248,10 @@ class SharedScript(SharedRollout):
         self.counts[:3] += torch.stack([found, found.new_tensor(right.numel() * times), found])
 
     def end(self) -> Actor:
-        """Put the memories of all minibatches together; where the next step begins an episode none is needed."""
+        """Join the memories of all minibatches; if the next step begins an episode, no memory is needed."""
         following, state = self.task.peek(), self.state
         if len(self.block.scored) % self.task.horizon:
             state = map_state(torch.clone, state)
-            for columns, part in self._ends:  # of several passes over a minibatch the last counts
+            for columns, part in self._ends:  # of several passes over a minibatch, the last one is kept
                 map_state(lambda whole, own, at=columns: whole.index_copy_(0, at, own.to(whole.dtype)), state, part)
         return Actor(following, state)

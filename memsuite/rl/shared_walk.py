@@ -1,4 +1,4 @@
-"""Learning from shared scripts where actions do matter in the end: the opening is read once, then environments part."""
+"""Learning from shared scripts in an interactive task: the opening is read once, then the environments separate."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from memsuite.types import State, TimeStep
 
 @dataclass
 class Walk:
-    """What was seen and done since the environments parted: lists of one entry for each step, a row each.
+    """The steps since the environments separated: lists with one entry per step, with one row per environment.
 
     Attributes:
         log_p: log-probabilities of all actions, ``[rows, A]``, with a gradient.
         values: the critic's estimates, ``[rows]``.
         observations: ``[rows, D]``.
         actions: ``[rows]``.
-        targets: the right actions, ``[rows]``, where they are asked for.
+        targets: the right actions, ``[rows]``, if the objective needs them.
         rewards: ``[rows]``.
         alive: bool ``[rows]``, the first episode was not over before the step.
-        counts: right decisions and scored ones, ``[2]``.
+        counts: numbers of right and of scored decisions, ``[2]``.
     """
 
     log_p: list[Tensor] = field(default_factory=list)
@@ -44,10 +44,10 @@ class Walk:
 
 
 class SharedWalk(SharedRollout):
-    """A rollout of whole episodes of a task that can be acted in, one script for each group of environments.
+    """A rollout of whole episodes of an interactive task, one script per group of environments.
 
     Args:
-        given: what :class:`~memsuite.rl.shared.SharedRollout` takes.
+        given: the arguments of :class:`~memsuite.rl.shared.SharedRollout`.
     """
 
     def __init__(self, *given: Any) -> None:
@@ -57,7 +57,7 @@ class SharedWalk(SharedRollout):
         self.counts[3] += len(self.now.is_first) * self.ppo.draws
 
     def decisions(self, columns: Tensor, drawn: list[Drawn]) -> Iterator[tuple[Decided, Drawn | None]]:
-        """Read the opening of each script once, then act, or go through what was done once more."""
+        """Read the opening of each script once, then act, or read the steps of an earlier pass again."""
         state = self._state_after_opening(columns)
         rows = columns.repeat_interleave(self.ppo.draws)
         state = map_state(lambda leaf: leaf.repeat_interleave(self.ppo.draws, 0), state)
@@ -98,7 +98,7 @@ class SharedWalk(SharedRollout):
         return walk
 
     def _repeat(self, drawn: Drawn, state: State) -> Walk:
-        """Go through the observations of a walk again under the present parameters."""
+        """Read the observations of a walk again with the current parameters."""
         assert drawn.observations is not None
         walk = Walk()
         no_reset = torch.zeros(drawn.observations.shape[1], dtype=torch.bool, device=drawn.observations.device)
@@ -116,7 +116,7 @@ class SharedWalk(SharedRollout):
         return state
 
     def _grouped(self, steps: list[Tensor]) -> Tensor:
-        """Return one entry for each step, ``[rows, ..]``, as groups: ``[steps x scripts, draws, ..]``."""
+        """Return a list of one entry per step, ``[rows, ..]``, as groups: ``[steps x scripts, draws, ..]``."""
         whole = torch.stack(steps)
         return whole.view(-1, self.ppo.draws, *whole.shape[2:])
 
@@ -133,7 +133,7 @@ class SharedWalk(SharedRollout):
             return Drawn(actions, decided.log_prob(actions), returns, advantages, observations, targets, alive)
 
     def end(self) -> Actor:
-        """Move on to the next episodes; what was remembered is of no use there."""
+        """Advance the task to the next episodes; the memory is not needed there."""
         timestep = self.now
         for _ in range(self.task.horizon - self.task.passive_steps):
             timestep = self.task.step(torch.zeros_like(self.now.is_first, dtype=torch.int64))
@@ -141,11 +141,11 @@ class SharedWalk(SharedRollout):
 
 
 def read_opening(task: Task, timestep: TimeStep) -> tuple[Tensor, Tensor, TimeStep]:
-    """Move past the steps at an episode's beginning that no action changes.
+    """Advance past the steps at an episode's beginning that no action changes.
 
     Args:
-        task: running, at the beginning of an episode.
-        timestep: what it shows.
+        task: a running task, at the beginning of an episode.
+        timestep: the current step of the task.
 
     Returns:
         The observations ``[T, B, D]`` and ``is_first`` ``[T, B]`` of those steps, and the step that follows.
@@ -162,11 +162,11 @@ def read_opening(task: Task, timestep: TimeStep) -> tuple[Tensor, Tensor, TimeSt
 
 
 def share(steps: int, task: Task, *given: Any) -> SharedRollout:
-    """Begin a rollout of shared scripts, of the kind that the task asks for.
+    """Begin a rollout of shared scripts, of the class that suits the task.
 
     Args:
         steps: length of the rollout.
-        task: running.
-        given: what :class:`~memsuite.rl.shared.SharedRollout` takes besides.
+        task: a running task.
+        given: the other arguments of :class:`~memsuite.rl.shared.SharedRollout`.
     """
     return SharedScript(steps, task, *given) if isinstance(task, ScriptedTask) else SharedWalk(task, *given)

@@ -1,4 +1,4 @@
-"""Streams of random numbers, one for each purpose, and how many iterations and environments a run is divided into."""
+"""Random streams, one per purpose, and the division of a run into iterations and environments."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import torch
 from memsuite.errors import UsageError
 from memsuite.runs.ppo import ResolvedPPO
 
-MOST = 10_000_000_000  # steps of one iteration: hundreds of gigabytes of observations
+MOST = 10_000_000_000  # largest number of steps in one iteration: hundreds of gigabytes of observations
 
 
 def stream(seed: int, name: str, device: torch.device | str = "cpu") -> torch.Generator:
-    """Return a generator of its own for each purpose, so that none shifts another's numbers."""
+    """Return a separate generator for each purpose, so that none shifts another's random numbers."""
     digest = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=7).digest()
     return torch.Generator(device=device).manual_seed(int.from_bytes(digest, "big"))
 
 
 def count_iterations(steps: int | None, num_envs: int, rollout_length: int, default: int) -> int:
-    """Return how many whole iterations ``steps`` environment steps are; those of ``default``, one at least, without.
+    """Return the number of whole iterations in ``steps`` environment steps; if None, in ``default``, but at least one.
 
     Raises:
-        UsageError: less than one iteration, or one that no memory could hold.
+        UsageError: less than one iteration, or an iteration too large for any memory.
     """
     per_iteration = num_envs * rollout_length
     per = f"one iteration of {num_envs} environments x {rollout_length} steps"
@@ -39,8 +39,8 @@ def envs_per_process(num_envs: int, processes: int, ppo: ResolvedPPO) -> int:
     """Return each process's share of the environments.
 
     Raises:
-        UsageError: the shares would differ, cut through environments that share a script, or be too few for the
-            minibatches.
+        UsageError: the shares would differ, would separate environments that share a script, or would be too few for
+            the minibatches.
     """
     if num_envs % (processes * ppo.draws):
         parts = f"{processes} processes" + (f" of {ppo.draws} draws" if ppo.draws > 1 else "")

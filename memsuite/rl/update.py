@@ -1,4 +1,4 @@
-"""From a rollout to optimiser steps: its minibatches, and the gradient of each, clipped, unless it is not finite."""
+"""From a rollout to optimiser steps: minibatches, and the clipped gradient of each, skipped if it is not finite."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from memsuite.types import Trajectory
 
 @dataclass(frozen=True)
 class Update:
-    """What a minibatch's loss goes through.
+    """The optimiser step of a minibatch.
 
     Attributes:
-        parameters: what is learnt.
+        parameters: the parameters to train.
         optimizer: a Lightning optimiser around a fused one.
-        backward: adds the gradient of a loss to the parameters', averaged over the processes.
+        backward: adds the gradient of a loss to the gradients of the parameters, averaged over the processes.
         guard: skips a step that is not finite.
         max_grad_norm: global gradient norm above which the gradient is scaled down.
     """
@@ -41,11 +41,12 @@ class Update:
         """Learn from one minibatch.
 
         Args:
-            losses: the parts of its loss, windows of time, each with its share of the whole.
+            losses: the parts of its loss, one per window of time, each with its share of the whole.
 
         Returns:
-            The loss terms and the gradient's norm, ``[7]``, averaged over the processes, the same bits in each: so all
-            decide alike, by the KL and in the guard. And 1 for a step that was skipped, 0 for others.
+            The loss terms and the gradient norm, ``[7]``, averaged over the processes. They have the same bits in each
+            process, so all make the same decisions about the KL divergence and in the guard. And a flag: 1 for a
+            skipped step, otherwise 0.
         """
         self.optimizer.zero_grad()
         parts: list[Tensor] = []
@@ -61,14 +62,14 @@ class Update:
 def learn_from_shared(
     step: Update, rollout: SharedRollout, scripts: int, ppo: ResolvedPPO, generator: torch.Generator
 ) -> list[tuple[Tensor, Tensor]]:
-    """Act in each minibatch of shared scripts and learn from it ``ppo.epochs`` times; return what the steps returned.
+    """Act in each minibatch of shared scripts and learn from it ``ppo.epochs`` times; return the results of the steps.
 
     Args:
         step: learns from one minibatch.
-        rollout: of this process.
-        scripts: how many there are.
+        rollout: the rollout of this process.
+        scripts: number of scripts.
         ppo: the settings.
-        generator: deals the scripts out.
+        generator: assigns the scripts to minibatches.
     """
     found: list[tuple[Tensor, Tensor]] = []
     for columns in minibatch_columns(scripts, ppo, generator):
@@ -90,16 +91,16 @@ def learn_from_trajectory(
     ppo: ResolvedPPO,
     generator: torch.Generator,
 ) -> list[tuple[Tensor, Tensor]]:
-    """Run the epochs over one rollout; return what the steps returned.
+    """Run the epochs over one rollout; return the results of the steps.
 
     Args:
         step: learns from one minibatch.
         model: the network.
         trajectory: the rollout.
-        advantages: as the loss takes them, ``[T, B]``.
+        advantages: advantages in the scale of the loss, ``[T, B]``.
         returns: the critic's targets, ``[T, B]``.
         ppo: the settings.
-        generator: deals the environments out.
+        generator: assigns the environments to minibatches.
     """
     found: list[tuple[Tensor, Tensor]] = []
     for _ in range(ppo.epochs):
@@ -112,5 +113,5 @@ def learn_from_trajectory(
 
 
 def _too_far(terms: Tensor, ppo: ResolvedPPO) -> bool:
-    """Tell whether the policy has moved beyond ``ppo.target_kl``, which ends the epochs; waits for the device."""
+    """Return whether the policy has moved beyond ``ppo.target_kl``, which ends the epochs; waits for the device."""
     return ppo.target_kl is not None and float(terms[TERMS.index("kl")]) > ppo.target_kl

@@ -1,1 +1,1 @@
-"""Grids of runs: a YAML becomes ``memsuite fit`` command lines, each run in a process and a folder of its own."""
+"""Grids of runs: a YAML file becomes ``memsuite fit`` command lines, each run in its own process and folder."""

@@ -1,4 +1,4 @@
-"""From the queue to the end: which run is next, what became of it, and what is said about it."""
+"""The main loop of a suite: it starts the next run, reads how each run ended, and prints messages about it."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from memsuite.suite.launch import Launcher
 from memsuite.suite.view import Row, View, outcome
 from memsuite.suite.worker import HELD
 
-AGAIN = 1.0  # seconds until a run that another process works on is looked at again
-LIVES = 2  # processes that may be killed under a run without it getting further
+AGAIN = 1.0  # seconds before another look at a run that another process holds
+LIVES = 2  # number of killed processes, without progress in between, after which a run has failed
 
 
 class Drive:
-    """Start every run that is not finished, until all have ended.
+    """Start every unfinished run, and return when all have ended.
 
     Args:
         runs: the runs.
-        sizes: how much work each is.
-        launcher: what starts them.
-        view: what a person sees.
+        sizes: the amount of work of each run.
+        launcher: starts the runs.
+        view: shows the progress.
         overwrite: redo runs that were made with other settings.
 
     Attributes:
         finished: results by id.
-        failed: by id, the line that explains it.
-        other: by id, what is different in runs that were made with other settings.
-        received: the signal that stopped the suite, 0 for none.
+        failed: the line that explains the failure, by id.
+        other: the setting that differs, by id, for runs that were made with other settings.
+        received: the number of the signal that stopped the suite, 0 for none.
     """
 
     def __init__(self, runs: list[Run], sizes: list[Size], launcher: Launcher, view: View, overwrite: bool) -> None:
@@ -53,7 +53,7 @@ class Drive:
         self._reached: dict[str, int] = {}
         self._not_before: dict[str, float] = {}
         self._began, self._worked = time.monotonic(), 0.0
-        # The longest first, so that no core is left without work while a long one ends.
+        # The longest runs start first, so that no core idles while a long run ends.
         order = sorted(runs, key=lambda run: -self._weights[run.id])
         self.queue = [run for run in order if self._is_to_do(run)]
         self._before = len(self.finished)
@@ -70,14 +70,14 @@ class Drive:
         return run.id not in self.finished and run.id not in self.other
 
     def run(self) -> None:
-        """Run them."""
+        """Run the suite until all runs have ended or a signal has stopped it."""
         if self._before:
             self.view.line(f"{self._before} of {len(self.sizes)} runs were finished before")
         with self._signals():
             while self.running or (self.queue and not self.received):
                 if not self.received:
                     self._start()
-                if self._to_pass_on > self._passed_on:  # here, where no run is half started
+                if self._to_pass_on > self._passed_on:  # here, because no run is half started at this point
                     self._passed_on += 1
                     self.launcher.stop(at_once=self._passed_on > 1)
                 for run, status in self.launcher.ended():
@@ -85,7 +85,7 @@ class Drive:
                 self.view.show(self._rows(), self._summary())
 
     def _start(self) -> None:
-        """Start what there is room for."""
+        """Start as many runs as the launcher has room for."""
         for run in list(self.queue):
             if len(self.running) >= self.launcher.capacity:
                 return
@@ -104,7 +104,7 @@ class Drive:
             self.launcher.start(run)
 
     def _settle(self, run: Run, status: int) -> None:
-        """See what became of a run whose process has ended."""
+        """Record how a run ended, from its folder and the exit status of its process."""
         state = store.look(run)
         if state.kind == "finished":
             self.finished[run.id] = state.result or {}
@@ -112,7 +112,7 @@ class Drive:
             self.view.line(f"[{len(self.finished)}/{len(self.sizes)}] {run.id}: {outcome(self.finished[run.id])}")
         elif state.kind == "failed":
             self._fail(run, state.line)
-        elif state.kind == "other" and not self.overwrite:  # it was made meanwhile, by another suite
+        elif state.kind == "other" and not self.overwrite:  # another suite has made it in the meantime
             self.other[run.id] = state.line
         elif status == HELD:
             self.queue.append(run)
@@ -121,7 +121,7 @@ class Drive:
             self._killed[run.id] = 1 if reached > self._reached.get(run.id, -1) else self._killed[run.id] + 1
             self._reached[run.id] = max(reached, self._reached.get(run.id, -1))
             if self._killed[run.id] < LIVES:
-                self.view.line(f"{run.id}: {ending(status)}; going on with it")
+                self.view.line(f"{run.id}: {ending(status)}; continuing it")
                 self.queue.insert(0, run)
             else:
                 self._fail(run, f"{ending(status)}, {LIVES} times at the same place; is there enough memory?")
@@ -132,7 +132,7 @@ class Drive:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """Pass SIGINT and SIGTERM on: at the first the runs save and end, at the second they end at once."""
+        """Pass SIGINT and SIGTERM on: the first lets the runs save and end, the second ends them at once."""
 
         def receive(number: int, frame: FrameType | None) -> None:
             self.received = self.received or number
@@ -146,21 +146,21 @@ class Drive:
                 signal.signal(number, handler)
 
     def _rows(self) -> list[Row]:
-        """Return how far the runs under way are."""
+        """Return the progress of the current runs."""
         held = [run for run in self.running.values() if store.is_held(run.folder)]
         return [Row(run.id, store.env_steps(run.folder), self.sizes[run.id].env_steps) for run in held]
 
     def _summary(self) -> str:
-        """Count the runs, and say how long it will take."""
+        """Return one line with the numbers of runs by state and the time left."""
         parts = [f"{len(self.finished)} of {len(self.sizes)} finished", f"{len(self.running)} running"]
         parts += [f"{len(self.failed)} failed"] if self.failed else []
         parts += [f"{len(self.other)} with other settings"] if self.other else []
         if self.received:
-            return ", ".join([*parts, "saving; once more to stop at once"])
+            return ", ".join([*parts, "saving; a second signal stops at once"])
         return ", ".join([*parts, self.view.time_left(self._left())])
 
     def _left(self) -> float:
-        """Return the seconds that are left, by the estimates and what they have been worth so far."""
+        """Estimate the seconds that are left, corrected by the speed of the suite so far."""
         under_way = {
             name: self._weights[name] * min(1.0, store.env_steps(run.folder) / self.sizes[name].env_steps)
             for name, run in self.running.items()
@@ -173,7 +173,7 @@ class Drive:
 
 
 def ending(status: int) -> str:
-    """Say how a process ended."""
+    """Return a text that says how a process ended."""
     number = -status if status < 0 else status - 128
     with contextlib.suppress(ValueError):
         return f"killed by {signal.Signals(number).name}"

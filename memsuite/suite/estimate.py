@@ -1,8 +1,8 @@
-"""How long a run will take: a guess from what was measured once, to plan by and not to be held to.
+"""A rough estimate of how long a run takes, for planning.
 
 The measurements are ``results/beyond.json`` (CPU seconds of whole runs of the golden task, one thread, horizon 200)
-and ``results/scaling.json`` (how a step's cost changes with the horizon). Another machine, a wider network or other
-settings of PPO change the figure; the time left that a suite shows is corrected by the runs that have ended.
+and ``results/scaling.json`` (the cost of a step against the horizon). Another machine, a wider network or other
+settings of PPO change the figure. A running suite corrects its time left by the runs that have ended.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parents[2] / "results"  # there in a checkout, not in an installed package
+RESULTS = Path(__file__).parents[2] / "results"  # exists in a checkout, not in an installed package
 BASIS = (
-    "one core of an AMD EPYC a run and the golden task's settings, from results/beyond.json and scaling.json;\n"
+    "one core of an AMD EPYC per run and the golden task's settings, from results/beyond.json and scaling.json;\n"
     "another machine may take half or twice as long"
 )
 MEASURED_HORIZON = 200
-STEPPED = 1.5  # a task that is stepped costs about that much of one that is drawn at once (GRU 1.5, Mamba 1.4)
-START = 1.0  # seconds until a run trains
-UNKNOWN = 50e-6  # seconds a step, for models that were never measured; only to weigh runs against each other
+STEPPED = 1.5  # cost of a stepped task relative to a task drawn at once (GRU 1.5, Mamba 1.4)
+START = 1.0  # seconds before a run begins to train
+UNKNOWN = 50e-6  # seconds per step for models without a measurement; used only to compare runs with each other
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much work a run is.
+    """The amount of work of a run.
 
     Attributes:
         env_steps: environment steps, all whole iterations.
         horizon: steps of an episode.
-        controller: its name.
+        controller: name of the controller.
         scripted: whether episodes are drawn at once.
-        draws: environments that share a script, which is read once for all of them.
-        passes: over a rollout.
+        draws: number of environments that share a script, which is read once for all of them.
+        passes: number of passes over a rollout.
     """
 
     env_steps: int
@@ -48,16 +48,16 @@ class Size:
 
     @property
     def share(self) -> float:
-        """The cost of a step relative to the measured runs', which read every step five times: to act and to learn.
+        """The cost of a step relative to the measured runs, which read every step five times: to act and to learn.
 
-        Learning costs about three times the reading that acting takes; with draws the reading that acts is learnt from.
+        A pass that learns costs about three times a pass that acts. With draws, one pass both acts and learns.
         """
         acting = 0 if self.draws > 1 else 1
         return (3 * self.passes + acting) / 13 / self.draws
 
 
 def seconds(size: Size, folder: Path = RESULTS) -> float | None:
-    """Estimate the seconds of a run on one core; None where there is no measurement of its model."""
+    """Estimate the seconds of a run on one core; None if its model was not measured."""
     runs = [report["training"] for report in _read(folder / "beyond.json").get("reports", [])]
     scaling = _read(folder / "scaling.json").get("scaling", [])
     alike = [run for run in runs if (run["controller"], run["horizon"]) == (size.controller, MEASURED_HORIZON)]
@@ -75,12 +75,12 @@ def seconds(size: Size, folder: Path = RESULTS) -> float | None:
 
 
 def weight(size: Size) -> float:
-    """Weigh a run against the others of its suite: its estimated seconds, or its steps where there is no estimate."""
+    """Return the estimated seconds of a run; without a measurement, a value from its steps, to compare runs by."""
     known = seconds(size)
     return START + size.env_steps * size.share * UNKNOWN if known is None else known
 
 
-@functools.cache  # asked for every run of a suite
+@functools.cache  # called for every run of a suite
 def _read(path: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads(path.read_text())

@@ -1,7 +1,8 @@
-"""A suite's YAML becomes its runs: every combination of the axes of every entry, each one a ``memsuite fit`` line.
+"""From a suite's YAML to its runs: every combination of the axes of every entry is one ``memsuite fit`` command line.
 
-Weakest first, a run's settings come from ``config`` files, ``settings``, ``grid``, its entry's own keys, its entry's
-``grid``, and ``overrides`` whose ``when`` it meets. ``exclude`` takes runs out. docs/suites.md is the guide.
+A run's settings come from these sources, the weakest first: ``config`` files, ``settings``, ``grid``, the keys of its
+entry, the ``grid`` of its entry, and the ``overrides`` whose ``when`` the run meets. ``exclude`` removes runs.
+docs/suites.md is the guide.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from memsuite.runs.folder import HARMFUL, run_id
 
 Settings = dict[str, Any]
 KEYS = ("name", "description", "config", "settings", "grid", "entries", "overrides", "exclude", "ray", "slurm")
-ENTRY_KEYS = ("grid", "name")  # what an entry holds besides settings
-OURS = ("out", "overwrite", "ckpt_path")  # what the suite gives to fit itself
+ENTRY_KEYS = ("grid", "name")  # the keys of an entry that are not settings
+OURS = ("out", "overwrite", "ckpt_path")  # options of fit that only the suite sets
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,11 @@ class Run:
     """One run of a suite.
 
     Attributes:
-        id: its readable name, and its folder below the suite's: ``delayed_cue-medium/gru/seed0``.
+        id: readable name, and the path of the folder below the suite's: ``delayed_cue-medium/gru/seed0``.
         folder: the run folder.
         configs: configuration files that ``fit`` reads first.
         settings: dotted keys of ``fit`` and their values.
-        asked: the settings with those of the files: what decides whether a folder holds this run.
+        asked: the settings including those of the files; they decide whether a folder holds this run.
     """
 
     id: str
@@ -56,7 +57,7 @@ class Run:
 
     @property
     def arguments(self) -> list[str]:
-        """What follows ``memsuite fit``; the same line starts the run and goes on with it."""
+        """The arguments after ``memsuite fit``; the same line starts the run and continues it."""
         return [*self.options, "--out", str(self.folder), "--ckpt_path", "last"]
 
     @property
@@ -67,11 +68,11 @@ class Run:
 
 @dataclass(frozen=True)
 class Suite:
-    """The runs of a suite, and what its file says to the launchers of clusters.
+    """The runs of a suite, and the settings in its file for the launchers of clusters.
 
     Attributes:
         path: the file.
-        folder: where its run folders lie.
+        folder: the folder that contains the run folders.
         runs: in the order of the file.
         launchers: settings of ``ray`` and ``slurm``.
     """
@@ -83,7 +84,7 @@ class Suite:
 
 
 def read_suite(path: Path, out: Path | None = None) -> Suite:
-    """Read a suite; its run folders lie in ``out``, or in ``runs/NAME``.
+    """Read a suite; its run folders are in ``out``, or in ``runs/NAME``.
 
     Raises:
         UsageError: one line that names the file, the mistake and the nearest valid names.
@@ -104,7 +105,7 @@ def read_suite(path: Path, out: Path | None = None) -> Suite:
 
 
 def choose(runs: list[Run], only: list[str]) -> list[Run]:
-    """Return the runs with one of the ids, or below one of them: ``delayed_cue-medium/gru`` means all its seeds."""
+    """Return the runs whose id is given or lies below a given one: ``delayed_cue-medium/gru`` selects all its seeds."""
     for name in only:
         if not any(_is_below(run.id, name) for run in runs):
             parents = {str(parent) for run in runs for parent in Path(run.id).parents} - {"."}
@@ -134,7 +135,7 @@ def _expand(content: Settings, path: Path, folder: Path) -> list[Run]:
                     settings = {**settings, **change}
             run = _run(settings, {**base, **settings}, label, configs, folder)
             if run.id in runs:
-                raise UsageError(f"two runs have the id {run.id}; give the entries different names, as 'name: wide'")
+                raise UsageError(f"two runs have the id {run.id}; give the entries different names: 'name: wide'")
             runs[run.id] = run
     for i, count in enumerate(met):
         if not count:
@@ -146,7 +147,7 @@ def _expand(content: Settings, path: Path, folder: Path) -> list[Run]:
 
 
 def _combinations(entry: Settings, shared: Settings, grid: Settings) -> Iterator[tuple[Settings, str]]:
-    """Yield the settings of every combination of an entry's axes, and what the id adds to the controller's name."""
+    """Yield the settings of every combination of an entry's axes, and the suffix of the controller's name in the id."""
     own = flatten({key: value for key, value in entry.items() if key not in ENTRY_KEYS})
     axes = {key: values for key, values in grid.items() if key not in own} | _axes(entry)
     name = entry.get("name")
@@ -159,7 +160,7 @@ def _combinations(entry: Settings, shared: Settings, grid: Settings) -> Iterator
 
 
 def _order(key: str) -> tuple[int, str]:
-    """Put first what says which run it is."""
+    """Return a sort key that puts the settings that identify a run first."""
     names = list(IDENTITY)
     return names.index(key) if key in names else len(names), key
 
@@ -174,7 +175,7 @@ def _mark(key: str, value: Any) -> str:
 def _run(settings: Settings, asked: Settings, label: str, configs: tuple[str, ...], folder: Path) -> Run:
     for key in OURS:
         if key in asked:
-            raise UsageError(f"{key} is the suite's own to give; use memsuite suite --out, --overwrite")
+            raise UsageError(f"{key} is set by the suite itself; use memsuite suite --out, --overwrite")
     full = {**IDENTITY, **asked}
     name = run_id(full, label)
     try:
@@ -185,7 +186,7 @@ def _run(settings: Settings, asked: Settings, label: str, configs: tuple[str, ..
 
 
 def _base(content: Settings, path: Path) -> tuple[tuple[str, ...], Settings]:
-    """Return the configuration files, found from where the suite's file lies, and their settings."""
+    """Return the configuration files, relative to the folder of the suite's file, and their settings."""
     given = content.get("config") or []
     names = [given] if isinstance(given, str) else given
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
@@ -198,7 +199,7 @@ def _base(content: Settings, path: Path) -> tuple[tuple[str, ...], Settings]:
 
 
 def flatten(settings: Settings) -> Settings:
-    """Write nested settings with dots, as the command line spells them; ``model.task`` and the like mean ``task``."""
+    """Flatten nested settings to dotted keys, as on the command line; ``model.task`` and the like become ``task``."""
     return lift_dotted(_dotted(settings, ""))
 
 
@@ -214,7 +215,7 @@ def _dotted(settings: Settings, above: str) -> Settings:
 
 
 def _override(given: Any) -> tuple[Settings, Settings]:
-    """Return what an override asks of a run, and what it then sets."""
+    """Return the values that an override requires of a run, and the settings that it then applies."""
     override = _is_mapping(given, "overrides")
     for key in override:
         if key not in ("when", "settings"):
@@ -223,7 +224,7 @@ def _override(given: Any) -> tuple[Settings, Settings]:
 
 
 def _meets(settings: Settings, when: Settings, met: list[int], number: int) -> bool:
-    """Tell whether the settings have every value asked for, or one of those in a list; count it."""
+    """Return whether the settings have every required value, or one of those in a list; count the match in ``met``."""
     for key, value in when.items():
         found = settings.get(key)
         if found != value and not (isinstance(value, list) and found in value):
@@ -236,7 +237,7 @@ def _axes(content: Settings) -> Settings:
     axes = flatten(_mapping(content, "grid"))
     for key, values in axes.items():
         if not isinstance(values, list):
-            raise UsageError(f"grid.{key} is {_short(values)}; it must be a list of values, as '{key}: [...]'")
+            raise UsageError(f"grid.{key} is {_short(values)}; it must be a list of values, such as '{key}: [...]'")
         if not values:
             raise UsageError(f"the grid is empty: grid.{key} has no values")
     return axes
@@ -248,14 +249,14 @@ def _mapping(content: Settings, key: str) -> Settings:
 
 def _is_mapping(value: Any, key: str) -> Settings:
     if not isinstance(value, dict):
-        raise UsageError(f"{key} holds {_short(value)}; it must hold settings, as '{{seed: 1}}'")
+        raise UsageError(f"{key} holds {_short(value)}; it must hold settings, such as '{{seed: 1}}'")
     return {str(name): each for name, each in value.items()}
 
 
 def _list(content: Settings, key: str) -> Iterable[Any]:
     value = content.get(key)
     if value is not None and not isinstance(value, list):
-        raise UsageError(f"{key} is {_short(value)}; it must be a list, with '- ' before each")
+        raise UsageError(f"{key} is {_short(value)}; it must be a list, with '- ' before each item")
     return value or []
 
 

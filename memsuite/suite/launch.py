@@ -1,8 +1,7 @@
-"""Runs on this machine: so many at a time, each in a process of its own that starts with its imports behind it.
+"""Runs on this machine: a fixed number at a time, each in its own process, forked after the slow imports.
 
 The processes come from a ``forkserver`` that has loaded torch and Lightning once. Each takes one slot: a GPU, or a
-core. They die with the suite, also when it is killed, and a run has one thread unless OMP_NUM_THREADS says
-otherwise.
+core. They end with the suite, also when it is killed. A run has one thread unless OMP_NUM_THREADS says otherwise.
 """
 
 from __future__ import annotations
@@ -24,35 +23,36 @@ from typing import Protocol, cast
 from memsuite.suite.grid import Run
 from memsuite.suite.worker import die_with_suite, work_with_one_thread
 
-# Not memsuite itself, which is quick to import: its ops ask a GPU for its kind, and a process whose parent has talked
-# to a GPU cannot use one.
+# memsuite itself is not in the list. It is quick to import, and its ops query the GPU: a process whose parent has used
+# a GPU cannot use one.
 PRELOAD = ["lightning.pytorch", "jsonargparse", "torch", "torchmetrics"]
-POLL = 0.5  # seconds between two looks
+POLL = 0.5  # seconds between two polls
 
 
 class Launcher(Protocol):
-    """What starts runs and tells when they have ended."""
+    """The interface that starts runs and reports which have ended."""
 
-    capacity: int  # runs that may be under way at once
+    capacity: int  # largest number of runs at a time
 
     def start(self, run: Run) -> None:
         """Start a run."""
 
     def ended(self) -> list[tuple[Run, int]]:
-        """Wait a little; return the runs whose processes have ended, with their status (negative: by that signal)."""
+        """Wait a little; return the runs whose processes have ended, with their exit status (negative: the signal)."""
 
     def stop(self, at_once: bool) -> None:
         """Let the runs save and end, or end them at once."""
 
     def close(self) -> None:
-        """Give everything back."""
+        """Release all resources."""
 
 
 def slots(jobs: int | None, gpus: int) -> list[str | None]:
-    """Divide the machine: a slot a GPU, named as CUDA names it, or a core; with ``jobs`` that many, sharing the GPUs.
+    """Divide the machine into slots: one per GPU, named as CUDA names it, or one per core where there are no GPUs.
 
-    A run is not bound to its core: on a machine that others use too, one that was bound to a busy core took 210 s and
-    its neighbours 13 s; and with a thread each the scheduler needs no help.
+    With ``jobs`` there are that many slots, and they share the GPUs. A run is not bound to its core. On a machine with
+    other users, a run that was bound to a busy core took 210 s while its neighbours took 13 s; and with one thread per
+    run the scheduler needs no help.
     """
     ids = _gpu_ids(gpus)
     return [ids[i % gpus] if gpus else None for i in range(jobs or gpus or len(cores()))]
@@ -71,13 +71,13 @@ def _gpu_ids(gpus: int) -> list[str]:
 
 
 def forkserver() -> ForkServerContext:
-    """Return the context whose processes start with the imports of a run behind them."""
-    # Asking CUDA itself whether there is a device would leave a state behind that no forked process can use.
+    """Return the context whose processes are forked after the imports of a run."""
+    # A query to CUDA itself would leave a state behind that no forked process can use.
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
-    if threading.current_thread() is threading.main_thread():  # a Ctrl-C is for the suite, which tells the others
+    if threading.current_thread() is threading.main_thread():  # only the suite handles Ctrl-C; it informs the others
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         ensure_running()
         signal.signal(signal.SIGINT, before)
@@ -85,11 +85,11 @@ def forkserver() -> ForkServerContext:
 
 
 class LocalLauncher:
-    """Runs in processes of this machine, one a slot.
+    """Runs in processes of this machine, one per slot.
 
     Args:
-        slots: what the runs share out among them: a GPU's name, or None for a core.
-        overwrite: take runs with other settings away.
+        slots: the slots that the runs share: a GPU's name, or None for a core.
+        overwrite: delete runs with other settings.
     """
 
     def __init__(self, slots: Sequence[str | None], overwrite: bool) -> None:
@@ -106,7 +106,7 @@ class LocalLauncher:
         self._running[process.sentinel] = (process, run, slot)
 
     def ended(self) -> list[tuple[Run, int]]:
-        """Return the runs whose processes have ended, their slots free again."""
+        """Return the runs whose processes have ended, and free their slots."""
         found = []
         for sentinel in connection.wait(list(self._running), POLL):
             process, run, slot = self._running.pop(cast(int, sentinel))
@@ -117,20 +117,20 @@ class LocalLauncher:
         return found
 
     def stop(self, at_once: bool) -> None:
-        """Send SIGTERM, on which a run saves and ends, or SIGKILL."""
+        """Send SIGTERM, after which a run saves and ends, or SIGKILL."""
         for process, _, _ in self._running.values():
             with contextlib.suppress(ProcessLookupError):
                 (process.kill if at_once else process.terminate)()
 
     def close(self) -> None:
-        """End what still runs, which is nothing unless the suite itself has failed."""
+        """End the remaining processes; there are none unless the suite itself has failed."""
         self.stop(at_once=True)
 
 
 def _run_on(gpu: str | None, run: Run, folder: str, overwrite: bool) -> None:
-    """Do one run in this process, with that GPU to itself."""
+    """Run in this process, on this GPU alone."""
     die_with_suite()
-    os.setpgid(0, 0)  # a Ctrl-C is for the suite, which tells its runs; a second signal would end them unsaved
+    os.setpgid(0, 0)  # only the suite handles Ctrl-C; a second signal from the terminal would end the run unsaved
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     status = work_with_one_thread(run, folder, overwrite)

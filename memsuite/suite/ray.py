@@ -1,7 +1,7 @@
 """Runs as Ray tasks, on this machine or on the cluster that RAY_ADDRESS or ``address`` names.
 
-All nodes must see the folder of the suite under the same path. Every task is a process of its own; a task whose node
-dies is started again elsewhere by Ray, and goes on from the last checkpoint.
+All nodes must see the folder of the suite under the same path. Every task is a process of its own. When a node dies,
+Ray starts its tasks elsewhere, and they continue from the last checkpoint.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ except ImportError as error:
     raise UsageError("--launcher ray needs Ray: pip install 'memsuite[ray]'") from error
 
 DEFAULTS = {"address": None, "num_cpus": 1, "num_gpus": None, "resources": None, "max_retries": 10}
-MANY = 10_000  # tasks that Ray may hold in its own queue
+MANY = 10_000  # number of tasks that Ray may hold in its own queue
 
 
 class RayLauncher:
@@ -28,10 +28,10 @@ class RayLauncher:
 
     Args:
         settings: ``address`` of the cluster (default: RAY_ADDRESS, or a new one on this machine), ``num_cpus``,
-            ``num_gpus`` (default: 1 if the cluster has any) and ``resources`` of a run, and ``max_retries``, how often
-            Ray itself starts a run again whose node or process has died.
-        jobs: runs handed over at a time; None for all.
-        overwrite: take runs with other settings away.
+            ``num_gpus`` (default: 1 if the cluster has any) and ``resources`` of a run, and ``max_retries``, the
+            number of times that Ray itself restarts a run whose node or process has died.
+        jobs: number of runs handed over at a time; None for all.
+        overwrite: delete runs with other settings.
 
     Raises:
         UsageError: an unknown setting, or no cluster at the address.
@@ -50,9 +50,9 @@ class RayLauncher:
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
             if chosen["num_gpus"] is None:
                 chosen["num_gpus"] = 1 if ray.cluster_resources().get("GPU") else 0
-            # max_calls: the process of a task ends with it.
+            # max_calls=1: every task gets a process of its own.
             self._task = ray.remote(max_calls=1, max_retries=retries)(work_with_one_thread)
-            self._task.options(**chosen)  # says now what is wrong with them
+            self._task.options(**chosen)  # raises now if an option is wrong
         except (ConnectionError, ValueError, TypeError, RuntimeError) as error:
             raise UsageError(f"ray: {' '.join(str(error).split())}") from error
         self._options = chosen
@@ -69,12 +69,12 @@ class RayLauncher:
         return [(self._running.pop(reference), _status(reference)) for reference in ready]
 
     def stop(self, at_once: bool) -> None:
-        """Cancel the tasks, which is a SIGINT to those that run: they save and end; or kill them."""
+        """Cancel the tasks: a SIGINT, after which they save and end; or kill them at once."""
         for reference in self._running:
             ray.cancel(reference, force=at_once)
 
     def close(self) -> None:
-        """Leave the cluster; one that was started here ends."""
+        """Leave the cluster; a cluster that was started here ends."""
         if not self._connected_before:
             ray.shutdown()
 

@@ -1,7 +1,7 @@
-"""Runs as jobs of SLURM, through submitit; where there is no SLURM, as processes of submitit's local executor.
+"""Runs as SLURM jobs, through submitit; without SLURM, as processes of submitit's local executor.
 
-The jobs go on when the suite is killed. Started again it waits for those that run, and those that still queue find
-their run finished, or taken, and end at once.
+The jobs continue when the suite is killed. A restarted suite waits for the running jobs. A job that is still queued
+ends at once when it starts and finds its run finished or held by another process.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ except ImportError as error:
     raise UsageError("--launcher submitit needs submitit: pip install 'memsuite[slurm]'") from error
 
 DEFAULTS = {"timeout_min": 24 * 60, "cpus_per_task": 1, "name": "memsuite"}
-MANY = 1000  # jobs in the cluster's queue at a time
-POLL = {"local": 0.2, "debug": 0.2}  # seconds between two looks; every one may ask SLURM's accounting
+MANY = 1000  # number of jobs in the cluster's queue at a time
+POLL = {"local": 0.2, "debug": 0.2}  # seconds between two polls; each poll may query SLURM's accounting
 POLL_CLUSTER = 5.0
 
 
 class Job(Checkpointable):  # type: ignore[misc]
-    """One run. When its time is up, or it is preempted, SLURM queues it again, and it goes on from its checkpoint."""
+    """One run. When it reaches its time limit or is preempted, SLURM queues it again; it then continues."""
 
     def __call__(self, run: Run, folder: str, overwrite: bool) -> int:
-        """Do it; return its status."""
+        """Run it; return its exit status."""
         return work_with_one_thread(run, folder, overwrite)
 
 
 class SlurmLauncher:
-    """Runs as jobs.
+    """Runs as SLURM jobs.
 
     Args:
         settings: parameters of ``submitit.AutoExecutor``, such as ``timeout_min``, ``gpus_per_node`` or
-            ``slurm_partition``; and ``cluster``: slurm, local or debug (default: what is there).
-        folder: the suite's folder; submitit's own files lie in ``.submitit`` there.
-        jobs: jobs in the queue at a time; None for many, and for as many as there are cores without a cluster.
-        overwrite: take runs with other settings away.
+            ``slurm_partition``; and ``cluster``: slurm, local or debug (default: the one that is available).
+        folder: the suite's folder; submitit's own files are in its subfolder ``.submitit``.
+        jobs: number of jobs in the queue at a time. None means 1000 on a cluster, and the number of cores without one.
+        overwrite: delete runs with other settings.
 
     Raises:
         UsageError: a parameter that submitit does not know.
@@ -54,7 +54,7 @@ class SlurmLauncher:
         parameters: dict[str, Any] = {**DEFAULTS, **settings}
         cluster = parameters.pop("cluster", None)
         try:
-            with tempfile.TemporaryDirectory() as elsewhere:  # where wrong parameters leave nothing behind
+            with tempfile.TemporaryDirectory() as elsewhere:  # a first try, so that wrong parameters leave no folder
                 submitit.AutoExecutor(folder=elsewhere, cluster=cluster).update_parameters(**parameters)
             self._executor = submitit.AutoExecutor(folder=folder.absolute() / ".submitit" / "%j", cluster=cluster)
             self._executor.update_parameters(**parameters)
@@ -77,12 +77,12 @@ class SlurmLauncher:
         return [(run, _status(job)) for job, run in ended]
 
     def stop(self, at_once: bool) -> None:
-        """Cancel the jobs: a signal on which those that run save and end, and SLURM's kill some time later."""
+        """Cancel the jobs. Running jobs get a signal, save and end; SLURM kills them some time later."""
         for job, _ in self._running:
             job.cancel()
 
     def close(self) -> None:
-        """Do nothing: submitit keeps nothing open."""
+        """Do nothing: submitit holds no resources."""
 
 
 def _status(job: Any) -> int:

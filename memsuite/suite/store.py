@@ -1,7 +1,8 @@
-"""What a run folder says of its run. A suite has no other state, so anything can be killed and started again.
+"""The state of a run, read from its folder. A suite keeps no other state, so it can be killed and restarted any time.
 
-Besides what ``memsuite fit`` writes, a folder of a suite holds ``asked.json`` (the settings it was started with),
-``output.txt`` (what its process printed), ``.lock``, and after a failure ``failed.txt`` with the line that explains it.
+In addition to the files of ``memsuite fit``, a run folder of a suite holds ``asked.json`` (the settings it was started
+with), ``output.txt`` (the output of its process), ``.lock``, and after a failure ``failed.txt`` with the line that
+explains it.
 """
 
 from __future__ import annotations
@@ -25,20 +26,20 @@ from memsuite.system import is_locked, lock
 
 Kind = Literal["new", "unfinished", "failed", "finished", "other"]
 ASKED, FAILED, OUTPUT, LOCK = "asked.json", "failed.txt", "output.txt", ".lock"
-# In the order in which they can go: a folder without its result no longer counts as finished.
+# In the order of deletion: a folder without its result no longer counts as finished.
 OF_A_RUN = (RESULT, *WEIGHTS, METRICS, LOG, CONFIG)
 OF_THE_SUITE = (FAILED, OUTPUT, ASKED)
-TAIL = 4096  # bytes at the end of a file that surely hold its last line
+TAIL = 4096  # bytes at the end of a file, enough to hold its last line
 
 
 @dataclass(frozen=True)
 class State:
-    """Where a run stands.
+    """The state of a run.
 
     Attributes:
-        kind: new, unfinished, failed, finished, or other: the folder holds a run with other settings.
-        line: why it failed, or what is different.
-        result: what ``result.json`` holds.
+        kind: new, unfinished, failed, finished, or other (the folder holds a run with other settings).
+        line: the reason of the failure, or the setting that differs.
+        result: the content of ``result.json``.
     """
 
     kind: Kind
@@ -69,20 +70,20 @@ def _read_json(path: Path) -> dict[str, Any] | None:
 
 
 def _difference(run: Run) -> str:
-    """Say which setting of the folder is not what is asked for; nothing if all are.
+    """Return a message about the first setting of the folder that differs from the asked one; empty if none differs.
 
-    A folder that ``memsuite fit`` made on its own tells all settings, the given and the default ones: there only what
-    is asked for can be compared.
+    A folder that ``memsuite fit`` made on its own names all settings, given and default ones. There only the settings
+    that the suite asks for can be compared.
     """
     asked = _read_json(run.folder / ASKED)
     if asked is None and not (run.folder / CONFIG).exists():
-        return f"{run.folder} holds files of a run, and no config.yaml that says which"
+        return f"{run.folder} holds files of a run, but no config.yaml with its settings"
     held = _own_config(run.folder) if asked is None else asked
     keys = run.asked.keys() | (held.keys() if asked is not None else set())
     for key in sorted(keys):
         before, now = held.get(key), run.asked.get(key)
         if before != now:
-            return f"{run.folder} was made with {key} {_named(before)}, and the suite asks for {_named(now)}"
+            return f"{run.folder} was made with {key} {_named(before)}, but the suite asks for {_named(now)}"
     return ""
 
 
@@ -100,7 +101,7 @@ def _own_config(folder: Path) -> dict[str, Any]:
 
 
 def prepare(run: Run, overwrite: bool) -> None:
-    """Make the folder ready for an attempt; with ``overwrite`` a run with other settings is taken away first."""
+    """Prepare the folder for an attempt; with ``overwrite``, delete a run with other settings first."""
     if overwrite and look(run).kind == "other":
         for name in (*OF_A_RUN, *OF_THE_SUITE):
             (run.folder / name).unlink(missing_ok=True)
@@ -110,18 +111,18 @@ def prepare(run: Run, overwrite: bool) -> None:
 
 
 def record_failure(folder: Path) -> None:
-    """Write the line that explains a failure: the last one its process printed."""
+    """Write the last line that the process printed to ``failed.txt``, as the explanation of the failure."""
     (folder / FAILED).write_text(last_line(folder / OUTPUT) + "\n")
 
 
 def last_line(path: Path) -> str:
-    """Return the last line of a text that is not empty."""
+    """Return the last non-empty line of a text file."""
     lines = [line.strip() for line in _tail(path).splitlines() if line.strip()]
-    return lines[-1] if lines else "it ended without a word"
+    return lines[-1] if lines else "it ended without a message"
 
 
 def env_steps(folder: Path) -> int:
-    """Return the environment steps a run has made, by the last whole row of its metrics."""
+    """Return the number of environment steps of a run, from the last complete row of its metrics."""
     path = folder / METRICS
     rows = list(csv.reader(io.StringIO(_tail(path).rpartition("\n")[0])))
     number = rows[-1][0] if rows and rows[-1] else ""
@@ -139,11 +140,11 @@ def _tail(path: Path) -> str:
 
 @contextmanager
 def locked(folder: Path, patience: float = 0.0) -> Iterator[bool]:
-    """Hold the folder's lock, which ends with the process that holds it; yield whether it could be had.
+    """Hold the folder's lock until the block or the process ends; yield whether the lock was taken.
 
     Args:
-        folder: the run folder; made if it is not there.
-        patience: seconds to try for, as a process that was just killed may take a moment to be gone.
+        folder: the run folder; created if it does not exist.
+        patience: seconds to keep trying, because a process that was just killed may take a moment to end.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / LOCK).open("a") as file:
@@ -151,5 +152,5 @@ def locked(folder: Path, patience: float = 0.0) -> Iterator[bool]:
 
 
 def is_held(folder: Path) -> bool:
-    """Tell whether a process works on the folder now: a suite's, or a ``memsuite fit`` of somebody's own."""
+    """Return whether a process works on the folder now: the process of a suite, or a separate ``memsuite fit``."""
     return any(is_locked(folder / name) for name in (LOCK, LOG))

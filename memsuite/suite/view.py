@@ -1,4 +1,4 @@
-"""What a person sees of a suite: a live table on a terminal, else a line for what happens and one now and then."""
+"""The display of a suite: a live table on a terminal; otherwise a line per event and a summary at intervals."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from rich.text import Text
 
 from memsuite.suite.estimate import in_words
 
-MOST = 20  # rows of the live table
+MOST = 20  # largest number of rows in the live table
 
 
 @dataclass(frozen=True)
 class Row:
-    """A run under way: its id, its environment steps so far, and how many they will be."""
+    """A current run: its id, its environment steps so far, and their final number."""
 
     id: str
     env_steps: int
@@ -28,11 +28,11 @@ class Row:
 
 
 class View:
-    """The screen.
+    """The display.
 
     Args:
-        console: where to.
-        every_seconds: seconds between two summaries where there is no terminal.
+        console: the output.
+        every_seconds: seconds between two summaries when there is no terminal.
     """
 
     def __init__(self, console: Console, every_seconds: float = 30.0) -> None:
@@ -47,16 +47,16 @@ class View:
         return self
 
     def __exit__(self, *_: Any) -> None:
-        """Take the table away."""
+        """Remove the table."""
         if self._live:
             self._live.stop()
 
     def line(self, text: str) -> None:
-        """Say what happened."""
+        """Print a line about an event."""
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def show(self, rows: list[Row], summary: str) -> None:
-        """Show what is under way."""
+        """Show the current runs."""
         if self._live:
             self._live.update(Group(_table(rows), Text(summary)))
         elif time.monotonic() >= self._next:
@@ -65,7 +65,7 @@ class View:
 
     @staticmethod
     def time_left(seconds: float) -> str:
-        """Say how long it will take."""
+        """Return a text with the remaining time."""
         return f"about {in_words(seconds)} left"
 
 
@@ -82,7 +82,7 @@ def _table(rows: list[Row]) -> Table:
 
 
 def outcome(result: dict[str, Any]) -> str:
-    """Say in a few words what a run has come to."""
+    """Return the success of a run, or its return, with the interval and the wall time, as a short text."""
     name, low, high = ("success", "success_low", "success_high")
     digits = 3
     if result.get(name) is None:

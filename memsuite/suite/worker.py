@@ -1,6 +1,6 @@
-"""One run, in this process: whatever has been done of it is kept, so it can be started as often as one likes.
+"""One run in this process. All progress is kept on disk, so a run can be started any number of times.
 
-Every launcher ends here. The process should be fresh: what the run prints, its signals and its threads are its own.
+Every launcher calls this module. The process should be fresh: the run takes over its output, signals and threads.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from memsuite.suite.grid import Run
 from memsuite.system import die_with_parent
 
 HELD = 75  # EX_TEMPFAIL: another process works on this run
-KILLED = -signal.SIGKILL  # the status of a process that could not tell one
+KILLED = -signal.SIGKILL  # the status of a process that could not report one
 SIGNALLED = 128  # fit adds the number of the signal that stopped it
 
 
 def work(run: Run, folder: str, overwrite: bool = False) -> int:
-    """Start, go on with, or leave alone one run; return its exit status, 0 when it is finished.
+    """Start, continue, or leave alone one run; return its exit status, 0 when it is finished.
 
     Args:
         run: the run.
-        folder: the working directory, from which its paths are meant.
-        overwrite: take a run with other settings away.
+        folder: the working directory, to which the run's paths are relative.
+        overwrite: delete a run with other settings first.
     """
     os.chdir(folder)
     with store.locked(run.folder, patience=2.0) as had:
@@ -47,7 +47,7 @@ def work(run: Run, folder: str, overwrite: bool = False) -> int:
 
 
 def _fit(run: Run) -> int:
-    """Run ``memsuite fit``; what it prints goes into the folder."""
+    """Run ``memsuite fit`` and write its output to the folder."""
     with (run.folder / store.OUTPUT).open("a", buffering=1) as file, _printing_into(file):
         try:
             from memsuite.__main__ import main
@@ -60,7 +60,7 @@ def _fit(run: Run) -> int:
 
 @contextmanager
 def _printing_into(file: TextIO) -> Iterator[None]:
-    """Send standard output and error to a file, also what is written past Python."""
+    """Send standard output and error to a file, including output that bypasses Python."""
     before, streams = [os.dup(number) for number in (1, 2)], (sys.stdout, sys.stderr)
     for number in (1, 2):
         os.dup2(file.fileno(), number)
@@ -75,7 +75,7 @@ def _printing_into(file: TextIO) -> Iterator[None]:
 
 
 def work_with_one_thread(run: Run, folder: str, overwrite: bool = False) -> int:
-    """Work with one thread unless the environment says otherwise: the matrices are small, others need the cores."""
+    """Call :func:`work` with one thread, or OMP_NUM_THREADS: the matrices are small, and other runs need the cores."""
     import torch
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
@@ -83,8 +83,8 @@ def work_with_one_thread(run: Run, folder: str, overwrite: bool = False) -> int:
 
 
 def die_with_suite() -> None:
-    """End this process as soon as the suite ends, however it ends, or the fork server between the two."""
-    die_with_parent()  # the fork server
+    """End this process as soon as the suite or the fork server between the two ends, for whatever reason."""
+    die_with_parent()  # the parent is the fork server
     threading.Thread(target=_await_suite, daemon=True).start()
 
 

@@ -1,4 +1,4 @@
-"""Memory tasks: vectorised, seeded, with the success every kind of policy is expected to reach."""
+"""Memory tasks: vectorised and seeded, with the expected success of every kind of policy."""
 
 from memsuite.tasks.assoc_recall import AssocRecall
 from memsuite.tasks.base import Anchors, ScriptedTask, Task

@@ -1,4 +1,4 @@
-"""Associative recall: see keys each followed by a value, wait among lures, give the value of the key asked for."""
+"""Associative recall: see keys, each followed by a value, wait among lures, give the value of the queried key."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ class AssocRecall(ScriptedTask):
     """Look a value up by its key (Graves et al. 2014; keys and values alternate as in Arora et al. 2023).
 
     Shown: ``num_pairs`` times a key, then its value; keys are drawn without replacement, values independently.
-    Through the delay, random keys and values with the lure flag: they are never asked for. At the last step one of
+    During the delay, random keys and values with the lure flag, which are never asked for. At the last step one of
     the shown keys, drawn at random, with the query flag.
     Asked: at the query, the value that followed the key.
 
     Observation ``[keys + values + 2]``: the key's one-hot, the value's, the lure flag, the query flag. Actions:
     ``values``.
-    Chance: ``1 / values`` at random and without memory. The policy that knows all values but not their keys names the
-    most frequent one: ``anchors().unbound``.
-    To remember: the values, ``num_pairs * log2(values)`` bits (and enough of the keys to tell them apart), for
+    Chance: ``1 / values`` at random and without memory. A policy that knows all values but not their keys names the
+    most frequent value: ``anchors().unbound``.
+    To remember: the values, ``num_pairs * log2(values)`` bits (and enough of the keys to distinguish them), for
     ``horizon - 1`` steps.
 
     Args:
-        horizon: length of an episode in steps, at least ``2 * num_pairs + 1``; the delay is what is left.
+        horizon: length of an episode in steps, at least ``2 * num_pairs + 1``; the remaining steps are the delay.
         num_pairs: number of pairs, at most ``keys``.
-        keys: number of keys there are, the same at every difficulty.
-        values: number of values there are.
+        keys: number of different keys, the same at every difficulty.
+        values: number of different values.
         jitter: the query comes 0 to this many steps earlier, at random; blanks follow it.
     """
 
@@ -80,7 +80,7 @@ class AssocRecall(ScriptedTask):
         """Find the asked key among the pairs in the window; else name a value whose key was cut off; else guess."""
         guess = integers(self.values, (window_KBD.shape[1],), generator)
         first = step - len(window_KBD) + 1
-        shown = window_KBD[: max(0, 2 * self.num_pairs - first)]  # what of the pairs is in the window
+        shown = window_KBD[: max(0, 2 * self.num_pairs - first)]  # the part of the pairs inside the window
         keys, values = shown[:, :, : self.keys], shown[:, :, self.channel("value")]
         if len(shown) % 2:
             guess, keys, values = values[0].argmax(-1), keys[1:], values[1:]
@@ -88,12 +88,12 @@ class AssocRecall(ScriptedTask):
         return matched(keys[0::2].argmax(-1) == asked, values[1::2].argmax(-1), guess)
 
     def anchors(self) -> Anchors:
-        """Return chance over the values, and the success of knowing all values but no binding."""
+        """Return the chance level over the values, and the success of knowing all values without their keys."""
         chance = 1 / self.values
         return Anchors(random=chance, memoryless=chance, unbound=largest_share(self.num_pairs, self.values))
 
     def window_anchor(self, steps: int) -> float:
-        """Return the chance that the asked pair lies in the window, and what is left to guess if not."""
+        """Return the probability that the asked pair is in the window, plus the success of guessing otherwise."""
         return mean_over_jitter(lambda horizon: self._within(horizon - steps), self.horizon, self.jitter)
 
     def _within(self, first: int) -> float:
@@ -101,7 +101,7 @@ class AssocRecall(ScriptedTask):
         left = min(max(0, 2 * self.num_pairs - first), 2 * self.num_pairs)
         whole, half = left // 2, left % 2
         hidden = self.num_pairs - whole
-        # A value without its key is the asked one with chance 1 / hidden.
+        # A value whose key was cut off belongs to the asked key with probability 1 / hidden.
         guess = 1 / self.values if not half else 1 / hidden + (1 - 1 / hidden) / self.values
         return (whole + hidden * guess) / self.num_pairs
 

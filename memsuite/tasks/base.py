@@ -1,4 +1,4 @@
-"""What a task is, and how a scripted one is drawn, advanced and stepped."""
+"""The base classes of tasks: the interface, and how a scripted task is drawn, advanced and stepped."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ TaskT = TypeVar("TaskT", bound="Task")
 
 @dataclass(frozen=True)
 class Anchors:
-    """Expected success of policies that bracket every score, each in [0, 1].
+    """Expected success of the reference policies that bound every score, each in [0, 1].
 
     Attributes:
         random: uniform over all actions.
         memoryless: the best policy that sees only the present observation.
-        oracle: the best policy there is.
-        unbound: in tasks that bind, the best policy that knows all that was shown but not what goes with what.
+        oracle: the best possible policy.
+        unbound: in tasks that need binding, the best policy that knows all items but not which belong together.
     """
 
     random: float
@@ -40,7 +40,8 @@ class Anchors:
 class Task(ABC):
     """A batch of environments that share one definition.
 
-    A task is made without a batch; :meth:`reset` starts one. Observations are ``[B, observation_dim]`` float32, actions
+    A task is built without a batch; :meth:`reset` starts one. Observations are ``[B, observation_dim]`` float32,
+    actions
     ``[B]`` integers in ``[0, num_actions)``. All randomness comes from the generator given to :meth:`reset`.
 
     Attributes:
@@ -48,13 +49,13 @@ class Task(ABC):
         observation_dim: width of an observation.
         num_actions: number of actions.
         layout: the observation's channels in order, name to width; for pictures and for the anchors' policies.
-        passive_steps: how many steps from the beginning of an episode actions change nothing that is seen or rewarded.
-        can_fork: whether :meth:`fork` is there.
+        passive_steps: number of steps from the beginning of an episode whose actions change no observation or reward.
+        can_fork: whether the task implements :meth:`fork`.
     """
 
     passive_steps: int = 0
     can_fork: bool = False
-    _drawn_anew: ClassVar[tuple[str, ...]] = ()  # what reset replaces, so that a copy need not have its own
+    _drawn_anew: ClassVar[tuple[str, ...]] = ()  # attributes that reset replaces, so a copy may share them
     horizon: int
     observation_dim: int
     num_actions: int
@@ -66,7 +67,7 @@ class Task(ABC):
 
     @abstractmethod
     def step(self, actions_B: Tensor) -> TimeStep:
-        """Take one step in every environment; an episode that ends is followed by a new one at once."""
+        """Take one step in every environment; a new episode begins at once where one ends."""
 
     @abstractmethod
     def anchors(self) -> Anchors:
@@ -76,7 +77,7 @@ class Task(ABC):
     def window_anchor(self, steps: int) -> float:
         """Return the expected success of the best policy that sees only the last ``steps`` observations.
 
-        The policy may also know the number of the step, as a recurrent one soon does: no task is easier for it.
+        The policy may also know the number of the step, because a recurrent policy soon learns it.
         """
 
     @abstractmethod
@@ -85,43 +86,43 @@ class Task(ABC):
 
     @abstractmethod
     def steps_to_remember(self) -> int:
-        """Return the most steps that pass between something shown and the decision that needs it."""
+        """Return the largest number of steps between an item and the decision that needs it."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
-        """Return the batch's state as plain numbers and tensors, enough to go on with the same bits."""
+        """Return the batch's state as plain numbers and tensors, enough to continue with the same bits."""
 
     @abstractmethod
     def load_state_dict(self, state: dict[str, Any], generator: torch.Generator) -> TimeStep:
-        """Restore the batch; later draws come from ``generator``. Returns the step that was current."""
+        """Restore the batch; later draws come from ``generator``. Return the current step."""
 
     def fork(self: TaskT, rows: Tensor) -> TaskT:
-        """Return a batch of its own in which environment ``i`` stands where environment ``rows[i]`` of this one does.
+        """Return a separate batch whose environment ``i`` is a copy of environment ``rows[i]`` of this one.
 
-        The copies part when their actions differ. They share what was drawn, and draw nothing from this task's
+        The copies differ once their actions differ. They share the drawn episode, and draw nothing from this task's
         generator until the episode ends.
         """
         raise UsageError(f"{type(self).__name__} cannot begin several environments with one script")
 
     def best_actions(self) -> Tensor:
-        """Return the actions ``[B]`` of the best policy at the present step, which supervision asks for."""
-        raise UsageError(f"{type(self).__name__} does not tell which action is right, so nothing can supervise it")
+        """Return the right actions ``[B]`` at the present step, which supervised training needs."""
+        raise UsageError(f"{type(self).__name__} does not define the right action, so it cannot be supervised")
 
     def best_guess(self, window_KBD: Tensor, step: int, generator: torch.Generator) -> Tensor:
-        """Act as the best policy that sees only the last ``K`` observations, ``window(K)``.
+        """Return the actions of the best policy that sees only the last ``K`` observations, ``window(K)``.
 
         Args:
             window_KBD: the last observations, the present one last; fewer than ``K`` only at an episode's beginning.
             step: the number of the present step, from 0.
-            generator: source of the guesses where the window does not tell.
+            generator: source of the guesses if the window does not contain the answer.
 
         Returns:
-            Actions ``[B]``; immaterial at steps whose action has no effect.
+            Actions ``[B]``; arbitrary at steps whose action has no effect.
         """
         raise UsageError(f"{type(self).__name__} has no anchor policy")
 
     def channel(self, name: str) -> slice:
-        """Return where the channel of that name lies in an observation."""
+        """Return the slice of an observation that holds the channel of that name."""
         start = sum(list(self.layout.values())[: list(self.layout).index(name)])
         return slice(start, start + self.layout[name])
 
@@ -130,10 +131,10 @@ class Task(ABC):
         self.observation_dim = sum(layout.values())
 
     def fresh(self: TaskT) -> TaskT:
-        """Return a task of the same definition, to run a batch of its own: neither changes anything of the other.
+        """Return a task of the same definition for a separate batch; neither affects the other.
 
         Raises:
-            UsageError: an attribute cannot be copied; such a task defines this method itself.
+            UsageError: an attribute cannot be copied; such a task must define this method itself.
         """
         running = {id(value): value for name in self._drawn_anew if (value := getattr(self, name, None)) is not None}
         try:
@@ -144,15 +145,15 @@ class Task(ABC):
                 "which returns a task of the same definition"
             ) from error
 
-    def close(self) -> None:  # noqa: B027 (most have nothing to let go of)
-        """Let go of what the batch holds besides memory, such as simulators; only :meth:`reset` may follow."""
+    def close(self) -> None:  # noqa: B027 (most tasks hold no resources)
+        """Release the resources of the batch other than memory, such as simulators; only :meth:`reset` may follow."""
 
 
 class ScriptedTask(Task):
     """A task whose observations do not depend on the actions: whole episodes are drawn at once.
 
-    A subclass implements :meth:`script`. :meth:`advance` gives the next steps as one block; :meth:`step` gives them one
-    at a time. Both walk through the same episodes.
+    A subclass implements :meth:`script`. :meth:`advance` returns the next steps as one block; :meth:`step` returns them
+    one at a time. Both go through the same episodes.
     """
 
     _script: Script
@@ -177,7 +178,7 @@ class ScriptedTask(Task):
         self._position = 0
 
     def step(self, actions_B: Tensor) -> TimeStep:
-        """Judge the actions and show the next step."""
+        """Score the actions and return the next step."""
         target, scored = self._script.targets[self._position], self._script.scored[self._position]
         correct = scored & (actions_B == target)
         self._position += 1
@@ -200,7 +201,7 @@ class ScriptedTask(Task):
         )
 
     def advance(self, steps: int) -> Block:
-        """Return the next ``steps`` steps of every environment and move past them; episodes may end inside."""
+        """Return the next ``steps`` steps of every environment and advance past them; episodes may end inside."""
         parts: list[tuple[Tensor, Tensor, Tensor, int]] = []
         while steps > 0:
             if self._position == self.horizon:
@@ -221,18 +222,18 @@ class ScriptedTask(Task):
         return clock == 0, clock == self.horizon - 1
 
     def peek(self) -> TimeStep:
-        """Return the step that comes next, as :meth:`step` would have shown it; draws the next episodes if need be."""
+        """Return the next step without advancing, as :meth:`step` would return it; draw new episodes if needed."""
         ended = self._position == self.horizon
         if ended:
             self._draw()
         return self._show(ended=ended)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the running script as the generator state it was drawn from, and the position in it."""
+        """Return the position in the running script, and the generator state from which the script was drawn."""
         return {"num_envs": self._num_envs, "position": self._position, "drawn_from": self._drawn_from}
 
     def load_state_dict(self, state: dict[str, Any], generator: torch.Generator) -> TimeStep:
-        """Draw the running script once more; ``generator`` is left as it was after that draw."""
+        """Draw the running script again; afterwards ``generator`` is in the state after that draw."""
         self._generator, self._num_envs = generator, state["num_envs"]
         generator.set_state(state["drawn_from"])
         self._draw()
@@ -241,7 +242,7 @@ class ScriptedTask(Task):
 
 
 def _as_declared(script: Script) -> Script:
-    """Return a script of a user's whole numbers or 64 bits in the kinds that are declared, each value as it was."""
+    """Convert the dtypes of a user's script to the declared ones; the values are unchanged."""
     kinds = script.observations.dtype, script.targets.dtype, script.scored.dtype
     if kinds == (torch.float32, torch.int64, torch.bool):
         return script
@@ -249,11 +250,11 @@ def _as_declared(script: Script) -> Script:
 
 
 def check_declared(who: str, task: Task) -> None:
-    """Raise a usage error for sizes of a user's task that are no whole numbers above 0.
+    """Raise a usage error if a size of a user's task is not a whole number above 0.
 
     Args:
-        who: names the task, and where it stands.
-        task: was made a moment ago.
+        who: name of the task, and the file and line of its class.
+        task: the task, just after construction.
     """
     for name in ("horizon", "observation_dim", "num_actions"):
         value = getattr(task, name, None)
@@ -265,6 +266,6 @@ def check_declared(who: str, task: Task) -> None:
 
 
 def check_at_least(task: str, name: str, value: int, least: int) -> None:
-    """Raise a usage error that names the shortest (or smallest) value the task can take."""
+    """Raise a usage error if ``value`` is below ``least``; the error names the smallest value that the task allows."""
     if value < least:
         raise UsageError(f"{task}: {name} {value} is too short; the shortest is {least}")

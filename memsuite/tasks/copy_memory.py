@@ -1,4 +1,4 @@
-"""Copy memory: see a string of symbols, wait, write it down in the same order."""
+"""Copy memory: see a string of symbols, wait, reproduce it in the same order."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from memsuite.types import Script
 class CopyMemory(ScriptedTask):
     """Repeat a string after a blank delay (Hochreiter & Schmidhuber 1997; the layout is Arjovsky et al. 2016's).
 
-    Shown: ``seq_len`` random symbols out of 8, one a step, then blanks (all zeros), then a go flag, then ``seq_len``
+    Shown: ``seq_len`` random symbols out of 8, one per step, then blanks (all zeros), then a go flag, then ``seq_len``
     blanks.
     Asked: at each of the last ``seq_len`` steps, the symbol shown ``horizon - seq_len`` steps before.
 
-    Observation ``[symbols + 1]``: the symbol's one-hot, then the go flag. Actions: ``symbols``; unlike in the original
-    there is no blank to write, since only the answers are scored.
+    Observation ``[symbols + 1]``: the symbol's one-hot, then the go flag. Actions: ``symbols``. Unlike the original
+    there is no action for a blank, because only the answers are scored.
     Chance: ``1 / symbols`` at random and without memory.
     To remember: ``seq_len * log2(symbols)`` bits for ``horizon - seq_len`` steps.
 
     Args:
-        horizon: length of an episode in steps, at least ``2 * seq_len + 1``; the delay is what is left, in blanks.
+        horizon: length of an episode in steps, at least ``2 * seq_len + 1``; the remaining steps are the blank delay.
         seq_len: length of the string.
         symbols: size of the alphabet, the same at every difficulty.
         jitter: the go flag comes 0 to this many steps earlier, at random; blanks follow the answers.
@@ -63,7 +63,7 @@ class CopyMemory(ScriptedTask):
         return shorten_delay(Script(observations, targets, scored), self.seq_len, self.jitter, generator)
 
     def best_guess(self, window_KBD: Tensor, step: int, generator: torch.Generator) -> Tensor:
-        """Count the steps since the go flag, and name the symbol of that place if it is in the window."""
+        """Count the steps since the go flag, and name the symbol of that position if it is in the window."""
         guess = integers(self.symbols, (window_KBD.shape[1],), generator)
         go = window_KBD[:, :, -1]
         first = step - len(go) + 1  # the number of the window's first step
@@ -72,7 +72,7 @@ class CopyMemory(ScriptedTask):
         return token_at(window_KBD[:, :, : self.symbols], row, guess)
 
     def anchors(self) -> Anchors:
-        """Return chance over the symbols."""
+        """Return the chance level over the symbols."""
         return Anchors(random=1 / self.symbols, memoryless=1 / self.symbols)
 
     def window_anchor(self, steps: int) -> float:

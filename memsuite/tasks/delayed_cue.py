@@ -1,4 +1,4 @@
-"""Delayed cue: see one of several cues, wait, say which it was."""
+"""Delayed cue: see one of several cues, wait, name it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from memsuite.types import Script
 
 
 class DelayedCue(ScriptedTask):
-    """Remember one symbol across a blank delay (the T-maze's memory without its corridor; Bakker 2001, Ni et al. 2023).
+    """Remember a symbol across a blank delay (the T-maze's memory, no corridor; Bakker 2001, Ni et al. 2023).
 
     Shown: at the first step one of ``num_cues`` cues as a one-hot, then blanks (all zeros), at the last step a query
     flag.
-    Asked: at the query, the action with the cue's index. One scored decision an episode, reward 1 if right.
+    Asked: at the query, the action with the cue's index. One scored decision per episode, reward 1 if right.
 
     Observation ``[vocabulary + 1]``: the cue's one-hot, then the query flag. Actions: ``vocabulary``.
     Chance: ``1 / vocabulary`` at random, ``1 / num_cues`` for the best policy without memory.
@@ -26,11 +26,11 @@ class DelayedCue(ScriptedTask):
 
     Args:
         horizon: length of an episode in steps, at least 2; the delay is ``horizon - 2`` blanks.
-        num_cues: number of cues drawn from, 2 to ``vocabulary``.
+        num_cues: number of cues to draw from, 2 to ``vocabulary``.
         vocabulary: width of the cue's code, the same at every difficulty.
         jitter: the query comes 0 to this many steps earlier, at random; blanks follow it.
-        rewrite: probability that another cue is shown once at a random step of the delay; the last one counts.
-        noise: probability that a step of the delay shows a random cue that does not count: the first one does.
+        rewrite: probability that another cue is shown once at a random step of the delay; the last cue counts.
+        noise: probability that a step of the delay shows a random cue that does not count; the first cue counts.
     """
 
     def __init__(
@@ -70,11 +70,11 @@ class DelayedCue(ScriptedTask):
         return shorten_delay(script, 1, self.jitter, generator)
 
     def one_a_cue(self) -> tuple[Tensor, Tensor, Tensor] | None:
-        """Return all the episodes there are, one a cue and each as likely: blanks between two observations.
+        """Return all possible episodes, one per cue and all equally likely: blanks between two observations.
 
         Returns:
-            What is shown first and last, ``[num_cues, D]`` each, and the cues ``[num_cues]``; None where episodes
-            differ in more (``jitter``, ``rewrite``, ``noise``).
+            The first and the last observations, ``[num_cues, D]`` each, and the cues ``[num_cues]``; None if episodes
+            differ in other ways too (``jitter``, ``rewrite``, ``noise``).
         """
         if self.jitter or self.rewrite or self.noise:
             return None
@@ -84,7 +84,7 @@ class DelayedCue(ScriptedTask):
         return shown, asked, cues
 
     def _rewrite_(self, observations: Tensor, cue: Tensor, generator: torch.Generator) -> Tensor:
-        """Show a second cue in some environments, past the steps jitter may take out; return those that count."""
+        """Show a second cue in some environments, outside the steps of jitter; return the cues that count."""
         rewritten = torch.rand(cue.shape, generator=generator, device=cue.device) < self.rewrite
         step = 1 + self.jitter + integers(self.horizon - 2 - self.jitter, tuple(cue.shape), generator)
         second = integers(self.num_cues, tuple(cue.shape), generator)
@@ -93,7 +93,7 @@ class DelayedCue(ScriptedTask):
         return torch.where(rewritten, second, cue)
 
     def best_guess(self, window_KBD: Tensor, step: int, generator: torch.Generator) -> Tensor:
-        """Name the last cue in the window, or under noise the episode's first; guess if there is none."""
+        """Name the last cue in the window, or with noise the episode's first; guess if there is none."""
         guess = integers(self.num_cues, (window_KBD.shape[1],), generator)
         if self.noise:
             return window_KBD[0, :, : self.vocabulary].argmax(-1) if len(window_KBD) == step + 1 else guess
@@ -103,11 +103,11 @@ class DelayedCue(ScriptedTask):
         return torch.where(latest.amax(-1) > 0, latest.argmax(-1), guess)
 
     def anchors(self) -> Anchors:
-        """Return chance over all actions, and over the cues in use."""
+        """Return the chance level over all actions, and over the cues in use."""
         return Anchors(random=1 / self.vocabulary, memoryless=1 / self.num_cues)
 
     def window_anchor(self, steps: int) -> float:
-        """Return 1 when the window reaches back to the cue that counts, else the memoryless success."""
+        """Return 1 if the window reaches back to the cue that counts, otherwise the memoryless success."""
         chance = 1 / self.num_cues
         seen = 0.0
         if self.rewrite:

@@ -1,4 +1,4 @@
-"""Distractor navigation: learn which of several places is the goal, be held still, then walk there."""
+"""Distractor navigation: learn which of several places is the goal, be held in place, then walk there."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from memsuite.types import TimeStep
 
 SIDE = 3
 CENTRE = SIDE * SIDE // 2
-PLACES = SIDE * SIDE - 1  # every cell but the centre, where the walk starts
+PLACES = SIDE * SIDE - 1  # every cell except the centre, where the walk starts
 TAGS = 24
 MOVES = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))  # stay, up, down, left, right as (row, column)
 
@@ -25,33 +25,34 @@ MOVES = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))  # stay, up, down, left, righ
 class DistractorNav(Task):
     """Remember where to go, then go (the T-maze of Bakker 2001 with eight arms; the fakes after Hung et al. 2019).
 
-    Shown: at the first step a context cue, one of ``num_distractors + 1`` tags. Then every tag once, in random order
-    and each with a place of a 3 x 3 grid: the place that comes with the context's tag is the goal, the others are
-    fakes. Places are drawn independently, so that how often one is shown tells little. Then blanks. In the last
-    ``budget`` steps a go flag, and the agent can move. Its position is always shown.
-    Asked: to stand on the goal when the budget is spent. One scored decision an episode, reward 1 if right.
+    Shown: at the first step a context cue, one of ``num_distractors + 1`` tags. Then every tag once, in random order,
+    each with a place of a 3 x 3 grid: the place that comes with the context's tag is the goal, the others are fakes.
+    Places are drawn independently, so the number of times that a place is shown reveals little. Then blanks. In the
+    last ``budget`` steps a go flag, and the agent can move. The agent's position is always shown.
+    Asked: to stand on the goal when the budget is spent. One scored decision per episode, reward 1 if right.
 
-    The agent is held at the centre until the go flag, so that its position cannot store the goal. Nothing tells it
+    The agent is held at the centre until the go flag, so that its position cannot store the goal. It is never told
     whether it has arrived, so that it cannot search.
 
     Observation ``[37]``: the tag's one-hot (24), the place's row and column (3 and 3), the agent's row and column (3
-    and 3), the go flag. Actions: stay, up, down, left, right; a move into the wall stays.
-    Chance: 1/8 without memory, from walking to any one place; at random somewhat less (:meth:`anchors`). The policy
-    that knows all places but not which is the goal walks to the one shown most often: ``anchors().unbound``.
+    and 3), the go flag. Actions: stay, up, down, left, right; a move into the wall has no effect.
+    Chance: 1/8 without memory, by walking to any one place; at random somewhat less (:meth:`anchors`). A policy that
+    knows all places but not which one is the goal walks to the place shown most often: ``anchors().unbound``.
     To remember: ``log2(8)`` bits for up to ``horizon - 1`` steps.
 
     Args:
-        horizon: length of an episode in steps, at least ``num_distractors + 2 + budget``; the delay is what is left.
+        horizon: length of an episode, at least ``num_distractors + 2 + budget`` steps; the remaining ones are the
+            delay.
         num_distractors: number of fakes, at most 23.
-        budget: steps in which to walk, at least 2, which reach any place.
+        budget: number of steps for the walk, at least 2, which suffice to reach any place.
     """
 
     can_fork = True
     _generator: torch.Generator
-    _tags: Tensor  # [P, B], the context's first, then those of the places in the order shown
-    _places: Tensor  # [P - 1, B], numbers of cells
-    _goal: Tensor  # [B], number of a cell
-    _agent: Tensor  # [B], number of a cell
+    _tags: Tensor  # [P, B], the context's tag first, then those of the places in the order shown
+    _places: Tensor  # [P - 1, B], indices of cells
+    _goal: Tensor  # [B], index of a cell
+    _agent: Tensor  # [B], index of a cell
     _clock: int
 
     def __init__(self, horizon: int = 200, num_distractors: int = 5, budget: int = 4) -> None:
@@ -89,7 +90,7 @@ class DistractorNav(Task):
         self._clock = 0
 
     def step(self, actions_B: Tensor) -> TimeStep:
-        """Move, if the go flag is up, and show the next step; at the end judge the position."""
+        """Move the agent if the go flag is up, and return the next step; at the end score the position."""
         if self._clock >= self.horizon - self.budget:
             self._agent = move(self._agent, actions_B)
         self._clock += 1
@@ -116,15 +117,15 @@ class DistractorNav(Task):
         )
 
     def fork(self, rows: Tensor) -> DistractorNav:
-        """Return environments that stand where the given ones do, with the same tags, places and goals."""
-        other = copy.copy(self)  # what differs is set below, and nothing is changed in place
+        """Return copies of the given environments, with the same tags, places, goals and positions."""
+        other = copy.copy(self)  # the attributes that differ are set below, and nothing is changed in place
         other._num_envs, other._generator = len(rows), torch.Generator(rows.device)
         for name in ("_tags", "_places", "_goal", "_agent"):
             setattr(other, name, getattr(self, name).index_select(-1, rows))
         return other
 
     def best_actions(self) -> Tensor:
-        """Return the actions of a shortest way to the goal."""
+        """Return the actions of a shortest path to the goal."""
         return walk(self._agent, self._goal)
 
     def _observe(self) -> Tensor:
@@ -141,9 +142,9 @@ class DistractorNav(Task):
         return observation
 
     def best_guess(self, window_KBD: Tensor, step: int, generator: torch.Generator) -> Tensor:
-        """Walk to the goal if the context and its place are in the window, else to the place most often in it."""
+        """Walk to the goal if the context and its place are in the window, else to the place shown most often in it."""
         now, first = window_KBD[-1], step - len(window_KBD) + 1
-        goal = torch.zeros(len(now), dtype=torch.int64, device=now.device)  # without a memory any cell is as good
+        goal = torch.zeros(len(now), dtype=torch.int64, device=now.device)  # without a memory all cells are equal
         shown = window_KBD[max(0, 1 - first) : max(0, self.num_distractors + 2 - first)]  # the places in the window
         if len(shown):
             places = self._cell(shown, "place")
@@ -159,7 +160,7 @@ class DistractorNav(Task):
         return row.argmax(-1) * SIDE + column.argmax(-1)
 
     def anchors(self) -> Anchors:
-        """Return the chances that a random walk ends on the goal, that a place is it, and the one shown most often."""
+        """Return the success of a random walk, of a fixed place, and of the place shown most often."""
         return Anchors(
             random=(1 - chance_of_return(self.budget)) / PLACES,
             memoryless=1 / PLACES,
@@ -167,10 +168,10 @@ class DistractorNav(Task):
         )
 
     def window_anchor(self, steps: int) -> float:
-        """Return the success from what lies in the window when the walk begins: all, some places, or nothing.
+        """Return the success from the places in the window when the walk begins: all, some or none.
 
-        Exact for windows that hold everything throughout the walk, or nothing of the presentation when it begins; for
-        those between, which lose sight of it on the way, an upper bound.
+        The value is exact for windows that contain everything throughout the walk, or nothing of the presentation when
+        it begins. For windows in between, which lose the presentation during the walk, it is an upper bound.
         """
         first = self.horizon - self.budget - steps + 1
         if first <= 0:
@@ -181,11 +182,11 @@ class DistractorNav(Task):
         return (shares + (count - seen) / PLACES) / count
 
     def bits_to_remember(self) -> float:
-        """Return ``log2(8)``, one place out of all."""
+        """Return ``log2(8)``: one of eight places."""
         return math.log2(PLACES)
 
     def steps_to_remember(self) -> int:
-        """Return ``horizon - 1``, from the context to the decision."""
+        """Return ``horizon - 1``, from the context cue to the decision."""
         return self.horizon - 1
 
     def state_dict(self) -> dict[str, Any]:
@@ -194,7 +195,7 @@ class DistractorNav(Task):
         return {"num_envs": self._num_envs, "clock": self._clock, "generator": self._generator.get_state(), **tensors}
 
     def load_state_dict(self, state: dict[str, Any], generator: torch.Generator) -> TimeStep:
-        """Go on with the saved episodes; ``generator`` is set to where it was."""
+        """Continue the saved episodes; ``generator`` is restored to its saved state."""
         generator.set_state(state["generator"])
         self._generator, self._num_envs, self._clock = generator, state["num_envs"], state["clock"]
         self._tags, self._places, self._goal, self._agent = (
@@ -212,14 +213,14 @@ def move(agent_B: Tensor, actions_B: Tensor) -> Tensor:
 
 
 def walk(agent_B: Tensor, goal_B: Tensor) -> Tensor:
-    """Return the actions of a shortest way: rows first, then columns, then stay, ``[B]``."""
+    """Return the actions ``[B]`` of a shortest path: rows first, then columns, then stay."""
     rows, columns = goal_B // SIDE - agent_B // SIDE, goal_B % SIDE - agent_B % SIDE
     sideways = torch.where(columns < 0, 3, 4).where(columns != 0, 0)
     return torch.where(rows < 0, 1, 2).where(rows != 0, sideways)
 
 
 def chance_of_return(steps: int) -> float:
-    """Return the probability that a uniformly random walk from the centre is there again after ``steps`` steps."""
+    """Return the probability that a random walk from the centre is at the centre after ``steps`` steps."""
     cells = torch.arange(SIDE * SIDE)
     chance = (cells == CENTRE).double()
     for _ in range(steps):

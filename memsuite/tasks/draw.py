@@ -1,4 +1,4 @@
-"""One episode of a task as a picture: time by observation channel, scored steps marked, their targets above."""
+"""A picture of one episode: time by observation channel, with scored steps marked and their targets above."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def draw_episode(task: Task, title: str, path: Path, generator: torch.Generator)
     """Draw one episode into a PNG file.
 
     Args:
-        task: scripted, or one that has an oracle policy, which then plays.
+        task: a scripted task, or a task with an oracle policy, which then plays.
         title: the picture's title.
         path: the file to write.
-        generator: decides the episode.
+        generator: source of the episode.
     """
     pyplot, colors = _import_matplotlib()
     if isinstance(task, ScriptedTask):
@@ -35,7 +35,7 @@ def draw_episode(task: Task, title: str, path: Path, generator: torch.Generator)
     steps, width = observations.shape
     figure, axes = pyplot.subplots(figsize=(11, 1.3 + 0.14 * max(width, 12)), layout="constrained", dpi=110)
     colormap = colors.LinearSegmentedColormap.from_list("memsuite", [MINUS, "white", INK])
-    for name in {"lure", "distractor"} & set(task.layout):  # paler, so that what counts stands out
+    for name in {"lure", "distractor"} & set(task.layout):  # paler, so that the tokens that count stand out
         observations = torch.where(observations[:, task.channel(name)] > 0, 0.35 * observations, observations)
     axes.imshow(observations.T.numpy(), cmap=colormap, vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
     _channels(axes, task.layout, steps)

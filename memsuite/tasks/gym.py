@@ -1,12 +1,12 @@
-"""Gymnasium out: importing this module registers every task at every difficulty with Gymnasium.
+"""memsuite's tasks in Gymnasium: importing this module registers every task at every difficulty.
 
     import gymnasium, memsuite.tasks.gym
 
     gymnasium.make("memsuite/delayed_cue-medium-v0")
     gymnasium.make_vec("memsuite/delayed_cue-medium-v0", num_envs=64, num_cues=4)
 
-(or ``gymnasium.make("memsuite.tasks.gym:memsuite/delayed_cue-medium-v0")`` without the import). A task's arguments
-can be given in place of the difficulty's. The vector environment is native: all environments step at once.
+(or ``gymnasium.make("memsuite.tasks.gym:memsuite/delayed_cue-medium-v0")`` without the import). Keyword arguments
+replace those of the difficulty. The vector environment is native: all environments step at once.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ def generator_from(numpy_generator: np.random.Generator) -> torch.Generator:
 class MemsuiteEnv(gymnasium.Env[Observation, np.int64]):
     """One environment of a task.
 
-    ``info`` has ``scored`` (the action just taken was a scored decision) and ``correct`` (and it was right). The
-    observation after the last step, which no decision follows, is all zeros.
+    ``info`` has ``scored`` (the action just taken was a scored decision) and ``correct`` (it was scored and right). The
+    observation after the last step is all zeros, because no decision follows it.
 
     Args:
         task: name of the task.
         difficulty: easy, medium, hard or extreme.
         render_mode: None; there is nothing to render.
-        **overrides: arguments of the task in place of the difficulty's.
+        **overrides: arguments that replace those of the difficulty.
     """
 
     metadata = {"render_modes": []}  # noqa: RUF012 (Gymnasium's convention)
@@ -55,12 +55,12 @@ class MemsuiteEnv(gymnasium.Env[Observation, np.int64]):
         self.observation_space = Box(-1.0, 1.0, (self.task.observation_dim,), np.float32)
         self.action_space = Discrete(self.task.num_actions)
         self._generator: torch.Generator | None = None
-        self._following: TimeStep | None = None  # the next episode, which the task has already begun
+        self._following: TimeStep | None = None  # first step of the next episode, which the task has already begun
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Begin an episode; a seed decides it and all that follow."""
+        """Begin an episode; a seed determines this episode and all later ones."""
         super().reset(seed=seed)
         now = self._following
         if seed is not None or self._generator is None:
@@ -70,7 +70,7 @@ class MemsuiteEnv(gymnasium.Env[Observation, np.int64]):
         return _array(now.observation)[0], {}
 
     def step(self, action: np.int64) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Take one step; only the next :meth:`reset` shows the episode after the last one."""
+        """Take one step; after the last step, only :meth:`reset` shows the next episode."""
         if self._following is not None:
             raise gymnasium.error.ResetNeeded("the episode has ended: reset the environment")
         now = self.task.step(torch.as_tensor([int(action)]))
@@ -84,16 +84,16 @@ class MemsuiteEnv(gymnasium.Env[Observation, np.int64]):
 class MemsuiteVectorEnv(gymnasium.vector.VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
     """A batch of environments of a task, stepped at once.
 
-    Autoreset happens in the same step: where an episode ends, the observation returned belongs to the next one,
-    ``infos["final_obs"]`` has the last one and ``infos["final_info"]`` the last step's ``scored`` and ``correct``,
-    laid out as Gymnasium's own ``SyncVectorEnv`` lays them out.
+    Autoreset happens in the same step. Where an episode ends, the returned observation belongs to the next episode;
+    ``infos["final_obs"]`` has the last observation and ``infos["final_info"]`` the last step's ``scored`` and
+    ``correct``, in the layout of Gymnasium's own ``SyncVectorEnv``.
 
     Args:
         num_envs: number of environments.
         task: name of the task.
         difficulty: easy, medium, hard or extreme.
         render_mode: None; there is nothing to render.
-        **overrides: arguments of the task in place of the difficulty's.
+        **overrides: arguments that replace those of the difficulty.
     """
 
     metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}  # noqa: RUF012
@@ -110,7 +110,7 @@ class MemsuiteVectorEnv(gymnasium.vector.VectorEnv[Observation, NDArray[np.int64
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Begin all episodes anew. One seed decides them all; of a list, all seeds together do."""
+        """Begin all episodes again. One seed determines them all; a list of seeds is combined into one seed."""
         if options and "reset_mask" in options:
             raise ValueError("reset_mask: each environment is reset in the step that ends its episode")
         if isinstance(seed, list):
@@ -139,7 +139,7 @@ class MemsuiteVectorEnv(gymnasium.vector.VectorEnv[Observation, NDArray[np.int64
 
 
 def _array(observation: torch.Tensor) -> Observation:
-    return np.array(observation.numpy())  # a copy: the task's own numbers are not the caller's to change
+    return np.array(observation.numpy())  # a copy, so that the caller cannot change the task's own data
 
 
 def _final_observation(now: TimeStep) -> Observation:

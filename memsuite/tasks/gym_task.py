@@ -1,4 +1,4 @@
-"""Gymnasium in: any Gymnasium environment with discrete actions as a task."""
+"""Gymnasium environments in memsuite: any environment with discrete actions as a task."""
 
 from __future__ import annotations
 
@@ -18,38 +18,39 @@ from memsuite.tasks.base import Anchors, Task
 from memsuite.types import TimeStep
 
 log = logging.getLogger("memsuite")
-UNLIMITED = 1000  # the horizon by which a budget is counted where an environment names no limit
-LARGEST = 3.4e38  # of a reward, which is kept in 32 bits
-NUMBER = (int, float)  # a bool is an int
-MASK = "action_mask"  # the key under which environments tell the actions that are allowed
+UNLIMITED = 1000  # the horizon for the budget of an environment without a limit
+LARGEST = 3.4e38  # largest reward, because rewards are float32
+NUMBER = (int, float)  # includes bool, a subclass of int
+MASK = "action_mask"  # the key under which environments report the allowed actions
 
 
 class GymTask(Task):
     """Run a Gymnasium environment as a task, for instance CartPole without its velocities: ``mask=[1, 3]``.
 
-    Observations are flattened as ``gymnasium.spaces.flatten`` does, a discrete one becomes a one-hot. Actions must be
-    discrete. No decision is scored: what counts is the reward. The anchors are unknown, NaN.
+    Observations are flattened as ``gymnasium.spaces.flatten`` does; a discrete one becomes a one-hot. Actions must be
+    discrete. No decision is scored: the reward is the measure. The anchors are unknown, NaN.
 
-    Where an environment tells by ``action_mask``, in its info or in a dict of observations, which actions are allowed,
-    an action that is not is taken as the next one that is, in the order of their numbers.
+    If an environment marks the allowed actions with ``action_mask``, in its info or in a dict of observations, a
+    forbidden action is replaced by the next allowed one, in the order of their numbers.
 
     Every episode is reset with a seed drawn from the task's generator. :meth:`state_dict` keeps the seeds and the
-    actions of the running episodes, and loading plays them again: an environment that its seed and the actions decide
-    goes on with the same bits; another begins where its own randomness leads.
+    actions of the running episodes, and loading plays them again. An environment that is determined by its seed and the
+    actions continues with the same bits; any other continues with its own randomness.
 
     Args:
         env_id: a registered environment, or ``module:id`` to import a module first, from the current folder or
             Python's path (``popgym:popgym-RepeatPreviousEasy-v0``).
-        horizon: cut episodes after so many steps; None takes the environment's own limit, which it must have then.
+        horizon: largest number of steps of an episode; None takes the environment's own limit, which must then exist.
         mask: indices of the flattened observation to leave out, so that the agent has to remember or infer them.
         env_args: arguments of the environment.
 
     Raises:
-        UsageError: there is no such environment, it cannot be made, or its spaces cannot be learnt here.
-        Stopped: from :meth:`reset` and :meth:`step`, what the environment raises or returns in one line.
+        UsageError: the environment does not exist, cannot be made, or has spaces that are not supported.
+        Stopped: from :meth:`reset` and :meth:`step`, for an exception or a wrong return value of the environment, in
+            one line.
 
     Attributes:
-        masked: whether an environment has told which actions are allowed.
+        masked: whether the environment has reported allowed actions.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class GymTask(Task):
         self._close(env)
         spaces = self._gymnasium.spaces
         if not isinstance(env.action_space, spaces.Discrete):
-            raise UsageError(f"gym:{env_id}: its actions are {env.action_space}; only discrete ones can be learnt here")
+            raise UsageError(f"gym:{env_id}: its actions are {env.action_space}; only discrete ones are supported")
         if not env.observation_space.is_np_flattenable:
             raise UsageError(f"gym:{env_id}: its observations, {env.observation_space}, have no fixed size")
         self._first_action = int(env.action_space.start)
@@ -78,13 +79,13 @@ class GymTask(Task):
             raise UsageError(f"gym:{env_id}: mask {list(self.mask)} is outside 0 to {width - 1}")
         self._kept = [index for index in range(width) if index not in self.mask]
         if not self._kept:
-            raise UsageError(f"gym:{env_id}: nothing of it is observed: {width} numbers, mask {list(self.mask)}")
+            raise UsageError(f"gym:{env_id}: nothing is observed: {width} numbers, mask {list(self.mask)}")
         limit = horizon or (env.spec.max_episode_steps if env.spec else None)
         if not limit:
             raise UsageError(
-                f"gym:{env_id} has no limit of its own: say after how many steps an episode is cut, for instance "
-                f"--horizon {UNLIMITED}; what would have followed is estimated by the critic, and returns count up to "
-                "there"
+                f"gym:{env_id} has no step limit: set the number of steps after which an episode is cut, for instance "
+                f"--horizon {UNLIMITED}; the critic estimates the reward after the cut, and returns count up to the "
+                "cut"
             )
         self._define(limit, {"observation": len(self._kept)}, int(env.action_space.n))
 
@@ -107,7 +108,7 @@ class GymTask(Task):
     def _begin(self, num_envs: int, generator: torch.Generator) -> None:
         self.close()
         self._generator = generator
-        for _ in range(num_envs):  # one by one, so that those made before one that fails can be closed
+        for _ in range(num_envs):  # one by one, so that the earlier ones can be closed if a later one fails
             self._envs.append(self._make())
         self._allowed = [None] * num_envs
         self._seeds = [0] * num_envs
@@ -121,7 +122,7 @@ class GymTask(Task):
     def _close(self, env: Any) -> None:
         try:
             env.close()
-        except Exception as error:  # nothing is lost by it
+        except Exception as error:  # a failed close loses nothing
             log.debug("gym:%s: close: %s", self.env_id, in_one_line(error))
 
     def _reset_one(self, index: int, seed: int | None = None) -> Tensor:
@@ -147,22 +148,22 @@ class GymTask(Task):
             if not (isinstance(reward, NUMBER) and isinstance(over, NUMBER) and isinstance(cut, NUMBER)):
                 check_numbers(reward=reward, terminated=over, truncated=cut)
             if not -LARGEST < reward < LARGEST:
-                raise ValueError(f"its reward is {float(reward)}, which no number of 32 bits holds")
+                raise ValueError(f"its reward is {float(reward)}, which does not fit into a 32-bit number")
             return self._seen(index, observation, info, over), float(reward), bool(over), bool(cut) and not over
-        except Exception as error:  # not a context manager's: this is done at every step of every environment
+        except Exception as error:  # no context manager, because this runs at every step of every environment
             old = isinstance(error, ValueError) and "unpack" in str(error)
             text = "it must return five values, as Gymnasium's API asks for" if old else in_one_line(error)
             where = f"step {len(self._actions[index])} of an episode"
             raise Stopped(f"gym:{self.env_id}: {where}: {text}") from error
 
     def _seen(self, index: int, observation: Any, info: dict[str, Any], last: Any = False) -> Tensor:
-        """Return an observation as a row; remember which actions are allowed now.
+        """Return an observation as a row; store the actions that are allowed now.
 
         Args:
-            index: of the environment.
-            observation: what it shows.
-            info: what it tells besides.
-            last: the episode has ended there: no action follows.
+            index: index of the environment.
+            observation: its observation.
+            info: its info dict.
+            last: whether the episode has ended, so that no action follows.
         """
         told = info.get(MASK)
         if told is None and isinstance(observation, dict):
@@ -174,11 +175,11 @@ class GymTask(Task):
         return torch.as_tensor(flat, dtype=torch.float32)[self._kept]
 
     def _finite(self, rows: list[Tensor], used: list[bool]) -> Tensor:
-        """Return observations as a batch ``[B, D]``; refuse those that are used and not finite.
+        """Return observations as a batch ``[B, D]``; refuse values that are not finite in the rows that are used.
 
         Args:
-            rows: one for each environment.
-            used: whether somebody acts on it or values it; the last of an episode may be whatever it is.
+            rows: one row per environment.
+            used: whether the row is acted on or valued; the last observation of an episode may be anything.
         """
         found = torch.stack(rows)
         if not torch.isfinite(found).all():
@@ -197,7 +198,7 @@ class GymTask(Task):
         return allowed
 
     def step(self, actions_B: Tensor) -> TimeStep:
-        """Take one step in every environment, one after the other."""
+        """Take one step in every environment, one environment after the other."""
         following, finals, rewards, terminated, truncated = [], [], [], [], []
         for index, action in enumerate(actions_B.tolist()):
             final, reward, over, cut = self._step_one(index, action)
@@ -231,19 +232,19 @@ class GymTask(Task):
         )
 
     def anchors(self) -> Anchors:
-        """Return NaN: nobody knows."""
+        """Return NaN: the anchors are unknown."""
         return Anchors(math.nan, math.nan, math.nan)
 
     def window_anchor(self, steps: int) -> float:
-        """Return NaN: nobody knows."""
+        """Return NaN: the success is unknown."""
         return math.nan
 
     def bits_to_remember(self) -> float:
-        """Return NaN: nobody knows."""
+        """Return NaN: the number of bits is unknown."""
         return math.nan
 
     def steps_to_remember(self) -> int:
-        """Return the horizon, the most there can be."""
+        """Return the horizon, which is an upper bound."""
         return self.horizon
 
     def state_dict(self) -> dict[str, Any]:
@@ -255,7 +256,7 @@ class GymTask(Task):
         }
 
     def load_state_dict(self, state: dict[str, Any], generator: torch.Generator) -> TimeStep:
-        """Play the saved episodes up to where they were; ``generator`` is set to where it was."""
+        """Replay the saved episodes up to their current steps; ``generator`` is restored to its saved state."""
         generator.set_state(state["generator"])
         self._begin(len(state["seeds"]), generator)
         observations = []
@@ -268,21 +269,21 @@ class GymTask(Task):
 
 
 def check_numbers(**values: Any) -> None:
-    """Raise a TypeError for what is not one number, such as an array of one."""
+    """Raise a TypeError for a value that is not a single number, such as an array."""
     for name, value in values.items():
         if not isinstance(value, NUMBER) and getattr(value, "shape", None) != ():
             raise TypeError(f"its {name} is {value!r}; it must be one number")
 
 
 def import_environment(env_id: str) -> None:
-    """Import the module that registers an environment, where its name says one: ``module:id``."""
+    """Import the module that registers an environment, if the id names one: ``module:id``."""
     module = env_id.rpartition(":")[0]
     if module:
         module_at(module)
 
 
 def limit_of(env_id: str) -> int | None:
-    """Return the most steps of an environment's episodes, as it was registered; None if it has no limit."""
+    """Return the step limit of an environment, as it was registered; None if it has no limit."""
     gymnasium = _import_gymnasium()
     with blamed_on(f"gym:{env_id}"):
         import_environment(env_id)

@@ -1,4 +1,4 @@
-"""Multi-cue delay: pick a few cues out of a stream of distractors, wait, repeat them in order."""
+"""Multi-cue delay: pick a few cues from a stream of distractors, wait, repeat them in order."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from memsuite.types import Script
 
 
 class MultiCueDelay(ScriptedTask):
-    """Tell cues from distractors and keep their order (the temporal order problem of Hochreiter & Schmidhuber 1997).
+    """Distinguish cues from distractors and keep their order (temporal order problem, Hochreiter & Schmidhuber 1997).
 
-    Shown: a random symbol out of 8 at every step but the last ``num_cues``. All carry the distractor flag but
-    ``num_cues`` of them, the cues: the first half of the episode is cut into as many segments, and each has one at a
-    random step. Then ``num_cues`` steps with the query flag.
+    Shown: a random symbol out of 8 at every step except the last ``num_cues``. All symbols carry the distractor flag
+    except ``num_cues`` of them, the cues: the first half of the episode is divided into ``num_cues`` segments, and each
+    segment has one cue at a random step. Then ``num_cues`` steps with the query flag.
     Asked: at the i-th query, the i-th cue.
 
     Observation ``[symbols + 2]``: the symbol's one-hot, the distractor flag, the query flag. Actions: ``symbols``.
@@ -25,7 +25,7 @@ class MultiCueDelay(ScriptedTask):
     To remember: ``num_cues * log2(symbols)`` bits for up to ``horizon - num_cues`` steps.
 
     Args:
-        horizon: length of an episode in steps, at least ``4 * num_cues``, which gives a segment two steps.
+        horizon: length of an episode in steps, at least ``4 * num_cues``, so that each segment has two steps.
         num_cues: number of cues.
         symbols: size of the alphabet, the same at every difficulty.
     """
@@ -62,11 +62,11 @@ class MultiCueDelay(ScriptedTask):
         return torch.where(cue.any(-1), cue.argmax(-1), guess)
 
     def anchors(self) -> Anchors:
-        """Return chance over the symbols."""
+        """Return the chance level over the symbols."""
         return Anchors(random=1 / self.symbols, memoryless=1 / self.symbols)
 
     def window_anchor(self, steps: int) -> float:
-        """Return the mean chance that a cue lies in the window when it is asked for, the rest guessed."""
+        """Return the mean success: 1 for each cue inside the window when it is asked for, chance for the others."""
         seen = 0.0
         for index in range(self.num_cues):
             first = self.horizon - self.num_cues + index - steps + 1
@@ -79,5 +79,5 @@ class MultiCueDelay(ScriptedTask):
         return self.num_cues * math.log2(self.symbols)
 
     def steps_to_remember(self) -> int:
-        """Return ``horizon - num_cues``: the first cue at the first step."""
+        """Return ``horizon - num_cues``, for a first cue at the first step."""
         return self.horizon - self.num_cues

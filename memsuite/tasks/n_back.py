@@ -1,4 +1,4 @@
-"""n-back: symbols keep coming, each time name the one that came n symbols before."""
+"""n-back: symbols keep coming; at each symbol, name the symbol that came n symbols before."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from memsuite.types import Script
 
 
 class NBack(ScriptedTask):
-    """Keep the last n symbols, renewed at every one (Kirchner 1958; as RepeatPrevious of Morad et al. 2023 asks).
+    """Keep the last n symbols, updated at each new one (Kirchner 1958; RepeatPrevious in Morad et al. 2023).
 
-    Shown: a random symbol out of 8 every ``gap`` steps from the first one on, blanks (all zeros) between, as in the
-    experiment with people, where a symbol is followed by a pause.
-    Asked: with every symbol from the ``n``-th on, which one came ``n`` symbols before.
+    Shown: a random symbol out of 8 every ``gap`` steps from the first step on, with blanks (all zeros) between, as in
+    the experiment with people, where a pause follows each symbol.
+    Asked: at every symbol from the ``n``-th on, the symbol that came ``n`` symbols before.
 
     Observation ``[symbols]``: the symbol's one-hot. Actions: ``symbols``.
     Chance: ``1 / symbols`` at random and without memory.
     To remember: ``n * log2(symbols)`` bits, each for ``n * gap`` steps.
 
-    With a symbol at every step (``gap=1``) the task asks for n steps of memory however long the episode is. The default
-    stretches n symbols over a third of it, so that the horizon is what makes it hard.
+    With a symbol at every step (``gap=1``) the task needs n steps of memory however long the episode is. The default
+    spreads n symbols over a third of the episode, so that the difficulty comes from the horizon.
 
     Args:
         horizon: length of an episode in steps, at least ``n + 1`` and ``n * gap + 1``.
@@ -59,11 +59,11 @@ class NBack(ScriptedTask):
         return token_at(window_KBD, torch.full_like(guess, len(window_KBD) - 1 - self.n * self.gap), guess)
 
     def anchors(self) -> Anchors:
-        """Return chance over the symbols."""
+        """Return the chance level over the symbols."""
         return Anchors(random=1 / self.symbols, memoryless=1 / self.symbols)
 
     def window_anchor(self, steps: int) -> float:
-        """Return 1 when the window spans n symbols, else chance."""
+        """Return 1 if the window spans n symbols, otherwise chance."""
         return 1.0 if steps > self.n * self.gap else 1 / self.symbols
 
     def bits_to_remember(self) -> float:

@@ -1,4 +1,4 @@
-"""The parts several tasks are drawn from: one-hots, distinct draws, tokens in the delay, a delay of random length."""
+"""Building blocks of several tasks: one-hots, distinct draws, tokens in the delay, and a delay of random length."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def show_(channel: Tensor, tokens: Tensor) -> None:
 
 
 def one_hots(width: int, marks: list[int], device: torch.device) -> Tensor:
-    """Return the table of all observations that show one token, the channels ``marks`` raised too, ``[width, D]``.
+    """Return a table of all observations that show one token, with the channels ``marks`` set to 1, ``[width, D]``.
 
-    Looking rows up in it writes an observation in one go, several times as fast as scattering into zeros.
+    Looking up rows of the table writes a whole observation at once, several times as fast as scattering into zeros.
     """
     table = torch.eye(width, device=device)
     table[:, marks] = 1.0
@@ -39,9 +39,9 @@ def one_hots(width: int, marks: list[int], device: torch.device) -> Tensor:
 
 
 def stream_between(tokens: Tensor, table: Tensor, before: int, after: int) -> Tensor:
-    """Return ``[before + T + after, B, D]``: a row of ``table`` for each of ``tokens [T, B]``, blanks around.
+    """Return ``[before + T + after, B, D]``: a row of ``table`` for each of ``tokens [T, B]``, with blanks around them.
 
-    Every number is written once; that is what this costs.
+    Every number is written only once, because writing is the whole cost.
     """
     steps, num_envs = tokens.shape
     observations = torch.empty(before + steps + after, num_envs, table.shape[1], device=table.device)
@@ -62,7 +62,7 @@ def blank(horizon: int, num_envs: int, width: int, device: torch.device) -> tupl
 
 
 def check_delay(task: str, delay: int, jitter: int, noise: float = 0.0) -> None:
-    """Raise a usage error for a jitter longer than the delay, or a noise that is no probability."""
+    """Raise a usage error for a jitter longer than the delay, or for a noise outside 0 to 1."""
     if not 0 <= jitter <= delay:
         raise UsageError(f"{task}: jitter {jitter} is outside 0 to the delay = {delay}")
     if not 0.0 <= noise <= 1.0:
@@ -79,9 +79,9 @@ def add_noise_(delay_TBD: Tensor, tokens: int, noise: float, generator: torch.Ge
 
 
 def shorten_delay(script: Script, begins: int, jitter: int, generator: torch.Generator) -> Script:
-    """Take 0 to ``jitter`` steps out of each environment's delay, which begins at step ``begins``.
+    """Remove 0 to ``jitter`` steps from each environment's delay, which begins at step ``begins``.
 
-    The question then comes earlier by as many steps, and blanks follow it: its step cannot be foretold.
+    The query then comes earlier by as many steps, and blanks follow it, so that its step cannot be predicted.
     """
     if not jitter:
         return script
@@ -100,18 +100,18 @@ def shorten_delay(script: Script, begins: int, jitter: int, generator: torch.Gen
 
 
 def mean_over_jitter(success: Callable[[int], float], horizon: int, jitter: int) -> float:
-    """Average an expected success over the lengths an episode effectively has, ``horizon - jitter`` to ``horizon``."""
+    """Average an expected success over the effective lengths of an episode, ``horizon - jitter`` to ``horizon``."""
     return sum(success(horizon - shift) for shift in range(jitter + 1)) / (jitter + 1)
 
 
 def token_at(shown_KBV: Tensor, row_B: Tensor, otherwise_B: Tensor) -> Tensor:
-    """Return the token shown in each environment's row of a window, ``otherwise`` if the row is before it, ``[B]``."""
+    """Return the token in each environment's row of a window ``[B]``; ``otherwise`` for a row before the window."""
     rows = shown_KBV.gather(0, row_B.clamp(min=0).view(1, -1, 1).expand(1, -1, shown_KBV.shape[-1]))[0]
     return torch.where(row_B >= 0, rows.argmax(-1), otherwise_B)
 
 
 def matched(match_NB: Tensor, values_NB: Tensor, otherwise_B: Tensor) -> Tensor:
-    """Return the value in the row that matches, ``otherwise`` where none does, ``[B]``."""
+    """Return the value in the row that matches, ``[B]``; ``otherwise`` if no row matches."""
     found = torch.where(match_NB, values_NB, 0).sum(0)
     return torch.where(match_NB.any(0), found, otherwise_B)
 
@@ -119,8 +119,8 @@ def matched(match_NB: Tensor, values_NB: Tensor, otherwise_B: Tensor) -> Tensor:
 def largest_share(draws: int, values: int) -> float:
     """Return the expected share of the most frequent value among ``draws`` independent uniform ones.
 
-    It is the success of guessing the value for a pair asked at random when all values are known but not the pairs.
-    From the exponential generating function: P(none occurs more than m times) = n! / V^n [x^n] (sum_{j <= m} x^j /
+    This is the success of guessing the value of a random pair when all values are known but not their pairs. It follows
+    from the exponential generating function: P(none occurs more than m times) = n! / V^n [x^n] (sum_{j <= m} x^j /
     j!)^V.
     """
     none_above = [_chance_none_above(most, draws, values) for most in range(draws + 1)]

@@ -1,4 +1,4 @@
-"""Pattern binding: see labelled patterns that share their parts, wait, give the label of the pattern asked for."""
+"""Pattern binding: see labelled patterns that share their parts, wait, give the label of the queried pattern."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ LABELS = 8
 
 
 class PatternBinding(ScriptedTask):
-    """Bind a label to a conjunction of parts, no part of which tells (configural learning, Sutherland & Rudy 1989).
+    """Bind a label to a pair of parts, neither of which determines it (configural learning, Sutherland & Rudy 1989).
 
-    Shown: ``num_patterns`` pairs A -> B, one a step. A is a pair of parts, say a shape and a colour, B a label. The A
-    differ from each other but are drawn from so few shapes and colours that they must share some; the B are
-    independent. Then blanks (all zeros), and at the last step one of the shown A, drawn at random, with the query
-    flag.
-    Asked: at the query, the B that went with A.
+    Shown: ``num_patterns`` pairs A -> B, one per step. A is a pattern of two parts, called shape and colour, and B is a
+    label. The patterns A are distinct, but are drawn from so few shapes and colours that they must share some; the
+    labels B are independent. Then blanks (all zeros), and at the last step one of the shown patterns A, drawn at
+    random, with the query flag.
+    Asked: at the query, the label B of the pattern A.
 
     Observation ``[17]``: one-hots of shape (4), colour (4) and label (8), the query flag. Actions: 8, the labels.
-    Chance: 1/8 at random and without memory. The policy that knows all labels but not their patterns names the most
-    frequent one: ``anchors().unbound``.
-    To remember: the labels, ``3 * num_patterns`` bits (and enough of the patterns to tell them apart), for ``horizon
+    Chance: 1/8 at random and without memory. A policy that knows all labels but not their patterns names the most
+    frequent label: ``anchors().unbound``.
+    To remember: the labels, ``3 * num_patterns`` bits (and enough of the patterns to distinguish them), for ``horizon
     - 1`` steps.
 
     Args:
-        horizon: length of an episode in steps, at least ``num_patterns + 1``; the delay is what is left, in blanks.
-        num_patterns: number of pairs, 2 to 15. The shapes and colours in use are the fewest of each that make more
-            patterns.
+        horizon: length of an episode in steps, at least ``num_patterns + 1``; the remaining steps are the blank delay.
+        num_patterns: number of pairs, 2 to 15. The numbers of shapes and of colours in use are equal, and the smallest
+            that allow more patterns than this.
         jitter: the query comes 0 to this many steps earlier, at random; blanks follow it.
         noise: probability that a step of the delay shows a random part or label alone.
     """
@@ -57,7 +57,7 @@ class PatternBinding(ScriptedTask):
         check_delay("pattern_binding", horizon - num_patterns - 1, jitter, noise)
         self._define(horizon, {"shape": PARTS, "colour": PARTS, "label": LABELS, "query": 1}, LABELS)
         self.num_patterns, self.jitter, self.noise = num_patterns, jitter, noise
-        self.parts = math.isqrt(num_patterns) + 1  # of each kind in use: parts ** 2 > num_patterns
+        self.parts = math.isqrt(num_patterns) + 1  # number of parts of each kind: parts ** 2 > num_patterns
 
     def script(self, num_envs: int, generator: torch.Generator) -> Script:
         """Draw ``num_envs`` episodes."""
@@ -88,11 +88,11 @@ class PatternBinding(ScriptedTask):
         return matched(match, shown[:, :, self.channel("label")].argmax(-1), guess)
 
     def anchors(self) -> Anchors:
-        """Return chance over the labels, and the success of knowing all labels but no binding."""
+        """Return the chance level over the labels, and the success of knowing all labels without their patterns."""
         return Anchors(random=1 / LABELS, memoryless=1 / LABELS, unbound=largest_share(self.num_patterns, LABELS))
 
     def window_anchor(self, steps: int) -> float:
-        """Return the chance that the asked pattern lies in the window, the rest guessed."""
+        """Return the success: 1 if the asked pattern is in the window, chance otherwise, in expectation."""
 
         def success(horizon: int) -> float:
             seen = min(max(0, self.num_patterns - (horizon - steps)), self.num_patterns) / self.num_patterns

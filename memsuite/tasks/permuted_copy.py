@@ -1,4 +1,4 @@
-"""Permuted copy: see a string of symbols, wait, give the symbol at each place asked for."""
+"""Permuted copy: see a string of symbols, wait, give the symbol at each queried position."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ PLACE_BITS = 6
 
 
 class PermutedCopy(ScriptedTask):
-    """Random access to a remembered string (copy memory with an address, as Graves et al. 2014 ask of a memory).
+    """Random access to a remembered string (copy memory with addresses, after Graves et al. 2014).
 
-    Shown: ``seq_len`` random symbols out of 8, one a step, then blanks (all zeros), then ``seq_len`` queries, each
-    the code of a place in the string: every place once, in random order.
-    Asked: at each query, the symbol at that place.
+    Shown: ``seq_len`` random symbols out of 8, one per step, then blanks (all zeros), then ``seq_len`` queries, each
+    with the code of a position in the string: every position once, in random order.
+    Asked: at each query, the symbol at that position.
 
-    Observation ``[symbols + 7]``: the symbol's one-hot, the place's number in binary (6 bits, lowest first, as +1 and
+    Observation ``[symbols + 7]``: the symbol's one-hot, the position in binary (6 bits, lowest first, as +1 and
     -1), the query flag. Actions: ``symbols``.
     Chance: ``1 / symbols`` at random and without memory.
     To remember: ``seq_len * log2(symbols)`` bits for up to ``horizon - 1`` steps.
 
     Args:
-        horizon: length of an episode in steps, at least ``2 * seq_len``; the delay is what is left, in blanks.
+        horizon: length of an episode in steps, at least ``2 * seq_len``; the remaining steps are the blank delay.
         seq_len: length of the string, at most 64.
         symbols: size of the alphabet, the same at every difficulty.
         jitter: the queries come 0 to this many steps earlier, at random; blanks follow them.
@@ -71,20 +71,20 @@ class PermutedCopy(ScriptedTask):
         return shorten_delay(Script(observations, targets, scored), self.seq_len, self.jitter, generator)
 
     def best_guess(self, window_KBD: Tensor, step: int, generator: torch.Generator) -> Tensor:
-        """Read the place asked for, and name its symbol if it is in the window."""
+        """Read the queried position, and name its symbol if it is in the window."""
         guess = integers(self.symbols, (window_KBD.shape[1],), generator)
         weights = 2 ** torch.arange(PLACE_BITS, device=window_KBD.device)
         place = ((window_KBD[-1, :, self.channel("place bit")] > 0) * weights).sum(-1)
         row = place - (step - len(window_KBD) + 1)
-        # At a step that asks for nothing the code is no place: guess there.
+        # At a step without a query the code is not a position, so guess.
         return token_at(window_KBD[:, :, : self.symbols], torch.where(row < len(window_KBD), row, -1), guess)
 
     def anchors(self) -> Anchors:
-        """Return chance over the symbols."""
+        """Return the chance level over the symbols."""
         return Anchors(random=1 / self.symbols, memoryless=1 / self.symbols)
 
     def window_anchor(self, steps: int) -> float:
-        """Return the mean chance that the place asked for lies in the window, the rest guessed."""
+        """Return the mean success: 1 for each queried position inside the window, chance for the others."""
 
         def success(horizon: int) -> float:
             firsts = range(horizon - self.seq_len - steps + 1, horizon - steps + 1)
@@ -98,5 +98,5 @@ class PermutedCopy(ScriptedTask):
         return self.seq_len * math.log2(self.symbols)
 
     def steps_to_remember(self) -> int:
-        """Return ``horizon - 1``: the first symbol asked for last."""
+        """Return ``horizon - 1``, for a first symbol that is asked for last."""
         return self.horizon - 1

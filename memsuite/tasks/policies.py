@@ -1,7 +1,7 @@
-"""The anchors as policies that play: random, memoryless, window(k) and oracle.
+"""The anchors as policies that can play: random, memoryless, window(k) and oracle.
 
-They hold a task's declared success to account: each plays the task as an agent would, and is given the permitted
-observations and nothing else.
+They test a task's declared anchors. Each policy plays the task as an agent would, and sees only the permitted
+observations.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from memsuite.tasks.base import ScriptedTask, Task
 from memsuite.tasks.parts import integers
 
 Policy: TypeAlias = Callable[[Tensor, int, torch.Generator], Tensor]
-"""From the observations of the episode so far ``[t + 1, B, D]``, t and a generator to actions ``[B]``."""
+"""Maps the observations of the episode so far ``[t + 1, B, D]``, t and a generator to actions ``[B]``."""
 
 
 def random_policy(task: Task) -> Policy:
@@ -43,7 +43,7 @@ def oracle(task: Task) -> Policy:
 def play(task: Task, policy: Policy, num_envs: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Play one whole episode in each of ``num_envs`` environments.
 
-    A scripted task shows the same whatever the actions, so only its scored decisions are taken; any other task is
+    In a scripted task the actions do not change the observations, so only scored decisions are made; any other task is
     stepped.
 
     Returns:

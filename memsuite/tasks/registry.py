@@ -1,4 +1,4 @@
-"""The tasks by name, and the published presets of each: what one difficulty means, in numbers."""
+"""The tasks by name, and the published presets of each: the numbers behind every difficulty."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from memsuite.tasks.pattern_binding import PatternBinding
 from memsuite.tasks.permuted_copy import PermutedCopy
 
 GYM = "gym:"
-USUAL_ENVS = 64  # of the original suite, by which budgets in iterations are counted
+USUAL_ENVS = 64  # environments of the original suite, which convert budgets in iterations to steps
 UPDATES = {"easy": 100, "medium": 1000, "hard": 2000, "extreme": 5000}
 TASKS: dict[str, type[Task]] = {
     "delayed_cue": DelayedCue,
@@ -36,8 +36,8 @@ TASKS: dict[str, type[Task]] = {
     "distractor_nav": DistractorNav,
 }
 
-# Million environment steps of a run that names no number, for easy, medium, hard and extreme: published results have
-# these. Environments that share a script each count, so one of 32 is a script read.
+# Million environment steps of a run without an explicit number, for easy, medium, hard and extreme; published results
+# have these budgets. Environments that share a script count separately: with 32, one script read counts 32 times.
 BUDGETS: dict[str, tuple[int, int, int, int]] = {
     "delayed_cue": (20, 40, 100, 500),
     "copy_memory": (150, 500, 1500, 4000),
@@ -46,10 +46,10 @@ BUDGETS: dict[str, tuple[int, int, int, int]] = {
     "multi_cue_delay": (300, 900, 1500, 5000),
     "permuted_copy": (150, 500, 1500, 4000),
     "pattern_binding": (150, 500, 1500, 5000),
-    "distractor_nav": (30, 100, 300, 1000),  # stepped, so each costs more
+    "distractor_nav": (30, 100, 300, 1000),  # smaller, because a stepped environment step costs more
 }
 
-MOST = 10**9  # of any argument of a task: a script of so many steps fits no memory
+MOST = 10**9  # largest value of any argument of a task: a script of so many steps fits no memory
 
 
 @dataclass(frozen=True)
@@ -63,10 +63,10 @@ class TaskConfig:
         args: the task's other arguments.
         target_success: the success that counts as solved, in [0, 1].
         updates: the original suite's budget, in PPO iterations of 64 environments.
-        budget: environment steps of a run that names no number; None for ``updates`` iterations.
+        budget: environment steps of a run without an explicit number; None for ``updates`` iterations.
         discount: the discount of the published configuration. In a scripted task actions have no consequences, so the
-            best policy is the same at every discount and 0 has the least variance.
-        gae_lambda: lambda of the published configuration; immaterial at discount 0.
+            best policy is the same at every discount, and 0 has the least variance.
+        gae_lambda: lambda of the published configuration; without effect at discount 0.
     """
 
     task: str
@@ -81,11 +81,11 @@ class TaskConfig:
 
     @property
     def steps(self) -> int:
-        """Environment steps of a run that names no number."""
+        """Environment steps of a run without an explicit number."""
         return self.budget or self.updates * USUAL_ENVS * self.horizon
 
     def arguments(self, **overrides: Any) -> dict[str, Any]:
-        """Return every argument of the task by name, with any replaced."""
+        """Return every argument of the task by name, with the given ones replaced."""
         found = {"horizon": self.horizon, **self.args, **overrides}
         if self.task.startswith(GYM):
             return found
@@ -93,7 +93,7 @@ class TaskConfig:
         return {name: one.default for name, one in parameters.items() if is_plain(one.default)} | found
 
     def make(self, **overrides: Any) -> Task:
-        """Build the task, with any argument replaced."""
+        """Build the task, with the given arguments replaced."""
         if self.task.startswith(GYM):
             return self._make_gym(**overrides)
         cls = task_class(self.task)
@@ -111,7 +111,7 @@ class TaskConfig:
         return task
 
     def _check_argument(self, name: str, value: Any, parameter: inspect.Parameter) -> None:
-        """Refuse what is no number where one is asked for; a user's own class may also take other kinds."""
+        """Refuse a value that is not a number where one is needed; a user's class may also take other types."""
         number = isinstance(value, int | float) and not isinstance(value, bool)
         default, usual = parameter.default, parameter.annotation in (int, float, "int", "float")
         wanted = self.task in TASKS or usual or (isinstance(default, int | float) and not isinstance(default, bool))
@@ -120,7 +120,7 @@ class TaskConfig:
         if parameter.annotation in ("int", int) and not isinstance(value, int):
             raise UsageError(f"{self.task}: {name} must be a whole number, not {value!r}")
         if number and not abs(value) <= MOST:
-            raise UsageError(f"{self.task}: {name} is {value}; the most is {MOST}")
+            raise UsageError(f"{self.task}: {name} is {value}; the largest value is {MOST}")
 
     def _make_gym(self, **overrides: Any) -> Task:
         valid = ("horizon", "mask", "env_args")
@@ -131,11 +131,11 @@ class TaskConfig:
 
     @property
     def anchors(self) -> Anchors:
-        """Expected success at random, without memory, and at best."""
+        """Expected success at random, without memory, and of the best policy."""
         return self.make().anchors()
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the entry with its anchors and what there is to remember, as plain values."""
+        """Return the entry with its anchors and its memory requirements, as plain values."""
         task = self.make()
         anchors = task.anchors()
         return {
@@ -186,8 +186,8 @@ PRESETS: dict[tuple[str, str], TaskConfig] = {
     **_presets("multi_cue_delay", "num_cues", [(100, 2, 0.85), (300, 4, 0.80), (1000, 6, 0.70), (5000, 10, 0.60)]),
     **_presets("permuted_copy", "seq_len", [(50, 8, 0.85), (200, 15, 0.75), (500, 25, 0.65), (2000, 40, 0.50)]),
     **_presets("pattern_binding", "num_patterns", [(100, 3, 0.85), (300, 5, 0.75), (1000, 8, 0.65), (5000, 12, 0.55)]),
-    # Here actions do have consequences, over the four steps of the walk, and a discount is needed: one of about as many
-    # steps, as a longer one credits those before the walk, which change nothing.
+    # Here actions do have consequences, over the four steps of the walk, so a discount is needed. Its horizon is about
+    # four steps: a longer one would credit the steps before the walk, whose actions change nothing.
     **_presets(
         "distractor_nav", "num_distractors", [(50, 2, 0.90), (200, 5, 0.80), (500, 10, 0.70), (2000, 20, 0.60)],
         discount=0.9, gae_lambda=0.9,
@@ -197,12 +197,11 @@ PRESETS: dict[tuple[str, str], TaskConfig] = {
 
 
 def get_task_config(task: str, difficulty: str) -> TaskConfig:
-    """Return one preset; raises :class:`~memsuite.errors.UsageError` with the nearest names for an unknown one.
+    """Return one preset; raise :class:`~memsuite.errors.UsageError` with the nearest names for an unknown one.
 
-    ``gym:<id>`` stands for any Gymnasium environment (:class:`~memsuite.tasks.gym_task.GymTask`): its horizon is its
-    own (1000 for the budget of one without a limit), the difficulty sets only the budget of updates, and no success is
-    defined for it.
-    ``my_module.MyTask`` is a class of your own: the difficulty sets only the budget, its target is a success of 1.
+    ``gym:<id>`` is any Gymnasium environment (:class:`~memsuite.tasks.gym_task.GymTask`). It has its own horizon (1000
+    for the budget if it has no limit), the difficulty sets only the budget of updates, and no success is defined.
+    ``my_module.MyTask`` is a class of your own. The difficulty sets only the budget, and the target is a success of 1.
     """
     if difficulty not in DIFFICULTIES:
         raise unknown("difficulty", difficulty, DIFFICULTIES)
@@ -224,7 +223,7 @@ def task_class(name: str) -> type[Task]:
 
 
 def _config_of_own(name: str, cls: type[Task], difficulty: str) -> TaskConfig:
-    """Make the preset of a user's task: the arguments' defaults, and a discount only where actions may need one."""
+    """Build the preset of a user's task: the default arguments, and a discount only if actions may need one."""
     parameter = parameters_of(cls).get("horizon")
     if parameter is None or not isinstance(parameter.default, int):
         raise UsageError(f"task {name!r}: its __init__ needs an argument horizon with a default")
@@ -234,7 +233,7 @@ def _config_of_own(name: str, cls: type[Task], difficulty: str) -> TaskConfig:
 
 
 def get_benchmark_suite(difficulty: str, tasks: list[str] | None = None) -> list[TaskConfig]:
-    """Return the presets of one difficulty, for all tasks or for those named."""
+    """Return the presets of one difficulty, for all tasks or for the named ones."""
     return [get_task_config(task, difficulty) for task in (TASKS if tasks is None else tasks)]
 
 

@@ -1,4 +1,4 @@
-"""Results that were never run: what the tables and pages are tested on."""
+"""Synthetic results of runs, on which the tables and pages are tested."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from memsuite.metrics import wilson_interval
 
 
 def result(controller: str = "gru", seed: int = 0, success: float = 1.0, **more: Any) -> dict[str, Any]:
-    """Return one result.json's content."""
+    """Return the content of one result.json."""
     low, high = wilson_interval(success, 1024)
     found = {"task": "delayed_cue", "difficulty": "easy", "horizon": 50, "controller": controller, "seed": seed}
     found |= {"success": success, "success_low": low, "success_high": high, "chance": 0.25, "target_success": 0.95}

@@ -1,4 +1,4 @@
-"""Controllers made by hand, of which it is known what they remember and where."""
+"""Controllers built by hand, whose memory content and location are known."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Planted(ZeroBegin):
 
 
 class Memoryless(Controller):
-    """Answers with what it sees, and keeps nothing."""
+    """Returns its input as features, and keeps nothing."""
 
     def __init__(self, input_dim: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Evaluation far beyond the trained horizon: the same agent, any horizon, memory that does not grow."""
+"""Evaluation far beyond the trained horizon: the same agent, any horizon, constant memory use."""
 
 import json
 import math
@@ -22,7 +22,7 @@ LINE = "fit --task delayed_cue --difficulty easy --horizon 10 --num_envs 8 --ste
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A short run of a controller that holds for ever: an integrator that starts with a long memory."""
+    """A short run of a controller that does not forget: an integrator that starts with a long memory."""
     folder = tmp_path_factory.mktemp("runs") / "x"
     more = "--device cpu --controller pseudo_mamba --controller_args.hidden_dim 16"
     assert main([*f"{LINE} {more}".split(), "--out", str(folder)]) == 0
@@ -35,7 +35,7 @@ def rows_of(*scores, begin=10):
 
 def test_half_life_is_between_the_rows_in_the_log():
     assert half_life(rows_of(1.0, 0.75, 0.25)) == pytest.approx(math.sqrt(100 * 1000))
-    assert half_life(rows_of(0.5, 1.0, 0.0)) == pytest.approx(math.sqrt(100 * 1000))  # from where it is highest
+    assert half_life(rows_of(0.5, 1.0, 0.0)) == pytest.approx(math.sqrt(100 * 1000))  # counted from the highest score
     assert half_life(rows_of(1.0, 0.9)) is None
     assert half_life(rows_of(0.0, -0.1)) is None
 

@@ -1,4 +1,4 @@
-"""Ceilings: runs that are told the right actions stand beside those of PPO, and are never taken for them."""
+"""Ceilings (runs that are told the right actions) are shown with the runs of PPO, but never mixed with them."""
 
 import re
 
@@ -12,7 +12,7 @@ TOLD = {"objective": "supervised"}
 
 
 def runs():
-    """Return a model with its ceiling, one without, and a ceiling alone; 2 seeds each."""
+    """Return a model with its ceiling, a model without one, and a ceiling alone; 2 seeds each."""
     both = [result("gru", seed, 0.5 + seed / 100) for seed in range(2)]
     both += [result("gru", seed, 1.0, **TOLD) for seed in range(2)]
     return [*both, *(result(m, s, 0.75, **more) for m, more in (("lru", {}), ("lstm", TOLD)) for s in range(2))]

@@ -1,4 +1,4 @@
-"""Comparisons: a planted regression is found, equal models raise an alarm rarely, and mistakes are one line."""
+"""Comparisons: a planted regression is found, equal models rarely raise an alarm, and a mistake gives one line."""
 
 import json
 
@@ -40,7 +40,7 @@ def test_a_folder_and_a_file_read_alike(tmp_path):
 
 
 def told_apart(config, **more):
-    """Return what tells a run with these settings from others."""
+    """Return the settings that distinguish a run from others."""
     return variant(RunResult.read(result(**more, config=config), "x"))
 
 
@@ -104,7 +104,7 @@ def test_a_planted_difference_is_found_among_equals(tmp_path, order):
 
 
 def test_equal_models_raise_an_alarm_at_most_as_rarely_as_is_said(tmp_path):
-    """Families of 12 cells of 5 seeds, each side drawn from what runs really are like: solved, stuck, or between."""
+    """Families of 12 cells of 5 seeds; each side is drawn from outcomes of real runs: solved, stuck, or between."""
     random = np.random.default_rng(0)
     outcomes = np.array([1.0, 1.0, 0.998, 0.876, 0.872, 0.75, 0.6, 0.999])
     chances = [random.dirichlet(np.ones(len(outcomes)) * 0.4) for _ in range(len(TASKS) * len(MODELS))]
@@ -214,7 +214,7 @@ def test_settings_that_are_no_mapping_are_named(name, tmp_path):
 
 def test_numbers_that_no_run_knows_are_left_out(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    unknown = dict.fromkeys([name for name, kind in KIND_OF.items() if kind == "float"])  # as of a Gym task
+    unknown = dict.fromkeys([name for name, kind in KIND_OF.items() if kind == "float"])  # as for a Gym task
     write_runs(tmp_path / "runs", [result(seed=seed) | unknown for seed in range(2)], curve=False)
     assert main(["compare", "--results", "runs"]) == 0
     assert main(["compare", "--results", "runs", "--baseline", "runs"]) == 0

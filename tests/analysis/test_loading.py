@@ -1,4 +1,4 @@
-"""A run opens anywhere: on a machine without its GPU, without its YAML, without the packages it was made with."""
+"""A run can be opened anywhere: on a machine without its GPU, its YAML, or the packages it was made with."""
 
 import sys
 
@@ -25,7 +25,7 @@ def run(request, tmp_path_factory):
 
 @pytest.fixture
 def from_gpu(run, tmp_path, monkeypatch):
-    """The same run as a machine with a GPU would have saved it: every tensor is marked as of ``cuda:0``."""
+    """The same run as saved on a machine with a GPU: every tensor is marked as on ``cuda:0``."""
     monkeypatch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")
     checkpoint = torch.load(run / "checkpoints" / "last.ckpt", map_location="cpu", weights_only=True)
     (tmp_path / "checkpoints").mkdir()
@@ -57,9 +57,9 @@ def test_a_checkpoint_of_cuda_tensors_opens_without_a_gpu(run, from_gpu):
 
 
 def test_nothing_of_mamba_ssm_is_in_a_checkpoint_or_asked_for(run, monkeypatch):
-    """The parameters have the package's names and are our own; its kernels are an option of the moment."""
+    """The parameters have the package's names but belong to memsuite; the package's kernels are optional."""
     before = memsuite.load(run).evaluate(16, "fresh")
-    monkeypatch.setitem(sys.modules, "mamba_ssm", None)  # any import of it fails
+    monkeypatch.setitem(sys.modules, "mamba_ssm", None)  # so that any import of the package fails
     assert memsuite.load(run).evaluate(16, "fresh") == before
 
 
@@ -72,7 +72,7 @@ def test_a_run_whose_class_is_gone_says_so(run, tmp_path):
 
 
 def without_run(checkpoint: dict) -> None:
-    """Leave the weights, as ``ModelCheckpoint(save_weights_only=True)`` does."""
+    """Keep only the weights, as ``ModelCheckpoint(save_weights_only=True)`` does."""
     del checkpoint["loops"], checkpoint["optimizer_states"], checkpoint["lr_schedulers"]
 
 

@@ -1,4 +1,4 @@
-"""The pictures show the numbers of the probes."""
+"""The figures show the numbers of the probes."""
 
 import numpy as np
 import pytest
@@ -47,7 +47,7 @@ def test_the_strongest_units_are_on_top(found):
     axes, _ = probe_plots.unit_map(found).axes
     values = axes.collections[0].get_array().reshape(-1, len(found.steps))
     assert values.max() == 1
-    assert (values[:4, 1:] > 0.5).all()  # the four planted ones
+    assert (values[:4, 1:] > 0.5).all()  # the four planted units
     assert (np.diff(values.mean(1)) <= 1e-12).all()
 
 

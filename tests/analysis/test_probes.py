@@ -1,4 +1,4 @@
-"""Probes find what is known to be there, where it is known to be, and nothing where there is nothing."""
+"""Probes find planted content at its known place, and find nothing where nothing was planted."""
 
 import math
 
@@ -42,7 +42,7 @@ def test_nothing_is_found_where_nothing_is_kept(noisy_cue):
     memoryless = Memoryless(noisy_cue.observation_dim)
     for read in ("state", "features"):
         found = probes.decode(memoryless, noisy_cue, read=read, episodes=600)
-        later = found.steps > 0  # at the cue itself the features show it
+        later = found.steps > 0  # at the step of the cue itself the features contain the cue
         high = found.prior + 3 * math.sqrt(found.prior * (1 - found.prior) / 600)
         assert found.accuracy[later].max() < high
         assert found.shuffled.max() < high
@@ -54,7 +54,7 @@ def test_the_last_digits_do_not_count():
     task = make_task("delayed_cue", "easy", horizon=6)
 
     class Faint(Planted):
-        """What it keeps of the cue is a hundred-thousandth of its state."""
+        """The cue is a hundred-thousandth of this controller's state."""
 
         def forward_step(self, x_BD, state):
             units, new = super().forward_step(x_BD, state)
@@ -171,7 +171,7 @@ def test_a_gradient_reaches_what_is_remembered_and_nothing_else():
             return x_BD + state, x_BD + state
 
     reach = probes.gradient_reach(ActorCritic(Sum(task.observation_dim), task.num_actions), task)
-    torch.testing.assert_close(reach, reach[-1:].expand(12))  # a sum hands the same gradient to every term
+    torch.testing.assert_close(reach, reach[-1:].expand(12))  # a sum passes the same gradient to every term
 
 
 def test_a_gradient_is_that_of_the_loss_by_hand():

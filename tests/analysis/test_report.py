@@ -1,4 +1,4 @@
-"""The page: everything is on it, nothing is fetched, and a browser has no complaint."""
+"""The report page: it is complete, it loads nothing from the network, and a browser reports no error."""
 
 import json
 import re
@@ -43,7 +43,7 @@ def page(tmp_path_factory):
 
 
 class Reader(HTMLParser):
-    """Collects what a page refers to and holds."""
+    """Collects the references and the content of a page."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Intervals against SciPy and by their coverage; aggregates against rliable."""
+"""Intervals are tested against SciPy and by their coverage, aggregates against rliable."""
 
 import numpy as np
 import pytest
@@ -51,7 +51,7 @@ def test_one_stratum_is_scipys_bootstrap():
 
 
 def test_strata_are_resampled_apart():
-    """A task that all runs solve adds no spread, whatever the other tasks are like."""
+    """A task that all runs solve adds no spread, whatever the other tasks contain."""
     sure = [np.ones(5), np.zeros(5)]
     found = stratified_bootstrap(sure, np.mean)
     assert (found.low, found.mean, found.high) == (0.5, 0.5, 0.5)
@@ -67,7 +67,7 @@ def test_a_profile_falls_from_one_to_none():
 def test_equals_rliable():
     """Recorded from rliable 1.2.0 (which needs pandas 2): aggregate_iqm and its interval of 5000 resamples of SCORES.
 
-    Of five runs a task the resampled statistic has few values, so that the ends of an interval are a step or two apart.
+    With five runs per task the resampled statistic has few values, so the ends of an interval differ by a step or two.
     """
     point, low, high = 0.71666667, 0.52777778, 0.87777778
     found = stratified_bootstrap(SCORES, iqm, resamples=5000)

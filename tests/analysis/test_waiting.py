@@ -1,4 +1,4 @@
-"""Long waits are read as they are: to the bit where rounds are left out, and as the plain evaluation judges them."""
+"""Long delays: equal to the bit where cycles are skipped, and equal to the plain evaluation."""
 
 from types import SimpleNamespace
 
@@ -18,7 +18,7 @@ from memsuite.tasks.delayed_cue import DelayedCue
 
 
 class Clock(ZeroBegin):
-    """Counts its steps, and begins anew after ``period`` of them, ``lead`` steps later than at first."""
+    """Counts its steps, and after ``period`` of them starts again, ``lead`` steps later than the first time."""
 
     def __init__(self, period, lead):
         super().__init__()
@@ -57,7 +57,7 @@ def test_a_wait_is_to_the_bit_what_reading_every_block_is(name):
         no = torch.zeros(steps, 3, dtype=torch.bool)
         _, plain = forward_in_blocks(controller, blank, state, no, waiting.BLOCK)
     found = wait(controller, state, blank[0], steps)
-    # Rows that have become equal are read as one, and a product of one row may round otherwise than one of three.
+    # Rows that have become equal are read as one, and a product of one row may round differently from one of three.
     assert same_bits(found, plain) or rows_alike(plain)
     torch.testing.assert_close(found, plain)
 
@@ -91,7 +91,7 @@ def test_waits_that_fall_are_refused():
 
 @pytest.mark.parametrize("name", CONTROLLERS)
 def test_every_cue_once_is_the_plain_evaluation(name, monkeypatch):
-    """The plain one is made to draw each cue once: the same episodes, the same answers."""
+    """The plain evaluation is made to draw each cue once, so both read the same episodes."""
     horizons = [2, 30, 700]
     tasks = [DelayedCue(horizon, num_cues=8) for horizon in horizons]
     generator = torch.Generator().manual_seed(3)
@@ -108,5 +108,5 @@ def test_every_cue_once_is_the_plain_evaluation(name, monkeypatch):
 
 @pytest.mark.parametrize("more", [{"jitter": 2}, {"rewrite": 0.5}, {"noise": 0.1}])
 def test_episodes_that_differ_in_more_than_the_cue_are_drawn(more):
-    with pytest.raises(UsageError, match="one episode a cue"):
+    with pytest.raises(UsageError, match="one episode per cue"):
         next(of_every_cue(SimpleNamespace(model=None), [DelayedCue(20, num_cues=4, **more)]))

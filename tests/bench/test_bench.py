@@ -12,7 +12,7 @@ from memsuite.errors import UsageError
 
 RESULTS = Path(__file__).parents[2] / "results"
 PEER = """peer=echo '{"steps_per_cpu_second": 1000}'"""
-# Subcommands at their smallest, each with the published file that has its part; test_threads.py runs the one left out.
+# Every subcommand at its smallest size, with the published file of its results; test_threads.py covers the missing one.
 SMALL = {
     "environments": ("bench", ["--tasks", "delayed_cue", "--repeats", "1"]),
     "training": ("bench", ["--controllers", "pseudo_mamba", "--horizons", "20", "--repeats", "1"]),
@@ -77,7 +77,7 @@ def test_a_peer_is_a_command():
 
 
 def test_what_the_gpu_measurement_does_runs_on_a_cpu_too(monkeypatch):
-    """Without a GPU at hand, the child process and the table are tested with a CPU in its place."""
+    """Without a GPU, the child process and the table are tested on a CPU instead."""
     row = gpu.apart("training", "cpu", "pseudo_mamba", "4", "20")
     assert row["steps_per_second"] > 0
     assert gpu.apart("training", "cpu", "nonesuch", "4", "20")["failed"].startswith("memsuite.errors.UsageError")

@@ -1,4 +1,4 @@
-"""``memsuite bench threads``: rounds of one thread and of several, each in a process of its own."""
+"""``memsuite bench threads``: rounds of one thread and of several, each in a separate process."""
 
 import json
 from pathlib import Path

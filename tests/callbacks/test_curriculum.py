@@ -1,4 +1,4 @@
-"""The curriculum: it grows as it should, counts true steps, resumes with the same bits, and cannot go unnoticed."""
+"""The curriculum: it grows as specified, counts true steps, resumes with the same bits, and is always recorded."""
 
 import csv
 import json
@@ -26,7 +26,7 @@ def _quiet():
 
 
 class Says(pl.Callback):
-    """Puts what success a rollout had in the place of what it had."""
+    """Replaces the success of each rollout by a given one."""
 
     def __init__(self, *successes: float) -> None:
         self.successes = successes
@@ -36,7 +36,7 @@ class Says(pl.Callback):
 
 
 class Kill(pl.Callback):
-    """Ends a run in the middle, with nothing saved but what was."""
+    """Ends a run in the middle; only earlier checkpoints exist."""
 
     def __init__(self, iteration: int) -> None:
         self.iteration = iteration
@@ -148,7 +148,7 @@ def test_results_are_marked(tmp_path):
         ({"start": 5, "patience": 0}, "patience is 0; it must be at least 1"),
         ({"start": 5, "argument": "horizn"}, "did you mean: horizon"),
         ({"start": 5, "argument": "noise"}, "only whole numbers"),
-        ({"start": 8, "argument": "vocabulary"}, "changes what is observed"),
+        ({"start": 8, "argument": "vocabulary"}, "changes the observations"),
     ],
 )
 def test_mistakes_are_named(settings, message):

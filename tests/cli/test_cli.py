@@ -1,4 +1,4 @@
-"""The command line: what a person types works and means what it says; a mistake is answered in one line."""
+"""The command line: a command does what it says, and a mistake gives a one-line answer."""
 
 import json
 import os
@@ -18,14 +18,14 @@ NAMES = """task difficulty controller seed horizon env_steps iterations success 
 target_success reached_target steps_to_target wall_seconds_to_target cpu_seconds_to_target steps_to_90_sampled
 steps_per_second wall_seconds cpu_seconds curriculum parameters state_floats hardware versions commit command"""
 ROOT = Path(__file__).parents[2]
-NO_HINT = os.environ | {"MEMSUITE_KERNELS": "off"}  # without a compiler, how to build would be a line more
+NO_HINT = os.environ | {"MEMSUITE_KERNELS": "off"}  # without a compiler, a hint on how to build would add a line
 TINY = ["--horizon", "10", "--num_envs", "4", "--steps", "80", "--evaluation_episodes", "8", "--device", "cpu"]
 TINY += ["--controller_args.hidden_dim", "8"]
 
 
 @pytest.fixture
 def run(tmp_path, monkeypatch, capsys):
-    """Call the command inside an empty folder; answers (status, standard output, standard error)."""
+    """Run the command inside an empty folder; return status, standard output and standard error."""
     monkeypatch.chdir(tmp_path)
 
     def call(line: str, *more: str) -> tuple[int, str, str]:
@@ -273,6 +273,6 @@ CONFIGS = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if path.par
 def test_every_config_runs(run, tmp_path, path):
     if "popgym" in path.read_text():
         pytest.importorskip("popgym", reason="comes with memsuite[peers], not with the usual set-up")
-    longer = ["--horizon", "60"] if path.stem == "curriculum" else []  # it begins at 50
+    longer = ["--horizon", "60"] if path.stem == "curriculum" else []  # the curriculum begins at 50
     status, _, err = run(f"fit --config {path} --out x --model.ppo.rollout_length 10", *TINY, *longer)
     assert status == 0, err

@@ -1,4 +1,4 @@
-"""A mistake, in a file or on the command line, is answered in one line with status 2, and leaves nothing behind."""
+"""A mistake, in a file or on the command line, gives a one-line answer with status 2, and leaves no files behind."""
 
 import shlex
 
@@ -42,7 +42,7 @@ FILES = {
     "nul": b'task: "a\\0b"\n',
     "ckpt": b"ckpt_path: last\n",
 }
-# What is typed after `memsuite`, and what the answer must name.
+# The words after `memsuite`, and the words that the answer must contain.
 LINES = {
     "fit --config folder": "cannot read",
     "fit --config": "expected one argument",
@@ -181,7 +181,7 @@ LINES = {
 
 @pytest.fixture
 def answer(tmp_path, monkeypatch, capsys):
-    """Give the one line a mistaken command is answered with, after a look that nothing was left behind."""
+    """Return the one line that answers a mistaken command, after a check that no files were left behind."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     (tmp_path / "folder").mkdir()
@@ -205,7 +205,7 @@ NUMBERS = ["horizon", "steps", "num_envs", "evaluation_episodes", "model.ppo.epo
 NUMBERS += ["model.ppo.learning_rate", "model.ppo.minibatches", "model.ppo.discount", "model.ppo.rollout_length"]
 NUMBERS += ["trainer.max_steps"]
 KEYS = [*NUMBERS, "task", "controller", "difficulty", "seed", "model.ppo", "model", "trainer", "task_args"]
-# null is no mistake for some, a number is one for none of them: these are for all.
+# null is valid for some of them, and a number is a mistake for all of them.
 NO_NUMBER = st.one_of(
     st.just(float("nan")),
     st.just(float("-inf")),

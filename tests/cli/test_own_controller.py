@@ -1,4 +1,4 @@
-"""The guide's example of a controller of one's own, run as it is written there."""
+"""The guide's example of a user's own controller, run as written."""
 
 import os
 import re
@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-NO_HINT = os.environ | {"MEMSUITE_KERNELS": "off"}  # without a compiler, how to build would be a line more
+NO_HINT = os.environ | {"MEMSUITE_KERNELS": "off"}  # without a compiler, a hint on how to build would add a line
 GUIDE = (Path(__file__).parents[2] / "docs" / "controllers.md").read_text()
 
 
 def example(language: str, containing: str) -> str:
-    """Find the guide's code block of a language that contains a text."""
+    """Return the guide's code block of a language that contains a text."""
     blocks = re.findall(rf"```{language}\n(.*?)```", GUIDE, flags=re.DOTALL)
     (found,) = [block for block in blocks if containing in block]
     return found

@@ -1,4 +1,4 @@
-"""What each model computes, against the library's own or a direct transcription of the paper's equations."""
+"""Every model against the library's own or a direct transcription of the paper's equations."""
 
 import pytest
 import torch
@@ -190,7 +190,7 @@ def test_gated_deltanet_is_its_equation(horizon):
 
 @horizons
 def test_mlstm_is_its_equation(horizon):
-    """Without the stabiliser: the exponentials as the paper's equations have them, with gates that depend on x."""
+    """Without the stabiliser: the exponentials as in the paper's equations, with gates that depend on x."""
     memory = layer("mlstm", horizon)
     for gate in (memory.input_gate, memory.forget_gate):
         torch.nn.init.normal_(gate.weight)

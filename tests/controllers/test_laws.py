@@ -1,4 +1,4 @@
-"""The five laws of controllers, for every registered one, in float32 and float64, from a noise-filled state."""
+"""The five laws of controllers, for every registered controller, in float32 and float64, from a state of noise."""
 
 import copy
 
@@ -33,7 +33,7 @@ class Leaky(ZeroBegin):
 
 
 both_dtypes = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
-# Some models are also tested as a stack of several layers, and in variants that are not the default.
+# Some models are also tested as a stack of several layers, and in variants other than the default.
 VARIANTS = {
     "gru, 2 layers": {"depth": 2},
     "lru, 2 layers": {"depth": 2},
@@ -78,10 +78,11 @@ def run_and_differentiate(controller, run, x, state):
 
 
 def assert_same(name, dtype, one, other, x, state, horizon=None):
-    """Hold two ways to run a controller equal: ``one(controller, x, state)`` and ``other(...)``, lists of tensors.
+    """Assert that two ways to run a controller agree: ``one(controller, x, state)`` and ``other(...)``, lists of
+    tensors.
 
-    In single precision some models magnify rounding, whichever way they are run (a norm over two numbers that are
-    nearly 0): what is allowed grows with the error of ``other`` itself against double precision.
+    In single precision some models magnify rounding, in whichever way they are run (a norm over two numbers that are
+    nearly 0). The tolerance therefore grows with the error of ``other`` itself against double precision.
     """
     controller = build(name, dtype, horizon)
     ones, others = one(controller, x, state), other(controller, x, state)

@@ -1,4 +1,4 @@
-"""Mamba and Mamba-2 against the ``mamba-ssm`` package, and what they hold before any training."""
+"""Mamba and Mamba-2 against the ``mamba-ssm`` package, and their retention before training."""
 
 import functools
 import importlib.util
@@ -28,7 +28,7 @@ def recorder():
 
 
 def recorded(name: str, source: str) -> dict:
-    """Return what the package computes: as recorded, or made here and now where the package is installed."""
+    """Return the package's output: a recorded one, or computed now where the package is installed."""
     if source == "golden":
         return torch.load(GOLDEN / f"{name}.pt", weights_only=True)
     if importlib.util.find_spec("mamba_ssm") is None:
@@ -48,7 +48,7 @@ def layer_of(name: str, record: dict) -> Controller:
 
 
 def assert_near(one, other):
-    """Hold two tensors equal to 1e-5 of the size of what is compared."""
+    """Assert that two tensors are equal to 1e-5 of the largest number."""
     scale = max(1.0, float(other.abs().max()))
     torch.testing.assert_close(one / scale, other / scale, rtol=0, atol=1e-5)
 
@@ -118,7 +118,7 @@ def test_a_blank_input_is_no_drive_with_a_horizon(name):
 
 @every_block
 def test_the_slowest_and_the_fastest_state_hold_the_horizon(name):
-    """After H blank steps every state has kept between ``exp(-1)`` and nearly all of itself."""
+    """After H blank steps every state has kept between ``exp(-1)`` and nearly all of its value."""
     layer = LAYERS[name](16, memory_horizon=500)
     state = layer.init_state(1)
     state["ssm"] += 1
@@ -163,7 +163,7 @@ def test_autocast_leaves_the_recurrence_in_full_precision(name):
 
 @pytest.mark.gpu
 def test_packages_kernel_equals_our_own_op():
-    """With carry and resets, values and gradients, as far as the kernel's TF32 products allow."""
+    """With initial state and resets, values and gradients agree within the accuracy of TF32 products."""
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
     scan = package_scan()

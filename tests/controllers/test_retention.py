@@ -1,4 +1,4 @@
-"""What the built-in memories hold before any training: enough of a cue must be left for PPO to find."""
+"""The retention of the built-in memories before training: enough of a cue must be left for PPO to find."""
 
 import pytest
 import torch
@@ -30,11 +30,11 @@ def test_a_gain_without_the_initialisation_it_belongs_to_is_refused(name):
 
 @pytest.mark.parametrize(("lag", "heads"), [(0, slice(0, 2)), (1, slice(2, 4))])
 def test_a_query_of_gated_deltanet_finds_the_key_that_was_written(lag, heads):
-    """Before any training: shown again, an item asks for what was written with it, or right after it."""
+    """Before any training, a repeated item retrieves the item that was written with it, or right after it."""
     torch.manual_seed(0)
     layer = make_controller("gated_deltanet", input_dim=16, hidden_dim=64, memory_horizon=200).layers[0]
     items = torch.randn(8, 64)
-    stream = torch.zeros(8, 8, 64)  # one item an environment, then blanks
+    stream = torch.zeros(8, 8, 64)  # one item per environment, then blanks
     stream[0] = items
     is_first = torch.zeros(8, 8, dtype=torch.bool)
     aside = layer.init_aside(8, items)
@@ -45,7 +45,7 @@ def test_a_query_of_gated_deltanet_finds_the_key_that_was_written(lag, heads):
 
 
 class FirstInput(Controller):
-    """Keeps an episode's first input and shows it beside the present one."""
+    """Keeps an episode's first input and returns it beside the present one."""
 
     def __init__(self, input_dim: int, share: float) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A stack is made from its layer: the same arguments, the same names of weights, and any user's class as a layer."""
+"""A stack is made from its layer: it has the same arguments and weight names, and any user's class can be a layer."""
 
 import inspect
 import pickle
@@ -15,7 +15,7 @@ SHARED = ["input_dim", "hidden_dim", "depth", "memory_horizon", "mlp_ratio"]
 
 
 class Own(Controller):
-    """A user's layer, of a width of its own where ``hidden_dim`` is not given."""
+    """A user's layer, with its own default width if ``hidden_dim`` is not given."""
 
     def __init__(self, input_dim, hidden_dim=24, memory_horizon=None, offset=0.0):
         super().__init__()
@@ -41,7 +41,7 @@ class OwnWidth(Own):
 
 
 class OwnDepth(Own):
-    """A user's class that makes its layers itself."""
+    """A user's class that builds its layers itself."""
 
     def __init__(self, input_dim, depth=1):
         super().__init__(input_dim)
@@ -49,7 +49,7 @@ class OwnDepth(Own):
 
 
 class Embedded(OwnWidth):
-    """A layer that stands in a block from the first on."""
+    """A layer that is in a residual block from the first layer on."""
 
     def __init__(self, input_dim):
         super().__init__(input_dim)

@@ -1,4 +1,4 @@
-"""The transformer's own traps: the window, the chunks, what a reset leaves in the caches, cost over time."""
+"""The specific risks of the transformer: the window, the chunks, resets of the caches, cost over time."""
 
 import pytest
 import torch
@@ -33,7 +33,7 @@ def run_and_differentiate(controller, run, x):
     seed=st.integers(0, 10**6),
 )
 def test_windows_and_chunks_equal_the_loop(context, chunk, steps, resets, seed):
-    """From a state that has read 5 steps, with two blocks, over every way the sizes can fall."""
+    """From a state that has read 5 steps, with two blocks, over all combinations of sizes."""
     torch.manual_seed(seed)
     controller = build(context_length=context, chunk=chunk, depth=2)
     no_reset = torch.zeros(5, 2, dtype=torch.bool)
@@ -53,7 +53,7 @@ def test_windows_and_chunks_equal_the_loop(context, chunk, steps, resets, seed):
 
 
 def rotated(x, position):
-    """Turn ``[.., width of a head]`` by a position, as complex numbers."""
+    """Rotate ``[.., width of a head]`` by a position, as complex numbers."""
     a, b = x.chunk(2, dim=-1)
     frequency = 10_000.0 ** -(torch.arange(a.shape[-1], dtype=torch.float64) / a.shape[-1])
     turned = torch.complex(a, b) * torch.exp(1j * position * frequency)
@@ -98,7 +98,7 @@ def test_the_window_ends_where_it_says(forward):
 
 @pytest.mark.parametrize("poison", [float("inf"), float("nan")])
 def test_a_reset_row_ignores_a_poisoned_full_cache(poison):
-    """The position runs on too: a cache that claims to be full is emptied, and the other row is left alone."""
+    """The position is carried on too: a cache that claims to be full is emptied, and the other row is unchanged."""
     layer = build(context_length=4).layers[0]
     no_reset = torch.zeros(6, 2, dtype=torch.bool)
     x = torch.randn(6, 2, WIDTH, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Small agents to be trained in several processes."""
+"""Small agents for training in several processes."""
 
 from __future__ import annotations
 

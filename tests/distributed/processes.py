@@ -1,4 +1,4 @@
-"""Functions run in several processes that form one run, and what they returned."""
+"""Functions that run in several processes of one run, and the collection of their results."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from shared_processes import PROCESSES, free_port
 
 
 def environment(rank: int, port: int) -> dict[str, str]:
-    """Return the variables by which a process started by hand knows its place."""
+    """Return the environment variables that give a process started by hand its rank."""
     return {"LOCAL_RANK": str(rank), "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
 
 
@@ -28,7 +28,7 @@ def _run(function, rank: int, world: int, port: int, path: str, arguments) -> No
 
 
 def run(function, world: int, folder: Path, *arguments) -> list:
-    """Run ``function(rank, world, *arguments)`` in ``world`` processes at once; return what each returned."""
+    """Run ``function(rank, world, *arguments)`` in ``world`` processes at once; return the results of all."""
     folder.mkdir(parents=True, exist_ok=True)
     port, paths = free_port(), [folder / f"{rank}.pt" for rank in range(world)]
     processes = [

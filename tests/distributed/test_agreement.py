@@ -1,4 +1,4 @@
-"""What one process alone knows, a KL or a number that is not finite, all decide upon; their parameters stay equal."""
+"""All processes decide together about a KL or a number that only one of them sees; their parameters stay equal."""
 
 from dataclasses import replace
 
@@ -37,7 +37,7 @@ def train(rank: int, world: int, change: str, ppo: dict) -> dict:
                 terms = terms._replace(terms=terms.terms + 1e6 * (torch.arange(6) == TERMS.index("kl")))
             if rank == 1 and change == "loss" and module.iteration == 1:
                 spoilt = terms.terms + torch.tensor([INF, 0, 0, 0, 0, 0])
-                terms = LossTerms(terms.total + INF, spoilt)  # its gradient is finite
+                terms = LossTerms(terms.total + INF, spoilt)  # the gradient of this loss is finite
             yield share, terms
 
     where.collect, update.minibatch_losses = collect_changed, losses_changed
@@ -83,7 +83,7 @@ def test_what_is_not_finite_in_one_process_is_skipped_in_both(tmp_path, change):
 
 
 def grow(rank: int, world: int, success: float) -> dict:
-    """Train on a curriculum; every decision of the first process is right, none of the others' is."""
+    """Train on a curriculum; every decision of the first process is right, and none of the others' is."""
     collect, lengths = where.collect, []
 
     def collect_changed(*args):
@@ -108,7 +108,7 @@ WITH_CRITICS = [*((controller, "memory") for controller in CONTROLLERS), ("gru",
 
 
 def train_every_controller(rank: int, world: int) -> list[bool]:
-    """Train each; a parameter that takes no part would be an error. Tell whether the processes end with the same."""
+    """Train each controller; a parameter without a gradient would raise. Return whether the processes end equal."""
     same = []
     for controller, critic in WITH_CRITICS:
         arguments = {"hidden_dim": 8} | ({"num_heads": 2} if controller in ("transformer", "mlstm") else {})

@@ -1,4 +1,4 @@
-"""Two processes of B environments train as one of 2B: the same gradients, the same parameters, at every step."""
+"""Two processes of B environments train like one of 2B: the same gradients and parameters at every step."""
 
 from dataclasses import replace
 
@@ -22,7 +22,7 @@ def columns_of(trajectory, columns: slice):
 
 
 def share_one_rollout(module: MemoryPPO, rank: int, world: int) -> None:
-    """Have every process collect from all environments, and keep its own columns of the rollout."""
+    """Let every process collect from all environments, and keep its own columns of the rollout."""
     task, actions = module.task.fresh(), stream(7, "actions")
     acting = []
 
@@ -36,7 +36,7 @@ def share_one_rollout(module: MemoryPPO, rank: int, world: int) -> None:
 
 
 def deal_as_two_would(num_envs: int, ppo: PPOConfig, generator: torch.Generator):
-    """Deal the minibatches of one process such that each holds what the two processes' hold together."""
+    """Choose the minibatches of one process such that each is the union of the two processes' minibatches."""
     half = num_envs // 2
     parts = torch.randperm(half, generator=generator).tensor_split(ppo.minibatches)
     return [torch.cat([part, part + half]) for part in parts]
@@ -60,7 +60,7 @@ CASES = [
     ("gru", {}, {}),
     ("mamba", {}, {}),
     ("transformer", {}, {}),
-    # The bonus is uniform here: rollouts that end before anything is asked have no advantages to weigh it by.
+    # The bonus is uniform here, because rollouts that end before any query have no advantages to weigh it by.
     ("gru", {"discount": 0.9, "entropy_weighting": "uniform", "value_clip": 0.2, "rollout_length": 7}, {}),
     ("gru", {"bptt_steps": 5}, {"task": "n_back", "task_args": None}),
 ]

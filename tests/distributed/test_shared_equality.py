@@ -1,4 +1,4 @@
-"""Two processes of shared scripts train as one that has the scripts of both: groups are whole in each."""
+"""Two processes of shared scripts train like one process with the scripts of both: each group is in one process."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ SCRIPTS, DRAWS = 4, 3
 
 
 def spread(log_p, draws, generator):
-    """Draw the actions at evenly spaced quantiles: the same in every process."""
+    """Draw the actions at evenly spaced quantiles, which are the same in every process."""
     cumulative = log_p.exp().cumsum(-1)
     at = (torch.arange(draws, dtype=log_p.dtype) + 0.5) / draws
     return torch.searchsorted(cumulative, at.expand(len(log_p), -1).contiguous(), right=True).clamp(

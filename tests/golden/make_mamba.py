@@ -1,17 +1,17 @@
-"""Write ``mamba.pt`` and ``mamba2.pt``: what the blocks of the real ``mamba-ssm`` package compute.
+"""Write ``mamba.pt`` and ``mamba2.pt``: the outputs of the blocks of the real ``mamba-ssm`` package.
 
-In an environment that has torch; most of the package's own dependencies are not needed::
+Run it in an environment with torch; most of the package's own dependencies are not needed::
 
     pip install setuptools wheel packaging ninja einops 'huggingface_hub<1'
     pip install --no-deps triton
     MAMBA_SKIP_CUDA_BUILD=TRUE MAMBA_FORCE_BUILD=TRUE pip install --no-deps --no-build-isolation mamba-ssm
     python tests/golden/make_mamba.py
 
-The package does not import without its CUDA extension, and its kernels do not run without a GPU. So a stub stands in
-for the extension, the package is entered beside its ``__init__`` (which imports all its models), and its kernels give
-way to the references that the package itself has for them. What is recorded, in float32: the package's version, the
-sizes, the parameters (noise added, so that none is at a neutral value), an input, the output, the gradients of a random
-projection of it, and what the block's own ``step`` makes of the same input and leaves as its states.
+The package does not import without its CUDA extension, and its kernels do not run without a GPU. A stub therefore
+replaces the extension, modules are imported without the package's ``__init__`` (which imports all its models), and the
+package's own references replace its kernels. The files record, in float32: the package's version, the sizes, the
+parameters (with noise, so that none is at a neutral value), an input, the output, the gradients of a random projection
+of the output, and the outputs and final states of the block's own ``step`` on the same input.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def build(name: str) -> nn.Module:
 
 
 def references() -> ExitStack:
-    """Put the package's references in the place of its kernels, until the returned context is left."""
+    """Replace the package's kernels by its references, until the returned context is left."""
     modules = {
         name: importlib.import_module(f"mamba_ssm.{name}")
         for name in ("modules.mamba_simple", "modules.mamba2", "ops.triton.ssd_combined", "ops.triton.layernorm_gated")

@@ -1,6 +1,6 @@
-"""What published results say, cell by cell: ``python tests/migration/cells.py FILE...`` prints it, a cell a line.
+"""Published results, cell by cell: ``python tests/migration/cells.py FILE...`` prints one cell per line.
 
-``cells.json`` is what it printed for the files of the first schema, before they were migrated.
+``cells.json`` is its output for the files of the first schema, before their migration.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from memsuite.analysis.results import read_results
 
-# What names a published cell. Results of the first schema knew no objective but PPO's.
+# The names of a published cell. Results of the first schema had no objective other than PPO's.
 NAMES = ["task", "difficulty", "horizon", "controller", "variant", "recipe", "budget"]
 # Every number and name that the files of the first schema held for a run, besides its settings.
 RECORDED = (
@@ -29,8 +29,9 @@ def cells_of(path: Path) -> dict[str, dict[str, Any]]:
     """Return the cells of a file of results.
 
     Returns:
-        By the cell's names, written as JSON: ``success`` of its seeds in their order, and ``numbers``, the beginning of
-        a hash of all that was recorded of its runs.
+        A mapping from the cell's names, as JSON, to ``success``, the success of its seeds in order, and ``numbers``,
+        the
+        beginning of a hash of all recorded values of its runs.
     """
     found: dict[str, dict[str, Any]] = {}
     for _, row in read_results(path).iterrows():
@@ -42,7 +43,7 @@ def cells_of(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value of a table as JSON has it: a missing one is null, a whole number has no decimals."""
+    """Return a value of a table in its JSON form: a missing one is null, and a whole number has no decimals."""
     value = value.item() if hasattr(value, "item") else value
     if isinstance(value, float) and (value != value or value.is_integer()):
         return None if value != value else int(value)
@@ -54,7 +55,7 @@ def _hash(value: Any) -> str:
 
 
 def main(paths: list[str]) -> None:
-    """Print the cells of some files, each on a line of its own."""
+    """Print the cells of some files, one per line."""
     parts = []
     for path in map(Path, paths):
         lines = [f"  {json.dumps(cell)}: {json.dumps(own)}" for cell, own in cells_of(path).items()]

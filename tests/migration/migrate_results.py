@@ -1,7 +1,7 @@
-"""Turns published results of the first schema into JSON Lines of the second, with every default filled in.
+"""Converts published results of the first schema to JSON Lines of the second, with every default filled in.
 
-``python tests/migration/migrate_results.py OLD.json NEW.jsonl``, in a checkout with its history: the defaults are asked
-of the commit that each run names. Files of the first schema are in the history too (``git show``).
+``python tests/migration/migrate_results.py OLD.json NEW.jsonl``, in a checkout with its history: the defaults come from
+the commit that each run names. Files of the first schema are in the history too (``git show``).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from memsuite.runs.result import SCHEMA, RunResult
 from memsuite.tasks import make_task
 
 ROOT = Path(__file__).parents[2]
-# Printed by the code of a commit: the defaults of its controllers, of its task presets, and of PPO.
+# Code that a commit runs to print its defaults: of its controllers, of its task presets, and of PPO.
 ASK = """
 import importlib, inspect, json, sys
 from dataclasses import MISSING, fields
@@ -45,7 +45,7 @@ ppo = {one.name: one.default for one in fields(PPOConfig) if one.default is not 
 controllers = {name: defaults(controller(name)) for name in sys.argv[1:]}
 print(json.dumps({"controllers": controllers, "presets": presets, "ppo": ppo}))
 """
-# What PPO did before it had the setting, where the first recipe, which fills in the rest, did otherwise.
+# PPO's behaviour before it had the setting, where this differs from the first recipe, which fills in the rest.
 BEFORE_IT_WAS_A_SETTING = {"entropy_weighting": "uniform"}
 
 
@@ -112,7 +112,7 @@ def without(mapping: dict[str, Any], name: str) -> dict[str, Any]:
 
 @functools.cache
 def defaults_at(commit: str, controllers: tuple[str, ...]) -> dict[str, Any]:
-    """Ask the code of a commit for its defaults."""
+    """Run the code of a commit to get its defaults."""
     packed = subprocess.run(["git", "archive", commit, "memsuite"], cwd=ROOT, check=True, capture_output=True)
     with tempfile.TemporaryDirectory() as folder:
         with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as archive:

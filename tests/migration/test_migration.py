@@ -1,4 +1,4 @@
-"""Published results after their migration: the same cells with the same numbers, whatever the defaults are now."""
+"""Published results after their migration: the same cells with the same numbers, whatever the current defaults are."""
 
 import functools
 import json
@@ -16,13 +16,13 @@ from memsuite.tasks.registry import PRESETS
 
 RESULTS = Path(__file__).parents[2] / "results"
 BEFORE = json.loads(Path(__file__).with_name("cells.json").read_text())
-# Runs of a commit whose entropy bonus was the same at every step. The first schema had no place to say so, and they
-# were read as if the bonus had followed the advantages.
+# Runs of a commit whose entropy bonus was the same at every step. The first schema could not record this, and they were
+# read as if the bonus had followed the advantages.
 UNIFORM = ("cartpole_without_velocities", "popgym_repeat_previous")
 
 
 def as_they_were_meant(name):
-    """Return the cells of before, with the one setting that was not recorded."""
+    """Return the cells from before the migration, with the one setting that was not recorded."""
     if name not in UNIFORM:
         return BEFORE[name]
     said = functools.partial(re.sub, r"(entropy_coefficient=[\d.]+, )", r"\1entropy_weighting=uniform, ")

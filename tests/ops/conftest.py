@@ -29,7 +29,7 @@ def level(request):
 
 @pytest.fixture(params=["reference", *LEVELS])
 def run(request):
-    """Give what returns an op or its backward: the reference, or the compiled one with one instruction set."""
+    """Return a function that looks up an op or its backward: the reference, or compiled at one instruction set."""
     if request.param == "reference":
         yield lambda op, backward: REFERENCES[f"{op}_backward" if backward else op]
         return

@@ -11,8 +11,8 @@ from memsuite.ops.build import cache
 CSRC = cache.sources()
 SOURCES = sorted(path for path in CSRC.rglob("*") if path.suffix in (".h", ".cpp", ".cu", ".cuh"))
 ROOM = Path(memsuite.ops.__file__).parent
-SHARED = {"common", "bench"}  # folders of csrc that are no op
-HELPERS = {"__init__", "resets"}  # modules that are no op
+SHARED = {"common", "bench"}  # folders of csrc that are not ops
+HELPERS = {"__init__", "resets"}  # modules that are not ops
 
 
 def ops() -> list[str]:

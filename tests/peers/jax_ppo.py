@@ -1,15 +1,17 @@
-"""A peer to measure beside: recurrent PPO in JAX, the whole training loop compiled, as purejaxrl does it.
+"""A peer for comparison: recurrent PPO in JAX with the whole training loop compiled, as purejaxrl does it.
 
-The work is that of ``memsuite bench training``: delayed cue with 8 cues, 64 environments, one whole episode a rollout,
-width 128, 4 epochs of 4 minibatches along environments, full backpropagation through time. One thread. The last
-line printed is a JSON object with training steps per second of CPU time and of wall time, medians after a first call
-that compiles.
+The work is that of ``memsuite bench training``: delayed cue with 8 cues, 64 environments, rollouts of one whole
+episode,
+width 128, 4 epochs of 4 minibatches along environments, full backpropagation through time. One thread. The last line of
+the output is a JSON object with training steps per second of CPU time and of wall time, medians after a first call that
+compiles.
 
     pip install jax optax
     python tests/peers/jax_ppo.py --cell gru --horizon 200
 
-With ``--learn STEPS`` it trains for as many steps at most, and the line holds ``steps_to_90_sampled`` as memsuite's
-``result.json`` does: after how many the mean of the last ten rollouts was at least 0.9, or null.
+With ``--learn STEPS`` it trains for at most that many steps, and the line holds ``steps_to_90_sampled`` as in
+memsuite's
+``result.json``: the number of steps after which the mean of the last ten rollouts was at least 0.9, or null.
 """
 
 import argparse
@@ -73,7 +75,7 @@ def heads(p, h):
 
 
 class GRU:
-    """As in flax: input maps from LeCun's distribution, orthogonal recurrent weights, no biases.
+    """Initial weights as in flax: input maps from LeCun's distribution, orthogonal recurrent weights, no biases.
 
     With ``chrono``, the biases of the update gate hold for 1 to that many steps (Tallec & Ollivier 2018).
     """

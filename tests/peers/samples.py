@@ -1,8 +1,8 @@
-"""Samples until the peer has learnt delayed cue (results/samples.json): what configs/suites/horizons_v1.yaml trains.
+"""Samples until the peer has learnt delayed cue (results/samples.json), for comparison with horizons_v1.yaml.
 
     .venv/bin/python tests/peers/samples.py .venv-jax/bin/python    # make bench-peers sets .venv-jax up
 
-A GRU in JAX with chrono gates, the best of the peers that were tried, on seeds 0 to 4, for 2,000,000 steps at most: at
+A GRU in JAX with chrono gates, the best of the peers that were tried, on seeds 0 to 4, for at most 2,000,000 steps: at
 50 steps with the usual discount and lambda, and at 200 with both 0, without which it learnt nothing there.
 """
 

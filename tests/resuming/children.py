@@ -1,4 +1,4 @@
-"""Runs in processes of their own that can be killed, started from a server that has the imports behind it."""
+"""Runs in separate processes that can be killed, started from a server that has already done the imports."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TINY = [
 
 
 class SlowFile:
-    """Hands an archive on in small pieces, with time between them in which to be killed."""
+    """Passes an archive on in small pieces, with pauses in which the process can be killed."""
 
     def __init__(self, file, seconds: float) -> None:
         self.file, self.seconds = file, seconds
@@ -85,7 +85,7 @@ def _child(
 
 
 class Run:
-    """One ``memsuite`` command in a process of its own."""
+    """One ``memsuite`` command in a separate process."""
 
     def __init__(
         self,
@@ -114,7 +114,7 @@ class Run:
             time.sleep(0.001)
 
     def kill(self, rng: random.Random) -> None:
-        """Kill it; one that has ended by itself stays as it is."""
+        """Kill the process; a process that has already ended is left alone."""
         self.process.kill()
 
     def end(self) -> tuple[int, str]:
@@ -151,13 +151,13 @@ class Pair:
         self.runs[0].wait_for_iteration(number)
 
     def kill(self, rng: random.Random) -> None:
-        """Kill both, or only one once they know each other: before, the other would go on waiting for it."""
+        """Kill both, or only one after they have connected; before that, the other would wait for it for ever."""
         training = all(run.started.is_set() for run in self.runs)
         for run in rng.choice([self.runs, self.runs[:1], self.runs[1:]]) if training else self.runs:
             run.kill(rng)
 
     def end(self) -> tuple[int, str]:
-        """Wait for the end of both; what a killed one leaves must end too, in one line."""
+        """Wait for the end of both; if one was killed, the other must end too, with one line."""
         ends = [run.end() for run in self.runs]
         statuses, said = [status for status, _ in ends], "".join(text for _, text in ends)
         assert "Traceback" not in said, said

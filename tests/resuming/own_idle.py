@@ -1,4 +1,4 @@
-"""A controller of a user's own, one of whose parameters takes no part in the loss."""
+"""A user's controller with a parameter that takes no part in the loss."""
 
 import torch
 

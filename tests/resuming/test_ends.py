@@ -1,4 +1,4 @@
-"""How a run ends when it cannot go on: one line that says why and how to go on, with the last whole checkpoint kept."""
+"""A run that cannot continue ends with one line that gives the reason and the remedy, and keeps its last checkpoint."""
 
 import json
 import os
@@ -113,7 +113,7 @@ def test_a_pickled_object_is_refused_and_not_run(run, finished, tmp_path):
 def test_a_checkpoint_of_an_earlier_version_is_refused_in_one_line(run, finished):
     for name in ("last.ckpt", "previous.ckpt"):
         content = torch.load(finished / "checkpoints" / name, weights_only=True)
-        content["memsuite"]["run"] = content["memsuite"]["run"]["ranks"][0]  # as it was with one process only
+        content["memsuite"]["run"] = content["memsuite"]["run"]["ranks"][0]  # an early format, of one process
         torch.save(content, finished / "checkpoints" / name)
     before = (finished / "metrics.csv").read_bytes()
     status, err = run("fit --ckpt_path last --out x --steps 480")
@@ -195,7 +195,7 @@ def test_a_disk_that_fills_up_in_mid_run_keeps_the_last_checkpoint(run, finished
 
 
 def test_a_write_the_kernel_refuses_is_an_error_of_the_disk(tmp_path):
-    """PyTorch's archive writer has errors of its own; what the disk said must come through."""
+    """PyTorch's archive writer raises errors of its own; the error of the disk must be reported."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
@@ -233,7 +233,7 @@ def test_a_checkpoint_of_another_folder_does_not_open_one_that_holds_a_run(run, 
     assert "already holds a run" in err
     assert run("fit --ckpt_path x --out z --steps 480")[0] == 0
     assert iteration_of(tmp_path / "z" / "checkpoints" / "last.ckpt") == 12
-    assert run("fit --ckpt_path x --steps 480")[0] == 0  # without --out it goes on where it lies
+    assert run("fit --ckpt_path x --steps 480")[0] == 0  # without --out the run continues in its own folder
     assert iteration_of(finished / "checkpoints" / "last.ckpt") == 12
 
 
@@ -281,7 +281,7 @@ def test_other_errors_are_not_taken_for_too_little_memory(run, finished, monkeyp
     assert status == 1
     assert "size" in last
     assert "memory" not in last
-    assert "test_ends.py:" in last  # this file stands for a user's here
+    assert "test_ends.py:" in last  # in this test, this file plays the role of a user's file
     assert "Traceback" in (finished / "log.txt").read_text()
 
 

@@ -1,4 +1,4 @@
-"""A run killed at any moment, also inside a checkpoint's write, goes on to the same bits as if it had not been."""
+"""A run killed at any moment, even during the write of a checkpoint, resumes with the bits of an uninterrupted run."""
 
 import csv
 import random
@@ -13,14 +13,14 @@ SPEED = {"slow_iteration": 0.02, "slow_write": 0.0003}
 
 
 def kill_and_go_on(folder, errors, settings, kills: int, most: int, rng, start) -> tuple[int, int]:
-    """Kill the run that many times, at random; return how often it was killed, and how often inside a write.
+    """Kill the run ``times`` times at random; return how often it was killed, and how often during a write.
 
-    The moment is drawn in iterations, ``most`` at the most, and within one: a busy machine kills no other runs
-    than a quiet one.
+    The moment is a random number of iterations, at most ``most``, and a random moment within an iteration, so that a
+    busy machine kills the same runs as a quiet one.
     """
     killed = inside = 0
     for i in range(kills):
-        # The same command starts the run and goes on with it.
+        # The same command starts the run and resumes it.
         run = start(f"fit --ckpt_path last --out {folder}", *settings, errors=errors, **SPEED)
         if i % 5:
             run.wait_for_iteration(rng.randint(1, most))

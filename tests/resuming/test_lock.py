@@ -1,4 +1,4 @@
-"""A run folder belongs to one process at a time, for as long as that lives."""
+"""A run folder belongs to one process at a time, for as long as that process lives."""
 
 import errno
 import time

@@ -1,4 +1,4 @@
-"""Several processes as one run: started in every way there is, stopped, lost, and gone on with by another number."""
+"""Several processes as one run: started in every possible way, stopped, lost, and resumed with another number."""
 
 import json
 import os
@@ -114,7 +114,7 @@ def test_a_signal_to_one_process_stops_both_after_the_iteration(tmp_path):
 
 
 def test_two_nodes(tmp_path, by_two):
-    """Two processes that know of each other by MASTER_ADDR only, as on two machines."""
+    """Two processes that know each other only through MASTER_ADDR, as on two machines."""
     out, port = tmp_path / "x", free_port()
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     line = f"fit --out {out} --trainer.num_nodes 2 --devices 1"
@@ -128,7 +128,7 @@ def test_two_nodes(tmp_path, by_two):
 
 
 def test_the_tasks_of_a_slurm_step(tmp_path, by_two):
-    """Not SLURM itself, but the variables its tasks find."""
+    """SLURM itself is not run, but the variables of its tasks are set."""
     out, port = tmp_path / "x", free_port()
     step = {"SLURM_NTASKS": "2", "SLURM_STEP_NUM_TASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NNODES": "1"}
     step |= {"SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "train", "SLURM_NODEID": "0", "SLURM_NODELIST": "127.0.0.1"}
@@ -210,7 +210,7 @@ def test_processes_with_other_options_are_refused(tmp_path):
 
 
 def test_the_command_starts_its_processes_and_ends_with_them(tmp_path):
-    """No launcher is needed on one machine; a process that is lost ends the others, in one line."""
+    """No launcher is needed on one machine; a lost process ends the others, with one line."""
     out, line = tmp_path / "x", "fit --devices 2 --steps 40000000 --checkpoint_every 5"
     run = Run(f"{line} --out {out}", *TINY, errors=tmp_path / "errors")
     while not (out / "checkpoints" / "last.ckpt").exists():
@@ -260,7 +260,7 @@ def test_a_process_that_finds_no_others_says_what_it_waits_for(tmp_path):
 
 
 def hang_with_a_lost_process(errors: str) -> None:
-    """Stand for a process that waits for ever, as NCCL lets it, while one it started has failed."""
+    """Simulate a process that waits for ever, as NCCL allows, while a process that it started has failed."""
     os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT), 2)
     processes.GRACE = 0.2
     lost = subprocess.Popen([sys.executable, "-c", "raise SystemExit(7)"], stderr=subprocess.DEVNULL)

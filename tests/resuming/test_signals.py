@@ -1,4 +1,4 @@
-"""A signal stops a run after the iteration at hand, saved, with one line that says how to go on."""
+"""A signal stops a run after the current iteration, saved, with one line that says how to continue."""
 
 import os
 import shlex
@@ -29,14 +29,14 @@ def test_a_signal_saves_and_says_how_to_go_on(tmp_path, number):
     began = time.perf_counter()
     os.kill(run.process.pid, number)
     status, said = run.end()
-    assert time.perf_counter() - began < 2.0  # one iteration of a third of a second, the write, the process's end
+    assert time.perf_counter() - began < 2.0  # an iteration of a third of a second, the write, the end of the process
     assert status == 128 + number
     assert "Traceback" not in said
     assert len(said.strip().splitlines()) == 1
     saved = read(out)["memsuite"]
     assert saved["iteration"] >= 1
     rows = (out / "metrics.csv").read_text().splitlines()
-    assert rows[-1].startswith(f"{40 * saved['iteration']},{saved['iteration']},")  # nothing computed was thrown away
+    assert rows[-1].startswith(f"{40 * saved['iteration']},{saved['iteration']},")  # no finished iteration was lost
     assert not list(out.rglob(".*"))
     assert not (out / "result.json").exists()
     command = shlex.split(last_line(said).rpartition("go on with: memsuite ")[2])
@@ -54,7 +54,7 @@ def test_a_second_signal_ends_the_run_at_once_and_keeps_what_was_saved(tmp_path)
         time.sleep(0.05)
     before = (out / "checkpoints" / "last.ckpt").read_bytes()
     os.kill(run.process.pid, signal.SIGTERM)
-    time.sleep(0.5)  # now it writes, in small pieces with 50 ms before each
+    time.sleep(0.5)  # by now it writes, in small pieces with 50 ms before each
     assert run.process.is_alive()
     os.kill(run.process.pid, signal.SIGTERM)
     status, said = run.end()

@@ -1,4 +1,4 @@
-"""Actions are credited with what follows once they are seen to matter, and not before."""
+"""Actions are credited with later rewards once they are seen to have consequences, and not before."""
 
 from types import SimpleNamespace
 
@@ -11,12 +11,12 @@ from memsuite.rl import Credit, PPOConfig, begin, collect, sample
 
 
 def rollouts(consequence: float, number: int, seed: int = 0, steps: int = 40, envs: int = 16):
-    """Yield rollouts of random actions; the next observation's first channel moves with them by ``consequence``."""
+    """Yield rollouts of random actions, which shift the next observation's first channel by ``consequence``."""
     generator = torch.Generator().manual_seed(seed)
     for _ in range(number):
         draws = torch.rand(steps, envs, generator=generator)
         actions = sample(torch.zeros(steps, envs, 3), draws)
-        observations = torch.randn(steps, envs, 5, generator=generator).cumsum(0)  # what follows is alike, step by step
+        observations = torch.randn(steps, envs, 5, generator=generator).cumsum(0)  # correlated over steps
         observations[1:, :, 0] += consequence * actions[:-1]
         rewards = (actions == 1).float() * (torch.rand(steps, envs, generator=generator) < 0.1)
         ended = torch.zeros(steps, envs, dtype=torch.bool)
@@ -27,7 +27,7 @@ def rollouts(consequence: float, number: int, seed: int = 0, steps: int = 40, en
 
 
 def test_actions_without_consequences_are_never_credited():
-    """Rewards that follow at once are no consequence, nor is what is seen anyway, however alike from step to step."""
+    """Immediate rewards are no consequence, nor are observations that occur anyway, however correlated over time."""
     for seed in range(20):
         credit = Credit(0.99, 0.95, True, 3, 5)
         assert {credit(one) for one in rollouts(0.0, 20, seed)} == {(0.0, 0.0)}

@@ -1,4 +1,4 @@
-"""GAE against a brute force that knows nothing of packing."""
+"""GAE against a brute-force computation on unpacked episodes."""
 
 import torch
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""A loss or gradient that is not finite changes nothing, is counted, and too many in a row end the run."""
+"""A loss or gradient that is not finite changes nothing and is counted; too many in a row end the run."""
 
 import copy
 import csv
@@ -77,7 +77,7 @@ def read_rows(folder):
 
 
 def poisoned(module, iterations):
-    """Let the rollouts of some iterations end in a reward that is no number."""
+    """Let the rollouts of some iterations end in a reward of NaN."""
     from memsuite import module as where
 
     collect = where.collect

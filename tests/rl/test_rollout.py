@@ -1,4 +1,4 @@
-"""The rollout: both paths are one, memory is carried and reset, truncation is bootstrapped from where it happened."""
+"""The rollout: both paths agree, memory is carried and reset, truncation bootstraps from its own observation."""
 
 import pytest
 import torch
@@ -24,12 +24,12 @@ def generator(seed: int = 0) -> torch.Generator:
 def make_model(task, controller: str = "gru", **arguments) -> ActorCritic:
     memory = make_controller(controller, input_dim=task.observation_dim, hidden_dim=8, **arguments)
     model = ActorCritic(memory, task.num_actions)
-    torch.nn.init.normal_(model.actor.weight, std=0.5)  # a policy far from uniform, so that mistakes show
+    torch.nn.init.normal_(model.actor.weight, std=0.5)  # a policy far from uniform, so that errors are visible
     return model.double()
 
 
 def make_double(task):
-    """Let the task show float64 observations, so that the two paths cannot part by rounding."""
+    """Let the task show float64 observations, so that the two paths cannot differ by rounding."""
     if isinstance(task, ScriptedTask):
         draw = task.script
 
@@ -74,12 +74,12 @@ def test_script_path_equals_stepping_path(task, controller, length):
 @pytest.mark.parametrize("train_mode", [True, False])
 def test_ratio_is_one_before_the_first_update(task, controller, train_mode):
     env = make_double(make_task(task, "easy"))
-    scripted = isinstance(env, ScriptedTask)  # the other is stepped in 32 bits, whose rounding two layers double
+    scripted = isinstance(env, ScriptedTask)  # the other task steps in 32 bits; two layers double the rounding
     model = make_model(env, controller, **({} if scripted else {"depth": 1})).train(train_mode)
     if not scripted:
         model = model.float()
     actor, actions = begin(env, model, 4, generator(1)), generator(2)
-    for _ in range(3):  # the length is no divisor of the horizon: resets fall in mid-rollout, memory is carried
+    for _ in range(3):  # the length does not divide the horizon, so resets occur inside rollouts
         trajectory, actor = collect(env, model, actor, env.horizon // 2 + 3, actions)
         logits, values, _ = model(trajectory.observations, trajectory.initial_state, trajectory.is_first)
         log_probs = log_prob(logits, trajectory.actions)
@@ -109,7 +109,7 @@ def test_stepping_carries_resets_and_bootstraps(countdown, length):
         started = actor
         trajectory, actor = collect(countdown, model, actor, length, actions)
         ended = trajectory.terminated | trajectory.truncated
-        # An episode begins exactly where the one before ended, and its clock says so.
+        # An episode begins exactly where the one before ended, and its first clock value confirms this.
         assert torch.equal(trajectory.is_first, torch.cat([previous_ended.unsqueeze(0), ended[:-1]]))
         assert torch.equal(trajectory.is_first, trajectory.observations[..., 1] == 0)
         previous_ended = ended[-1]
@@ -118,7 +118,7 @@ def test_stepping_carries_resets_and_bootstraps(countdown, length):
 
 
 def assert_bootstraps(task, model, trajectory: Trajectory, started) -> None:
-    """Recompute the value after each step that goes on, from the memory of that very episode."""
+    """Recompute the value after each step that does not end an episode, from the memory of that episode."""
     steps, batch = trajectory.actions.shape
     state = started.state
     for t in range(steps):
@@ -131,7 +131,7 @@ def assert_bootstraps(task, model, trajectory: Trajectory, started) -> None:
 
 
 def test_time_is_never_interleaved():
-    """Integer-coded observations stay contiguous whatever the cut."""
+    """Integer-coded observations stay contiguous wherever the rollout is cut."""
     env = make_task("delayed_cue", "easy")
     model = make_model(env).float()
     actor = begin(env, model, 3, generator(1))

@@ -1,4 +1,4 @@
-"""Draws that share a script: the gradient of as many environments that were each given that script, and no other."""
+"""Draws that share a script: the gradient equals that of as many environments that were each given the script."""
 
 import pytest
 import torch
@@ -25,7 +25,7 @@ def module_of(task="n_back", controller="gru", ppo=None, **more):
     settings = {"task": task, "difficulty": "easy", "horizon": 12, "num_envs": SCRIPTS * DRAWS, "seed": 3}
     settings |= {"controller": controller, "controller_args": SMALL, "ppo": PPOConfig(**ppo)}
     module = MemoryPPO(**{**settings, **more}).double()
-    with torch.no_grad():  # heads that have an opinion, so that draws differ in their probability
+    with torch.no_grad():  # heads far from uniform, so that draws differ in their probability
         module.model.actor.weight.normal_(std=0.3, generator=torch.Generator().manual_seed(1))
     return module
 
@@ -50,7 +50,7 @@ def largest_difference(one, other):
 @pytest.mark.parametrize("advantage", ["gae", *GROUPS])
 @pytest.mark.parametrize("controller", CONTROLLERS)
 def test_draws_have_the_gradient_of_as_many_environments(controller, advantage):
-    """Over one and a half episodes, from a state that an episode has filled, with an episode's end in between."""
+    """Over one and a half episodes, from a state that an episode has filled, with the end of an episode in between."""
     module = module_of(controller=controller, ppo={"advantage": advantage})
     model, draws = module.model, DRAWS
     task, opening = rollout_of(module, 6)
@@ -95,7 +95,7 @@ def test_environments_that_part_have_the_gradient_of_environments_apart(controll
     ((_, terms),) = list(rollout.losses(torch.arange(SCRIPTS), drawn))
     shared = gradients(module, terms.total)
 
-    # Every environment apart: reads the whole opening itself, step by step, and does what the draw did.
+    # Every environment separately: it reads the whole opening itself, step by step, and repeats the draw's actions.
     again = module.task.fresh()
     begin(again, module.model, SCRIPTS, stream(5, "task"))
     rows = torch.arange(SCRIPTS).repeat_interleave(DRAWS)
@@ -124,7 +124,7 @@ def test_environments_that_part_have_the_gradient_of_environments_apart(controll
 
 
 def test_a_group_of_all_actions_has_the_gradient_of_cross_entropy():
-    """With a uniform policy, every action drawn once is the distribution itself."""
+    """With a uniform policy, drawing every action once gives the distribution itself."""
     logits = torch.zeros(5, 6, dtype=torch.float64, requires_grad=True)
     targets = torch.tensor([0, 3, 5, 1, 1])
     actions = torch.arange(6).expand(5, 6)
@@ -138,7 +138,7 @@ def test_a_group_of_all_actions_has_the_gradient_of_cross_entropy():
 @pytest.mark.parametrize("draws", [2, 3, 8])
 @pytest.mark.parametrize("p", [0.02, 0.3, 0.9])
 def test_group_mean_has_the_gradient_of_the_truncated_log_likelihood(p, draws):
-    """Expected over all outcomes of K draws of a reward that is 1 with probability p."""
+    """The expectation over all outcomes of K draws of a reward that is 1 with probability p."""
     expected = 0.0
     for right in range(draws + 1):
         rewards = torch.tensor([1.0] * right + [0.0] * (draws - right), dtype=torch.float64)
@@ -251,7 +251,7 @@ def test_evaluation_is_that_of_any_other_run():
 
 
 def test_a_walk_collected_one_by_one_earns_what_shared_ones_do():
-    """Success of sampled actions is the same by either path, within four standard errors."""
+    """The success of sampled actions is the same by both paths, within four standard errors."""
     module = module_of("distractor_nav", num_envs=400 * 4)
     task = module.task.fresh()
     actor = begin(task, module.model, 400, stream(9, "task"))

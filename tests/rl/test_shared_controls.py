@@ -1,4 +1,4 @@
-"""Nothing leaks through shared scripts, draws or supervision: what has no memory stays at its anchor."""
+"""Nothing leaks through shared scripts, draws or supervision: a model without memory stays at its anchor."""
 
 import lightning.pytorch as pl
 import pytest
@@ -39,6 +39,6 @@ def test_without_memory_nothing_is_above_chance(task, objective):
 
 @pytest.mark.parametrize("objective", ["ppo", "supervised"])
 def test_with_memory_it_is_soon_far_above_it(objective):
-    """The control of the control: the same training of a model that remembers."""
+    """The control of the control: the same training of a model that has a memory."""
     module = train("lru", "delayed_cue", objective)
     assert module.evaluate(EPISODES, "test")["success"] > 0.9

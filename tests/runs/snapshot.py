@@ -13,13 +13,13 @@ from memsuite.runs import PPOConfig, RunConfig
 from memsuite.tasks import ScriptedTask
 from memsuite.tasks.registry import PRESETS, TASKS
 
-# A control is no model to choose by name, but published results have its runs.
+# A control is not a model to choose by name, but published results contain its runs.
 BUILT_IN = {**CONTROLLERS, f"{Memoryless.__module__}.{Memoryless.__name__}": Memoryless}
-OF_THE_RUN = ("input_dim", "memory_horizon")  # what the task decides
+OF_THE_RUN = ("input_dim", "memory_horizon")  # arguments that the task sets
 
 
 def snapshot() -> dict[str, Any]:
-    """Return every default that decides what a run computes."""
+    """Return every default that affects the result of a run."""
     tasks: dict[str, Any] = {}
     for (task, difficulty), preset in PRESETS.items():
         entry = {"args": preset.arguments(), "discount": preset.discount, "gae_lambda": preset.gae_lambda}

@@ -1,4 +1,4 @@
-"""Files of many runs: what is written is read again as it was, and a bad file is named in one line."""
+"""Files of many runs: reading returns exactly the written runs, and a bad file gives one line that names it."""
 
 import json
 import subprocess
@@ -20,7 +20,7 @@ RUNS = st.lists(st.dictionaries(NAMES, VALUES, max_size=5), max_size=4)
 
 
 def exact(value):
-    """Tell 1 from 1.0 and from true, and 0.0 from -0.0."""
+    """Distinguish 1 from 1.0 and from true, and 0.0 from -0.0."""
     return json.dumps(value, sort_keys=True)
 
 

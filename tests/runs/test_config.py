@@ -1,4 +1,4 @@
-"""The settings of a run: declared once, spelt two ways, stored with every default filled in."""
+"""The settings of a run: declared once, spelt in two ways, stored with every default filled in."""
 
 from dataclasses import fields, replace
 

@@ -1,4 +1,4 @@
-"""The record of a run: one schema, and records of before read as they were meant."""
+"""The record of a run: one schema; older records are read with their original meaning."""
 
 import json
 from dataclasses import fields
@@ -57,7 +57,7 @@ def test_published_results_name_their_recipe(pytestconfig):
 
 
 def test_todays_defaults_are_a_recipe_that_is_kept():
-    """Where a default changes, the new one is a new file in memsuite/runs/recipe_files; the old files stay."""
+    """A changed default is a new file in memsuite/runs/recipe_files; the old files stay."""
     from runs.snapshot import snapshot
 
     assert snapshot() == kept.recipes()[list(kept.recipes())[-1]]

@@ -1,4 +1,4 @@
-"""A controller of the user's own is tried when a run begins: what is wrong with it is one line that says where."""
+"""A user's controller is tried when a run begins: a mistake gives one line that names its place."""
 
 import collections
 import copy
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*")  # Lightning's advice for a
 
 @dataclasses.dataclass
 class Slots:
-    """A state as some like it."""
+    """A state in the form of a dataclass."""
 
     h: torch.Tensor
 
@@ -56,7 +56,7 @@ class Scalar(Leaky):
 
 
 class Growing(Leaky):
-    """Keeps everything it has seen."""
+    """Keeps every input in its state, which grows."""
 
     def forward_step(self, x, state):
         state = torch.cat([state, self.w(x)], 1)
@@ -64,7 +64,7 @@ class Growing(Leaky):
 
 
 class Widening(Leaky):
-    """Its state turns into 64 bits."""
+    """Its state changes to 64 bits."""
 
     def forward_step(self, x, state):
         feature, state = super().forward_step(x, state.float())
@@ -79,7 +79,7 @@ class Forgetful(Leaky):
 
 
 class Thorough(Leaky):
-    """Its reset takes everybody along."""
+    """Its reset also resets the other environments."""
 
     def reset_mask(self, state, is_first):
         return torch.zeros_like(state) if is_first.any() else state
@@ -107,7 +107,7 @@ class Cut(Leaky):
 
 
 class Infinite(Leaky):
-    """Divides by nothing."""
+    """Divides by zero."""
 
     def forward_step(self, x, state):
         feature, state = super().forward_step(x, state)
@@ -115,7 +115,7 @@ class Infinite(Leaky):
 
 
 class SteepAtNothing(Leaky):
-    """The gradient of a root at 0."""
+    """Has the gradient of a square root at 0."""
 
     def forward_step(self, x, state):
         feature, state = super().forward_step(x, state)
@@ -155,7 +155,7 @@ class Bf16(Leaky):
 
 
 class Widthless(Leaky):
-    """Does not say how wide its features are."""
+    """Does not define the width of its features."""
 
     def __init__(self, input_dim):
         super().__init__(input_dim)
@@ -163,7 +163,7 @@ class Widthless(Leaky):
 
 
 class Raising(Leaky):
-    """Raises once it acts."""
+    """Raises when it acts."""
 
     def forward_step(self, x, state):
         raise LookupError("no such row")
@@ -178,7 +178,7 @@ class NoisyHeads(Leaky):
 
 
 class TwoLayers(Leaky):
-    """Two layers of PyTorch's GRU with dropout between them, in a state that has the batch first."""
+    """Two layers of PyTorch's GRU with dropout between them, in a state with the batch first."""
 
     def __init__(self, input_dim):
         super().__init__(input_dim)
@@ -250,7 +250,7 @@ def test_randomness_is_welcome_where_the_pass_that_acts_is_the_one_that_learns()
 
 
 class Dropping(Leaky):
-    """Dropout by the function, which asks for the mode."""
+    """Dropout by the function, which takes the mode as an argument."""
 
     def forward_step(self, x, state):
         feature, state = super().forward_step(x, state)
@@ -258,7 +258,7 @@ class Dropping(Leaky):
 
 
 class Normed(Leaky):
-    """Statistics of the batch, and of the environments that are learnt from."""
+    """Statistics over the batch, and so over the environments of the minibatch."""
 
     def __init__(self, input_dim, hidden_dim=4):
         super().__init__(input_dim, hidden_dim)
@@ -311,7 +311,7 @@ class PassingOn(GRU):
 
 
 class WithOneMore(PassingOn):
-    """And with an argument of its own."""
+    """The same with an additional argument."""
 
     def __init__(self, input_dim, scale=1.0, **kwargs):
         super().__init__(input_dim, **kwargs)

@@ -1,4 +1,4 @@
-"""Gymnasium's contract: what an environment gives is checked, and what is wrong is one line that names it."""
+"""Gymnasium's contract: the outputs of an environment are checked, and a mistake gives one line that names it."""
 
 import json
 import math
@@ -22,7 +22,7 @@ TAKEN: list[int] = []
 
 
 class Given(gymnasium.Env):
-    """Gives what its arguments say, at the second step; episodes have four."""
+    """Returns the values of its arguments at the second step; episodes have four steps."""
 
     def __init__(self, how="", render_mode=None, most=0.0):
         if how == "constructor":
@@ -159,7 +159,7 @@ def test_an_allowed_action_is_taken_as_it_is():
 
 
 def test_an_environment_without_a_limit_asks_for_a_horizon():
-    with pytest.raises(UsageError, match=r"gym:Boundless-v0 has no limit of its own: .*--horizon 1000"):
+    with pytest.raises(UsageError, match=r"gym:Boundless-v0 has no step limit: .*--horizon 1000"):
         trained("", task="gym:Boundless-v0")
     assert trained("", task="gym:Boundless-v0", horizon=3).task.horizon == 3
     assert GymTask("Boundless-v0", env_args={"max_episode_steps": 5}).horizon == 5

@@ -1,4 +1,4 @@
-"""Evaluation is a function: whatever a user's model, task or environment keeps or draws, training is left alone."""
+"""Evaluation does not affect training, whatever a user's model, task or environment keeps or draws."""
 
 import random
 from collections import Counter
@@ -44,7 +44,7 @@ class Leaky(Controller):
 
 
 class Counting(Leaky):
-    """Its features depend on how often it was asked, and it remembers that outside its state."""
+    """Its features depend on the number of calls, which it keeps outside its state."""
 
     def forward_sequence(self, x, state, is_first):
         self.seen.append(len(x))
@@ -61,7 +61,7 @@ class Restless(Leaky):
 
 
 class Lists(Task):
-    """Guess whether a number is above one half; the clock, the numbers and a history lie in containers."""
+    """Guess whether a number is above one half; the clock, the numbers and a history are in containers."""
 
     def __init__(self, horizon=5):
         self._define(horizon, {"x": 1}, 2)
@@ -107,7 +107,7 @@ class Lists(Task):
 
 
 class Restive(gymnasium.Env):
-    """Its episodes' lengths come from Python's generator; action 1 ends one; each counts itself while it is open."""
+    """Its episodes' lengths come from Python's generator; action 1 ends one; each open environment counts itself."""
 
     def __init__(self, render_mode=None):
         self.action_space, self.observation_space = spaces.Discrete(2), spaces.Box(0, 1, (1,), np.float32)
@@ -198,7 +198,7 @@ def test_environments_are_closed():
 
 
 class Locked(Lists):
-    """Holds what cannot be copied."""
+    """Holds an attribute that cannot be copied."""
 
     def __init__(self, horizon=5):
         super().__init__(horizon)

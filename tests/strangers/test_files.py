@@ -1,4 +1,4 @@
-"""Files and places as strangers have them: damaged checkpoints, links, odd names, other encodings, any module."""
+"""Unusual files and places of users: damaged checkpoints, links, odd names, other encodings, any module."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def flipped(path, where: int) -> None:
 
 
 def weights_of(path) -> int:
-    """Return where in the archive the bytes of some tensor lie."""
+    """Return the position of some tensor's bytes in the archive."""
     with zipfile.ZipFile(path) as archive:
         largest = max((one for one in archive.infolist() if "/data/" in one.filename), key=lambda one: one.file_size)
         return largest.header_offset + 200 + largest.file_size // 2
@@ -58,7 +58,7 @@ def damaged(run, tmp_path):
 
 def test_one_flipped_bit_is_seen_wherever_a_checkpoint_is_read(damaged):
     last = damaged / CHECKPOINTS / LAST
-    torch.load(last, weights_only=True)  # which does not see it
+    torch.load(last, weights_only=True)  # PyTorch does not notice the damage
     with pytest.raises(UsageError, match=r"is not a whole memsuite checkpoint .*; the one before it is whole"):
         memsuite.load(last)
     with pytest.raises(UsageError, match="is not a whole memsuite checkpoint"):

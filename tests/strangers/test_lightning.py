@@ -1,4 +1,4 @@
-"""The module under a Trainer of the user's own: budgets, loading, copies and callbacks, as Lightning has them."""
+"""The module under a user's own Trainer: budgets, loading, copies and callbacks, with Lightning's semantics."""
 
 import copy
 import pickle
@@ -30,7 +30,7 @@ def small(**overrides) -> MemoryPPO:
 
 
 class Rates(pl.Callback):
-    """Remembers the learning rate of every iteration."""
+    """Records the learning rate of every iteration."""
 
     def __init__(self) -> None:
         self.seen: list[float] = []
@@ -152,9 +152,9 @@ def test_weight_averaging_works(tmp_path, kind):
     trainer = pl.Trainer(**PLAIN, max_epochs=2, callbacks=callbacks, plugins=[AtomicCheckpointIO()])
     trainer.fit(module)
     assert module.env_steps == 8 * 10 * 4
-    assert same(memsuite.load(tmp_path), module)  # the average, which is what is evaluated
+    assert same(memsuite.load(tmp_path), module)  # the averaged weights, which are the ones that are evaluated
 
 
 def test_averaging_over_epochs_is_refused_in_one_line():
-    with pytest.raises(UsageError, match="a run is one epoch"):
+    with pytest.raises(UsageError, match="a run has one epoch"):
         pl.Trainer(**PLAIN, max_epochs=2, callbacks=[StochasticWeightAveraging(swa_lrs=1e-3)]).fit(small())

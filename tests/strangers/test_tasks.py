@@ -1,4 +1,4 @@
-"""A task of the user's own is tried when a run begins: what is wrong with it is one line that says where."""
+"""A user's task is tried when a run begins: a mistake gives one line that names its place."""
 
 import dataclasses
 import math
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*")  # Lightning's advice for a
 
 
 class Recall(ScriptedTask):
-    """The last step asks for what the first showed."""
+    """The last step asks for the symbol of the first step."""
 
     def __init__(self, horizon=6, symbols=3, kind="plain", lure=False, sizes=(1, 2), table=None):
         self._define(horizon, {"symbol": symbols, "query": 1}, symbols)
@@ -125,7 +125,7 @@ for name, (base, how, _) in WRONG.items():
 
 
 class Whole(Recall):
-    """Whole numbers where bool and 32 bits are declared, each with the value that is meant."""
+    """Integers where bool and 32 bits are declared, each with the intended value."""
 
     script = changed(
         observations=lambda s: s.observations.double(),
@@ -135,7 +135,7 @@ class Whole(Recall):
 
 
 class Unknown(Recall):
-    """Nobody knows its anchors."""
+    """A task with unknown anchors."""
 
     def anchors(self):
         return Anchors(math.nan, math.nan, math.nan)
@@ -208,7 +208,7 @@ def test_the_whole_traceback_is_in_the_log(tmp_path, monkeypatch, capsys):
 
 
 class Late(Recall):
-    """Raises after a while."""
+    """Raises after a few steps."""
 
     drawn = 0
 

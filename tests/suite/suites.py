@@ -26,7 +26,7 @@ LIMITS = {"delayed_cue": {"num_cues": 4}, "copy_memory": {"seq_len": 2}}
 
 
 def write_suite(folder: Path, settings: dict | None = None, grid: dict | None = None, **more) -> Path:
-    """Write ``tiny.yaml``: 12 runs of a moment each, unless told otherwise."""
+    """Write ``tiny.yaml``: 12 very short runs by default."""
     content = {
         "settings": {**TINY, **(settings or {})},
         "grid": grid or GRID,
@@ -61,14 +61,14 @@ def children_of(pid: int) -> list[int]:
 
 
 class SuiteProcess:
-    """One ``memsuite suite`` in a process of its own."""
+    """One ``memsuite suite`` in a separate process."""
 
     def __init__(self, *arguments: str | Path, cwd: Path) -> None:
         command = [sys.executable, "-m", "memsuite", "suite", *map(str, arguments)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         self.output = cwd / "suite_output.txt"
         with self.output.open("w") as file:
-            # A shell that starts the tests in its background leaves SIGINT ignored, which would be inherited.
+            # A shell that starts the tests in the background leaves SIGINT ignored, and the process would inherit that.
             before = signal.signal(signal.SIGINT, signal.default_int_handler)
             self.process = subprocess.Popen(
                 command, cwd=cwd, env=environment, stdout=file, stderr=file, start_new_session=True
@@ -77,7 +77,7 @@ class SuiteProcess:
         self.pid = self.process.pid
 
     def workers(self) -> list[int]:
-        """List the processes of its runs: those that the fork server has started."""
+        """List the processes of the suite's runs: those that the fork server has started."""
         return [each for child in children_of(self.pid) for each in children_of(child)]
 
     def kill(self, what: str, choice) -> None:
@@ -89,17 +89,17 @@ class SuiteProcess:
                 os.kill(pid, signal.SIGKILL)
 
     def end(self, seconds: float = 240) -> tuple[int, str]:
-        """Wait for the end; return the status and what was said."""
+        """Wait for the end; return the status and the output."""
         try:
             status = self.process.wait(seconds)
         except subprocess.TimeoutExpired:
-            self.process.kill()  # its runs die with it
+            self.process.kill()  # its runs are killed with it
             raise
         return status, self.output.read_text()
 
 
 def all_gone(pids: list[int], seconds: float = 30.0) -> bool:
-    """Wait until none of the processes is alive; a fork server first ends the import it is in."""
+    """Wait until none of the processes is alive; a fork server first finishes its current import."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         alive = [pid for pid in pids if Path(f"/proc/{pid}").exists() and not _is_zombie(pid)]

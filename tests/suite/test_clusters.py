@@ -11,7 +11,7 @@ from test_suite_kills import assert_equal_suites, stamps
 
 from memsuite.suite import store
 
-# Long enough for a node to die in the middle.
+# Long enough for a node to die in the middle of a run.
 SETTINGS = {"steps": 8000}
 GRID = {"task": ["delayed_cue"], "controller": ["gru", "pseudo_mamba"], "seed": [0, 1]}
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -83,7 +83,7 @@ def test_submitit_with_jobs_that_are_killed(with_submitit, suite, tmp_path):
     status, said = process.end(600)
     assert status == 0, said
     assert killed == 2
-    assert said.count("going on with it") >= 1
+    assert said.count("continuing it") >= 1
     assert_equal_suites(tmp_path / "local", out, 4)
 
 

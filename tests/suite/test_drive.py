@@ -1,4 +1,4 @@
-"""What the suite makes of its runs' ends, with a launcher that only pretends; and what it shows of them."""
+"""How the suite handles the ends of its runs, with a simulated launcher; and its display of them."""
 
 import io
 import json
@@ -19,7 +19,7 @@ KILLED = -signal.SIGKILL
 
 
 class Pretended:
-    """Ends every run at once, as its list of endings says: a status, and the steps it got to."""
+    """Ends every run at once, with the next entry of a list: a status, and the number of steps it reached."""
 
     def __init__(self, endings: dict[int, list[tuple[int, int]]], capacity: int = 2) -> None:
         self.endings, self.capacity = endings, capacity

@@ -1,4 +1,4 @@
-"""A suite's YAML becomes the runs it says, with the settings in the order of their strength."""
+"""A suite's YAML becomes its runs, with the settings in the order of precedence."""
 
 from pathlib import Path
 
@@ -46,7 +46,7 @@ def test_the_suites_of_the_project(path):
 
 
 def test_the_four_difficulties_hold_each_task_with_each_controller():
-    """Those that the suites name; a task or controller that was added later belongs in a suite of a later version."""
+    """The names in the suites; a task or controller that is added later belongs in a later version of a suite."""
     from memsuite.controllers import CONTROLLERS
     from memsuite.tasks import TASKS
 

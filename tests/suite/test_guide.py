@@ -1,4 +1,4 @@
-"""The guide's suite is the one it describes, and its command lines are understood as they are written."""
+"""The guide's suite has the described runs, and its command lines are understood as written."""
 
 import re
 import shlex

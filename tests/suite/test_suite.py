@@ -1,4 +1,4 @@
-"""A suite end to end: what runs, what is left alone, what is tried again, and what is said of it."""
+"""A suite end to end: which runs start, which are left alone, which are tried again, and the messages about them."""
 
 import json
 import os
@@ -22,7 +22,7 @@ ONE_TASK = {"task": ["delayed_cue"], "seed": [0, 1]}
 
 @pytest.fixture
 def run(tmp_path, monkeypatch, capfd):
-    """Run ``memsuite`` in a folder of its own; return the status and what was said."""
+    """Run ``memsuite`` in a separate folder; return the status and the output."""
     monkeypatch.chdir(tmp_path)
 
     def call(*words) -> tuple[int, str]:
@@ -88,7 +88,7 @@ def test_a_run_with_other_settings_is_told_and_redone_only_if_asked(run, tmp_pat
     suite = write_suite(tmp_path, grid=ONE_TASK, overrides=change)
     status, said = run("suite", suite)
     assert status == 1
-    assert "seed1 was made with steps 400, and the suite asks for 800; --overwrite redoes it" in said
+    assert "seed1 was made with steps 400, but the suite asks for 800; --overwrite redoes it" in said
     assert said.splitlines()[-1] == "1 of 2 runs finished in runs/tiny, 1 not run"
     assert (folder / "result.json").read_bytes() == before
     kept = (folder.parent / "seed0" / "result.json").stat().st_mtime_ns
@@ -109,16 +109,16 @@ def test_a_setting_taken_out_of_the_file_is_a_difference(run, tmp_path):
     (first, *_) = read_suite(tmp_path / "tiny.yaml").runs
     state = store.look(first)
     assert state.kind == "other"
-    assert state.line.endswith("was made with num_envs 8, and the suite asks for not set")
+    assert state.line.endswith("was made with num_envs 8, but the suite asks for not set")
 
 
 def test_a_failure_is_told_with_its_line_and_tried_once_more(run, tmp_path):
     suite = write_suite(tmp_path, grid=ONE_TASK)
     _, second = read_suite(suite).runs
-    (second.folder / "metrics.csv").mkdir(parents=True)  # what no run can write into
+    (second.folder / "metrics.csv").mkdir(parents=True)  # a folder in the place of a file, so that no run can write it
     status, said = run("suite", suite)
     assert status == 1
-    assert "seed1 holds files of a run, and no config.yaml that says which; --overwrite redoes it" in said
+    assert "seed1 holds files of a run, but no config.yaml with its settings; --overwrite redoes it" in said
     store.prepare(second, overwrite=False)
     status, said = run("suite", suite)
     assert status == 1
@@ -164,7 +164,7 @@ def test_a_signal_saves_what_runs_and_says_how_to_go_on(tmp_path):
         assert process.process.poll() is None, process.output.read_text()
         time.sleep(0.05)
     everyone = [*children_of(process.pid), *process.workers()]
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does it
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     status, said = process.end(60)
     assert status == 130
     assert "Traceback" not in said
@@ -196,7 +196,7 @@ def test_a_run_whose_process_is_killed_is_gone_on_with(run, tmp_path):
     process.kill("worker", lambda workers: workers[0])
     status, said = process.end()
     assert status == 0, said
-    assert "gru/seed0: killed by SIGKILL; going on with it" in said
+    assert "gru/seed0: killed by SIGKILL; continuing it" in said
     assert run("suite", suite, "--out", "whole")[0] == 0
     assert_same(end_state(next(iter(run_folders(tmp_path / "whole").values()))), end_state(folder))
 
@@ -232,7 +232,7 @@ def test_a_run_of_somebodys_own_is_seen(tmp_path):
 
 
 def test_a_look_at_a_lock_does_not_turn_its_owner_away(tmp_path):
-    """The look takes the lock for a moment; who wants it has patience."""
+    """The check takes the lock for a moment; a process that needs the lock waits for it."""
     with (tmp_path / "log.txt").open("a") as looking, ThreadPoolExecutor(1) as pool:
         assert system.lock(looking, 0.0)
         pool.submit(lambda: (time.sleep(0.2), looking.close()))

@@ -1,4 +1,4 @@
-"""A suite killed at any moment, its own process, its runs' or both, ends with the same bits as one left in peace."""
+"""A suite killed at any moment (its own process, its runs' or both) ends with the bits of an undisturbed one."""
 
 import random
 import time
@@ -14,7 +14,7 @@ KINDS = ("suite", "worker", "both")
 
 
 def stamps(out) -> dict:
-    """Tell the finished runs by their results' bytes and times of writing."""
+    """Return the finished runs with their results' bytes and modification times."""
     return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in out.rglob("result.json")}
 
 
@@ -27,23 +27,23 @@ def assert_equal_suites(one, other, count: int) -> None:
 
 
 def kill_and_go_on(suite, out, tmp_path, kills: int, span: float, rng: random.Random) -> dict[str, int]:
-    """Kill the suite that many times at random moments, then let it end; count the kills by their kind."""
+    """Kill the suite ``times`` times at random moments, then let it end; return the number of kills by kind."""
     killed = dict.fromkeys(KINDS, 0)
     finished: dict = {}
     while sum(killed.values()) < kills:
         process = SuiteProcess(suite, "--out", out, "--jobs", "2", cwd=tmp_path)
         what = KINDS[sum(killed.values()) % 3]
-        if sum(killed.values()) % 5:  # most once it has runs; before, it reads and checks
+        if sum(killed.values()) % 5:  # most kills come after it has runs; before that, it reads and checks
             while not any(map(store.is_held, run_folders(out).values())) and process.process.poll() is None:
                 time.sleep(0.02)
         time.sleep(rng.uniform(0, span))
         if process.process.poll() is not None:
             assert process.process.returncode == 0, process.output.read_text()
-            break  # it was faster
+            break  # the suite was faster
         pids = [process.pid, *children_of(process.pid), *process.workers()]
         process.kill(what, rng.choice)
         killed[what] += 1
-        if what == "worker":  # the suite goes on, until it is killed too
+        if what == "worker":  # the suite continues until it is killed too
             time.sleep(rng.uniform(0, span))
             process.kill("both", rng.choice)
         assert all_gone([pid for pid in pids if pid != process.pid]), "a worker outlived its suite"

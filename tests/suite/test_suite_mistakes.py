@@ -1,4 +1,4 @@
-"""A mistake in a suite, or in how it is started, is one line with status 2, and leaves nothing behind."""
+"""A mistake in a suite, or in its command line, gives one line with status 2, and leaves no files behind."""
 
 import shlex
 import sys
@@ -6,7 +6,7 @@ import sys
 import pytest
 from one_line import answer_in
 
-# What the file holds, and what the answer must name. These are seen before anything is imported.
+# The content of the file, and the words that the answer must contain. These are found before anything is imported.
 FILES = {
     "": "holds no settings",
     "null": "holds no settings",
@@ -27,8 +27,8 @@ FILES = {
     "entries: [n_back]": "must hold settings",
     "entries: [{seed: 1}, {seed: 1}]": "two runs have the id delayed_cue-medium/gru/seed1",
     "settings: [1]": "must hold settings",
-    "settings: {out: x}": "out is the suite's own",
-    "settings: {ckpt_path: last}": "ckpt_path is the suite's own",
+    "settings: {out: x}": "out is set by the suite itself",
+    "settings: {ckpt_path: last}": "ckpt_path is set by the suite itself",
     "config: nowhere.yaml": "cannot read the configuration nowhere.yaml",
     "config: [3]": "must be a file",
     "name: ../up": "cannot be a folder's name",
@@ -37,7 +37,7 @@ FILES = {
     "exclude: [{controller: mabma}]": "entry 1 of exclude matches no run",
     "exclude: [{seed: 0}]": "the grid is empty",
 }
-# These are what `memsuite fit` would say of a run.
+# Mistakes that `memsuite fit` would report about a run.
 RUNS = {
     "settings: {nmu_envs: 4}": "no setting 'nmu_envs'; did you mean: num_envs",
     "entries: [{task: n_back, gird: {seed: [1]}}]": "no setting 'gird'; did you mean: grid",
@@ -72,7 +72,7 @@ LINES = {
 
 @pytest.fixture
 def answer(tmp_path, monkeypatch, capfd):
-    """Give the one line a mistaken command is answered with, after a look that nothing was left behind."""
+    """Return the one line that answers a mistaken command, after a check that no files were left behind."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
     (tmp_path / "good.yaml").write_text("grid: {seed: [0, 1]}")

@@ -1,4 +1,4 @@
-"""Two jobs on two cores end in little more than half the time of one. Only a quiet machine can show it."""
+"""Two jobs on two cores take little more than half the time of one. Only a quiet machine can show it."""
 
 import json
 import os
@@ -27,7 +27,7 @@ def timed(suite, out, jobs: int, cwd) -> tuple[float, float]:
 
 
 def busy_cores(seconds: float = 3.0) -> float:
-    """Measure how many cores others use now; a load average still tells of what ended a minute ago."""
+    """Return the number of cores that other processes use now; a load average would include the last minute."""
 
     def spent() -> float:
         user, nice, system, _, _, *rest = (int(x) for x in Path("/proc/stat").read_text().split("\n")[0].split()[1:9])

@@ -1,4 +1,4 @@
-"""The declared anchors: measured by policies that play, and by a predictor that learns from what is shown."""
+"""The declared anchors: measured by policies that play, and by a predictor that learns from the observations."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from memsuite.tasks import PRESETS, TASKS, ScriptedTask, Task, get_task_config, 
 from memsuite.tasks.distractor_nav import CENTRE, PLACES
 from memsuite.tasks.policies import Policy, memoryless, oracle, play, random_policy, window
 
-CONFIDENCE = 0.9999  # of each of some hundred intervals
+CONFIDENCE = 0.9999  # of each of about a hundred intervals
 
 TINY = {
     "delayed_cue": {"horizon": 6, "num_cues": 2, "vocabulary": 3},
@@ -38,7 +38,7 @@ CASES = [(name, {}) for name in TINY] + TINY_OPTIONS
 
 
 def measure(task: Task, policy: Policy, episodes: int, seed: int = 0) -> tuple[float, float, float]:
-    """Success with its interval; decisions of one episode are counted as one, which can only widen it."""
+    """Success with its interval; the decisions of one episode count as one, which can only widen the interval."""
     correct, scored = play(task, policy, episodes, torch.Generator().manual_seed(seed))
     success = float(correct.sum() / scored.sum())
     low, high = wilson_interval(success, episodes, CONFIDENCE)
@@ -75,7 +75,7 @@ def test_window_policies_reach_what_is_declared(name, options):
 
 
 def table_success(keys: torch.Tensor, targets: torch.Tensor) -> float:
-    """Held-out accuracy of guessing the target that a key had most often: the best there is, given enough examples."""
+    """Held-out accuracy of guessing each key's most frequent target: the best guess, given enough examples."""
     _, rows = keys.unique(return_inverse=True)
     half = len(rows) // 2
     counts = torch.zeros(int(rows.max()) + 1, int(targets.max()) + 1)

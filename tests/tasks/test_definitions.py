@@ -1,4 +1,4 @@
-"""What every task must be: of one size, decided by its generator and its arguments, the same by script and by steps."""
+"""Properties of every task: fixed sizes, determined by generator and arguments, the same by script and by steps."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CHANGED = {"jitter": 3, "rewrite": 0.5, "noise": 0.5, "gap": 7, "budget": 6, "vo
 
 
 def observed(task: Task, num_envs: int = 64, seed: int = 0) -> list[torch.Tensor]:
-    """Everything an agent is shown and judged by in one episode, under the oracle's actions."""
+    """All observations, scores and rewards of one episode, under the oracle's actions."""
     generator = torch.Generator().manual_seed(seed)
     if isinstance(task, ScriptedTask):
         script = task.script(num_envs, generator)

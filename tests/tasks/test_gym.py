@@ -1,4 +1,4 @@
-"""Gymnasium out: the registered environments are Gymnasium's own kind, alone and in batches."""
+"""memsuite's tasks in Gymnasium: the registered environments behave like Gymnasium's own, alone and in batches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Other people's agents run on the Gymnasium environments unmodified."""
+"""Other projects' agents run on the Gymnasium environments without modification."""
 
 from __future__ import annotations
 

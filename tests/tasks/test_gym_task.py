@@ -1,4 +1,4 @@
-"""Gymnasium in: any environment with discrete actions is a task."""
+"""Gymnasium environments in memsuite: any environment with discrete actions is a task."""
 
 from __future__ import annotations
 

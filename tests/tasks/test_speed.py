@@ -1,4 +1,4 @@
-"""How fast scripts are drawn. Marked slow: a busy machine is no reason to fail."""
+"""The speed of drawing scripts. Marked slow, because a busy machine is not a reason to fail."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Looking inside a memory: what it holds and where, how it drifts, how far gradients reach, gates, attention.
+"""Probes of a memory: its content and where it is stored, its drift, the reach of gradients, gates, attention.
 
-Every probe reads a controller, trained or not, and episodes of a scripted task. ``module = memsuite.load(path)`` has
-both: ``module.model.controller`` and ``module.task``.
+Every probe reads a controller, trained or not, and episodes of a scripted task. ``module = memsuite.load(path)``
+provides both: ``module.model.controller`` and ``module.task``.
 """
 
 from memsuite.analysis.probes.decoding import Decoding, Reader, decode, fit_reader

@@ -1,4 +1,4 @@
-"""What a linear reader finds in a memory: the remembered item, decoded from the state at every step of an episode."""
+"""A linear classifier on a memory: it decodes the remembered item from the state at every step of an episode."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from memsuite.tasks import Task
 
 @dataclass(frozen=True)
 class Decoding:
-    """What was decoded, at ``K`` steps of an episode.
+    """The result of decoding at ``K`` steps of an episode.
 
     Attributes:
-        steps: ``[K]``, from 0: the state after that step was read.
-        accuracy: ``[K]`` share of held-out episodes whose item is named rightly, in [0, 1].
-        prior: share of the most frequent item: what naming it always would reach.
-        shuffled: ``[K]`` mean accuracy of readers trained on labels dealt out at random, with the same code.
-        shuffled_high: ``[K]`` the highest of them: beyond it is evidence.
-        units: ``[K, S]`` length of the reader's weights at each number of the state: where the item lies.
+        steps: ``[K]``, from 0; the state was read after that step.
+        accuracy: ``[K]`` share of held-out episodes whose item is named correctly, in [0, 1].
+        prior: share of the most frequent item, which is the accuracy of always naming it.
+        shuffled: ``[K]`` mean accuracy of classifiers trained with the same code on randomly permuted labels.
+        shuffled_high: ``[K]`` the highest of these accuracies; a higher accuracy is evidence.
+        units: ``[K, S]`` length of the weights at each number of the state, which shows where the item is stored.
         asked: mean step at which the item is asked for.
-        episodes: how many were drawn.
+        episodes: number of episodes.
     """
 
     steps: Tensor
@@ -42,21 +42,22 @@ class Decoding:
 
 @dataclass(frozen=True)
 class Reader:
-    """A linear reader (Alain & Bengio 2016, arXiv 1610.01644), and how it is tested.
+    """The settings of a linear classifier (Alain & Bengio 2016, arXiv 1610.01644) and of its test.
 
-    Ridge regression onto one-hot labels, the largest output named, cross-validated over episodes. Its chance level is
-    twofold: the share of the most frequent item, and the same reader on shuffled labels (a control task, Hewitt & Liang
-    2019, arXiv 1909.03368).
+    The classifier is a ridge regression onto one-hot labels, cross-validated over episodes; the largest output names
+    the item. It has two chance levels: the share of the most frequent item, and its accuracy on shuffled labels (a
+    control task, Hewitt & Liang 2019, arXiv 1909.03368).
 
-    A state that differs between items in its seventh digit could be read perfectly by a reader without noise, and by no
-    policy. So each number of the state is read with Gaussian noise of ``noise`` times the root mean square of that
-    step's states, whose ridge penalty is the one this noise amounts to (Bishop 1995).
+    A classifier without noise could perfectly read a state that differs between items only in its seventh digit, which
+    no policy could use. Therefore Gaussian noise is added to each number of the state, with ``noise`` times the root
+    mean square of that step's states as its standard deviation. The ridge penalty is the one that this noise is
+    equivalent to (Bishop 1995).
 
     Attributes:
-        folds: parts of the cross-validation, at least 2.
-        shuffles: readers on shuffled labels, at least 1.
-        noise: of the reading, relative to the size of the state; 0 for none.
-        seed: of noise, folds and shuffles.
+        folds: number of parts of the cross-validation, at least 2.
+        shuffles: number of classifiers on shuffled labels, at least 1.
+        noise: noise on the state, relative to the state's size; 0 for none.
+        seed: seed of noise, folds and shuffles.
     """
 
     folds: int = 5
@@ -65,7 +66,7 @@ class Reader:
     seed: int = 0
 
     def deal(self, labels: Tensor) -> tuple[Tensor, Tensor, torch.Generator]:
-        """Return the labels and their shuffles ``[1 + shuffles, B]``, each episode's fold ``[B]``, the noise's source.
+        """Return the labels and their shuffles ``[1 + shuffles, B]``, each episode's fold ``[B]``, and a generator.
 
         Raises:
             UsageError: a number is out of range, or there are more folds than episodes.
@@ -92,17 +93,17 @@ def decode(
     layer: int | None = None,
     reader: Reader = READER,
 ) -> Decoding:
-    """Decode the item that one decision asks for from the state at every ``every``-th step, by linear reading.
+    """Decode the item that one decision asks for from the state at every ``every``-th step, by a linear classifier.
 
     Args:
         controller: the memory, trained or not.
-        task: a scripted one; the item is the target of a scored decision.
-        decision: which of an episode's; negative counts from the last.
-        every: steps from one reading to the next.
-        episodes: to draw.
+        task: a scripted task; the item is the target of a scored decision.
+        decision: index of the decision among an episode's scored decisions; negative counts from the last.
+        every: number of steps between two readings.
+        episodes: number of episodes to draw.
         read: ``state`` or ``features``.
-        layer: of a stack, whose state; None for all.
-        reader: how it is read.
+        layer: the layer of a stack whose state is read; None for all.
+        reader: settings of the classifier.
     """
     script = draw(task, episodes, reader.seed)
     labels, asked = question(script, decision)
@@ -120,7 +121,7 @@ def decode(
 
 
 def fit_reader(states: Tensor, labels: Tensor, noise: float = 0.01) -> tuple[Tensor, Tensor]:
-    """Fit the linear reader on all episodes.
+    """Fit the linear classifier on all episodes.
 
     Args:
         states: ``[B, S]``.
@@ -128,8 +129,8 @@ def fit_reader(states: Tensor, labels: Tensor, noise: float = 0.01) -> tuple[Ten
         noise: sets the penalty, ``B noise^2`` times the mean square of the states, as in :class:`Reader`.
 
     Returns:
-        Weights ``[S, C]`` and the outputs' bias ``[C]``; C is the largest label + 1. The dual form (a system of B
-        equations) where the state has more numbers than there are episodes.
+        Weights ``[S, C]`` and the bias ``[C]`` of the outputs; C is the largest label + 1. If the state has more
+        numbers than there are episodes, the dual form is solved (a system of B equations).
     """
     states, targets = states.double(), one_hot(labels).double()
     mean, share = states.mean(0), targets.mean(0)
@@ -159,9 +160,9 @@ def _solve(gram: Tensor, right: Tensor, penalty: float) -> Tensor:
 
 
 def _cross_validate(states: Tensor, labels: Tensor, fold: Tensor, noise: float) -> Tensor:
-    """Return the held-out accuracy of a reader for each row of ``labels`` ``[R, B]``: ``[R]``.
+    """Return the held-out accuracy ``[R]`` of a classifier for each row of ``labels`` ``[R, B]``.
 
-    Whatever the size of the state, all its products with itself are made once, and every reader solves them.
+    The products of the states with each other are computed once and shared by all classifiers.
     """
     targets = one_hot(labels).double()
     rows, episodes, classes = targets.shape
@@ -185,7 +186,7 @@ def _cross_validate(states: Tensor, labels: Tensor, fold: Tensor, noise: float) 
 
 
 def _centred(gram: Tensor, train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the products of the training rows, and of the test rows with them, less the training rows' mean."""
+    """Return the products of the training rows with each other and with the test rows, centred on the training mean."""
     within, across = gram[train][:, train], gram[test][:, train]
     rows = within.mean(0)
     return within - rows - rows.unsqueeze(1) + rows.mean(), across - across.mean(1, keepdim=True) - rows + rows.mean()

@@ -1,4 +1,4 @@
-"""What the probes read: episodes of a task, the question they ask, and the layers of a controller."""
+"""The inputs of the probes: episodes of a task, the decision to decode, and the layers of a controller."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from memsuite.types import Script
 
 
 def draw(task: Task, episodes: int, seed: int = 0) -> Script:
-    """Draw whole episodes of a scripted task, the same for the same seed; UsageError for an interactive one."""
+    """Draw whole episodes of a scripted task; the same seed gives the same episodes. UsageError for other tasks."""
     if not isinstance(task, ScriptedTask):
         raise UsageError(f"{type(task).__name__} is interactive; the probes read tasks whose episodes can be drawn")
     return task.script(episodes, torch.Generator().manual_seed(seed))
@@ -22,11 +22,11 @@ def question(script: Script, decision: int = -1) -> tuple[Tensor, Tensor]:
     """Find one scored decision of every episode.
 
     Args:
-        script: episodes, all with as many scored decisions.
-        decision: which of them; negative counts from the last.
+        script: episodes, all with the same number of scored decisions.
+        decision: index of the decision; negative counts from the last.
 
     Returns:
-        The right actions ``[B]`` and the steps they are asked for at, ``[B]``.
+        The right actions ``[B]`` and the steps of the decisions ``[B]``.
     """
     counts = script.scored.sum(0)
     most = int(counts.min())
@@ -39,25 +39,25 @@ def question(script: Script, decision: int = -1) -> tuple[Tensor, Tensor]:
 
 
 def first_steps(observations: Tensor) -> Tensor:
-    """Mark the first step of episodes ``[T, B, D]`` that run side by side: bool ``[T, B]``."""
+    """Mark the first step of episodes ``[T, B, D]`` side by side; return bool ``[T, B]``."""
     is_first = torch.zeros(observations.shape[:2], dtype=torch.bool, device=observations.device)
     is_first[0] = True
     return is_first
 
 
 def as_its_own(controller: Controller, observations: Tensor) -> Tensor:
-    """Bring observations to the device and precision of a controller's weights, if it has any."""
+    """Return observations on the device and in the precision of a controller's weights, if it has any."""
     weight = next(controller.parameters(), None)
     return observations if weight is None else observations.to(weight)
 
 
 def layers_of(controller: Controller) -> list[Controller]:
-    """Return the layers of a stack, from the input up; any other controller is its own only layer."""
+    """Return the layers of a stack, from the input up; for any other controller, the controller alone."""
     return controller.layers if isinstance(controller, Stack) else [controller]
 
 
 def layer_input(controller: Controller, observations: Tensor, layer: int) -> tuple[Controller, Tensor]:
-    """Return one layer of a controller, and what it reads through episodes ``[T, B, D]``: ``[T, B, width]``."""
+    """Return one layer of a controller, and its input ``[T, B, width]`` for episodes ``[T, B, D]``."""
     layers = layers_of(controller)
     if not -len(layers) <= layer < len(layers):
         raise UsageError(f"layer {layer} is not there: the controller has {len(layers)}, counted from 0")
@@ -69,7 +69,7 @@ def layer_input(controller: Controller, observations: Tensor, layer: int) -> tup
 
 
 def cue_then_blanks(controller: Controller, steps: int, cues: int = 8) -> Tensor:
-    """Make episodes ``[steps, cues, input_dim]`` of a cue each (a one-hot of the first channels), then blanks."""
+    """Return episodes ``[steps, cues, input_dim]``: a cue each (a one-hot of the first channels), then blanks."""
     if cues > controller.input_dim:
         raise UsageError(f"{cues} cues do not fit into an observation of {controller.input_dim}")
     observations = torch.zeros(steps, cues, controller.input_dim)

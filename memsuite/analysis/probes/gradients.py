@@ -1,4 +1,4 @@
-"""How far back a gradient reaches: what a loss at the query could teach about each step before it."""
+"""How far back a gradient reaches: the gradient of a loss at the query with respect to each step before it."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 def gradient_reach(model: ActorCritic, task: Task, episodes: int = 64, decision: int = -1, seed: int = 0) -> Tensor:
     """Measure the norm of a loss gradient at every step of an episode, averaged over episodes.
 
-    The loss is ``-log p(right action)`` of one scored decision, in nats; the gradient is the one with respect to the
-    observation at each step (Pascanu, Mikolov & Bengio 2013, arXiv 1211.5063, call its decay vanishing). Where it is 0
-    the decision cannot depend on what is shown there, and training cannot make it.
+    The loss is ``-log p(right action)`` of one scored decision, in nats; the gradient is with respect to the
+    observation at each step (its decay is the vanishing gradient of Pascanu, Mikolov & Bengio 2013, arXiv 1211.5063).
+    Where it is 0, the decision does not depend on that observation, and training cannot change this.
 
     Args:
-        model: controller and heads, as ``module.model``.
-        task: a scripted one.
-        episodes: to average over.
-        decision: which scored decision; negative counts from the last.
-        seed: of the episodes.
+        model: controller and heads, as in ``module.model``.
+        task: a scripted task.
+        episodes: number of episodes in the average.
+        decision: index of the scored decision; negative counts from the last.
+        seed: seed of the episodes.
 
     Returns:
         ``[T]`` in nats per unit of observation; 0 after the decision.

@@ -1,4 +1,4 @@
-"""A memory as a vector: its states through an episode, their size, their speed, and how they turn away from the cue."""
+"""The state of a memory as a vector: its values through an episode, its length, speed and direction."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ Read = Literal["state", "features"]
 def states_over_time(
     controller: Controller, observations: Tensor, every: int = 1, read: Read = "state", layer: int | None = None
 ) -> Iterator[tuple[int, Tensor]]:
-    """Yield what a memory holds after every ``every``-th step, the first and the last always.
+    """Yield the state of a memory after every ``every``-th step, always including the first and the last.
 
-    One at a time, so that large states of long episodes need no more room than one of them.
+    States are yielded one at a time, so that long episodes of a large state need the memory of one state.
 
     Args:
-        controller: the memory, in any state of training.
+        controller: the memory, trained or not.
         observations: episodes ``[T, B, D]`` from their first step.
-        every: steps from one to the next.
-        read: the whole state as one vector, its whole numbers too, or the ``features`` that the policy reads.
-        layer: of a stack, the layer whose state it is; None for all of them.
+        every: number of steps between two states.
+        read: ``state``, the whole state as one vector, including integers, or ``features``, which the policy reads.
+        layer: the layer of a stack whose state is read; None for all of them.
 
     Yields:
-        The step, from 0, and ``[B, S]``.
+        The step, from 0, and the state or features ``[B, S]``.
     """
     if every < 1:
         raise UsageError(f"every is {every}; the least is 1")
@@ -48,7 +48,7 @@ def states_over_time(
 
 
 def flatten(state: State, layer: int | None = None) -> Tensor:
-    """Lay out a state as one vector an episode, ``[B, S]``; of one layer of a stack if it is named."""
+    """Flatten a state to one vector per episode, ``[B, S]``; only the state of ``layer`` if it is given."""
     if layer is not None:
         if not isinstance(state, tuple) or not -len(state) <= layer < len(state):
             raise UsageError(f"layer {layer} has no state of its own in this controller")
@@ -60,13 +60,13 @@ def flatten(state: State, layer: int | None = None) -> Tensor:
 
 @dataclass(frozen=True)
 class Drift:
-    """How a state moves, at ``K`` steps of ``B`` episodes.
+    """The movement of a state, at ``K`` steps of ``B`` episodes.
 
     Attributes:
         steps: ``[K]``, from 0.
         norm: ``[K, B]`` Euclidean length of the state.
-        speed: ``[K, B]`` distance from the state before, a step; NaN at the first.
-        cosine: ``[K, B]`` of the angle with the state right after the cue; NaN where a state is zero.
+        speed: ``[K, B]`` distance from the state before, per step; NaN at the first.
+        cosine: ``[K, B]`` cosine with the state right after the cue; NaN where a state is zero.
     """
 
     steps: Tensor
@@ -83,18 +83,18 @@ def drift(
     layer: int | None = None,
     since: int = 0,
 ) -> Drift:
-    """Follow the state through episodes, as :func:`cue_then_blanks` makes them or a task draws them.
+    """Follow the state through episodes, for example those of :func:`cue_then_blanks`.
 
-    A memory that holds has a cosine of 1 and no speed while nothing is shown. What turns or shrinks can still be read
-    by a policy that was trained on it, at the length it was trained on.
+    An ideal memory has a cosine of 1 and no speed while nothing is shown. A policy can still read a state that rotates
+    or shrinks, at the episode length that it was trained on.
 
     Args:
         controller: the memory.
         observations: episodes ``[T, B, D]``.
-        every: steps from one measurement to the next.
+        every: number of steps between two measurements.
         read: ``state`` or ``features``.
-        layer: of a stack; None for all.
-        since: the step after which the state is the one compared with.
+        layer: the layer of a stack; None for all.
+        since: step of the reference state for the cosine.
     """
     before = following = None
     rows: list[tuple[int, Tensor, Tensor, Tensor]] = []

@@ -1,7 +1,7 @@
-"""The gated perceptron of a block, with the norm before it, added to the stream that it reads.
+"""The gated perceptron of a block, with the norm before it, added to its input stream.
 
 Each direction is one pass over memory, because a row goes through both products while it is in cache. The compiled
-backward pass leaves out every row whose gradient is zero, which is most of them in a task whose steps are mostly blank.
+backward pass skips every row whose gradient is zero; these are most rows in a task whose steps are mostly blank.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def gated_mlp(x: Tensor, up: Tensor, down: Tensor, eps: float) -> Tensor:
 
     Args:
         x: the stream, ``[.., D]``.
-        up: :math:`W_g` upon :math:`W_1`, ``[2 I, D]``; a gain of the norm is a factor of its columns.
+        up: :math:`W_g` stacked on :math:`W_1`, ``[2 I, D]``; a gain of the norm is a factor of its columns.
         down: :math:`W_2`, ``[D, I]``.
         eps: added to the mean square.
     """

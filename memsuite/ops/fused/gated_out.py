@@ -1,4 +1,4 @@
-"""The read-out of a memory of several heads: each head is normalised and gated, and one linear map mixes them all.
+"""The output of a memory with several heads: each head is normalised and gated, and one linear map mixes all heads.
 
 Each direction is one pass over memory.
 """
@@ -13,18 +13,18 @@ from torch.nn.functional import linear, rms_norm, silu
 
 from memsuite.ops.schema import define, differentiate, worth_fusing
 
-NONE, SILU, SIGMOID = range(3)  # kinds of gates, as csrc counts them
+NONE, SILU, SIGMOID = range(3)  # kinds of gates, numbered as in csrc
 
 
 def gated_out(y: Tensor, gate: Tensor | None, weight: Tensor, eps: float, kind: int) -> Tensor:
-    r"""Return :math:`W (\mathrm{norm}(y) \odot \phi(g))`, with the norm of each head on its own.
+    r"""Return :math:`W (\mathrm{norm}(y) \odot \phi(g))`, with a separate norm for each head.
 
     Args:
-        y: the answers of the memory, ``[.., H, V]``.
+        y: the outputs of the memory, ``[.., H, V]``.
         gate: ``[.., H V]``, or None.
         weight: ``[D, H V]``; a gain of the norm is a factor of its columns.
         eps: added to the mean square of each head.
-        kind: of the gate, ``SILU`` or ``SIGMOID``; ``NONE`` without.
+        kind: kind of the gate, ``SILU`` or ``SIGMOID``; ``NONE`` without a gate.
 
     Returns:
         ``[.., D]``.

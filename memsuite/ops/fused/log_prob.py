@@ -1,6 +1,6 @@
 """The log-probability of the action that a categorical policy took, in one pass, for rollouts.
 
-It has no gradient, because learning computes its own log-probabilities inside :mod:`memsuite.ops.fused.surrogate`.
+It has no gradient, because training computes its own log-probabilities inside :mod:`memsuite.ops.fused.surrogate`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The linear map from a narrow input to a wide model.
 
-An observation has a few numbers, and the matrix product of BLAS is slow for an inner dimension this small.
+An observation has few numbers, and the matrix product of BLAS is slow for such a small inner dimension.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from torch.nn import functional
 
 from memsuite.ops.schema import define, differentiate, worth_fusing
 
-NARROW = 32  # up to this many inputs the op is faster than BLAS
+NARROW = 32  # up to this number of inputs the op is faster than BLAS
 
 
 def narrow_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return ``x W^T + b`` as :func:`torch.nn.functional.linear` does, by a compiled op where that is faster.
+    """Return ``x W^T + b`` like :func:`torch.nn.functional.linear`, by a compiled op where that is faster.
 
     Args:
         x: ``[.., K]``.
         weight: ``[D, K]``.
-        bias: ``[D]``, or None for none.
+        bias: ``[D]``, or None for no bias.
     """
     if not worth_fusing(x) or x.shape[-1] > NARROW:
         return functional.linear(x, weight, bias)
@@ -47,7 +47,7 @@ def _setup(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> N
 
 def _autograd(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
     x, weight = ctx.saved_tensors
-    d_x = grad @ weight if ctx.needs_input_grad[0] else None  # an observation needs none
+    d_x = grad @ weight if ctx.needs_input_grad[0] else None  # an observation needs no gradient
     return (d_x, *torch.ops.memsuite.narrow_linear_backward(grad, x))
 
 

@@ -1,7 +1,8 @@
-"""A linear map of RMS-normalised rows that never makes the normalised rows.
+"""A linear map of RMS-normalised rows that never computes the normalised rows.
 
-The norm divides a row by one number, and a linear map keeps that factor. So the op divides the few outputs and not the
-many inputs. For wide features and a narrow head this saves most of the memory traffic of a norm, forward and backward.
+The norm divides a row by one number, and this factor passes through a linear map. The op therefore divides the few
+outputs instead of the many inputs. For wide features and a narrow head this saves most of the memory traffic of a norm,
+forward and backward.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""RMSNorm of rows (Zhang & Sennrich 2019) in one pass over memory each way; PyTorch takes a dozen on a CPU."""
+"""RMSNorm of rows (Zhang & Sennrich 2019) in one pass over memory each way; PyTorch makes a dozen passes on a CPU."""
 
 from __future__ import annotations
 

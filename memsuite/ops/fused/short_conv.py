@@ -1,6 +1,6 @@
-"""The short causal convolution of many state space models, with one filter for each channel, cut at episode beginnings.
+"""The short causal convolution of many state space models, with one filter per channel, cut at episode beginnings.
 
-Steps before a reset are left out of the sum and not multiplied by zero, so that even not-a-number cannot pass a reset.
+Steps before a reset are left out of the sum instead of multiplied by zero, so that even a NaN cannot cross a reset.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ def short_conv(x_TBD: Tensor, weight_DW: Tensor, bias_D: Tensor | None, buffer_B
 
     Args:
         x_TBD: inputs, ``[T, B, D]``, T >= 1.
-        weight_DW: filters, the last column for the step itself.
-        bias_D: ``[D]``, or None for none.
-        buffer_BLD: the ``L = W - 1`` inputs before the first step, the newest at the end; its dtype is that of the
+        weight_DW: filters ``[D, W]``; the last column belongs to the present step.
+        bias_D: ``[D]``, or None for no bias.
+        buffer_BLD: the ``L = W - 1`` inputs before the first step, the newest at the end; its dtype is used for the
             computation.
-        reset_TB: bool ``[T, B]``, where an episode begins.
+        reset_TB: bool ``[T, B]``, true where an episode begins.
 
     Returns:
         ``[T, B, D]``.
@@ -38,7 +38,7 @@ def short_conv(x_TBD: Tensor, weight_DW: Tensor, bias_D: Tensor | None, buffer_B
 
 
 def _lags(weight: Tensor, reset: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Yield each lag, its filter taps ``[D]``, and where an episode began since, ``[T, B, 1]``."""
+    """Yield each lag, its filter weights ``[D]``, and whether an episode began since then, ``[T, B, 1]``."""
     hidden = torch.zeros_like(reset)
     for lag, tap in enumerate(reversed(weight.unbind(1))):
         if lag:

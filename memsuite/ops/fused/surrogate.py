@@ -1,4 +1,4 @@
-"""The loss of PPO and its gradients in one pass over the steps, where PyTorch takes some forty small operations.
+"""The loss of PPO and its gradients in one pass over the steps, where PyTorch takes about forty small operations.
 
 The loss is a mean over steps, so the gradient at a step is known as soon as the step is read. The backward pass only
 multiplies these gradients by the gradient of the loss.
@@ -17,13 +17,13 @@ TERMS = ("total", "policy", "value", "entropy", "kl", "clip_fraction")
 
 
 def surrogate(*given: Tensor | float | None) -> tuple[Tensor, Tensor]:
-    """Return the loss, a scalar with a gradient for the logits and values, and its TERMS, ``[6]``, without.
+    """Return the loss, a scalar with a gradient for the logits and values, and its TERMS, ``[6]``, without one.
 
-    Where a maximum or minimum is taken of two that are equal, the gradient is that of the unclipped one.
+    If the two arguments of a maximum or minimum are equal, the gradient is that of the unclipped argument.
 
     Args:
-        given: what :func:`memsuite.rl.ppo_loss` takes, in its order and all of one floating-point kind; the last says
-            whether a step's entropy counts in proportion to its absolute advantage.
+        given: the arguments of :func:`memsuite.rl.ppo_loss`, in its order and all of one floating-point dtype. The last
+            one says whether a step's entropy counts in proportion to its absolute advantage.
     """
     return torch.ops.memsuite.surrogate(*given)[:2]  # type: ignore[no-any-return]
 

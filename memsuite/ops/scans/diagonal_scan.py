@@ -1,6 +1,6 @@
 """The first-order linear recurrence ``h_t = a_t * h_{t-1} + x_t``, with the state zeroed before a reset step.
 
-Real or complex. The backward pass is the same recurrence in reverse, with the conjugate decay.
+Numbers are real or complex. The backward pass is the same recurrence in reverse, with the conjugate decay.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from memsuite.ops.schema import define, differentiate
 
 
 def diagonal_scan(a: Tensor, x_TBD: Tensor, reset_TB: Tensor, h0_BD: Tensor) -> Tensor:
-    """Run ``h_t = a_t * keep_t * h_{t-1} + x_t`` over time, where ``keep_t`` erases reset rows, NaN included.
+    """Run ``h_t = a_t * keep_t * h_{t-1} + x_t`` over time, where ``keep_t`` erases reset rows, including NaNs.
 
     Args:
-        a: decay, ``[D]`` if constant in time, else ``[T, B, D]``.
-        x_TBD: input drive, ``[T, B, D]``, T >= 1; ``a``, ``x`` and ``h0`` are of one dtype, real or complex.
+        a: decay, ``[D]`` if constant in time, otherwise ``[T, B, D]``.
+        x_TBD: input, ``[T, B, D]``, T >= 1; ``a``, ``x`` and ``h0`` have the same dtype, real or complex.
         reset_TB: bool ``[T, B]``.
         h0_BD: state before the first step, ``[B, D]``.
 
     Returns:
-        All states, ``[T, B, D]``; the last one is the outgoing state. Memory is that of the inputs.
+        All states, ``[T, B, D]``; the last one is the outgoing state. The memory use is that of the inputs.
     """
     return torch.ops.memsuite.diagonal_scan(a, x_TBD, reset_TB, h0_BD)  # type: ignore[no-any-return]
 
 
 def _over_time(a: Tensor, steps: int) -> list[Tensor]:
-    """Return the decay of each step, whether or not it changes."""
+    """Return the decay of each step, for a constant and for a changing decay."""
     return [a] * steps if a.dim() == 1 else list(a.unbind())
 
 
@@ -65,7 +65,7 @@ def _backward(grad: Tensor, a: Tensor, out: Tensor, reset: Tensor, h0: Tensor) -
 
 
 def _decay_gradient(a: Tensor, dx: Tensor, out: Tensor, erase: Tensor, h0: Tensor) -> Tensor:
-    """Return ``dx_t * conj(h_{t-1})``, resets applied, summed over time and batch if the decay is constant."""
+    """Return ``dx_t * conj(h_{t-1})`` with resets applied, summed over time and batch if the decay is constant."""
     steps, batch, size = out.shape
     d_a = torch.zeros_like(a, dtype=out.dtype)
     block = max(1, BLOCK // (batch * size))

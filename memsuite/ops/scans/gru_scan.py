@@ -1,7 +1,7 @@
 """The recurrent half of a GRU over a whole sequence (Cho et al. 2014; gates as in ``torch.nn.GRU``).
 
-The input products are one matrix product over all steps, made outside of the op. In the backward pass everything that
-does not depend on the incoming gradient is computed for all steps at once, so the loop over time has three operations.
+The input products are one matrix product over all steps, computed outside of the op. The backward pass computes
+everything that does not depend on the incoming gradient for all steps at once; its loop over time has three operations.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ def gru_scan(gi_TBG: Tensor, reset_TB: Tensor, h0_BD: Tensor, w_hh_GD: Tensor, b
     Returns:
         All states, ``[T, B, D]``; the last one is the outgoing state.
     """
-    # Autocast passes products in half precision, whose rounding a recurrence would add up at every step.
+    # Autocast passes products in half precision, and a recurrence would add up their rounding errors at every step.
     states, _, _ = torch.ops.memsuite.gru_scan(gi_TBG.to(w_hh_GD.dtype), reset_TB, h0_BD, w_hh_GD, b_hh_G)
     return states  # type: ignore[no-any-return]
 
 
 def _forward(gi: Tensor, reset: Tensor, h0: Tensor, w_hh: Tensor, b_hh: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the states, and for the backward pass ``[r, z, g_n]`` as ``[T, B, 3 D]`` and ``n`` as ``[T, B, D]``."""
+    """Return the states, and for the backward pass ``[r, z, g_n]`` ``[T, B, 3 D]`` and ``n`` ``[T, B, D]``."""
     steps, batch, width = gi.shape
     size = width // 3
     states, gates, candidates = gi.new_empty(steps, batch, size), torch.empty_like(gi), gi.new_empty(steps, batch, size)
@@ -88,7 +88,7 @@ def _backward(
         d_n = torch.addcmul(admitted, admitted, candidates[at].square(), value=-1)
         by_gate = d_n * r
         d_g = torch.stack([by_gate * g_n * (1 - r), (previous - candidates[at]) * z * (1 - z), by_gate], dim=-2)
-        flow = torch.empty_like(previous)  # dL / dh_t, all paths
+        flow = torch.empty_like(previous)  # dL / dh_t over all paths
         back = _backward_loop(grad[at], flow, d_g, z, erase[at], resets[at], w_hh, back)
         flat = d_g.view(-1, 3 * size)
         d_w.addmm_(flat.t(), previous.view(-1, size))
@@ -109,10 +109,11 @@ def _backward_loop(
     w_hh: Tensor,
     back: Tensor | None,
 ) -> Tensor:
-    """Carry the gradient back through time: fills ``flow``, turns ``d_g`` from derivatives into gradients, in place.
+    """Carry the gradient back through time: fill ``flow``, and turn ``d_g`` from derivatives into gradients, in place.
 
-    On entry ``d_g`` holds the derivatives of the new state with respect to ``g``. ``back`` is the gradient that the
-    step after this block passes back, already masked by its reset; returned is what its first step passes back.
+    On entry ``d_g`` holds the derivatives of the new state with respect to ``g``, and ``back`` is the gradient from the
+    step after this block, already masked by its reset. Return the gradient that the first step of the block passes
+    back.
     """
     wide = d_g.flatten(-2)
     per_step = zip(

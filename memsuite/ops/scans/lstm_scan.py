@@ -1,8 +1,8 @@
 """The recurrent half of an LSTM over a whole sequence (Hochreiter & Schmidhuber 1997; gates as in ``torch.nn.LSTM``).
 
-The input products are one matrix product over all steps, made outside of the op. In the backward pass everything that
-does not depend on the incoming gradient is computed for a block of steps at once, straight into the gradient of the
-gates.
+The input products are one matrix product over all steps, computed outside of the op. The backward pass computes
+everything that does not depend on the incoming gradient for a block of steps at once, directly in the memory of the
+gradient of the gates.
 """
 
 from __future__ import annotations
@@ -132,10 +132,10 @@ def _backward_loop(
     w_hh: Tensor,
     back: tuple[Tensor, Tensor] | None,
 ) -> tuple[Tensor, Tensor]:
-    """Carry the gradient back through time: turns ``d_a`` from derivatives into gradients, in place.
+    """Carry the gradient back through time: turn ``d_a`` from derivatives into gradients, in place.
 
-    ``back`` holds the gradients of ``h`` and ``c`` that the step after this block passes back, already masked by its
-    reset; returned are those that its first step passes back.
+    ``back`` holds the gradients of ``h`` and ``c`` from the step after this block, already masked by its reset. Return
+    the gradients that the first step of the block passes back.
     """
     d_h, d_c = back if back is not None else (torch.zeros_like(grad[0]), torch.zeros_like(grad[0]))
     d_igf, d_o, wide = d_a[:, :, :3].unbind(), d_a[:, :, 3].unbind(), d_a.flatten(-2).unbind()

@@ -1,8 +1,8 @@
-"""The matrix-state recurrence of linear attention and related models, a chunk of time at a time.
+"""The matrix-state recurrence of linear attention and related models, one chunk of time after the other.
 
-This one op serves linear attention, Mamba-2, mLSTM (a decay) and gated DeltaNet (a decay and the delta rule). Within a
+This op serves linear attention, Mamba-2 and mLSTM (a decay), and gated DeltaNet (a decay and the delta rule). Within a
 chunk everything is a matrix product; between chunks the state is carried. The forward pass keeps only the states at the
-boundaries of the chunks, and the backward pass computes each chunk again, so that the memory is that of the inputs at
+boundaries of the chunks, and the backward pass recomputes each chunk, so that the memory use is that of the inputs at
 any length. The compiled op takes the steps of a chunk one by one, because a state of this size fits in the first-level
 cache.
 """
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from memsuite.ops.schema import define, differentiate
 
-CHUNK = 32  # steps; the products within a chunk grow with it, the carries between chunks fall
+CHUNK = 32  # steps; with a longer chunk the products within chunks grow and the carries between chunks shrink
 
 
 def matrix_scan(
@@ -40,8 +40,8 @@ def matrix_scan(
         S_t = a_t (I - \beta_t k_t k_t^\top) S_{t-1} + \beta_t k_t v_t^\top
 
     Args:
-        q_TBHK: queries, ``[T, B, H, K]``, T >= 1; one head (H = 1) is shared by all.
-        k_TBHK: keys, likewise.
+        q_TBHK: queries, ``[T, B, H, K]``, T >= 1; a single head (H = 1) is shared by all.
+        k_TBHK: keys, of the same shape.
         v_TBHV: values, ``[T, B, H, V]``.
         log_decay_TBH: logarithms of the decays, at most 0, ``[T, B, H]``.
         reset_TB: bool ``[T, B]``.
@@ -51,7 +51,7 @@ def matrix_scan(
     Returns:
         ``y``, ``[T, B, H, V]``, and the state after the last step.
     """
-    dtype = s0_BHKV.dtype  # autocast passes half precision, whose rounding a recurrence would add up
+    dtype = s0_BHKV.dtype  # autocast passes half precision; a recurrence would add up its rounding errors
     q, k, v, g = (x.to(dtype) for x in (q_TBHK, k_TBHK, v_TBHV, log_decay_TBH))
     beta = None if beta_TBH is None else beta_TBH.to(dtype)
     y, _, last = torch.ops.memsuite.matrix_scan(q, k, v, g, reset_TB, s0_BHKV, beta)
@@ -61,7 +61,7 @@ def matrix_scan(
 def matrix_step(
     q_BHK: Tensor, k_BHK: Tensor, v_BHV: Tensor, log_decay_BH: Tensor, s_BHKV: Tensor, beta_BH: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Take one step of :func:`matrix_scan`'s recurrence, as it is written; return ``y`` ``[B, H, V]`` and the state."""
+    """Take one step of :func:`matrix_scan`'s recurrence in its plain form; return ``y`` ``[B, H, V]`` and the state."""
     k = k_BHK.unsqueeze(-1)
     s = log_decay_BH.exp()[..., None, None] * s_BHKV
     v: Tensor = v_BHV.unsqueeze(-2)
@@ -76,11 +76,11 @@ def chunk_forward(
 ) -> tuple[Tensor, Tensor]:
     """Run one chunk; arguments as :func:`matrix_scan`'s, time-major. Differentiable."""
     q, k, v = (x.permute(1, 2, 0, 3) for x in (q, k, v))
-    total = log_decay.permute(1, 2, 0).cumsum(-1)  # of the decays up to each step, [B, H, C]
-    episode = reset.t().cumsum(-1).unsqueeze(1)  # how many began in this chunk, [B, 1, C]
-    same = (episode.unsqueeze(-1) == episode.unsqueeze(-2)).tril()  # whether step j is seen from step i
+    total = log_decay.permute(1, 2, 0).cumsum(-1)  # sum of the log decays up to each step, [B, H, C]
+    episode = reset.t().cumsum(-1).unsqueeze(1)  # number of episodes that began in this chunk, [B, 1, C]
+    same = (episode.unsqueeze(-1) == episode.unsqueeze(-2)).tril()  # whether step j is visible from step i
     decay = (total.unsqueeze(-1) - total.unsqueeze(-2)).masked_fill(~same, -torch.inf).exp()
-    # What the incoming state is worth at each step, and each step at the end; hidden, not multiplied by zero.
+    # Weights of the incoming state at each step, and of each step at the end; masked, not multiplied by zero.
     carried = (episode > 0).unsqueeze(-1)
     inflow = total.exp().unsqueeze(-1)
     outflow = decay[..., -1, :].unsqueeze(-1)
@@ -92,7 +92,7 @@ def chunk_forward(
 
 
 def _delta_values(k: Tensor, v: Tensor, decay: Tensor, recalled: Tensor, beta: Tensor) -> Tensor:
-    """Return what the delta rule adds at each step: ``u`` with ``S_t = a_t S_{t-1} + k_t u_t^T``.
+    """Return the values that the delta rule writes at each step: ``u`` with ``S_t = a_t S_{t-1} + k_t u_t^T``.
 
     ``u_i = beta_i (v_i - a_i S_{i-1}^T k_i)`` depends on the ``u`` before it: a unit lower triangular system.
     """
@@ -117,10 +117,10 @@ def _forward(
 def _chunk(
     q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, reset: Tensor, state: Tensor, beta: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Run one chunk; if an episode in it goes wrong and another follows, step by step.
+    """Run one chunk; if it has a value that is not finite and a reset, run it again step by step.
 
-    In a product the steps of other episodes are multiplied by zero, which a NaN survives; a single step sees no others.
-    An accelerator's host does not wait to find out.
+    In a product the steps of other episodes are multiplied by zero, and NaN times zero is NaN; a single step involves
+    no other episodes. On an accelerator this check is left out, because the host would have to wait for it.
     """
     y, after = chunk_forward(q, k, v, log_decay, reset, state, beta)
     if y.device.type != "cpu" or torch.isfinite(y.sum() + after.sum()) or not reset.any():
@@ -143,7 +143,7 @@ def _backward(
     states: Tensor,
     beta: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Return the gradients of ``q, k, v, log_decay, s0, beta`` (the last one empty without beta)."""
+    """Return the gradients of ``q, k, v, log_decay, s0, beta`` (the last one is empty without beta)."""
     sources = [q, k, v, log_decay] + ([] if beta is None else [beta])
     grads = [torch.empty_like(x, memory_format=torch.contiguous_format) for x in sources]
     back = grad_last

@@ -12,17 +12,17 @@ from memsuite.ops.schema import define, differentiate
 
 
 def pscan(x_TBD: Tensor, reset_TB: Tensor, h0_BD: Tensor) -> Tensor:
-    """Run ``h_t = tanh(x_t + keep_t * h_{t-1})`` over time, where ``keep_t`` erases reset rows, NaN included.
+    """Run ``h_t = tanh(x_t + keep_t * h_{t-1})`` over time, where ``keep_t`` erases reset rows, including NaNs.
 
     Args:
-        x_TBD: input drive, ``[T, B, D]``, T >= 1.
+        x_TBD: input, ``[T, B, D]``, T >= 1.
         reset_TB: bool ``[T, B]``.
         h0_BD: state before the first step, ``[B, D]``.
 
     Returns:
         All states, ``[T, B, D]``; the last one is the outgoing state.
     """
-    # Autocast passes products in half precision, whose rounding a recurrence would add up at every step.
+    # Autocast passes products in half precision, and a recurrence would add up their rounding errors at every step.
     return torch.ops.memsuite.pscan(x_TBD.to(h0_BD.dtype), reset_TB, h0_BD)  # type: ignore[no-any-return]
 
 

@@ -1,4 +1,4 @@
-"""What the PyTorch references of the scans share: how resets are applied, and how long a block of time is."""
+"""Helpers of the scans' PyTorch references: how resets are applied, and the length of a block of time."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ BLOCK = 1 << 17  # numbers per block of a backward pass, so that its working set
 
 
 def rows_with_resets(reset_TB: Tensor) -> list[bool]:
-    """Tell for each step whether any row is reset there, so that the steps without one skip the masking.
+    """Return for each step whether any row is reset there, so that the other steps skip the masking.
 
-    On an accelerator the answer is yes for every step, because asking would stop the host once per call.
+    On an accelerator the answer is True for every step, because the check would stop the host once per call.
     """
     if reset_TB.device.type != "cpu":
         return [True] * reset_TB.shape[0]
@@ -19,11 +19,11 @@ def rows_with_resets(reset_TB: Tensor) -> list[bool]:
 
 
 def states_before(first_BD: Tensor, states_TBD: Tensor, at: slice, erase_TB1: Tensor) -> Tensor:
-    """Return the state that each step of the block ``at`` began from, resets applied, as a new tensor.
+    """Return the state at the beginning of each step of the block ``at``, with resets applied, as a new tensor.
 
     Args:
         first_BD: the state before the whole sequence.
-        states_TBD: the states after each step of it.
+        states_TBD: the states after each step of the sequence.
         at: the block, with both ends given.
         erase_TB1: bool, the rows that a step resets.
     """

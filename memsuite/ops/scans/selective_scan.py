@@ -1,7 +1,7 @@
-"""The selective scan of Mamba (Gu & Dao 2023, arXiv 2312.00752), whose input sets the decay and the drive of its state.
+"""The selective scan of Mamba (Gu & Dao 2023, arXiv 2312.00752), with input-dependent decay and drive of its state.
 
 Every channel has ``N`` states, too many to keep for all steps. The forward pass saves only the state before each block
-of time, and the backward pass computes the states of a block again, so that the memory is that of the inputs at any
+of time, and the backward pass recomputes the states of a block, so that the memory use is that of the inputs at any
 length. Within the ops the channels come last, because there are many channels and few states.
 """
 
@@ -15,34 +15,34 @@ from torch import Tensor
 from memsuite.ops.scans.resets import rows_with_resets
 from memsuite.ops.schema import define, differentiate
 
-STEPS = 16  # per block of time, at whose beginning a state is saved
-TILE = 1 << 19  # states made at once, so that a block's stay in cache; the batch is cut into rows that have no more
+STEPS = 16  # length of a block of time; a state is saved before each block
+TILE = 1 << 19  # states computed at once, so that they stay in cache; the batch is cut into parts of at most this size
 
 
 def selective_scan(
     u_TBD: Tensor, dt_TBD: Tensor, a_DN: Tensor, b_TBN: Tensor, c_TBN: Tensor, reset_TB: Tensor, h0_BDN: Tensor
 ) -> tuple[Tensor, Tensor]:
-    r"""Run the recurrence over time, with the state zeroed before a reset step, whatever stood there.
+    r"""Run the recurrence over time; the state is replaced by zero before a reset step, even if it holds NaNs.
 
     .. math::
         h_t[d, n] = e^{\Delta_t[d] A[d, n]} h_{t-1}[d, n] + \Delta_t[d] u_t[d] B_t[n], \quad
         y_t[d] = \sum_n C_t[n] h_t[d, n]
 
-    No skip ``D u`` and no gate. Work in memory beyond the inputs: ``T B D N / 16`` floats.
+    The op contains no skip connection ``D u`` and no gate. Memory beyond the inputs: ``T B D N / 16`` floats.
 
     Args:
         u_TBD: input, ``[T, B, D]``, T >= 1.
         dt_TBD: time steps, positive (after the softplus).
         a_DN: rates of the states, negative.
-        b_TBN: what writes to the states.
-        c_TBN: what reads them.
+        b_TBN: weights for writing to the states.
+        c_TBN: weights for reading the states.
         reset_TB: bool ``[T, B]``.
-        h0_BDN: state before the first step; its dtype, float32 or float64, is that of the computation.
+        h0_BDN: state before the first step; its dtype, float32 or float64, is used for the computation.
 
     Returns:
         ``y`` ``[T, B, D]``, and the state after the last step ``[B, D, N]``.
     """
-    dtype = h0_BDN.dtype  # autocast passes half precision, whose rounding a recurrence would add up
+    dtype = h0_BDN.dtype  # autocast passes half precision; a recurrence would add up its rounding errors
     u, dt, a, b, c = (x.to(dtype) for x in (u_TBD, dt_TBD, a_DN, b_TBN, c_TBN))
     y, _, last = torch.ops.memsuite.selective_scan(u, dt, a, b, c, reset_TB, h0_BDN)
     return y, last
@@ -63,13 +63,13 @@ def _blocks(steps: int) -> list[slice]:
 
 
 def _tiles(batch: int, size: int) -> list[slice]:
-    """Cut the batch into rows, ``size`` numbers each, that make at most a tile."""
+    """Divide the batch into ranges of rows, ``size`` numbers each, of at most one tile."""
     rows = max(1, TILE // size)
     return [slice(begin, min(begin + rows, batch)) for begin in range(0, batch, rows)]
 
 
 def _swapped(x: Tensor) -> Tensor:
-    """Swap channels and states into memory of its own, also where ``contiguous`` would not need to copy."""
+    """Swap channels and states into new memory, even where ``contiguous`` would not copy."""
     return x.mT.clone(memory_format=torch.contiguous_format)
 
 
@@ -92,7 +92,7 @@ def _states(decay: Tensor, h: Tensor, h0: Tensor, erase: Tensor, resets: list[bo
 
 
 def _over_states(weights: Tensor, h: Tensor, out: Tensor) -> None:
-    """Write ``sum_n weights[.., n] h[.., n, d]``; with ``out``, as autocast would halve the precision of ``@``."""
+    """Write ``sum_n weights[.., n] h[.., n, d]`` into ``out``, because autocast would halve the precision of ``@``."""
     torch.matmul(weights.unsqueeze(2), h, out=out.unsqueeze(2))
 
 
@@ -168,10 +168,11 @@ def _carry_back(
     erase: Tensor,
     resets: list[bool],
 ) -> Tensor:
-    """Carry the gradient back through a block, in place; return the gradient that its first step passes back.
+    """Carry the gradient back through a block, in place; return the gradient that the first step passes back.
 
     On entry ``flow`` ``[C, B, N, D]`` holds the gradient that reaches each state through ``y``, and ``h`` the states.
-    On return ``flow`` holds the whole gradient of each state and ``h`` that of ``dt a``; ``d_a`` is added to.
+    On return ``flow`` holds the whole gradient of each state, and ``h`` the gradient of ``dt a``. The gradient of the
+    rates is added to ``d_a``.
     """
     before = [h0, *h.unbind()]
     d_a = d_a[: len(h0)]

@@ -1,4 +1,4 @@
-"""The builder: what MEMSUITE_KERNELS means, no compiler, a broken cache, several processes at once."""
+"""The builder: the meaning of MEMSUITE_KERNELS, no compiler, a broken cache, several processes at once."""
 
 import os
 import shutil

@@ -1,6 +1,6 @@
 """The CUDA kernels' arithmetic, indices and barriers, without a GPU: built for the host against an emulation.
 
-What only a GPU shows (speed, its limits, its memory order) is for the ``gpu`` tests, which are the same tests.
+Only a GPU shows speed, its limits and its memory order. The ``gpu`` tests, which are the same tests, cover these.
 """
 
 import os

@@ -38,7 +38,7 @@ def chosen(logits: Tensor, actions: Tensor) -> Tensor:
 
 
 def loss_of(given: list) -> tuple[Tensor, Tensor]:
-    """Return PPO's loss as its formula reads, and its parts."""
+    """Return PPO's loss by its formula, and its terms."""
     logits, values, actions, old, old_values, advantages, returns = given[:7]
     clip, value_clip, value_coefficient, entropy_coefficient, by_advantage = given[7:]
     ratio = (chosen(logits, actions) - old).exp()
@@ -71,7 +71,7 @@ def op_of(case: str) -> str:
 
 
 def learnt(case: str, given: list) -> list[Tensor]:
-    """Return the arguments that get a gradient."""
+    """Return the arguments that need a gradient."""
     if case not in MAPS:
         return given[: 2 if case in LOSSES else 0]
     return [x for x in given if isinstance(x, Tensor) and x.is_floating_point()]

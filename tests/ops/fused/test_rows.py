@@ -1,4 +1,4 @@
-"""Maps of rows with something fused around them: against PyTorch's own layers, compiled and not."""
+"""Maps of rows with a fused operation before or after: against PyTorch's own layers, compiled and not."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from memsuite.ops.build import cpu
 from memsuite.ops.schema import worth_fusing
 
 CASES = ["gated_mlp", "rms_norm", "gated_out none", "gated_out silu", "gated_out sigmoid"]
-# Rows, width, heads: more rows than a block and a part, sizes of one, sizes beside whole vectors, no row.
+# Rows, width, heads: more than one block of rows, sizes of one, sizes next to whole vectors, no rows.
 SHAPES = [((1,), 1, 1), ((3, 2), 128, 4), ((11, 101), 12, 3), ((2, 3, 4), 66, 2), ((1200, 2), 8, 1), ((0, 2), 8, 1)]
 EPS = 1e-3
 cases = pytest.mark.parametrize("case", CASES)
@@ -35,7 +35,7 @@ def arguments(case: str, rows: tuple[int, ...], width: int, heads: int, dtype=to
 
 
 def expected_of(case: str, given: list) -> Tensor:
-    """Return the answer as PyTorch's own functions make it."""
+    """Return the output of PyTorch's own functions."""
     op, _, kind = case.partition(" ")
     if op == "gated_mlp":
         gate, top = linear(rms_norm(given[0], given[0].shape[-1:], eps=EPS), given[1]).chunk(2, dim=-1)
@@ -65,7 +65,7 @@ def backward_arguments(case: str, grad: Tensor, given: list, found) -> list:
 
 
 def both(case: str, given: list, grad: Tensor, run) -> list[Tensor]:
-    """Return the answer and every gradient, straight from the op and its backward."""
+    """Return the output and every gradient, directly from the op and its backward."""
     op = case.split()[0]
     found = run(op, False)(*given)
     gradients = run(op, True)(*backward_arguments(case, grad, given, found))
@@ -73,7 +73,7 @@ def both(case: str, given: list, grad: Tensor, run) -> list[Tensor]:
 
 
 def worst(one: Tensor, other: Tensor) -> float:
-    """Return the largest difference over the largest number."""
+    """Return the largest difference, relative to the largest number."""
     assert one.shape == other.shape
     return float((one.double() - other).abs().max() / other.abs().max().clamp(min=1e-2)) if other.numel() else 0.0
 

@@ -7,7 +7,7 @@ from differences import worst
 from memsuite.ops import REFERENCES, short_conv
 from memsuite.ops.build import cpu
 
-# Steps, environments, channels, width: fewer steps than the filter is long, and widths that fill no vector.
+# Steps, environments, channels, width: fewer steps than the filter is long, and widths that do not fill a vector.
 SHAPES = [(1, 1, 1, 1), (1, 3, 5, 4), (2, 1, 7, 5), (33, 3, 17, 4), (19, 18, 64, 2), (40, 2, 200, 4)]
 compiled = pytest.mark.skipif(cpu.STATUS.library is None, reason=f"no compiled ops: {cpu.STATUS.reason}")
 shapes = pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -25,7 +25,7 @@ def arguments(shape, reset=0.2):
 
 
 def transcription(x, weight, bias, buffer, reset):
-    """Convolve as the formula is written, a step at a time."""
+    """Convolve by the formula, one step at a time."""
     window, ys = [*buffer.unbind(1)], []
     for x_t, reset_t in zip(x, reset, strict=True):
         window = [*(old.masked_fill(reset_t.unsqueeze(1), 0) for old in window), x_t]

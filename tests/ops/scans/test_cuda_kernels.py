@@ -82,7 +82,7 @@ def test_a_reset_erases_a_poisoned_state_and_its_gradient(case):
     inputs[at][0, 1] = True
     inputs[at + 1][1] = float("nan")
     outputs = call(op, inputs)
-    # The selective scan saves the state before a block as it was; the others return states after steps.
+    # The selective scan saves the unmodified state before a block; the others return states after steps.
     assert all(x.isfinite().all() for i, x in enumerate(outputs) if (case, i) != ("selective", 1))
     assert all(x.isfinite().all() for x in call(f"{op}_backward", backward_arguments(case, inputs, outputs)))
 

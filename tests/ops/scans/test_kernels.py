@@ -1,4 +1,4 @@
-"""The compiled ops against the PyTorch references whose place they take: numbers, resets, threads."""
+"""The compiled ops against the PyTorch references that they replace: values, resets, threads."""
 
 import pytest
 import torch
@@ -128,7 +128,7 @@ def test_extremes_pass_as_in_the_reference(extreme, single, level):
 
 @pytest.mark.parametrize("case", OPS)
 def test_a_reset_erases_a_poisoned_state_and_its_gradient(case, level):
-    """Whatever stood in an erased state, nothing of it is in the outputs or in any gradient."""
+    """Whatever an erased state contained, nothing of it reaches the outputs or any gradient."""
     op, inputs = op_of(case), arguments(case, 4, 3, 20, reset=0.0)
     at = next(i for i, x in enumerate(inputs) if x.dtype == torch.bool)
     inputs[at][0, 1] = True
@@ -136,7 +136,7 @@ def test_a_reset_erases_a_poisoned_state_and_its_gradient(case, level):
     for x in inputs[state : state + 1 + (case == "lstm_scan")]:
         x[1] = float("nan")
     outputs = as_tuple(getattr(torch.ops.memsuite, op)(*inputs))
-    # The selective scan saves the state before a block as it was; the others return states after steps.
+    # The selective scan saves the unmodified state before a block; the others return states after steps.
     assert all(x.isfinite().all() for i, x in enumerate(outputs) if (case, i) != ("selective", 1))
     gradients = getattr(torch.ops.memsuite, f"{op}_backward")(*backward_arguments(case, inputs, outputs))
     assert all(x.isfinite().all() for x in gradients)
@@ -172,7 +172,7 @@ def test_strided_and_conjugate_inputs(case):
     inputs = arguments(case, 6, 3, 5)
     expected = as_tuple(getattr(torch.ops.memsuite, op_of(case))(*inputs))
     strided = [x.transpose(0, -1).contiguous().transpose(0, -1) if x.dim() > 1 else x for x in inputs]
-    strided = [x.conj().resolve_conj().conj() if x.is_complex() else x for x in strided]  # a view that is not yet done
+    strided = [x.conj().resolve_conj().conj() if x.is_complex() else x for x in strided]  # a lazily conjugated view
     for one, other in zip(as_tuple(getattr(torch.ops.memsuite, op_of(case))(*strided)), expected, strict=True):
         assert torch.equal(one, other)
 

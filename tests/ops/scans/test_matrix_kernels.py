@@ -1,4 +1,4 @@
-"""The compiled matrix-state scan against its reference: numbers, odd sizes, resets, threads, instruction sets."""
+"""The compiled matrix-state scan against its reference: values, odd sizes, resets, threads, instruction sets."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from memsuite.ops.scans import matrix_scan as module
 
 pytestmark = pytest.mark.skipif(cpu.STATUS.library is None, reason=f"no compiled ops: {cpu.STATUS.reason}")
 
-# Steps, environments, heads, keys, values: odd ones, none that is whole in vectors, and those of the models.
+# Steps, environments, heads, keys, values: odd sizes, sizes that do not fill vectors, and the sizes of the models.
 SHAPES = [
     (1, 1, 1, 1, 1),
     (1, 3, 2, 5, 7),
@@ -21,7 +21,7 @@ SHAPES = [
     (34, 1, 2, 64, 64),
 ]
 rules = pytest.mark.parametrize("delta", [False, True], ids=["sum", "delta"])
-# Heads of queries and keys, None for as many as there are.
+# Heads of queries and keys; None for the number of heads.
 sharing = pytest.mark.parametrize("shared", [(None, None), (1, 1), (1, None), (None, 1)], ids=str)
 APART = (None, None)
 
@@ -76,7 +76,7 @@ def test_equals_the_reference(shape, kind, shared, delta, level):
 @pytest.mark.parametrize(("shape", "step"), [((7, 3, 2, 5, 7), 0), ((35, 2, 1, 17, 33), 5), ((35, 2, 1, 17, 33), 33)])
 @pytest.mark.parametrize("poison", [float("nan"), float("inf")])
 def test_nothing_crosses_a_reset(shape, step, poison, delta, level):
-    """What went wrong before a reset leaves no bit in the answers after it, nor in their gradients."""
+    """A value that is not finite before a reset changes no bit of the outputs after it, nor of their gradients."""
     clean, found = arguments(shape, delta, reset=0.0), []
     clean[4][step, 0] = True
     dirty = [x if x is None else x.clone() for x in clean]
@@ -140,7 +140,7 @@ def test_half_precision_is_computed_in_float32(half, delta):
 
 @rules
 def test_decays_from_none_to_all(delta):
-    """A decay of 1 keeps the state to the bit; one beyond the range of numbers leaves next to nothing of it."""
+    """A decay of 1 keeps the state to the bit; a decay below the range of numbers leaves almost nothing of it."""
     inputs = arguments((40, 2, 2, 5, 7), delta, reset=0.0)
     inputs[3].fill_(0)
     inputs[2].zero_()

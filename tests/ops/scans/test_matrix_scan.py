@@ -1,6 +1,6 @@
-"""The matrix-state scan against its own definition, a step at a time; its gradient, registration and memory.
+"""The matrix-state scan against its own definition, one step at a time; its gradient, registration and memory.
 
-Run as the op, compiled where it is, and as the chunked reference with chunks of several lengths.
+It runs as the op, compiled where possible, and as the chunked reference with chunks of several lengths.
 """
 
 import pytest
@@ -16,7 +16,7 @@ sharing = pytest.mark.parametrize("key_heads", [HEADS, 1], ids=["keys_apart", "k
 
 
 class Reference(torch.autograd.Function):
-    """The op's PyTorch reference and its backward, whatever is compiled."""
+    """The op's PyTorch reference and its backward, even where a compiled op exists."""
 
     @staticmethod
     def forward(ctx, *inputs):
@@ -32,7 +32,7 @@ class Reference(torch.autograd.Function):
 
 @pytest.fixture(params=["op", 1, 3, 32], ids=lambda kind: kind if kind == "op" else f"chunk{kind}")
 def scan(request, monkeypatch):
-    """Return the op, or its reference with chunks of so many steps."""
+    """Return the op, or its reference with chunks of this number of steps."""
     if request.param == "op":
         return matrix_scan
     monkeypatch.setattr(module, "CHUNK", request.param)

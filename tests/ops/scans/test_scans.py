@@ -68,7 +68,7 @@ def test_gradient_of_a_single_step(op):
 @pytest.mark.parametrize("op", OPS)
 @pytest.mark.parametrize("poison", [float("nan"), float("inf")])
 def test_a_reset_erases_whatever_came_before(op, poison):
-    """An episode that has gone wrong in mid-row leaves nothing to the next one, bit for bit."""
+    """An episode with NaNs in the middle of a row leaves nothing to the next episode, bit for bit."""
     reset = torch.zeros(STEPS, BATCH, dtype=torch.bool)
     reset[4, 0] = True
     inputs = [x.detach() for x in arguments(op, reset)]
@@ -77,7 +77,7 @@ def test_a_reset_erases_whatever_came_before(op, poison):
     inputs[drive] = inputs[drive].clone()
     inputs[drive][2, 0] = poison
     dirty = OPS[op](*inputs)
-    time = 1 if op == "lstm_scan" else 0  # h and c are stacked in front
+    time = 1 if op == "lstm_scan" else 0  # h and c are stacked in the first dimension
     assert not torch.equal(dirty, clean)
     assert torch.equal(dirty.narrow(time, 4, 3), clean.narrow(time, 4, 3))
     assert torch.equal(dirty.narrow(time + 1, 1, 2), clean.narrow(time + 1, 1, 2))

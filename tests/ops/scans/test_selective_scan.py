@@ -1,4 +1,4 @@
-"""The selective scan against its recurrence, its gradient by finite differences, its registration, what it saves."""
+"""The selective scan against its recurrence, its gradient by finite differences, its registration, its memory."""
 
 import functools
 
@@ -10,7 +10,7 @@ from memsuite.ops.scans import selective_scan as module
 
 
 def scan_arguments(steps=37, batch=3, channels=4, states=5, dtype=torch.float64):
-    """Draw arguments whose decays are anything between almost none and almost all; resets among them."""
+    """Draw arguments with decays between almost none and almost all, and with resets."""
     draw = functools.partial(torch.randn, dtype=dtype)
     dt, a = draw(steps, batch, channels).exp(), -draw(channels, states).exp()
     tensors = [draw(steps, batch, channels), dt, a, draw(steps, batch, states), draw(steps, batch, states)]
@@ -19,7 +19,7 @@ def scan_arguments(steps=37, batch=3, channels=4, states=5, dtype=torch.float64)
 
 
 def transcription(u, dt, a, b, c, reset, h):
-    """Run the recurrence as the paper writes it."""
+    """Run the recurrence in the form of the paper."""
     ys = []
     for u_t, dt_t, b_t, c_t, reset_t in zip(*(x.unbind() for x in (u, dt, b, c, reset)), strict=True):
         h = torch.where(reset_t.view(-1, 1, 1), 0, h)
@@ -101,7 +101,7 @@ def test_float32_is_close_to_float64():
 
 
 def test_saves_no_state_of_every_step():
-    """Beside its inputs the graph holds the states at the blocks' boundaries, a sixteenth of all."""
+    """Apart from its inputs, the graph holds the states at the blocks' boundaries, a sixteenth of all."""
     saved = []
     (u, dt, a, b, c), reset, h0 = scan_arguments(320, 2, 8, 16, torch.float32)
     with torch.autograd.graph.saved_tensors_hooks(lambda x: saved.append(x) or x, lambda x: x):
