@@ -24,7 +24,7 @@ from memsuite.runs.checkpoints import (
     read_checkpoint,
     same_kind,
 )
-from memsuite.runs.contents import PLAIN, Said, Wrong, shown
+from memsuite.runs.kinds import PLAIN, Said, Wrong, shown
 from memsuite.runs.trust import check_names
 from memsuite.tasks import TASKS, ScriptedTask, Task
 

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from memsuite.errors import UsageError
 from memsuite.runs.config import NAMES, PPO_NAMES
-from memsuite.runs.contents import FLOATS, Wrong, check_contents, shown
+from memsuite.runs.contents import FLOATS, check_contents
 from memsuite.runs.folder import CHECKPOINTS, LAST, PREVIOUS
+from memsuite.runs.kinds import Wrong, shown
 from memsuite.runs.recipes import completed_config
 
 log = logging.getLogger("memsuite")

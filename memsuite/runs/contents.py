@@ -8,57 +8,22 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import fields
-from functools import cache
-from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from memsuite.reading import positive
-from memsuite.runs.config import RunConfig
-from memsuite.runs.ppo import PPOConfig
+from memsuite.runs.kinds import LARGEST, PLAIN, Said, Wrong, check_settings, mapping
 
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-PLAIN = (NoneType, bool, int, float, str)
 MOST = 2_000_000  # values in one checkpoint, besides those in its tensors
 DEEPEST = 50  # mappings and lists within each other
-LARGEST = 2**63
 OURS = ("state_dict", "memsuite", "optimizer_states", "loops", "lr_schedulers", "epoch", "global_step")
 PYTHONS, NUMPYS = 625, 624  # numbers in the states of the two generators
-KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", NoneType: "nothing"}
 Check = Callable[[Any, str], None]
 
 
 VERSION = re.compile(r"\d+(\.\d+)*((a|b|rc)\d+)?(\.?(post|dev)\d+)?(\+[\w.]+)?")
-
-
-class Said(str):
-    """Words that say what a value is."""
-
-
-class Wrong(ValueError):
-    """What is wrong in a checkpoint: the name of the entry, what it is, and what it must be."""
-
-    def __init__(self, where: str, value: Any, wanted: str) -> None:
-        super().__init__(f"{where} is {shown(value)}; it must be {wanted}")
-
-
-def shown(value: Any) -> str:
-    """Say briefly what a value is."""
-    if isinstance(value, Tensor):
-        kind = f"{value.dtype}".removeprefix("torch.")
-        place = "" if value.layout == torch.strided else f" of the layout {value.layout}"
-        return f"a tensor {list(value.shape)} of {kind}{place}{' without numbers' if value.is_meta else ''}"
-    if isinstance(value, Said):
-        return value
-    if isinstance(value, str):
-        return f"the text {value[:40]!r}{'...' if len(value) > 40 else ''}"
-    if isinstance(value, PLAIN):
-        text = repr(value) if not isinstance(value, int) or abs(value) < LARGEST else "a whole number of many digits"
-        return text if value is not None else "missing"
-    return f"a {type(value).__name__}"
 
 
 def check_contents(checkpoint: Any) -> None:
@@ -139,15 +104,6 @@ def number(value: Any, where: str) -> None:
     """Refuse what is no finite number."""
     if type(value) not in (int, float) or not math.isfinite(value):
         raise Wrong(where, value, "a finite number")
-
-
-def mapping(value: Any, where: str) -> dict[str, Any]:
-    """Return a mapping; refuse anything else, and keys that are no text."""
-    if not isinstance(value, dict):
-        raise Wrong(where, value, "a mapping")
-    if others := [key for key in value if not isinstance(key, str)]:
-        raise Wrong(f"a name in {where}", others[0], "text")
-    return value
 
 
 def each_of(check: Callable[[Any, str], Any], length: int | None = None) -> Check:
@@ -234,40 +190,3 @@ def _check_rank(value: Any, where: str) -> None:
     each_of(whole, PYTHONS)(random["python"][1], f"{at}.python[1]")
     each_of(lambda *_: None, 5)(random.get("numpy"), f"{at}.numpy")
     tensor_of(torch.int64, 1, NUMPYS)(random["numpy"][1], f"{at}.numpy[1]")
-
-
-def check_settings(config: dict[str, Any]) -> None:
-    """Refuse a setting of a kind that no run can have; those of another version are not looked at here."""
-    for cls, values, above in (
-        (RunConfig, {name: value for name, value in config.items() if name != "ppo"}, ""),
-        (PPOConfig, mapping(config.get("ppo"), "config.ppo"), "ppo."),
-    ):
-        for name, hint in _hints(cls).items():
-            if name in values and not _fits(values[name], hint):
-                raise Wrong(f"config.{above}{name}", values[name], _wanted(hint))
-
-
-@cache
-def _hints(cls: type) -> dict[str, Any]:
-    hints = get_type_hints(cls)
-    return {one.name: hints[one.name] for one in fields(cls)}
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    if get_origin(hint) in (Union, UnionType):
-        return any(_fits(value, each) for each in get_args(hint))
-    if get_origin(hint) is Literal:
-        return isinstance(value, str) and value in get_args(hint)
-    if get_origin(hint) is dict:
-        return isinstance(value, dict) and all(isinstance(key, str) for key in value)
-    if hint is positive:
-        return type(value) is int and value > 0
-    return type(value) in ((int, float) if hint is float else (hint,))
-
-
-def _wanted(hint: Any) -> str:
-    if get_origin(hint) in (Union, UnionType):
-        return " or ".join(_wanted(each) for each in get_args(hint))
-    if get_origin(hint) is Literal:
-        return " or ".join(map(str, get_args(hint)))
-    return KINDS.get(hint, "a whole number above 0" if hint is positive else "a mapping")
