@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+LONGEST = 200  # letters of a name in a message
+
 
 class UsageError(ValueError):
     """A user's mistake: one line that names the mistake and the fix; the CLI exits with status 2."""
@@ -34,7 +36,7 @@ def nearest(name: str, valid: Iterable[str], count: int = 3) -> list[str]:
 
 def unknown(kind: str, name: object, valid: Iterable[str]) -> UsageError:
     """Build the error for a name that is not among ``valid``: "no task 'delyed_cue'; did you mean: delayed_cue?"."""
-    names = list(valid)
-    near = nearest(str(name), names)
+    names, text = list(valid), str(name)[:LONGEST]
+    near = nearest(text, names)
     question = "valid names" if near == names else "did you mean"
-    return UsageError(f"no {kind} {str(name)!r}; {question}: {', '.join(near) or '(none)'}")
+    return UsageError(f"no {kind} {text!r}; {question}: {', '.join(near) or '(none)'}")

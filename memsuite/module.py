@@ -31,6 +31,7 @@ from memsuite.rl.guard import UpdateGuard
 from memsuite.rl.optimizer import make_optimizer
 from memsuite.rl.outcome import STATISTICS, gather_statistics
 from memsuite.rl.resolve import build_config, plan, resolve, shares_scripts
+from memsuite.rl.restore import check_run, restored
 from memsuite.rl.resume import (
     acting_state,
     go_on_after,
@@ -43,7 +44,7 @@ from memsuite.rl.shared_walk import share
 from memsuite.rl.trial import try_out
 from memsuite.rl.update import Update, learn_from_shared, learn_from_trajectory
 from memsuite.runs import SCHEMA, RunConfig
-from memsuite.runs.checkpoints import begin_with, restored
+from memsuite.runs.checkpoints import begin_with
 from memsuite.runs.ppo import ResolvedPPO
 from memsuite.storage import MetricsCSV
 from memsuite.system import Seconds
@@ -75,8 +76,7 @@ class MemoryPPO(pl.LightningModule):
         super().__init__()
         self.automatic_optimization = False
         given, self.course = plan(build_config(config, settings))
-        self.preset = self.course.preset
-        self.task = self.course.full_task
+        self.preset, self.task = self.course.preset, self.course.full_task
         self.config = resolve(given, self.course)
         self.ppo = ppo = cast(ResolvedPPO, self.config.ppo)
         self.num_envs, self.seed = cast(int, self.config.num_envs), self.config.seed
@@ -106,14 +106,8 @@ class MemoryPPO(pl.LightningModule):
 
     def fresh_model(self) -> ActorCritic:
         """Build the network with the initial weights of the run's seed."""
-        config = self.config
-        return make_actor_critic(
-            self.task,
-            config.controller,
-            config.controller_args or {},
-            cast(ResolvedPPO, config.ppo).critic,
-            stream(config.seed, "weights"),
-        )
+        name, arguments = self.config.controller, self.config.controller_args or {}
+        return make_actor_critic(self.task, name, arguments, self.ppo.critic, stream(self.seed, "weights"))
 
     def train_on(self, args: dict[str, int]) -> None:
         """Train on the task with these arguments, in new episodes, from the next rollout on.
@@ -134,7 +128,7 @@ class MemoryPPO(pl.LightningModule):
 
     @_restricted_classmethod
     def load_from_checkpoint(cls, checkpoint_path: str | Path, map_location: Any = None, **settings: Any) -> MemoryPPO:  # type: ignore[override]
-        """Build the saved module with its settings (:func:`~memsuite.runs.checkpoints.restored`)."""
+        """Build the saved module with its settings (:func:`~memsuite.rl.restore.restored`)."""
         return restored(cls, checkpoint_path, map_location, settings)
 
     # -- Lightning's hooks ----------------------------------------------------------------------------------------
@@ -198,6 +192,8 @@ class MemoryPPO(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Read the entries of :meth:`on_save_checkpoint`; they are applied when ``fit`` starts."""
+        if self.trainer.state.fn == "fit":
+            check_run(Path(self.trainer.ckpt_path or "the checkpoint"), checkpoint, self, self.trainer)
         saved = checkpoint["memsuite"]
         go_on_after(checkpoint.get("loops"), saved["iteration"])
         self.course.load_state_dict(saved)

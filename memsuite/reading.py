@@ -11,6 +11,8 @@ import yaml
 
 from memsuite.errors import UsageError
 
+MOST_ALIASED = 100_000
+
 
 class positive(int):
     """A whole number above 0, also in the form 1e6, because steps are counted in millions."""
@@ -41,6 +43,34 @@ def count_in_tens(loader: Any) -> None:
     loader.add_constructor(WHOLE, lambda _, node: int(node.value, 16 if "0x" in node.value else 10))
 
 
+def refuse_bombs(loader: Any) -> None:
+    """Have a YAML loader refuse a few lines whose aliases stand for so many values that no machine can hold them.
+
+    Args:
+        loader: the loader's class.
+    """
+    compose = loader.get_single_node
+
+    def get_single_node(self: Any) -> Any:
+        node = compose(self)
+        sizes: dict[int, int] = {}
+        if node is not None and _expanded(node, sizes) - len(sizes) > MOST_ALIASED:
+            raise yaml.YAMLError(f"its aliases stand for more than {MOST_ALIASED:,} values")
+        return node
+
+    loader.get_single_node = get_single_node
+
+
+def _expanded(node: yaml.Node, sizes: dict[int, int]) -> int:
+    """Count the values below a node, those behind an alias each time; ``sizes`` remembers each node's number."""
+    if id(node) not in sizes:
+        sizes[id(node)] = 1  # an alias within what it stands for is its own loader's to refuse
+        below = node.value if isinstance(node, yaml.CollectionNode) else []
+        parts = [part for each in below for part in (each if isinstance(each, tuple) else (each,))]
+        sizes[id(node)] = 1 + sum(_expanded(part, sizes) for part in parts)
+    return sizes[id(node)]
+
+
 class UniqueKeys(yaml.SafeLoader):
     """A loader that refuses a key given twice; the standard loader would silently drop the first value."""
 
@@ -57,6 +87,7 @@ class UniqueKeys(yaml.SafeLoader):
 
 WHOLE = "tag:yaml.org,2002:int"
 count_in_tens(UniqueKeys)
+refuse_bombs(UniqueKeys)
 
 
 def read_mapping(path: str | Path, kind: str, example: str) -> dict[Any, Any]:

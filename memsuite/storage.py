@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import os
-import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any
@@ -15,9 +14,8 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.loggers import Logger
 
 from memsuite.distributed import rank
-from memsuite.errors import UsageError
 from memsuite.files import write_atomically
-from memsuite.runs.checkpoints import check_sums
+from memsuite.runs.checkpoints import whole
 from memsuite.runs.folder import LAST, METRICS, PREVIOUS
 
 
@@ -62,11 +60,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             UsageError: the file is not a complete memsuite checkpoint.
         """
         del weights_only
-        try:
-            check_sums(Path(path))
-        except zipfile.BadZipFile as error:
-            raise UsageError(f"{path} is not a whole memsuite checkpoint ({error})") from error
-        return torch.load(path, map_location=map_location or "cpu", weights_only=True)  # type: ignore[no-any-return]
+        return whole(Path(path), map_location or "cpu")
 
 
 class MetricsCSV(Logger):

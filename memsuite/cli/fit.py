@@ -34,16 +34,20 @@ from memsuite.launch.resuming import (
     check_same_run,
     check_whole,
     folder_of,
+    is_trusted,
     own_settings,
+    typed_names,
 )
 from memsuite.launch.trainer import TRAINER_DEFAULTS, check_trainer, quiet_lightning, wandb_logger
 from memsuite.module import MemoryPPO
 from memsuite.reading import positive
 from memsuite.rl import envs_per_process
+from memsuite.rl.restore import check_run, check_size
 from memsuite.runs import PPOConfig, RunConfig
 from memsuite.runs.checkpoints import check_weights, completed_checkpoint, read_checkpoint
 from memsuite.runs.config import NAMES, check_seed
 from memsuite.runs.folder import CHECKPOINTS, RESULT
+from memsuite.runs.trust import check_names
 from memsuite.storage import AtomicCheckpointIO, MetricsCSV
 
 
@@ -56,7 +60,12 @@ class FitCLI(LightningCLI):
         self.command = shlex.join(["memsuite", verb, *arguments])
         self.checkpoint = asked_checkpoint(verb, arguments)
         read = read_checkpoint(self.checkpoint) if self.checkpoint else None
-        self.saved = read["memsuite"] if read else None
+        self.saved: dict[str, Any] | None = read["memsuite"] if read else None
+        if self.checkpoint and read:
+            config = completed_checkpoint(read["memsuite"])
+            if not is_trusted(arguments):
+                check_names(self.checkpoint, config, typed_names(arguments))
+            check_size(self.checkpoint, read["state_dict"], RunConfig.from_plain(config))
         if verb == "fit":
             arguments = [*own_settings(arguments, self.checkpoint), *arguments]
         super().__init__(
@@ -78,6 +87,8 @@ class FitCLI(LightningCLI):
                 check_whole(read)
                 check_same_run(read["memsuite"], self.model.config)
             check_weights(self.checkpoint, read["state_dict"], self.model, self.model.config.controller)
+            if verb == "fit":
+                check_run(self.checkpoint, read, self.model, self.trainer)
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the settings of a run at the top, and what belongs to this start of it."""
@@ -92,6 +103,8 @@ class FitCLI(LightningCLI):
         parser.add_argument(
             "--ckpt_path", type=str | None, default=None, help="a checkpoint, a run folder, or last: that of --out"
         )
+        trust = "import the modules that the checkpoint names, for a task or a controller of your own"
+        parser.add_argument("--trust", action="store_true", help=trust)
         parser.add_argument(
             "--evaluate_every",
             type=positive | None,
@@ -133,6 +146,8 @@ class FitCLI(LightningCLI):
         config = self.config
         if config.ckpt_path and not options(self.given, "--ckpt_path"):
             raise UsageError("ckpt_path is no setting of a run; give it on the command line: --ckpt_path ...")
+        if config.trust and "--trust" not in self.given:
+            raise UsageError("trust is no setting of a run; give it on the command line: --trust")
         self.out = Path(config.out or folder_of(self.checkpoint) or default_folder(config))
         config.out = str(self.out)
         choose_devices(config)

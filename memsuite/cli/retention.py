@@ -63,6 +63,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--plot", help="draw the curves of all runs into this file (png, svg, pdf)")
     parser.add_argument("--out", help="write all curves into this one JSON file too, as results/beyond.json is")
     parser.add_argument("--overwrite", action="store_true", help="measure again what a retention.json already holds")
+    trust = "import the modules that a checkpoint names, for a task or a controller of your own"
+    parser.add_argument("--trust", action="store_true", help=trust)
     parser.add_argument("--json", action="store_true", help="print JSON in place of tables")
     options = parser.parse_args(arguments)
     options.horizons = sorted(set(whole_numbers("--horizons", options.horizons)))
@@ -132,7 +134,7 @@ def measure_and_keep(path: Path, options: argparse.Namespace, command: str, cons
 
 def measure(path: Path, options: argparse.Namespace, console: Console) -> dict[str, Any]:
     """Measure one run at every horizon."""
-    module = load(path)
+    module = load(path, options.trust)
     config, rows = module.config, []
     if config.task.startswith("gym:"):
         raise UsageError(f"{path}: {config.task} has a horizon of its own, which cannot be made longer")

@@ -121,13 +121,15 @@ def key_values(option: str, given: list[str]) -> dict[str, Any]:
     """Read ``KEY=VALUE``, the value as YAML."""
     import yaml
 
+    from memsuite.reading import UniqueKeys
+
     settings = {}
     for each in given:
         key, equals, value = each.partition("=")
         if not (key and equals):
             raise UsageError(f"--{option} {each}: write it as KEY=VALUE")
         try:
-            settings[key] = yaml.safe_load(value)
+            settings[key] = yaml.load(value, UniqueKeys)
         except yaml.YAMLError:
             raise UsageError(f"--{option} {each}: {value!r} is not a value in YAML") from None
     return settings

@@ -14,7 +14,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from memsuite.errors import UsageError, nearest
 from memsuite.launch.plain import flat
-from memsuite.reading import count_in_tens, positive, read_mapping
+from memsuite.reading import count_in_tens, positive, read_mapping, refuse_bombs
 from memsuite.runs.config import NAMES, agree, lift
 
 GROUPS = ("model", "model.ppo", "trainer")  # keys that only hold others
@@ -30,6 +30,7 @@ WORDS = {
 }
 register_type(positive, serializer=int)
 count_in_tens(get_yaml_default_loader())  # type: ignore[no-untyped-call]
+refuse_bombs(get_yaml_default_loader())  # type: ignore[no-untyped-call]
 
 
 class Parser(LightningArgumentParser):

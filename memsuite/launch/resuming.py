@@ -13,10 +13,12 @@ from lightning.pytorch.cli import SaveConfigCallback
 from memsuite.errors import UsageError
 from memsuite.files import write_atomically
 from memsuite.launch.parser import options
+from memsuite.reading import read_mapping
 from memsuite.runs import RunConfig
 from memsuite.runs.checkpoints import completed_checkpoint, find_checkpoint
-from memsuite.runs.config import FIXED, FIXED_PPO
+from memsuite.runs.config import FIXED, FIXED_PPO, lift
 from memsuite.runs.folder import CHECKPOINTS, CONFIG, WEIGHTS
+from memsuite.runs.trust import check_configuration
 
 log = logging.getLogger("memsuite")
 
@@ -31,6 +33,7 @@ class SaveConfig(SaveConfigCallback):
         """Write it."""
         config = copy.deepcopy(self.config)
         config.out, config.ckpt_path, config.overwrite, config.devices = None, None, False, None
+        config.trust = False
         text = self.parser.dump(config, skip_none=False)
         folder = trainer.loggers[0].save_dir  # trainer.log_dir would wait for the processes that save nothing
         assert folder is not None
@@ -71,7 +74,28 @@ def own_settings(arguments: list[str], checkpoint: Path | None) -> list[str]:
         folder = Path(options(arguments, "--out")[-1])
         log.warning("%s holds no checkpoint yet: starting from the beginning", folder)
     own = folder / CONFIG if folder else None
-    return ["--config", str(own)] if own and own.is_file() else []
+    if not own or not own.is_file():
+        return []
+    if not is_trusted(arguments):
+        check_configuration(own, lift(read_mapping(own, "configuration", "task: delayed_cue")), typed_names(arguments))
+    return ["--config", str(own)]
+
+
+def is_trusted(arguments: list[str]) -> bool:
+    """Tell whether modules may be imported that a checkpoint, or the configuration beside it, names.
+
+    ``--trust`` says so. So does ``--ckpt_path last``: whoever goes on with the run of ``--out`` writes into its folder,
+    and takes it for his own.
+    """
+    return "--trust" in arguments or options(arguments, "--ckpt_path")[-1:] == ["last"]
+
+
+def typed_names(arguments: list[str]) -> set[str]:
+    """Return the settings that the user has given himself, on the command line or in his own configuration."""
+    words = {word.partition("=")[0].removeprefix("--").removeprefix("model.").partition(".")[0] for word in arguments}
+    for path in [*options(arguments, "--config"), *options(arguments, "-c")]:
+        words |= set(lift(read_mapping(path, "configuration", "task: delayed_cue")))
+    return {name for name in ("task", "controller") if name in words}
 
 
 def check_whole(checkpoint: dict[str, Any]) -> None:

@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from memsuite.blame import in_one_line, users_line
 from memsuite.controllers.base import map_state
 from memsuite.distributed import rank, world_size
+from memsuite.errors import Stopped, UsageError
 from memsuite.rl.actor_critic import ActorCritic
 from memsuite.rl.randomness import global_random_states, restore_global_random_states, seed_global_generators
 from memsuite.rl.rollout import Actor, begin
@@ -74,9 +76,14 @@ def start_acting(
     device = generators["task"].device
     if saved is None:
         return begin(task, model, num_envs, generators["task"]), torch.zeros(num_envs, device=device)
-    timestep = task.load_state_dict(saved["task"], generators["task"])
-    for name, generator in generators.items():
-        generator.set_state(saved["generators"][name])
+    try:
+        timestep = task.load_state_dict(saved["task"], generators["task"])
+        for name, generator in generators.items():
+            generator.set_state(saved["generators"][name])
+    except (RuntimeError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        if users_line(error) or isinstance(error, UsageError | Stopped):
+            raise
+        raise UsageError(f"the episodes in the checkpoint cannot be gone on with: {in_one_line(error)}") from error
     state = map_state(lambda leaf: leaf.to(device), saved["state"])
     return Actor(timestep, state), saved["running_return"].to(device)
 
