@@ -85,3 +85,19 @@ def test_a_whole_suite_is_said_to_be_whole(tmp_path):
     text = second_recipe.section(tmp_path / "r.jsonl")
     assert text.startswith(f"All {ASKED:,} runs")
     assert text.count("### ") == len({key[:2] for key in second_recipe.asked_for()})
+
+
+def test_the_time_to_the_target_has_the_cells_that_both_recipes_solve(tmp_path):
+    def run(model, draws, seed, seconds):
+        reached = {"reached_target": seconds is not None, "cpu_seconds_to_target": seconds}
+        return {"task": "n_back", "controller": model, "seed": seed, "config": {"ppo": {"draws": draws}}, **reached}
+
+    runs = [run("gru", 1, 0, 10.0), run("gru", 1, 1, 30.0), run("gru", 32, 0, 2.0)]
+    runs += [run("lru", 1, 0, None), run("lru", 32, 0, 2.0), run("mamba", 32, 0, 2.0)]
+    write_collection(tmp_path / "r.jsonl", runs)
+    text = second_recipe.to_target(tmp_path / "r.jsonl")
+    assert "| n_back | `gru` | 20.0 | 2.0 | 10.0 | 1 |" in text
+    assert "median ratio over these 1 cells is 10.0" in text
+    assert "lru" not in text
+    assert "mamba" not in text
+    assert second_recipe.to_target(tmp_path / "none.jsonl") == "No cell has been run by both recipes yet."

@@ -116,3 +116,29 @@ def in_words(file: Path = FILE) -> str:
     solved = sum(all(run["reached_target"] for run in runs) for runs in cells.values())
     named = "seed 0" if seeds == [0] else f"seeds {seeds[0]} to {seeds[-1]}" if seeds else "no seed"
     return f"Of {len(cells)} cells of the easy tier that were run ({named}), {solved} reach their target on every seed."
+
+
+def to_target(file: Path = ROOT / "results" / "to_target_v2.jsonl") -> str:
+    """Lay out the CPU-seconds to the target by the first recipe and by today's, a row a cell that both solve.
+
+    Args:
+        file: the collected runs of ``configs/suites/to_target_v2.yaml``; it may hold a part of them, or not be there.
+    """
+    found = read_collection(file) if file.is_file() else []
+    rows = []
+    for (task, model), runs in grouped(found, lambda run: (run["task"], run["controller"])).items():
+        sides = grouped(runs, lambda run: run["config"]["ppo"]["draws"] > 1)
+        if len(sides) < 2 or not all(run["reached_target"] for run in runs):
+            continue
+        first, today = (median(run["cpu_seconds_to_target"] for run in sides[side]) for side in (False, True))
+        seeds = min(len(sides[False]), len(sides[True]))
+        rows.append(
+            (today / first, [task, f"`{model}`", f"{first:.1f}", f"{today:.1f}", f"{first / today:.1f}", seeds])
+        )
+    if not rows:
+        return "No cell has been run by both recipes yet."
+    ratio = 1 / median(one for one, _ in rows)
+    text = table(
+        ["task", "model", "first recipe", "today's", "ratio", "seeds"], [list(map(str, row)) for _, row in rows]
+    )
+    return f"{text}\n\nThe median ratio over these {len(rows)} cells is {ratio:.1f}."
