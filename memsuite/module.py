@@ -41,7 +41,6 @@ from memsuite.rl.resume import (
     start_acting,
 )
 from memsuite.rl.shared_walk import share
-from memsuite.rl.trial import try_out
 from memsuite.rl.update import Update, learn_from_shared, learn_from_trajectory
 from memsuite.runs import SCHEMA, RunConfig
 from memsuite.runs.checkpoints import begin_with
@@ -49,6 +48,7 @@ from memsuite.runs.ppo import ResolvedPPO
 from memsuite.storage import MetricsCSV
 from memsuite.system import Seconds
 from memsuite.trainers import check_start
+from memsuite.trial import try_out
 from memsuite.types import Trajectory
 
 log = logging.getLogger("memsuite")

@@ -45,8 +45,6 @@ class Controller(nn.Module, ABC):
 
     input_dim: int
     feature_dim: int
-    # The learning rate of the class's recurrent parameters, relative to the recipe's rate at a horizon.
-    recurrent_factor: float = 1.0
     # The rate of its matrices where their updates are orthogonalised, relative to Adam's.
     matrix_factor: float = 1.0
 

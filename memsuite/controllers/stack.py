@@ -171,7 +171,6 @@ def stacked(layer: type[Controller]) -> type[Stack]:
     short = layer.__name__.removesuffix("Layer")
     name = short if short != layer.__name__ else f"Stacked{short}"
     body = {"__init__": __init__, "__doc__": stack_documentation(layer, signature), "__module__": layer.__module__}
-    body["recurrent_factor"] = layer.recurrent_factor
     body["matrix_factor"] = MATRIX_FACTORS["blocks" if layer.placement().embed else "recurrence"]
     return cast(type[Stack], type(name, (Stack,), body))
 

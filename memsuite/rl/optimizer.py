@@ -21,7 +21,8 @@ EMBEDDING = "embed.weight"  # of a stack; as published, a map of one-hot inputs 
 def make_optimizer(model: ActorCritic, ppo: ResolvedPPO) -> torch.optim.Optimizer:
     """Return the optimiser that the settings ask for, with the recurrent parameters in groups of their own.
 
-    Each group has a ``scale``, its learning rate relative to ``ppo.learning_rate``.
+    Each group has a ``scale``, its learning rate relative to ``ppo.learning_rate``. The module sets the rates from it
+    before every iteration, as they fall over the run.
     """
     groups = model.parameter_groups(ppo.recurrent_lr_scale)
     settings: dict[str, Any] = {
@@ -37,7 +38,10 @@ def make_optimizer(model: ActorCritic, ppo: ResolvedPPO) -> torch.optim.Optimize
 
 
 def inner_matrices(model: ActorCritic) -> list[nn.Parameter]:
-    """Return the controller's matrices, but for the one that embeds the observation."""
+    """Return the parameters of the controller with two dimensions, but for the map that embeds the observation.
+
+    Mamba's table of rates, ``A_log``, has two dimensions too and is one of them.
+    """
     named = model.controller.named_parameters()
     return [parameter for name, parameter in named if parameter.ndim == 2 and name != EMBEDDING]
 

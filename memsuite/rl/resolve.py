@@ -80,7 +80,7 @@ def resolve(config: RunConfig, course: Course) -> RunConfig:
     critic = ppo.critic or usual_critic(discount, ppo.advantage or "gae", config.objective)
     scale = ppo.recurrent_lr_scale
     if scale is None:
-        scale = usual_recurrent_scale(task.steps_to_remember(), controller_class(config.controller).recurrent_factor)
+        scale = usual_recurrent_scale(task.steps_to_remember())
     optimizer = ppo.optimizer or usual_optimizer(shares_scripts(config))
     matrix_scale = ppo.matrix_lr_scale
     if matrix_scale is None:

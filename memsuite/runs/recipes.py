@@ -118,17 +118,13 @@ def usual_matrix_scale(optimizer: str, factor: float) -> float:
     return factor if optimizer == "muon" else 1.0
 
 
-def usual_recurrent_scale(steps_to_remember: int, factor: float) -> float:
+def usual_recurrent_scale(steps_to_remember: int) -> float:
     """Return the rate of recurrent parameters relative to the others', of a run that does not say.
 
     A GRU at the edge of remembering for H steps is pushed off it by steps that are too large: of learning rates tried
     on delayed cue the largest that learnt were 4e-3 at H = 40, 6e-4 at 200, 9e-5 at 1000 and 1e-5 at 5000.
-
-    Args:
-        steps_to_remember: of the task.
-        factor: the controller's own.
     """
-    return factor * min(1.0, float((40 / max(1, steps_to_remember)) ** 1.25))
+    return min(1.0, float((40 / max(1, steps_to_remember)) ** 1.25))
 
 
 def nearest_recipe(config: Mapping[str, Any], steps_to_remember: int | None) -> tuple[str, dict[str, Any]]:
@@ -165,8 +161,7 @@ def differences(config: Mapping[str, Any], recipe: str, steps_to_remember: int |
     factor = usual.get("matrix_factors", {}).get(config["controller"], 1.0)
     rules["matrix_lr_scale"] = usual_matrix_scale(own["optimizer"], factor)
     if steps_to_remember is not None:
-        factor = usual.get("recurrent_factors", {}).get(config["controller"], 1.0)
-        rules["recurrent_lr_scale"] = usual_recurrent_scale(steps_to_remember, factor)
+        rules["recurrent_lr_scale"] = usual_recurrent_scale(steps_to_remember)
     ppo |= {name: value for name, value in rules.items() if ppo[name] is None}
     found = {name: value for name, value in given.items() if name not in expected or expected[name] != value}
     if num_envs != (usual["num_envs"] or usual_num_envs(can_share)):

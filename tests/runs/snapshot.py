@@ -28,7 +28,6 @@ def snapshot() -> dict[str, Any]:
         tasks.setdefault(task, kind)[difficulty] = entry
     controllers = {name: arguments(cls) for name, cls in BUILT_IN.items()}
     found = {"num_envs": RunConfig().num_envs, "ppo": asdict(PPOConfig()), "controllers": controllers, "tasks": tasks}
-    found["recurrent_factors"] = {name: cls.recurrent_factor for name, cls in CONTROLLERS.items()}
     found["matrix_factors"] = {name: cls.matrix_factor for name, cls in CONTROLLERS.items()}
     return json.loads(json.dumps(found))
 

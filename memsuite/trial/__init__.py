@@ -12,12 +12,12 @@ from memsuite.controllers.base import is_own
 from memsuite.rl.actor_critic import ActorCritic
 from memsuite.rl.randomness import own_randomness
 from memsuite.rl.resolve import shares_scripts
-from memsuite.rl.trial.controller import try_controller
-from memsuite.rl.trial.task import try_task
 from memsuite.runs import RunConfig
 from memsuite.runs.ppo import ResolvedPPO
 from memsuite.runs.recipes import GYM
 from memsuite.tasks import TASKS, Task
+from memsuite.trial.controller import try_controller
+from memsuite.trial.task import try_task
 
 log = logging.getLogger("memsuite")
 SEED = 1
