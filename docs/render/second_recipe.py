@@ -142,3 +142,20 @@ def to_target(file: Path = ROOT / "results" / "to_target_v2.jsonl") -> str:
         ["task", "model", "first recipe", "today's", "ratio", "seeds"], [list(map(str, row)) for _, row in rows]
     )
     return f"{text}\n\nThe median ratio over these {len(rows)} cells is {ratio:.1f}."
+
+
+def longest(file: Path = ROOT / "results" / "longest_v2.jsonl") -> str:
+    """Lay out the runs of ``configs/suites/longest_v2.yaml``: a row a run.
+
+    Args:
+        file: the collected runs; it may hold a part of them, or not be there.
+    """
+    found = read_collection(file) if file.is_file() else []
+    rows = []
+    for run in sorted(found, key=lambda run: (run["horizon"], run["controller"], run["seed"])):
+        name = [f"{run['horizon']:,}", f"`{run['controller']}`", str(run["seed"]), f"{run['success']:.3f}"]
+        reached = run["cpu_seconds_to_target"]
+        took = f"{reached:.1f}" if reached is not None else "not reached"
+        rows.append([*name, took, f"{run['cpu_seconds']:.0f}", f"{run['scripts']:,}"])
+    headings = ["steps", "model", "seed", "success", "CPU s to the target", "CPU s", "scripts"]
+    return table(headings, rows) if rows else "No run has been made yet."
