@@ -6,6 +6,7 @@ import importlib
 import io
 import os
 import sys
+import traceback
 
 from memsuite.errors import Stopped, UsageError, unknown
 
@@ -22,6 +23,8 @@ VERBS = {
     "retention": "evaluate a trained agent at horizons far beyond its own",
     "bench": "measure the speed of tasks, training and ops: memsuite bench --help lists the parts",
 }
+
+JUDGES = ("compare", "report")  # what they fail over lies in the results, and status 1 of compare means worse
 
 
 def usage() -> str:
@@ -75,7 +78,13 @@ def main(argv: list[str] | None = None) -> int:
     except Exception as error:
         from memsuite.blame import in_one_line, users_line
 
+        if verb in JUDGES and not os.environ.get("MEMSUITE_TRACEBACK"):
+            print(f"memsuite {verb}: error: {in_one_line(error)}; MEMSUITE_TRACEBACK=1 shows more", file=sys.stderr)
+            return 2
         if not users_line(error) or os.environ.get("MEMSUITE_TRACEBACK"):
+            if verb in JUDGES:
+                traceback.print_exc()
+                return 2
             raise
         print(f"memsuite {verb}: {in_one_line(error)}; MEMSUITE_TRACEBACK=1 shows the traceback", file=sys.stderr)
         return 1

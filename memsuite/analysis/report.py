@@ -6,6 +6,8 @@ import io
 import json
 import re
 import shutil
+import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a text begins that a spreadsheet takes for a formula
+PARTS = ("figures", "index.html", "results.csv", "results.parquet")
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 
 
@@ -80,6 +84,8 @@ def _figures(table: pd.DataFrame) -> list[tuple[str, str, str, Figure | None]]:
     table = table[table["objective"] != SUPERVISED]
     if table.empty:
         return []
+    names = table[["task", "controller", "variant"]]  # in which matplotlib would take what is between dollars for TeX
+    table = table.assign(**{name: names[name].str.replace("$", r"\$", regex=False) for name in names})
     curves, retained = read_curves(table), read_retention(table)
     mapped = "Mean greedy success over seeds, and how many seeds reached the target of the tier; bold if all did."
     curve = "Greedy success during training: mean and range over seeds. Dotted: target. Grey: best without memory. "
@@ -121,11 +127,30 @@ def _saved(folder: Path, name: str, title: str, caption: str, figure: Figure) ->
 
 
 def _csv(table: pd.DataFrame, file: Any) -> None:
-    file.write(table.to_csv(index=False).encode())
+    """Write a table for spreadsheets, which would run a text that looks like a formula."""
+    safe = table.apply(lambda column: column.map(_no_formula))
+    file.write(safe.rename(columns=_no_formula).to_csv(index=False).encode())
+
+
+def _no_formula(value: Any) -> Any:
+    """Put a quote before what a spreadsheet would take for a formula."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
 
 
 def _parquet(table: pd.DataFrame, file: Any) -> None:
-    table.to_parquet(file, index=False)
+    """Write a table of columns of one kind each: what lists and other kinds there are as JSON."""
+    mixed = [name for name in table if table[name].dtype == object and not _is_uniform(table[name])]
+    uniform = table.assign(**{name: table[name].map(_as_json) for name in mixed})
+    uniform.to_parquet(file, index=False)
+
+
+def _is_uniform(column: pd.Series[Any]) -> bool:
+    kinds = {type(value) for value in column.dropna()}
+    return len(kinds) < 2 and kinds <= {str, bool, int, float}
+
+
+def _as_json(value: Any) -> str | None:
+    return value if value is None or isinstance(value, str) else json.dumps(value, default=str)
 
 
 def _facts(table: pd.DataFrame) -> dict[str, str]:
@@ -208,8 +233,22 @@ def _commands(table: pd.DataFrame) -> list[str]:
     return [str(text) for text in table["command"].dropna()] if "command" in table else []
 
 
-def clear_report(folder: Path) -> None:
-    """Delete the files of an earlier report from a folder."""
-    shutil.rmtree(folder / "figures", ignore_errors=True)
-    for name in ("index.html", "results.csv", "results.parquet"):
-        (folder / name).unlink(missing_ok=True)
+def replace_report(folder: Path, write: Callable[[Path], Any]) -> None:
+    """Put a new report in the place of an earlier one, once all of it is written; else the earlier one stays.
+
+    Args:
+        folder: of the report; made if it is not there. What else lies in it is left alone.
+        write: writes a report into the folder that it is given.
+    """
+    there = folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(dir=folder, prefix=".report-"))
+    try:
+        write(beside)
+        shutil.rmtree(folder / "figures", ignore_errors=True)
+        for name in PARTS:
+            (beside / name).replace(folder / name)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+        if not there and not any(folder.iterdir()):
+            folder.rmdir()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memsuite.errors import UsageError
 from memsuite.runs import RunResult
-from memsuite.runs.collection import find_runs, in_order, read_json
+from memsuite.runs.collection import check_values, find_runs, in_order, read_json
 from memsuite.runs.config import DIFFICULTIES
 from memsuite.runs.folder import METRICS, RETENTION
 from memsuite.runs.recipes import nearest_recipe
@@ -75,6 +77,7 @@ def _in_order(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _row(run: dict[str, Any], where: str) -> dict[str, Any]:
+    check_values(run, where)
     result = RunResult.read(run, where)
     known = {name: value for name, value in result.as_dict().items() if name in run or value is not None}
     values = in_order({**run, **known})
@@ -133,11 +136,12 @@ def read_curves(table: pd.DataFrame) -> pd.DataFrame:
         file = Path(str(run.get("folder", ""))) / METRICS
         if not file.is_file():
             continue
-        rows = pandas.read_csv(file)
-        if "evaluation_success" not in rows:
-            continue
-        rows = rows.dropna(subset="evaluation_success")[["env_steps", "evaluation_success"]]
-        rows = rows.rename(columns={"evaluation_success": "success"})
+        with _told(file):
+            rows = pandas.read_csv(file, encoding_errors="replace")
+            if "evaluation_success" not in rows:
+                continue
+            rows = rows[["env_steps", "evaluation_success"]].apply(pandas.to_numeric)
+        rows = rows.dropna().rename(columns={"evaluation_success": "success"})
         parts.append(rows.assign(seed=run["seed"], **{key: run[key] for key in CELL}))
     columns = [*CELL, "seed", "env_steps", "success"]
     return pandas.concat(parts)[columns] if parts else pandas.DataFrame(columns=columns)
@@ -150,6 +154,20 @@ def read_retention(table: pd.DataFrame) -> pd.DataFrame:
     for _, run in table.iterrows():
         file = Path(str(run.get("folder", ""))) / RETENTION
         if file.is_file():
-            rows = pandas.DataFrame(read_json(file)["rows"]).rename(columns={"horizon": "evaluated_horizon"})
+            with _told(file):
+                rows = pandas.DataFrame(read_json(file)["rows"]).rename(columns={"horizon": "evaluated_horizon"})
+                for name in ("evaluated_horizon", "success", "retention"):
+                    rows[name] = pandas.to_numeric(rows[name])
             parts.append(rows.assign(seed=run["seed"], **{key: run[key] for key in CELL}))
     return pandas.concat(parts) if parts else pandas.DataFrame(columns=[*CELL, "seed", "evaluated_horizon", "success"])
+
+
+@contextmanager
+def _told(file: Path) -> Iterator[None]:
+    """Turn what goes wrong in reading a file of numbers into one line that names it."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, OverflowError, OSError) as error:
+        if isinstance(error, UsageError):
+            raise
+        raise UsageError(f"{file} does not hold the numbers of a run ({type(error).__name__})") from error

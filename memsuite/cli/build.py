@@ -27,6 +27,7 @@ def main(verb: str, arguments: list[str]) -> int:
 def _built(where: Callable[[], Path], build: Callable[[Callable[[str], None]], Path], force: bool) -> bool:
     """Build one library unless it is there, and tell whether there is one in the end."""
     from memsuite.ops.build import cache
+    from memsuite.ops.build.commands import BuildError
 
     begin = time.perf_counter()
     try:
@@ -35,7 +36,7 @@ def _built(where: Callable[[], Path], build: Callable[[Callable[[str], None]], P
             print(f"memsuite build: already built: {path}")
             return True
         path = build(lambda line: print(f"memsuite build: {line}", flush=True))
-    except (cache.BuildError, OSError) as error:
+    except (BuildError, OSError) as error:
         print(f"memsuite build: not built: {error}")
         print("memsuite build: the ops run on their PyTorch references, which give the same results more slowly")
         return False

@@ -1,9 +1,11 @@
-"""``memsuite compare``: results against a baseline, cell by cell; exit status 1 if something is worse."""
+"""``memsuite compare``: results against a baseline, cell by cell; status 1 if something is worse, and only then."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,11 +38,18 @@ def main(verb: str, arguments: list[str]) -> int:
         table, status = comparison_table(rows, options), int((rows["verdict"] == "worse").any())
     plain = json.loads(rows.to_json(orient="records"))
     if options.out:
-        write_json(Path(options.out), plain)
-    if options.json:
-        print(json.dumps(plain, indent=2))
-    else:
-        for_tables().print(table)
+        try:
+            write_json(Path(options.out), plain)
+        except OSError as error:
+            raise UsageError(f"cannot write --out {options.out}: {error.strerror}") from error
+    try:
+        if options.json:
+            print(json.dumps(plain, indent=2))
+        else:
+            for_tables().print(table)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has seen enough, and the status still tells
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return status
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from memsuite.analysis.report import clear_report, write_report
+from memsuite.analysis.report import replace_report, write_report
 from memsuite.analysis.results import read_results
 from memsuite.errors import UsageError
 from memsuite.launch.plain import PlainParser
@@ -29,12 +29,10 @@ def main(verb: str, arguments: list[str]) -> int:
     table = read_results(options.results)
     baseline = read_results(options.baseline) if options.baseline else None
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        clear_report(folder)
-        page = write_report(table, folder, baseline, options.title)
+        replace_report(folder, lambda beside: write_report(table, beside, baseline, options.title))
         if options.collect:
             write_collection(options.collect, [run for _, run in find_runs(options.results)])
     except OSError as error:
         raise UsageError(f"cannot write the report into {folder}: {error.strerror}") from error
-    print(f"{page}: {len(table)} runs; {folder}/results.csv and {folder}/figures hold the same")
+    print(f"{folder}/index.html: {len(table)} runs; {folder}/results.csv and {folder}/figures hold the same")
     return 0

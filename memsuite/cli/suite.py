@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shlex
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from memsuite.errors import Stopped, UsageError
-from memsuite.launch.plain import PlainParser, for_tables
+from memsuite.launch.plain import PlainParser, Unbroken, for_tables
 from memsuite.launch.plain import console as plain_console
 from memsuite.suite import estimate, store
 from memsuite.suite.drive import Drive
@@ -42,15 +44,16 @@ def main(verb: str, arguments: list[str]) -> int:
         dry_run(runs, checked.sizes, len(slots(options.jobs, checked.gpus)))
         return 0
     launcher = make_launcher(options, suite, checked)
-    console = plain_console()
-    try:
-        make_folder(suite.folder)
-        with View(console) as view:
-            drive = Drive(runs, checked.sizes, launcher, view, options.overwrite)
-            drive.run()
-    finally:
-        launcher.close()
-    return conclude(drive, console, shlex.join(["memsuite", verb, *arguments]), suite)
+    with contextlib.redirect_stdout(cast(TextIO, Unbroken(sys.stdout))):
+        console = plain_console()
+        try:
+            make_folder(suite.folder)
+            with View(console) as view:
+                drive = Drive(runs, checked.sizes, launcher, view, options.overwrite)
+                drive.run()
+        finally:
+            launcher.close()
+        return conclude(drive, console, shlex.join(["memsuite", verb, *arguments]), suite)
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
 from rich.console import Console
@@ -51,6 +52,39 @@ def names_among(kind: str, text: str, valid: Iterable[str]) -> list[str]:
 def flat(text: Any) -> str:
     """Return a message in one line."""
     return re.sub(r"\s+", " ", str(text)).strip()
+
+
+class Unbroken:
+    """Standard output that a reader such as ``head`` may leave: the work goes on, and one line says that it does.
+
+    Args:
+        stream: where to write for as long as somebody reads.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream, self._left = stream, False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write, if somebody reads."""
+        self._unless_left(self._stream.write, text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Hand on what was written, if somebody reads."""
+        self._unless_left(self._stream.flush)
+
+    def _unless_left(self, call: Callable[..., Any], *given: str) -> None:
+        if self._left:
+            return
+        try:
+            call(*given)
+        except BrokenPipeError:
+            self._left = True
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())  # for what is still in the buffer
+            print("memsuite: nobody reads the output any more; the work goes on", file=sys.stderr)
 
 
 def console(**settings: Any) -> Console:

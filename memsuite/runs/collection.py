@@ -8,6 +8,7 @@ The keys of a run are in the order of :class:`~memsuite.runs.RunResult`.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,13 @@ from memsuite.errors import UsageError
 from memsuite.files import write_atomically
 from memsuite.runs.config import NAMES, PPO_NAMES
 from memsuite.runs.folder import RESULT
+from memsuite.runs.kinds import LARGEST, shown
 from memsuite.runs.result import KIND_OF
 
 FORMAT = 1
 SUFFIX = ".jsonl"
+LONGEST = 100_000  # letters of a text
+UNSHOWN = re.compile("[\\ud800-\\udfff\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f]")  # halves of letters, and controls
 # The orders in which keys are written: of a run, of its settings, and of its settings of PPO.
 ORDERS = {(): list(KIND_OF), ("config",): [*NAMES, "ppo"], ("config", "ppo"): PPO_NAMES}
 
@@ -161,6 +165,30 @@ def _parse(text: str, where: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{where} is not JSON: {type(error).__name__}") from error
+
+
+def check_values(content: Any, where: str) -> None:
+    """Refuse values that no table, page or figure can show: texts that are none, and numbers of too many digits.
+
+    Args:
+        content: nested lists and mappings.
+        where: the file, for the message.
+
+    Raises:
+        UsageError: one line that names the entry.
+    """
+    waiting = [(content, "it")]
+    while waiting:
+        value, name = waiting.pop()
+        if isinstance(value, dict):
+            waiting += [(key, f"a name in {name}") for key in value]
+            waiting += [(each, repr(key)[:100]) for key, each in value.items()]
+        elif isinstance(value, list):
+            waiting += [(each, name) for each in value]
+        elif isinstance(value, int) and abs(value) >= LARGEST:
+            raise UsageError(f"{where}: {name} is a whole number of more than 64 bits")
+        elif isinstance(value, str) and (len(value) > LONGEST or UNSHOWN.search(value)):
+            raise UsageError(f"{where}: {name} is {shown(value)}, which is too long or no text that can be shown")
 
 
 def _header(content: Any, where: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from memsuite.errors import UsageError
 from memsuite.files import spelt
+from memsuite.runs.kinds import Wrong, check_settings
 from memsuite.runs.recipes import completed
 
 SCHEMA = 2
@@ -21,6 +22,14 @@ KINDS: dict[str, tuple[str, tuple[type, ...]]] = {
     "bool": ("true or false", (bool,)),
     "dict[str, Any]": ("a mapping", (dict,)),
 }
+CURRICULUM: dict[str, tuple[str, tuple[type, ...]]] = {
+    "argument": ("a text", (str,)),
+    "start": ("a number", (int, float)),
+    "factor": ("a number", (int, float)),
+}
+NAMED = ("task", "difficulty", "controller")
+COMPLETE = (*NAMED, "num_envs", "ppo")
+LONGEST = 200  # letters of a name
 SETTINGS = ("ppo", "controller_args", "task_args")  # mappings within the configuration
 
 
@@ -144,6 +153,7 @@ class RunResult:
         """
         check(content, where)
         content = completed(content) if content.get("schema") is None or not content.get("config") else content
+        check_config(content["config"], where)
         return cls(**{name: content[name] for name in KIND_OF if name in content})
 
 
@@ -162,12 +172,39 @@ def check(run: Mapping[str, Any], where: str) -> None:
         raise UsageError(
             f"{where} was written by a later version of memsuite (schema {run['schema']}); update to read it"
         )
+    for name in NAMED:
+        if len(run[name]) > LONGEST or not run[name].isprintable():
+            raise UsageError(f"{where}: {name} is {run[name][:LONGEST]!r}; it must be a name in one line")
+    for name in UNKNOWN_AS_NULL:
+        if run[name] is not None and not 0 <= run[name] <= 1:
+            raise UsageError(f"{where}: {name} is {run[name]}; it must be between 0 and 1")
     config, used = run.get("config") or {}, run.get("curriculum") or {}
     for name in SETTINGS:
         _require(where, f"config.{name}", config.get(name), *KINDS["dict[str, Any]"])
-    for name in ("argument", "start", "factor") if used else ():
-        if name not in used:
+    for name, (kind, types) in CURRICULUM.items() if used else ():
+        if used.get(name) is None:
             raise UsageError(f"{where}: curriculum has no {name!r}")
+        _require(where, f"curriculum.{name}", used[name], kind, types)
+
+
+def check_config(config: Mapping[str, Any], where: str) -> None:
+    """Refuse a complete configuration in which a setting is missing that a cell is told by, or is of another kind."""
+    for name in COMPLETE:
+        if config.get(name) is None:
+            raise UsageError(f"{where}: config has no {name!r}")
+    if "discount" not in config["ppo"]:
+        raise UsageError(f"{where}: config.ppo has no 'discount'")
+    try:
+        check_settings({name: _number_of(value) for name, value in config.items()})
+    except Wrong as error:
+        raise UsageError(f"{where}: {error}") from error
+
+
+def _number_of(value: Any) -> Any:
+    """Return a setting with the texts that stand for numbers that JSON lacks as those numbers."""
+    if isinstance(value, dict):
+        return {name: _number_of(each) for name, each in value.items()}
+    return float(value.replace(".", "")) if value in (".nan", ".inf", "-.inf") else value
 
 
 def _require(where: str, name: str, value: Any, kind: str, types: tuple[type, ...]) -> None:
@@ -175,4 +212,4 @@ def _require(where: str, name: str, value: Any, kind: str, types: tuple[type, ..
         return
     fits = isinstance(value, types) and (bool in types or not isinstance(value, bool))
     if not fits or (isinstance(value, float) and math.isinf(value)):
-        raise UsageError(f"{where}: {name} is {value!r}; it must be {kind}")
+        raise UsageError(f"{where}: {name} is {repr(value)[:LONGEST]}; it must be {kind}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 import shlex
 from collections.abc import Iterable, Iterator
@@ -25,6 +26,7 @@ from memsuite.runs.folder import HARMFUL, run_id
 Settings = dict[str, Any]
 KEYS = ("name", "description", "config", "settings", "grid", "entries", "overrides", "exclude", "ray", "slurm")
 ENTRY_KEYS = ("grid", "name")  # the keys of an entry that are not settings
+MOST = 10_000  # runs of a suite
 OURS = ("out", "overwrite", "ckpt_path")  # options of fit that only the suite sets
 
 
@@ -123,10 +125,12 @@ def _expand(content: Settings, path: Path, folder: Path) -> list[Run]:
     shared, grid = flatten(_mapping(content, "settings")), _axes(content)
     overrides = [_override(each) for each in _list(content, "overrides")]
     excluded = [flatten(_is_mapping(each, "exclude")) for each in _list(content, "exclude")]
-    met = [0] * (len(overrides) + len(excluded))
+    met, count = [0] * (len(overrides) + len(excluded)), 0
     runs: dict[str, Run] = {}
     for entry in _list(content, "entries") if "entries" in content else [{}]:
         for settings, label in _combinations(_is_mapping(entry, "entries"), shared, grid):
+            count += 1
+            check_number(count)
             full = {**IDENTITY, **base, **settings}
             if sum(_meets(full, when, met, i) for i, when in enumerate(excluded)):  # a sum, so that each one is counted
                 continue
@@ -137,8 +141,8 @@ def _expand(content: Settings, path: Path, folder: Path) -> list[Run]:
             if run.id in runs:
                 raise UsageError(f"two runs have the id {run.id}; give the entries different names: 'name: wide'")
             runs[run.id] = run
-    for i, count in enumerate(met):
-        if not count:
+    for i, times in enumerate(met):
+        if not times:
             kind, number = ("exclude", i) if i < len(excluded) else ("overrides", i - len(excluded))
             raise UsageError(f"entry {number + 1} of {kind} matches no run")
     if not runs:
@@ -151,12 +155,19 @@ def _combinations(entry: Settings, shared: Settings, grid: Settings) -> Iterator
     own = flatten({key: value for key, value in entry.items() if key not in ENTRY_KEYS})
     axes = {key: values for key, values in grid.items() if key not in own} | _axes(entry)
     name = entry.get("name")
+    check_number(math.prod(map(len, axes.values())))
     for values in itertools.product(*axes.values()):
         chosen = dict(zip(axes, values, strict=True))
         marks = [] if name is None else [str(name)]
         marks += [_mark(key, value) for key, value in chosen.items() if key not in IDENTITY]
         settings = shared | own | chosen
         yield {key: settings[key] for key in sorted(settings, key=_order)}, "".join(f"-{mark}" for mark in marks)
+
+
+def check_number(runs: int) -> None:
+    """Refuse more runs than a suite can look at before the first one starts."""
+    if runs > MOST:
+        raise UsageError(f"the grid has {runs:,} runs or more; the most is {MOST:,}: make several suites of it")
 
 
 def _order(key: str) -> tuple[int, str]:

@@ -7,6 +7,8 @@ import yaml
 
 from memsuite import reading
 from memsuite.__main__ import main
+from memsuite.cli.suite import key_values
+from memsuite.errors import UsageError
 from memsuite.reading import UniqueKeys
 
 TEXT = "a: &a [x, x, x, x, x, x, x, x, x, x]\n"
@@ -44,8 +46,8 @@ def test_an_option(refused, option):
 def test_a_suite_and_its_launchers(refused, tmp_path):
     (tmp_path / "s.yaml").write_text("settings:\n  task_args:\n    " + TEXT.replace("\n", "\n    "))
     assert "aliases stand for more than" in refused("suite", "s.yaml", "--dry_run")
-    (tmp_path / "s.yaml").write_text("settings: {steps: 6400, num_envs: 8}\n")
-    assert "not a value in YAML" in refused("suite", "s.yaml", "--launcher", "ray", "--ray", f"resources={BOMB}")
+    with pytest.raises(UsageError, match="not a value in YAML"):
+        key_values("ray", [f"resources={BOMB}"])
 
 
 def test_merged_mappings(refused, tmp_path):

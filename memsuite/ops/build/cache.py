@@ -13,26 +13,23 @@ import logging
 import os
 import shlex
 import shutil
-import subprocess
+import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from memsuite.errors import UsageError
+from memsuite.ops.build import commands as commands_of
+from memsuite.ops.build.commands import BuildError, cleared_up_at_sigterm
 
 MODES = ("auto", "require", "off")
 STABLE_ABI = "0x020a000000000000"  # torch 2.10: what is built runs with this version and every later one
 DIGEST = 32  # bytes of SHA-256 at the end of a cached library, which the loader of libraries does not look at
 logger = logging.getLogger("memsuite")
-
-
-class BuildError(RuntimeError):
-    """Why there is no compiled library, in one line; the details, if any, are in the log that the line names."""
 
 
 @dataclass(frozen=True)
@@ -118,42 +115,56 @@ def log_of(path: Path) -> Path:
 
 
 def intact(path: Path) -> bool:
-    """Tell whether a cached library is there and whole: loading half a file may end the process."""
+    """Tell whether a cached library is there, nobody else's and whole: loading half a file may end the process."""
     try:
+        if not (is_ours(path) and is_ours(path.parent)):
+            return False
         content = path.read_bytes()
     except OSError:
         return False
     return len(content) > DIGEST and hashlib.sha256(content[:-DIGEST]).digest() == content[-DIGEST:]
 
 
+def is_ours(path: Path) -> bool:
+    """Tell whether a file or a folder belongs to this user or to root, and nobody else can write it."""
+    found = path.stat()
+    return found.st_uid in (0, os.geteuid()) and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def make_own(place: Path) -> None:
+    """Make a folder that only this user can enter; close one that others can write.
+
+    What was in a folder that others could write is not loaded any more: it may be theirs.
+
+    Raises:
+        BuildError: it belongs to somebody else.
+    """
+    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if place.stat().st_uid != os.geteuid():
+        raise BuildError(f"{place} belongs to another user; set XDG_CACHE_HOME to a folder of your own")
+    if not is_ours(place):
+        for library in place.glob("*.so"):
+            library.unlink()
+        place.chmod(0o700)
+
+
 @contextlib.contextmanager
 def making(path: Path) -> Iterator[Path]:
     """Give the path at which to make a library; if that raises nothing, move it to ``path`` with its digest."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix="build-") as temporary:
-        made = Path(temporary) / "library.so"
+    make_own(path.parent)
+    temporary = tempfile.TemporaryDirectory(dir=path.parent, prefix="build-", ignore_cleanup_errors=True)
+    with cleared_up_at_sigterm(), temporary as name:
+        made = Path(name) / "library.so"
         yield made
         made.write_bytes(made.read_bytes() + hashlib.sha256(made.read_bytes()).digest())
+        made.chmod(0o755)
         made.replace(path)
     log_of(path).unlink(missing_ok=True)
 
 
 def run_all(commands: list[list[str]], path: Path) -> None:
-    """Run commands, as many at once as there are cores; if one fails, keep its output in the log and raise."""
-    package = str(Path(__file__).resolve().parents[3])
-    inherited = [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
-    # The trial imports the package, which must not begin to build or load anything itself.
-    env = os.environ | {"PYTHONPATH": os.pathsep.join([package, *inherited]), "MEMSUITE_KERNELS": "off"}
-
-    def run(command: list[str]) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
-
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        for found in pool.map(run, commands):
-            if found.returncode:
-                log_of(path).write_text(f"{shlex.join(found.args)}\n{found.stdout}")
-                name = Path(found.args[0]).name
-                raise BuildError(f"{name} failed with status {found.returncode}; see {log_of(path)}")
+    """Run the commands that make a library; what one says that fails is kept in the library's log."""
+    commands_of.run_all(commands, log_of(path))
 
 
 def try_in_a_process(library: Path, device: str, path: Path) -> None:
@@ -166,7 +177,7 @@ def _alone() -> Iterator[None]:
     """Let one process build and the others wait for it; where files cannot be locked, all build, which is safe too."""
     import fcntl
 
-    folder().mkdir(parents=True, exist_ok=True)
+    make_own(folder())
     with (folder() / "lock").open("w") as lock:
         with contextlib.suppress(OSError):
             fcntl.flock(lock, fcntl.LOCK_EX)

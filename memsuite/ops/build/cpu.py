@@ -12,7 +12,8 @@ import torch
 
 from memsuite.errors import UsageError
 from memsuite.ops.build import cache
-from memsuite.ops.build.cache import BuildError, Status
+from memsuite.ops.build.cache import Status
+from memsuite.ops.build.commands import BuildError
 
 HINT = "the ops run on their PyTorch references, several times slower; `memsuite build` builds them and says why not"
 FLAGS = ["-O3", "-std=c++17", "-fPIC", "-fvisibility=hidden"]
@@ -102,7 +103,7 @@ def link_command(objects: list[str], made: Path) -> list[str]:
 
 def find_or_build() -> Path:
     """Return a library that may be loaded, from the cache if it is there; :class:`BuildError` says why not."""
-    return cache.find_or_build(library_path(), build, "building the compiled ops (once, less than a minute)")
+    return cache.find_or_build(library_path(), build, "building the compiled ops (once, a minute or two)")
 
 
 def register(library: str) -> None:

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from memsuite.ops.build import cache, cpu
-from memsuite.ops.build.cache import BuildError, Status
+from memsuite.ops.build.cache import Status
+from memsuite.ops.build.commands import BuildError
 from memsuite.ops.schema import LIBRARY, in_full_precision
 
 # No --use_fast_math: not-a-number must survive, and results must agree with the references to rounding.
@@ -118,7 +119,8 @@ def build(show: Callable[[str], None] = lambda line: None) -> Path:
 
 def find_or_build() -> Path:
     """Return a library that may be loaded, from the cache if it is there; :class:`BuildError` says why not."""
-    return cache.find_or_build(library_path(architectures()), build, "building the CUDA kernels (once, about a minute)")
+    announcement = "building the CUDA kernels (once, a minute or two)"
+    return cache.find_or_build(library_path(architectures()), build, announcement)
 
 
 def load() -> Status:
