@@ -152,4 +152,4 @@ def locked(folder: Path, patience: float = 0.0) -> Iterator[bool]:
 
 def is_held(folder: Path) -> bool:
     """Tell whether a process works on the folder now: a suite's, or a ``memsuite fit`` of somebody's own."""
-    return any(is_locked(folder / name) for name in (LOCK, LOG))
+    return any(is_locked(place) for place in (folder / LOCK, folder / LOG, folder))
