@@ -24,7 +24,7 @@ from memsuite.imports import current_folder_too
 from memsuite.launch.allocator import keep_freed_memory, modules_left_alone
 from memsuite.launch.folder import check_space, default_folder, own_folder
 from memsuite.launch.loggers import go_on_logging
-from memsuite.launch.messages import as_text, how_to_go_on, log_to, summary, told_in_one_line
+from memsuite.launch.messages import as_text, how_to_go_on, interval_of, log_to, summary, told_in_one_line
 from memsuite.launch.parser import Parser, options
 from memsuite.launch.plain import console as plain_console
 from memsuite.launch.plain import flat
@@ -228,7 +228,7 @@ def main(verb: str, arguments: list[str]) -> int:
         name, low, high = ("return", "return_low", "return_high")
         values["return"] = values["return_mean"]
     print(
-        f"{verb}: greedy {name} {values[name]:.3f} (95% interval {values[low]:.3f} to {values[high]:.3f}, "
+        f"{verb}: greedy {name} {values[name]:.3f} ({interval_of(values[low], values[high], 3)}, "
         f"{values['episodes']:.0f} episodes)"
     )
     return 0
