@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from statistics import NormalDist
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -60,31 +61,39 @@ class Success(Metric):
 
 
 class EpisodeReturn(Metric):
-    """The mean return of whole episodes, with a 95% normal interval."""
+    """The mean return of whole episodes, with a 95% normal interval; of one episode alone the interval is NaN.
+
+    Squares are summed around the mean of their batch (Chan et al. 1983): around 0 the spread of returns near 1e8 would
+    be lost in their size.
+    """
 
     full_state_update = False
     episodes: Tensor
     total: Tensor
-    squares: Tensor
+    batches: list[Tensor] | Tensor  # of each its number, its mean and the sum of squares around it
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        for name in ("episodes", "total", "squares"):
+        for name in ("episodes", "total"):
             self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("batches", [], dist_reduce_fx="cat")
 
     def update(self, returns: Tensor) -> None:
         """Add the returns of some episodes, ``[N]``."""
         returns = returns.double()
         self.episodes += returns.numel()
         self.total += returns.sum()
-        self.squares += returns.square().sum()
+        mean = returns.mean()
+        batch = torch.stack([mean.new_tensor(returns.numel()), mean, (returns - mean).square().sum()])
+        cast(list[Tensor], self.batches).append(batch.unsqueeze(0))
 
     def compute(self) -> dict[str, float]:
         """Return ``return_mean``, ``return_low``, ``return_high`` and ``episodes``."""
-        episodes, total, squares = (float(x) for x in (self.episodes, self.total, self.squares))
-        mean = total / episodes
-        spread = max(0.0, squares / episodes - mean**2) * episodes / max(1.0, episodes - 1)
-        half = NormalDist().inv_cdf(0.975) * (spread / episodes) ** 0.5
+        episodes, mean = float(self.episodes), float(self.total / self.episodes)
+        batches = self.batches if isinstance(self.batches, Tensor) else torch.cat(self.batches)
+        number, means, around = batches.unbind(1)
+        spread = float((around + number * (means - mean).square()).sum()) / (episodes - 1) if episodes > 1 else math.nan
+        half = NormalDist().inv_cdf(0.975) * math.sqrt(spread / episodes)
         return {"return_mean": mean, "return_low": mean - half, "return_high": mean + half, "episodes": int(episodes)}
 
 

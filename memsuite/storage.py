@@ -14,9 +14,12 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.loggers import Logger
 
 from memsuite.distributed import rank
+from memsuite.errors import UsageError
 from memsuite.files import write_atomically
 from memsuite.runs.checkpoints import whole
+from memsuite.runs.contents import walk
 from memsuite.runs.folder import LAST, METRICS, PREVIOUS
+from memsuite.runs.kinds import Wrong
 
 
 def _save(checkpoint: dict[str, Any], file: IO[bytes]) -> None:
@@ -43,15 +46,21 @@ def _save(checkpoint: dict[str, Any], file: IO[bytes]) -> None:
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Lightning's checkpoint files, written atomically, and read without running any code that they contain."""
 
+    _read_back = False
+
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         """Write ``checkpoint`` to ``path``; an existing ``last.ckpt`` becomes ``previous.ckpt``.
 
         Raises:
             OSError: the file could not be written; the existing files are unchanged.
+            UsageError: the first checkpoint of the run cannot be read again.
         """
         path = Path(path)
         keep = path.with_name(PREVIOUS) if path.name == LAST else None
         write_atomically(path, lambda file: _save(checkpoint, file), keep)
+        if not self._read_back and "memsuite" in checkpoint:
+            check_readable(path, checkpoint)
+        self._read_back = True
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
         """Read a complete checkpoint; only plain values and tensors are allowed, whatever ``weights_only`` says.
@@ -61,6 +70,19 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """
         del weights_only
         return whole(Path(path), map_location or "cpu")
+
+
+def check_readable(path: Path, checkpoint: dict[str, Any]) -> None:
+    """Read a checkpoint back; raise a usage error that names what in it is neither a plain value nor a tensor."""
+    try:
+        whole(path)
+    except UsageError as error:
+        text = "a run cannot be gone on with from what it saves"
+        try:
+            walk(checkpoint, "the checkpoint")
+        except Wrong as wrong:
+            raise UsageError(f"{text}: {wrong}") from error
+        raise UsageError(f"{text}: {error}") from error
 
 
 class MetricsCSV(Logger):

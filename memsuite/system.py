@@ -27,13 +27,13 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
 
 
-def lock(file: IO[Any], patience: float) -> bool:
+def lock(file: IO[Any] | int, patience: float) -> bool:
     """Lock an open file for as long as it is open; return whether the lock was taken.
 
     The lock ends with the process, however the process ends. On systems and file systems without locks, return True.
 
     Args:
-        file: any open file.
+        file: any open file, or its descriptor.
         patience: seconds to keep trying, because another process may hold the lock for only a moment.
     """
     until = time.monotonic() + patience
@@ -42,14 +42,36 @@ def lock(file: IO[Any], patience: float) -> bool:
     return had
 
 
+@contextlib.contextmanager
+def locked_folder(folder: Path, patience: float) -> Iterator[bool]:
+    """Hold the lock on a folder itself, which nobody lets go by deleting a file in it; yield whether it could be had.
+
+    Args:
+        folder: it must be there.
+        patience: seconds to try for.
+    """
+    if fcntl is None:
+        yield True
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        yield lock(handle, patience)
+    finally:
+        os.close(handle)
+
+
 def is_locked(path: Path) -> bool:
-    """Return whether another process holds the lock on a file; False if there is no such file."""
+    """Return whether another process holds the lock on a file or a folder; False if there is none."""
+    if path.is_dir():
+        with contextlib.suppress(OSError), locked_folder(path, 0.0) as had:
+            return not had
+        return False
     with contextlib.suppress(OSError), path.open("r+" if os.access(path, os.W_OK) else "r") as file:
         return not _try_to_lock(file, shared=True)
     return False
 
 
-def _try_to_lock(file: IO[Any], shared: bool) -> bool:
+def _try_to_lock(file: IO[Any] | int, shared: bool) -> bool:
     if fcntl is None:
         return True
     try:

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any, cast
@@ -71,9 +72,13 @@ class Checkpoints(Callback):
         self._stop_if_asked(received, pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save the end of the run."""
+        """Save the end of the run; the final evaluation that follows ends at once on a signal."""
         self._save(trainer, pl_module)
         self._stop_if_asked(largest(self._watch.received, pl_module.device), pl_module)
+        self._watch.stop_at_once(lambda number: self._stop_if_asked(number, pl_module))
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Leave the signals to whoever had them."""
         self._watch.end()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
@@ -106,21 +111,28 @@ class SignalWatch:
     def __init__(self) -> None:
         self.received = 0
         self._before: dict[signal.Signals, Any] = {}
+        self._stop: Callable[[int], None] | None = None
 
     def start(self) -> None:
         """Install the handlers; outside the main thread, where Python allows no handlers, do nothing."""
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._receive) for number in SIGNALS}
 
+    def stop_at_once(self, stop: Callable[[int], None]) -> None:
+        """Call ``stop`` with the number of the next signal as soon as it comes."""
+        self._stop = stop
+
     def end(self) -> None:
         """Restore the previous handlers."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        self._before = {}
+        self._before, self._stop = {}, None
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self.received = number
         for each in SIGNALS:
             signal.signal(each, signal.SIG_DFL)
+        if self._stop is not None:
+            self._stop(number)
         if sys.stderr.isatty():  # os.write bypasses Python's buffers, which may be in use
             os.write(2, b"\nfinishing this iteration; a second signal stops at once\n")

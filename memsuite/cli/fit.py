@@ -23,7 +23,8 @@ from memsuite.errors import Stopped, UsageError, unknown
 from memsuite.imports import current_folder_too
 from memsuite.launch.allocator import keep_freed_memory, modules_left_alone
 from memsuite.launch.folder import check_space, default_folder, own_folder
-from memsuite.launch.messages import as_text, how_to_go_on, log_to, summary, told_in_one_line
+from memsuite.launch.loggers import go_on_logging
+from memsuite.launch.messages import as_text, how_to_go_on, interval_of, log_to, summary, told_in_one_line
 from memsuite.launch.parser import Parser, options
 from memsuite.launch.plain import console as plain_console
 from memsuite.launch.plain import flat
@@ -156,6 +157,11 @@ class FitCLI(LightningCLI):
             raise unknown("wandb_mode", config.wandb_mode, ("offline", "online", "disabled"))
 
     @property
+    def env_steps(self) -> int:
+        """Environment steps of the checkpoint."""
+        return int((self.saved or {}).get("env_steps", 0))
+
+    @property
     def resumes(self) -> bool:
         """Whether the run folder's own run is gone on with, or begun again where it left no checkpoint."""
         if self.checkpoint is None:
@@ -222,7 +228,7 @@ def main(verb: str, arguments: list[str]) -> int:
         name, low, high = ("return", "return_low", "return_high")
         values["return"] = values["return_mean"]
     print(
-        f"{verb}: greedy {name} {values[name]:.3f} (95% interval {values[low]:.3f} to {values[high]:.3f}, "
+        f"{verb}: greedy {name} {values[name]:.3f} ({interval_of(values[low], values[high], 3)}, "
         f"{values['episodes']:.0f} episodes)"
     )
     return 0
@@ -241,6 +247,7 @@ def fit(cli: FitCLI) -> int:
         stack.enter_context(told_in_one_line(cli.out, cli.model))
         log.debug(cli.command)
         stack.enter_context(modules_left_alone())
+        go_on_logging(trainer.loggers, cli.out, cli.resumes, cli.env_steps)
         with started(trainer, ["fit", *cli.given], functools.partial(how_to_go_on, cli.out)):
             trainer.fit(cli.model, ckpt_path=checkpoint)
         if cli.record.result is None:

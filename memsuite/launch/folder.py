@@ -15,7 +15,7 @@ from memsuite.errors import UsageError
 from memsuite.files import remove_leftovers, write_atomically
 from memsuite.runs.config import IDENTITY
 from memsuite.runs.folder import CHECKPOINTS, HELD, LOG, METRICS, WEIGHTS, run_id
-from memsuite.system import lock
+from memsuite.system import lock, locked_folder
 
 PATIENCE = 0.5  # seconds: whoever only asks whether a folder is held takes its lock for less
 SMALL = 1_000_000  # bytes for what a checkpoint holds besides weights and moments: episodes, generators, memory
@@ -38,9 +38,10 @@ def own_folder(folder: Path, resuming: bool, overwrite: bool) -> Iterator[None]:
         _try_writing(folder)
     except OSError as error:
         raise UsageError(f"cannot write the run folder {folder}: {error.strerror}") from error
-    # The log is there as long as the run is, so it serves as the lock; it is let go when the process ends, however.
-    with (folder / LOG).open("ab") as log:
-        if not lock(log, PATIENCE):
+    # The folder is locked, and the log too, for file systems that lock no folders. Both are let go when the process
+    # ends, however.
+    with locked_folder(folder, PATIENCE) as had, (folder / LOG).open("ab") as log:
+        if not (had and lock(log, PATIENCE)):
             raise UsageError(f"another process is writing into {folder}; wait for its end or use another --out")
         remove_leftovers(folder)
         if not resuming:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import logging
+import math
 import os
 import re
 import shlex
@@ -131,7 +132,7 @@ def summary(result: dict[str, Any], folder: Path) -> Table:
         show_header=False,
     )
     if result["success"] is None:
-        interval = f"95% interval {result['return_low']:.1f} to {result['return_high']:.1f}"
+        interval = interval_of(result["return_low"], result["return_high"], 1)
         table.add_row(
             "greedy return", f"{result['return_mean']:.1f}  ({interval}, {result['episodes_evaluated']} episodes)"
         )
@@ -144,8 +145,15 @@ def summary(result: dict[str, Any], folder: Path) -> Table:
     return table
 
 
+def interval_of(low: float | None, high: float | None, digits: int) -> str:
+    """Say a 95% interval; of one episode alone it is unknown."""
+    if low is None or high is None or math.isnan(low):
+        return "95% interval unknown"
+    return f"95% interval {low:.{digits}f} to {high:.{digits}f}"
+
+
 def _add_success(table: Table, result: dict[str, Any]) -> None:
-    interval = f"95% interval {result['success_low']:.3f} to {result['success_high']:.3f}"
+    interval = interval_of(result["success_low"], result["success_high"], 3)
     reached = "reached" if result["reached_target"] else "not reached"
     table.add_row("greedy success", f"{result['success']:.3f}  ({interval}, {result['episodes_evaluated']} episodes)")
     if result["chance"] is not None:

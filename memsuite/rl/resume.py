@@ -16,6 +16,7 @@ from memsuite.rl.actor_critic import ActorCritic
 from memsuite.rl.randomness import global_random_states, restore_global_random_states, seed_global_generators
 from memsuite.rl.rollout import Actor, begin
 from memsuite.rl.streams import stream
+from memsuite.runs.provenance import kernels
 from memsuite.tasks import Task
 
 log = logging.getLogger("memsuite")
@@ -39,6 +40,10 @@ def own_state(ranks: list[dict[str, Any]], seed: int, iteration: int, generators
 
     In that case the generators are set to episodes that were not seen before, and a warning says what is not exact.
     """
+    before, now = ranks[0].get("machine"), machine()
+    if rank() == 0 and before is not None and (differs := [name for name in now if before.get(name) != now[name]]):
+        changes = ", ".join(f"{name} {before.get(name)}, now {now[name]}" for name in differs)
+        log.warning("the run began with %s: it goes on exactly but for rounding, the bits may differ", changes)
     if len(ranks) == world_size():
         return ranks[rank()]
     log.warning(
@@ -52,6 +57,15 @@ def own_state(ranks: list[dict[str, Any]], seed: int, iteration: int, generators
     return None
 
 
+def machine() -> dict[str, Any]:
+    """Return what the last bits depend on besides the settings: the kernels, the threads, PyTorch and the device."""
+    return {
+        "kernels": str(kernels()["level"]) if kernels()["compiled"] else "of PyTorch",
+        "threads": torch.get_num_threads(),
+        "torch": str(torch.__version__),
+    }
+
+
 def acting_state(
     task: Task, actor: Actor, running_return: Tensor, generators: dict[str, torch.Generator]
 ) -> dict[str, Any]:
@@ -62,6 +76,7 @@ def acting_state(
         "running_return": running_return,
         "generators": {name: generator.get_state() for name, generator in generators.items()},
         "random": global_random_states(),
+        "machine": machine(),
     }
 
 

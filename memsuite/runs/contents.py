@@ -87,11 +87,11 @@ def check_tensor(value: Tensor, where: str) -> None:
 
 
 def check_weight(value: Any, where: str) -> None:
-    """Refuse what is no tensor of finite numbers."""
+    """Refuse what is no tensor of numbers; a mask may be infinite."""
     if not isinstance(value, Tensor):
         raise Wrong(where, value, "a tensor")
-    if value.dtype in FLOATS and not bool(torch.isfinite(value).all()):
-        raise Wrong(where, Said("not finite"), "of finite numbers")
+    if value.dtype in FLOATS and bool(torch.isnan(value).any()):
+        raise Wrong(where, Said("NaN in places"), "of numbers")
 
 
 def whole(value: Any, where: str) -> None:
@@ -183,6 +183,8 @@ def _check_rank(value: Any, where: str) -> None:
     generators = mapping(rank.get("generators"), f"{where}.generators")
     for name in ("task", "actions", "permutations"):
         BYTES(generators.get(name), f"{where}.generators.{name}")
+    if rank.get("machine") is not None:  # not in older checkpoints
+        mapping(rank["machine"], f"{where}.machine")
     random, at = mapping(rank.get("random"), f"{where}.random"), f"{where}.random"
     BYTES(random.get("torch"), f"{at}.torch")
     each_of(BYTES)(random.get("cuda"), f"{at}.cuda")

@@ -11,6 +11,7 @@ CONFIG = "config.yaml"
 METRICS = "metrics.csv"
 LOG = "log.txt"
 RETENTION = "retention.json"
+LOGGERS = "loggers.json"  # where TensorBoard's rows of this run are
 CHECKPOINTS = "checkpoints"
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"  # in the folder of checkpoints
 # What tells that a folder holds a run, and what else goes with it.

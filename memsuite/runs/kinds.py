@@ -37,7 +37,7 @@ def shown(value: Any) -> str:
         return value
     if isinstance(value, str):
         return f"the text {value[:40]!r}{'...' if len(value) > 40 else ''}"
-    if isinstance(value, PLAIN):
+    if type(value) in PLAIN:
         text = repr(value) if not isinstance(value, int) or abs(value) < LARGEST else "a whole number of many digits"
         return text if value is not None else "missing"
     return f"a {type(value).__name__}"

@@ -153,4 +153,4 @@ def locked(folder: Path, patience: float = 0.0) -> Iterator[bool]:
 
 def is_held(folder: Path) -> bool:
     """Return whether a process works on the folder now: the process of a suite, or a separate ``memsuite fit``."""
-    return any(is_locked(folder / name) for name in (LOCK, LOG))
+    return any(is_locked(place) for place in (folder / LOCK, folder / LOG, folder))

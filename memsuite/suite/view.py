@@ -88,8 +88,8 @@ def outcome(result: dict[str, Any]) -> str:
     if result.get(name) is None:
         name, low, high, digits = ("return_mean", "return_low", "return_high", 1)
     try:
-        numbers = [f"{result[key]:.{digits}f}" for key in (name, low, high)]
-        kind = name.partition("_")[0]
-        return f"{kind} {numbers[0]} ({numbers[1]} to {numbers[2]}), {result['wall_seconds']:.0f} s"
+        kind, value, ends = name.partition("_")[0], result[name], (result[low], result[high])
+        interval = "interval unknown" if None in ends else f"{ends[0]:.{digits}f} to {ends[1]:.{digits}f}"
+        return f"{kind} {value:.{digits}f} ({interval}), {result['wall_seconds']:.0f} s"
     except (KeyError, TypeError, ValueError):
         return "finished"

@@ -8,6 +8,7 @@ from children import TINY, Run
 
 from memsuite import system
 from memsuite.__main__ import main
+from memsuite.suite.store import is_held
 
 LONG = "fit --steps 40000000 --checkpoint_every 1 --out {}"
 
@@ -32,6 +33,13 @@ def test_a_second_process_is_refused_in_one_line_and_changes_nothing(held, tmp_p
     assert (tmp_path / "x" / "config.yaml").stat().st_mtime_ns == config
     assert (tmp_path / "x" / "metrics.csv").exists()
     assert held.process.is_alive()
+
+
+def test_deleting_the_log_lets_nobody_in(held, tmp_path, capfd):
+    (tmp_path / "x" / "log.txt").unlink()
+    assert is_held(tmp_path / "x")
+    assert main(["fit", "--out", str(tmp_path / "x"), *TINY, "--ckpt_path", "last"]) == 2
+    assert "another process is writing into" in capfd.readouterr().err
 
 
 def test_the_lock_dies_with_its_process(tmp_path):

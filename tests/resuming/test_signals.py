@@ -9,6 +9,9 @@ import pytest
 import torch
 from children import TINY, Run
 
+from memsuite.__main__ import main
+from memsuite.module import MemoryPPO
+
 LONG = "fit --steps 400000 --out {} --checkpoint_every 1000000"
 
 
@@ -62,6 +65,28 @@ def test_a_second_signal_ends_the_run_at_once_and_keeps_what_was_saved(tmp_path)
     assert "Traceback" not in said
     assert (out / "checkpoints" / "last.ckpt").read_bytes() == before
     read(out)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_a_signal_in_the_final_evaluation_ends_the_run_in_one_line(tmp_path, monkeypatch, capsys, number):
+    whole, out = MemoryPPO.evaluate, tmp_path / "x"
+
+    def evaluate(self, episodes, name):
+        if name == "test":
+            os.kill(os.getpid(), number)
+        return whole(self, episodes, name)
+
+    monkeypatch.setattr(MemoryPPO, "evaluate", evaluate)
+    before = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
+    assert main(["fit", "--steps", "40", "--out", str(out), *TINY]) == 128 + number
+    said = capsys.readouterr().err
+    assert len(said.strip().splitlines()) == 1
+    assert "after 40 steps, all saved; go on with: memsuite fit --ckpt_path last" in said
+    assert not (out / "result.json").exists()
+    assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)] == before
+    monkeypatch.undo()
+    assert main(["fit", "--ckpt_path", "last", "--out", str(out), *TINY, "--steps", "40"]) == 0
+    assert (out / "result.json").exists()
 
 
 def test_a_signal_at_an_evaluation_keeps_its_row(tmp_path):

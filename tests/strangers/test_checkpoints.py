@@ -91,7 +91,7 @@ EVERYWHERE = {
     "complex": (weight(torch.zeros(16, 4, dtype=torch.complex64)), f"{ACTOR} is a tensor [16, 4] of complex64"),
     "sparse": (weight(torch.zeros(16, 4).to_sparse()), f"{ACTOR} is a tensor [16, 4] of float32 of the layout"),
     "no numbers": (weight(torch.zeros(16, 4, device="meta")), f"{ACTOR} is a tensor [16, 4] of float32 without"),
-    "not a number": (weight(torch.full((16, 4), torch.nan)), f"{ACTOR} is not finite"),
+    "not a number": (weight(torch.full((16, 4), torch.nan)), f"{ACTOR} is NaN in places"),
     "text": (weight("text" * 1000), f"{ACTOR} is the text 'texttext"),
     "another weight": (weight(torch.zeros(3), "more"), "more is missing here and [3] there"),
     "a number's name": (weight(torch.zeros(3), 3), "a name in state_dict is 3"),
