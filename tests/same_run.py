@@ -20,7 +20,9 @@ def end_state(folder) -> dict:
         "optimiser": checkpoint["optimizer_states"],
         "config": checkpoint["memsuite"]["config"],
         "iteration": checkpoint["memsuite"]["iteration"],
-        "run": {name: value for name, value in run.items() if name != "seconds"},
+        "run": {name: value for name, value in run.items() if name not in ("seconds", "ranks")},
+        # Threads and kernels are recorded where a run may go on with others; here the bits themselves are compared.
+        "ranks": [{name: value for name, value in rank.items() if name != "machine"} for rank in run["ranks"]],
         "steps_to_target": checkpoint["callbacks"]["RunRecord"]["steps_to_target"],
         "metrics": (folder / "metrics.csv").read_bytes(),
         "result": {name: value for name, value in result.items() if name not in TIMES},
