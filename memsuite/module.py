@@ -45,6 +45,7 @@ from memsuite.rl.update import Update, learn_from_shared, learn_from_trajectory
 from memsuite.runs import SCHEMA, RunConfig
 from memsuite.runs.checkpoints import begin_with
 from memsuite.runs.ppo import ResolvedPPO
+from memsuite.runs.trust import sealed
 from memsuite.storage import MetricsCSV
 from memsuite.system import Seconds
 from memsuite.trainers import check_start
@@ -182,7 +183,7 @@ class MemoryPPO(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the configuration and the whole state of the next iteration, as plain values and tensors."""
-        checkpoint["memsuite"] = {"schema": SCHEMA, "config": self.config.plain(), **self.course.state_dict()}
+        checkpoint["memsuite"] = {"schema": SCHEMA, **sealed(self.config.plain()), **self.course.state_dict()}
         if self.actor is not None:
             checkpoint["memsuite"]["run"] = {
                 "ranks": gathered(acting_state(self.course.task, self.actor, self._running_return, self._generators)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -15,6 +16,12 @@ from memsuite.types import TimeStep
 settings.register_profile("memsuite", deadline=None, derandomize=True, max_examples=25)
 settings.load_profile("memsuite")
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _a_key_of_the_tests_own(tmp_path_factory):
+    """Seal the runs of the tests with a key that is no user's."""
+    os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
 
 
 @pytest.fixture(autouse=True)

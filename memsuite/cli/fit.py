@@ -48,6 +48,7 @@ from memsuite.runs import PPOConfig, RunConfig
 from memsuite.runs.checkpoints import check_weights, completed_checkpoint, read_checkpoint
 from memsuite.runs.config import NAMES, check_seed
 from memsuite.runs.folder import CHECKPOINTS, RESULT
+from memsuite.runs.seal import is_sealed
 from memsuite.runs.trust import check_names
 from memsuite.storage import AtomicCheckpointIO, MetricsCSV
 
@@ -62,13 +63,16 @@ class FitCLI(LightningCLI):
         self.checkpoint = asked_checkpoint(verb, arguments)
         read = read_checkpoint(self.checkpoint) if self.checkpoint else None
         self.saved: dict[str, Any] | None = read["memsuite"] if read else None
+        own = False
         if self.checkpoint and read:
             config = completed_checkpoint(read["memsuite"])
-            if not is_trusted(arguments):
+            own = is_sealed(read["memsuite"])
+            if not (own or is_trusted(arguments)):
                 check_names(self.checkpoint, config, typed_names(arguments))
             check_size(self.checkpoint, read["state_dict"], RunConfig.from_plain(config))
         if verb == "fit":
-            arguments = [*own_settings(arguments, self.checkpoint), *arguments]
+            known = read["memsuite"]["config"] if read and own else {}
+            arguments = [*own_settings(arguments, self.checkpoint, known), *arguments]
         super().__init__(
             MemoryPPO,
             args=arguments,

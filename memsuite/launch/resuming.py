@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from memsuite.runs import RunConfig
 from memsuite.runs.checkpoints import completed_checkpoint, find_checkpoint
 from memsuite.runs.config import FIXED, FIXED_PPO, lift
 from memsuite.runs.folder import CHECKPOINTS, CONFIG, WEIGHTS
+from memsuite.runs.seal import SEALED
 from memsuite.runs.trust import check_configuration
 
 log = logging.getLogger("memsuite")
@@ -64,10 +66,15 @@ def folder_of(checkpoint: Path | None) -> Path | None:
     return checkpoint.parent.parent if checkpoint and checkpoint.parent.name == CHECKPOINTS else None
 
 
-def own_settings(arguments: list[str], checkpoint: Path | None) -> list[str]:
+def own_settings(arguments: list[str], checkpoint: Path | None, known: Mapping[str, Any]) -> list[str]:
     """Return the options by which a run goes on, or begins anew, with its own settings: those of its ``config.yaml``.
 
     A checkpoint knows the model's; how often to evaluate, the precision and the like are here.
+
+    Args:
+        arguments: of the command line.
+        checkpoint: what the run goes on from, if anything.
+        known: the settings in the checkpoint where this user has made it, which may then stand beside it too.
     """
     folder = folder_of(checkpoint)
     if checkpoint is None and options(arguments, "--ckpt_path"):
@@ -77,7 +84,9 @@ def own_settings(arguments: list[str], checkpoint: Path | None) -> list[str]:
     if not own or not own.is_file():
         return []
     if not is_trusted(arguments):
-        check_configuration(own, lift(read_mapping(own, "configuration", "task: delayed_cue")), typed_names(arguments))
+        content = lift(read_mapping(own, "configuration", "task: delayed_cue"))
+        same = {name for name in SEALED if name in known and content.get(name) == known[name]}
+        check_configuration(own, content, typed_names(arguments) | same)
     return ["--config", str(own)]
 
 

@@ -26,6 +26,7 @@ from memsuite.runs.checkpoints import (
     same_kind,
 )
 from memsuite.runs.kinds import PLAIN, Said, Wrong, shown
+from memsuite.runs.seal import is_sealed
 from memsuite.runs.trust import check_names
 from memsuite.tasks import TASKS, ScriptedTask, Task
 
@@ -71,7 +72,7 @@ def restored(build: Callable[..., ModuleT], path: str | Path, device: Any, setti
     path = find_checkpoint(path)
     checkpoint = read_checkpoint(path)
     config = completed_checkpoint(checkpoint["memsuite"])
-    if not trust:
+    if not (trust or is_sealed(checkpoint["memsuite"])):
         check_names(path, config, settings)
     saved = RunConfig.from_plain(config)
     check_size(path, checkpoint["state_dict"], saved)

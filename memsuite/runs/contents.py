@@ -153,6 +153,8 @@ def _check_saved(saved: dict[str, Any]) -> None:
     check_settings(mapping(saved.get("config"), "config"))
     whole(saved.get("iteration"), "iteration")
     maybe(whole)(saved.get("schema"), "schema")
+    if not isinstance(saved.get("seal", ""), str):
+        raise Wrong("seal", saved["seal"], "text")
     maybe(whole)(saved.get("env_steps"), "env_steps")
     maybe(number)(saved.get("episodes"), "episodes")
     for name, value in mapping(saved.get("training_args") or {}, "training_args").items():

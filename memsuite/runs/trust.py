@@ -13,6 +13,7 @@ from typing import Any
 
 from memsuite.errors import UsageError
 from memsuite.runs.recipes import GYM
+from memsuite.runs.seal import SEALED, seal
 
 PACKAGE = Path(__file__).parents[1]
 PLAIN = re.compile(r"[\w .,/+@#%=~-]*")  # a text that no reader of YAML takes for anything else
@@ -40,6 +41,13 @@ def check_names(path: Path, settings: Mapping[str, Any], typed: Collection[str] 
     for name in ("task_args", "controller_args"):
         if name not in typed and (found := next(_not_plain(settings.get(name), PLAIN), None)):
             raise untrusted(path, f"{found} in {name}, which may stand for code")
+
+
+def sealed(config: dict[str, Any]) -> dict[str, Any]:
+    """Return what a checkpoint holds of its settings: with the user's seal where they name modules of somebody's."""
+    named = any(module_in(config[name]) for name in ("task", "controller"))
+    own = seal(config) if named or any(next(_not_plain(config[name], PLAIN), "") for name in SEALED[2:]) else None
+    return {"config": config, **({"seal": own} if own else {})}
 
 
 def check_configuration(path: Path, content: Mapping[str, Any], typed: Collection[str] = ()) -> None:

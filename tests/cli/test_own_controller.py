@@ -33,7 +33,7 @@ def test_the_example_trains_from_yaml_and_is_loaded_again(folder):
     fit = [sys.executable, "-m", "memsuite", *command[1:], "--device", "cpu", "--steps", "1600"]
     out = subprocess.run(fit, cwd=folder, capture_output=True, text=True)
     assert out.returncode == 0, out.stderr
-    code = "import memsuite; print(type(memsuite.load('runs/mine', trust=True).model.controller).__name__)"
+    code = "import memsuite; print(type(memsuite.load('runs/mine').model.controller).__name__)"
     out = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
     assert out.stdout.strip() == "MeanMemory", out.stderr
 
@@ -44,7 +44,7 @@ def test_the_example_trains_as_a_stack_and_is_loaded_again(folder):
         [sys.executable, "-m", "memsuite", "fit", *line.split()], cwd=folder, capture_output=True, text=True
     )
     assert out.returncode == 0, out.stderr
-    code = "import memsuite; print(*map(type, memsuite.load('runs/two', trust=True).model.controller.layers))"
+    code = "import memsuite; print(*map(type, memsuite.load('runs/two').model.controller.layers))"
     out = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
     assert out.stdout.count("mean_memory.MeanMemory") == 2, out.stderr
 

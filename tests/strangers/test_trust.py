@@ -143,6 +143,28 @@ def test_a_run_of_ones_own_goes_on_without_being_asked(here):
     assert main(["fit", "--ckpt_path", "own", "--steps", "320", "--trust"]) == 0
 
 
+def test_a_run_that_was_made_here_is_known_by_its_seal(here, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_STATE_HOME", str(here / "state"))
+    assert main(f"fit {SMALL} --controller mine_of_trust.Mine --out own".split()) == 0
+    key = here / "state" / "memsuite" / "key"
+    assert key.stat().st_mode & 0o777 == 0o600
+    assert type(memsuite.load("own").model.controller).__name__ == "Mine"
+    assert main(["test", "--ckpt_path", "own"]) == 0
+    assert main(["fit", "--ckpt_path", "own", "--steps", "240"]) == 0
+    craft(here / "own", controller="evil.Memory")  # the seal is of another name
+    with pytest.raises(UsageError, match="trust=True"):
+        memsuite.load("own")
+    craft(here / "own", controller="mine_of_trust.Mine")
+    assert memsuite.load("own").iteration == 3
+    key.chmod(0o644)  # others know it
+    with pytest.raises(UsageError, match="trust=True"):
+        memsuite.load("own")
+    key.unlink()  # another machine
+    with pytest.raises(UsageError, match="trust=True"):
+        memsuite.load("own")
+    assert not key.exists()
+
+
 def test_trust_is_no_setting_of_a_file(here, capsys):
     (here / "c.yaml").write_text("trust: true\n")
     assert main(["fit", "--config", "c.yaml", "--out", "x"]) == 2

@@ -41,9 +41,9 @@ def test_it_is_made_trained_and_loaded_by_its_path(mine, tmp_path):
     assert (config.horizon, config.updates, config.discount) == (6, 2000, 0.0)
     line = f"fit --task {mine}.Mine --difficulty easy --horizon 8 --num_envs 4 --steps 64 --evaluation_episodes 8"
     assert main([*line.split(), "--device", "cpu", "--out", str(tmp_path / "x")]) == 0
-    module = memsuite.load(tmp_path / "x", trust=True)
+    module = memsuite.load(tmp_path / "x")
     assert module.task.horizon == 8
-    assert main(["retention", str(tmp_path / "x"), "--horizons", "4,8", "--episodes", "8", "--trust"]) == 0
+    assert main(["retention", str(tmp_path / "x"), "--horizons", "4,8", "--episodes", "8"]) == 0
 
 
 @pytest.mark.parametrize(
