@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -38,7 +39,8 @@ def class_at(path: str, base: type[ClassT], kind: str) -> type[ClassT]:
     return found
 
 
-def parameters_of(cls: type) -> dict[str, inspect.Parameter]:
+@functools.cache
+def parameters_of(cls: type) -> Mapping[str, inspect.Parameter]:
     """Return what a class can be made with, by name; what ``**kwargs`` pass on is what its base class takes."""
     found: dict[str, inspect.Parameter] = {}
     for base in cls.__mro__:

@@ -97,21 +97,6 @@ class EpisodeReturn(Metric):
         return {"return_mean": mean, "return_low": mean - half, "return_high": mean + half, "episodes": int(episodes)}
 
 
-def finished_returns(rewards_TB: Tensor, ended_TB: Tensor, running_B: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the summed returns of the episodes that end in a rollout, and the rewards so far of the others, ``[B]``.
-
-    Args:
-        rewards_TB: rewards ``[T, B]``.
-        ended_TB: bool ``[T, B]``, the step ends an episode.
-        running_B: rewards ``[B]`` that the episodes running at the rollout's start had gathered before it.
-    """
-    gathered = rewards_TB.cumsum(0) + running_B
-    steps = torch.arange(1, len(ended_TB) + 1, device=ended_TB.device).unsqueeze(1)
-    last = (ended_TB * steps).amax(0)  # the last end in each row, counted from 1; 0 if there is none
-    at_last = torch.where(last > 0, gathered.gather(0, (last - 1).clamp(min=0).unsqueeze(0))[0], 0.0)
-    return at_last.sum(), gathered[-1] - at_last
-
-
 def wilson_interval(fraction: float, number: float, confidence: float = 0.95) -> tuple[float, float]:
     """Return Wilson's score interval (1927) of a fraction seen in ``number`` independent trials."""
     z = NormalDist().inv_cdf(0.5 + confidence / 2)

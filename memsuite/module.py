@@ -23,14 +23,13 @@ from memsuite.rl import (
     envs_per_process,
     evaluate,
     gae,
-    make_actor_critic,
     rollout_outcome,
     stream,
 )
 from memsuite.rl.guard import UpdateGuard
 from memsuite.rl.optimizer import make_optimizer
 from memsuite.rl.outcome import STATISTICS, gather_statistics
-from memsuite.rl.resolve import build_config, plan, resolve, shares_scripts
+from memsuite.rl.resolve import build_config, model_of, plan, resolve, shares_scripts
 from memsuite.rl.restore import check_run, restored
 from memsuite.rl.resume import (
     acting_state,
@@ -84,7 +83,6 @@ class MemoryPPO(pl.LightningModule):
         self.evaluation_episodes = self.config.evaluation_episodes
         sizes = self.task.num_actions, self.task.observation_dim
         self.credit = Credit(ppo.discount, ppo.gae_lambda, ppo.consequences == "tested", *sizes)
-        envs_per_process(self.num_envs, 1, ppo)
         self.model = self.fresh_model()
         self.shares = shares_scripts(self.config)
         self.advantage_scale = AdvantageScale()
@@ -107,8 +105,7 @@ class MemoryPPO(pl.LightningModule):
 
     def fresh_model(self) -> ActorCritic:
         """Build the network with the initial weights of the run's seed."""
-        name, arguments = self.config.controller, self.config.controller_args or {}
-        return make_actor_critic(self.task, name, arguments, self.ppo.critic, stream(self.seed, "weights"))
+        return model_of(self.config, self.task)
 
     def train_on(self, args: dict[str, int]) -> None:
         """Train on the task with these arguments, in new episodes, from the next rollout on.

@@ -22,10 +22,11 @@ from memsuite.callbacks import Checkpoints, Curriculum, ProgressBar, RunRecord
 from memsuite.errors import Stopped, UsageError, unknown
 from memsuite.imports import current_folder_too
 from memsuite.launch.allocator import keep_freed_memory, modules_left_alone
+from memsuite.launch.arguments import options
 from memsuite.launch.folder import check_space, default_folder, own_folder
 from memsuite.launch.loggers import go_on_logging
 from memsuite.launch.messages import as_text, how_to_go_on, interval_of, log_to, summary, told_in_one_line
-from memsuite.launch.parser import Parser, options
+from memsuite.launch.parser import Parser
 from memsuite.launch.plain import console as plain_console
 from memsuite.launch.plain import flat
 from memsuite.launch.processes import PARENT, check_processes, choose_devices, end_with_parent, place, started

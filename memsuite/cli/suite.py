@@ -11,12 +11,10 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 
 from memsuite.errors import Stopped, UsageError
-from memsuite.launch.plain import PlainParser, Unbroken, for_tables
+from memsuite.launch.plain import PlainParser, Unbroken
 from memsuite.launch.plain import console as plain_console
 from memsuite.suite import estimate, store
 from memsuite.suite.drive import Drive
@@ -39,7 +37,7 @@ def main(verb: str, arguments: list[str]) -> int:
     if not options.dry_run and all(store.look(run).kind == "finished" for run in runs):
         print(f"{len(runs)} of {len(runs)} runs finished in {suite.folder}, all before")
         return 0
-    checked = look_at(suite, runs, options.launcher != "local")
+    checked = look_at(suite, runs, options.launcher != "local", options.dry_run)
     if options.dry_run:
         dry_run(runs, checked.sizes, len(slots(options.jobs, checked.gpus)))
         return 0
@@ -79,12 +77,17 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     return options
 
 
-def look_at(suite: Suite, runs: list[Run], elsewhere: bool) -> Checked:
-    """Check every run, in a process of the fork server, which then has its imports ready for the runs."""
-    pool = ProcessPoolExecutor(1, mp_context=forkserver(), initializer=die_with_suite)
-    with pool, plain_console(stderr=True).status(f"looking at {len(runs)} runs"):
+def look_at(suite: Suite, runs: list[Run], elsewhere: bool, here: bool) -> Checked:
+    """Check every run: in this process if no run will start, or else in a process of the fork server.
+
+    The fork server then has its imports ready for the runs, and this process has not touched a GPU.
+    """
+    with plain_console(stderr=True).status(f"looking at {len(runs)} runs"):
         try:
-            return pool.submit(_check, runs, elsewhere).result()
+            if here:
+                return _check(runs, elsewhere)
+            with ProcessPoolExecutor(1, mp_context=forkserver(), initializer=die_with_suite) as pool:
+                return pool.submit(_check, runs, elsewhere).result()
         except UsageError as error:
             raise UsageError(f"{suite.path}: {error}") from None
         except BrokenProcessPool:
@@ -142,18 +145,19 @@ def dry_run(runs: list[Run], sizes: list[estimate.Size], jobs: int) -> None:
     """Print the command lines, and a table of what they cost."""
     for run in runs:
         print(run.command)
-    table = Table("run", "state", box=SIMPLE_HEAD)
-    for name in ("environment steps", "estimated time"):
-        table.add_column(name, justify="right")
     known, left = 0, 0.0
+    rows = [("run", "state", "environment steps", "estimated time")]
     for run, size in zip(runs, sizes, strict=True):
         seconds, kind = estimate.seconds(size), store.look(run).kind
         known += seconds is not None
         left += 0.0 if kind == "finished" else seconds or 0.0
-        table.add_row(
-            run.id, kind, f"{size.env_steps:,}", "not known" if seconds is None else estimate.in_words(seconds)
-        )
-    for_tables().print(table)
+        time = "not known" if seconds is None else estimate.in_words(seconds)
+        rows.append((run.id, kind, f"{size.env_steps:,}", time))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    print()
+    for name, state, steps, time in rows:
+        print(f"{name:<{widths[0]}}  {state:<{widths[1]}}  {steps:>{widths[2]}}  {time:>{widths[3]}}")
+    print()
     total = sum(size.env_steps for size in sizes)
     still = estimate.in_words(left / jobs)
     print(f"{len(runs)} runs, {total:,} environment steps; still to do: about {still} with --jobs {jobs}")

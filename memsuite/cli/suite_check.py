@@ -1,4 +1,8 @@
-"""A look at every run of a suite before the first one starts: each is built as ``memsuite fit`` would, and left."""
+"""A look at every run of a suite before the first one starts: each is built as ``memsuite fit`` would, and left.
+
+Lightning is imported only for runs that set something of its Trainer's, as it takes longer to import than a thousand
+runs take to look at.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,8 @@ from typing import cast
 
 import torch
 
-from memsuite.cli.fit import FitCLI
 from memsuite.errors import UsageError, nearest
-from memsuite.launch.parser import Parser
-from memsuite.launch.trainer import quiet_lightning
+from memsuite.launch.looking import Look
 from memsuite.suite.estimate import Size
 from memsuite.suite.grid import ENTRY_KEYS, Run
 from memsuite.tasks import ScriptedTask
@@ -41,14 +43,16 @@ def check(runs: list[Run], elsewhere: bool) -> Checked:
     Raises:
         UsageError: what ``memsuite fit`` would say, with the run's id.
     """
-    quiet_lightning()
-    _check_keys(runs)
+    look = Look()
+    others = [run for run in runs if not look.takes(run)]
+    if others:
+        _check_keys(others)
     sizes: dict[str, Size] = {}
     for run in runs:
         key = _without_seed(run)
         if key not in sizes:
             try:
-                sizes[key] = _size(run, elsewhere)
+                sizes[key] = look.size(run) if look.takes(run) else _size(run, elsewhere)
             except UsageError as error:
                 raise UsageError(f"{run.id}: {error}") from error
         seed = run.asked.get("seed", 0)
@@ -62,7 +66,9 @@ def _without_seed(run: Run) -> str:
 
 
 def _size(run: Run, elsewhere: bool) -> Size:
-    """Build the run and see how much work it is."""
+    """Build the run with its Trainer, and see how much work it is."""
+    from memsuite.cli.fit import FitCLI
+
     if elsewhere:
         run = replace(run, settings={key: value for key, value in run.settings.items() if key not in PLACES})
     cli = FitCLI("fit", [*run.options, *(["--device", "cpu"] if elsewhere else [])])
@@ -78,6 +84,12 @@ def _size(run: Run, elsewhere: bool) -> Size:
 
 
 def _check_keys(runs: list[Run]) -> None:
+    """Refuse a key that ``memsuite fit`` does not know; Lightning, which takes seconds to import, is asked for here."""
+    from memsuite.cli.fit import FitCLI
+    from memsuite.launch.parser import Parser
+    from memsuite.launch.trainer import quiet_lightning
+
+    quiet_lightning()
     known = cast(Parser, FitCLI("fit", []).parser).known_keys()
     for key in {key for run in runs for key in run.settings}:
         if not any(key == name or key.startswith(f"{name}.") for name in known if name):

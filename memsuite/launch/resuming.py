@@ -13,7 +13,7 @@ from lightning.pytorch.cli import SaveConfigCallback
 
 from memsuite.errors import UsageError
 from memsuite.files import write_atomically
-from memsuite.launch.parser import options
+from memsuite.launch.arguments import options
 from memsuite.reading import read_mapping
 from memsuite.runs import RunConfig
 from memsuite.runs.checkpoints import completed_checkpoint, find_checkpoint

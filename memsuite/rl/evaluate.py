@@ -11,7 +11,6 @@ import torch
 
 from memsuite.controllers.base import is_own
 from memsuite.distributed import from_first, rank
-from memsuite.metrics import EpisodeReturn, Success
 from memsuite.rl.actor_critic import ActorCritic
 from memsuite.rl.randomness import own_randomness
 from memsuite.rl.rollout import begin, collect
@@ -41,6 +40,9 @@ def evaluate(task: Task, model: ActorCritic, episodes: int, generator: torch.Gen
 
 @torch.no_grad()
 def _evaluate(task: Task, model: ActorCritic, episodes: int, generator: torch.Generator) -> dict[str, float]:
+    # Imported here because torchmetrics imports SciPy and matplotlib where they are installed, which takes a second.
+    from memsuite.metrics import EpisodeReturn, Success
+
     # No synchronisation with other processes, because they do not evaluate.
     success = Success(sync_on_compute=False).to(generator.device)
     returns = EpisodeReturn(sync_on_compute=False).to(generator.device)

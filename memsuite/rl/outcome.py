@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from memsuite.distributed import total, variance
-from memsuite.metrics import finished_returns
 from memsuite.rl.loss import TERMS
 from memsuite.types import Trajectory
 
@@ -38,3 +37,18 @@ def gather_statistics(found: list[tuple[Tensor, Tensor]], outcome: Tensor) -> Te
     """Return the mean loss terms over an iteration's updates, the outcome, and one flag per update: 1 if skipped."""
     means = torch.stack([terms for terms, _ in found]).mean(0)
     return torch.cat([means, outcome.to(means.dtype), torch.stack([skipped for _, skipped in found]).to(means.dtype)])
+
+
+def finished_returns(rewards_TB: Tensor, ended_TB: Tensor, running_B: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the summed returns of the episodes that end in a rollout, and the rewards so far of the others, ``[B]``.
+
+    Args:
+        rewards_TB: rewards ``[T, B]``.
+        ended_TB: bool ``[T, B]``, the step ends an episode.
+        running_B: rewards ``[B]`` that the episodes running at the rollout's start had gathered before it.
+    """
+    gathered = rewards_TB.cumsum(0) + running_B
+    steps = torch.arange(1, len(ended_TB) + 1, device=ended_TB.device).unsqueeze(1)
+    last = (ended_TB * steps).amax(0)  # the last end in each row, counted from 1; 0 if there is none
+    at_last = torch.where(last > 0, gathered.gather(0, (last - 1).clamp(min=0).unsqueeze(0))[0], 0.0)
+    return at_last.sum(), gathered[-1] - at_last

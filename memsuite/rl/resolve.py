@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from memsuite.controllers import controller_class
 from memsuite.errors import UsageError, unknown
 from memsuite.imports import parameters_of
 from memsuite.reading import positive
+from memsuite.rl.actor_critic import ActorCritic, make_actor_critic
 from memsuite.rl.course import Course
+from memsuite.rl.streams import envs_per_process, stream
 from memsuite.runs.config import NAMES, RunConfig, is_plain
 from memsuite.runs.ppo import ResolvedPPO
 from memsuite.runs.recipes import (
@@ -104,6 +106,19 @@ def resolve(config: RunConfig, course: Course) -> RunConfig:
     if shares_scripts(found):
         check_sharing(found, task)
     return found
+
+
+def model_of(config: RunConfig, task: Task) -> ActorCritic:
+    """Build the network of a run, with the initial weights of its seed.
+
+    Args:
+        config: with every default filled in (:func:`resolve`).
+        task: of the run, at its full horizon.
+    """
+    ppo = cast(ResolvedPPO, config.ppo)
+    envs_per_process(cast(int, config.num_envs), 1, ppo)
+    arguments = config.controller_args or {}
+    return make_actor_critic(task, config.controller, arguments, ppo.critic, stream(config.seed, "weights"))
 
 
 def shares_scripts(config: RunConfig) -> bool:
