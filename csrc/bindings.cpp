@@ -10,6 +10,7 @@
 #include "log_prob/cpu.cpp"
 #include "lstm_scan/cpu.cpp"
 #include "matrix_scan/cpu.cpp"
+#include "matrix_step/cpu.cpp"
 #include "narrow_linear/cpu.cpp"
 #include "normed_linear/cpu.cpp"
 #include "pscan/cpu.cpp"

@@ -10,6 +10,7 @@
 #include "log_prob/loops.h"
 #include "lstm_scan/loops.h"
 #include "matrix_scan/loops.h"
+#include "matrix_step/loops.h"
 #include "narrow_linear/loops.h"
 #include "normed_linear/loops.h"
 #include "pscan/loops.h"

@@ -12,6 +12,7 @@ from torch.nn import functional
 from memsuite.ops.fused.gated_out import SILU
 
 WIDTH, STATES, HEADS, TAPS, INPUTS, RESETS = 128, 16, 4, 4, 9, 0.01
+STEPPED = 2048  # environments of a step
 Forward = tuple[Callable[..., Any], list[Any]]  # a function and its arguments
 
 
@@ -62,6 +63,12 @@ def _matrix(steps: int, batch: int) -> list[Any]:
 
 def _matrix_delta(steps: int, batch: int) -> list[Any]:
     return [*_matrix(steps, batch)[:-1], torch.rand(steps, batch, HEADS)]
+
+
+def _matrix_step(steps: int, batch: int) -> list[Any]:
+    """Draw one step of as many environments as share scripts by default, whatever the size of the block."""
+    q, k, v, log_decay, _, s0, _ = _matrix(1, STEPPED)
+    return [*(x[0] for x in (q, k, v, log_decay)), s0, None]
 
 
 def _conv(steps: int, batch: int) -> list[Tensor]:
@@ -163,6 +170,7 @@ CASES: dict[str, tuple[str, Callable[[int, int], list[Any]], Callable[[list[Any]
     "selective_scan": ("selective_scan", _selective, _mamba_ssm),
     "matrix_scan": ("matrix_scan", _matrix, None),
     "matrix_scan, delta": ("matrix_scan", _matrix_delta, None),
+    "matrix_step": ("matrix_step", _matrix_step, None),
     "short_conv": ("short_conv", _conv, _conv1d),
     "narrow_linear": ("narrow_linear", _narrow, lambda inputs: (functional.linear, inputs)),
     "normed_linear": ("normed_linear", _normed, lambda inputs: (_rms_norm_and_linear, inputs)),
@@ -181,6 +189,7 @@ BACKWARD: dict[str, Callable[[Tensor, list[Tensor], tuple[Tensor, ...]], list[Te
     "lstm_scan": lambda grad, inputs, saved: [grad, None, *saved, *inputs[1:5]],
     "selective_scan": lambda grad, inputs, saved: [grad, torch.zeros_like(saved[2]), *inputs[:6], saved[1]],
     "matrix_scan": lambda grad, inputs, saved: [grad, torch.zeros_like(saved[2]), *inputs[:5], saved[1], inputs[6]],
+    "matrix_step": lambda grad, inputs, saved: [grad, torch.zeros_like(saved[1]), *inputs],
     "short_conv": lambda grad, inputs, saved: [grad, *inputs[:2], *inputs[3:]],
     "narrow_linear": lambda grad, inputs, saved: [grad, inputs[0]],
     "normed_linear": lambda grad, inputs, saved: [grad, *inputs[:2], *saved[1:]],

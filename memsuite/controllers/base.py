@@ -143,10 +143,12 @@ def map_state(function: Callable[..., Tensor], *states: State) -> State:
 
 
 def zero_where(state: State, is_first_B: Tensor) -> State:
-    """Return ``state`` with zeros in the rows where ``is_first_B``, even over NaNs."""
+    """Return ``state`` with zeros in the rows where ``is_first_B``, even over NaNs; uncopied if there are none."""
     # On a CPU this takes a sixth of the time of a mask; on an accelerator the host would wait for the row numbers.
     if is_first_B.device.type == "cpu":
         rows = is_first_B.nonzero().squeeze(1)
+        if not len(rows):
+            return state
         return map_state(lambda leaf: leaf.index_fill(0, rows, 0), state)
 
     def zero(leaf: Tensor) -> Tensor:

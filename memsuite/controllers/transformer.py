@@ -94,10 +94,12 @@ class TransformerLayer(ZeroBegin):
         # At position 0 this episode has written nothing to the caches, so their content belongs to an earlier one.
         keys, values, position = _parts(self.reset_mask(state, _parts(state)[2] == 0))
         q, k, v = self._project(x_BD.unsqueeze(1), position.unsqueeze(1))
-        k, v = (torch.cat([old[:, 1:], new], dim=1) for old, new in ((keys, k), (values, v)))
-        reach = slice(-min(self.context_length, self._steps_before(position) + 1), None)
-        seen = self._ages(x_BD.device)[reach] <= position.unsqueeze(1)
-        y = self._read(self._attend(q, k[:, reach], v[:, reach], seen.unsqueeze(1)))
+        k, v = appended(keys, k), appended(values, v)
+        reach = self._reach(position, k.requires_grad)
+        # A slice of the whole cache would be differentiated like any other.
+        seen_k, seen_v = (k, v) if reach == self.context_length else (k[:, -reach:], v[:, -reach:])
+        seen = self._ages(x_BD.device)[-reach:] <= position.unsqueeze(1)
+        y = self._read(self._attend(q, seen_k, seen_v, seen.unsqueeze(1)))
         return y.squeeze(1), {"keys": k, "values": v, "position": position + 1}
 
     def forward_sequence(self, x_TBD: Tensor, state: State, is_first_TB: Tensor) -> tuple[Tensor, State]:
@@ -156,6 +158,15 @@ class TransformerLayer(ZeroBegin):
         q, k = turned.flatten(2).chunk(2, dim=-1)
         return q, k, v
 
+    def _reach(self, position: Tensor, learns: bool) -> int:
+        """Return how many cached steps to attend to: those that any row has seen, or all of them.
+
+        When the step is differentiated, a slice of more than half of the cache would cost more than it saves: its
+        gradient is allocated and filled at the length of the whole cache.
+        """
+        reach = min(self.context_length, self._steps_before(position) + 1)
+        return self.context_length if learns and 2 * reach > self.context_length else reach
+
     def _steps_before(self, positions: Tensor) -> int:
         """Return an upper bound on the steps of an episode before these positions, at most the context.
 
@@ -212,6 +223,25 @@ def _parts(state: State) -> tuple[Tensor, Tensor, Tensor]:
     assert isinstance(values, Tensor)
     assert isinstance(position, Tensor)
     return keys, values, position
+
+
+class Appended(torch.autograd.Function):
+    """A cache without its oldest step and with a new one; its gradient is written once, and not filled with zeros."""
+
+    @staticmethod
+    def forward(ctx: Any, cache_BCD: Tensor, new_B1D: Tensor) -> Tensor:
+        """Drop the oldest step and append the new one."""
+        return torch.cat([cache_BCD[:, 1:], new_B1D], dim=1)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the gradients of the cache, whose oldest step was dropped, and of the new step."""
+        return torch.cat([torch.zeros_like(grad[:, :1]), grad[:, :-1]], dim=1), grad[:, -1:]
+
+
+def appended(cache_BCD: Tensor, new_B1D: Tensor) -> Tensor:
+    """Append a step to a cache, which keeps its length."""
+    return Appended.apply(cache_BCD, new_B1D)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def _zero_unseen(cache_BCD: Tensor, seen_BC: Tensor) -> Tensor:

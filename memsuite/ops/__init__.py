@@ -20,7 +20,8 @@ from memsuite.ops.fused.surrogate import surrogate
 from memsuite.ops.scans.diagonal_scan import diagonal_scan
 from memsuite.ops.scans.gru_scan import gru_scan
 from memsuite.ops.scans.lstm_scan import lstm_scan
-from memsuite.ops.scans.matrix_scan import matrix_scan, matrix_step
+from memsuite.ops.scans.matrix_scan import matrix_scan
+from memsuite.ops.scans.matrix_step import matrix_step
 from memsuite.ops.scans.pscan import pscan
 from memsuite.ops.scans.resets import states_before
 from memsuite.ops.scans.selective_scan import selective_scan, selective_step

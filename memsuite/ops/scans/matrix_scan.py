@@ -58,19 +58,6 @@ def matrix_scan(
     return y, last
 
 
-def matrix_step(
-    q_BHK: Tensor, k_BHK: Tensor, v_BHV: Tensor, log_decay_BH: Tensor, s_BHKV: Tensor, beta_BH: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """Take one step of :func:`matrix_scan`'s recurrence in its plain form; return ``y`` ``[B, H, V]`` and the state."""
-    k = k_BHK.unsqueeze(-1)
-    s = log_decay_BH.exp()[..., None, None] * s_BHKV
-    v: Tensor = v_BHV.unsqueeze(-2)
-    if beta_BH is not None:
-        v = beta_BH[..., None, None] * (v - (k * s).sum(-2, keepdim=True))
-    s = s + k * v
-    return (q_BHK.unsqueeze(-1) * s).sum(-2), s
-
-
 def chunk_forward(
     q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, reset: Tensor, s0: Tensor, beta: Tensor | None
 ) -> tuple[Tensor, Tensor]:

@@ -6,9 +6,10 @@ It runs as the op, compiled where possible, and as the chunked reference with ch
 import pytest
 import torch
 
-from memsuite.ops import matrix_scan, matrix_step
+from memsuite.ops import matrix_scan
 from memsuite.ops.build import cpu
 from memsuite.ops.scans import matrix_scan as module
+from memsuite.ops.scans.matrix_step import _forward as plain_step
 
 STEPS, BATCH, HEADS, KEY, VALUE = 7, 3, 2, 3, 2
 rules = pytest.mark.parametrize("delta", [False, True], ids=["sum", "delta"])
@@ -55,7 +56,7 @@ def loop(q, k, v, log_decay, reset, s, beta):
     out = []
     for t in range(len(v)):
         s = s.masked_fill(reset[t].view(-1, 1, 1, 1), 0)
-        y, s = matrix_step(q[t], k[t], v[t], log_decay[t], s, None if beta is None else beta[t])
+        y, s = plain_step(q[t], k[t], v[t], log_decay[t], s, None if beta is None else beta[t])
         out.append(y)
     return torch.stack(out), s
 

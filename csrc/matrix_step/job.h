@@ -1,0 +1,28 @@
+// The arguments of a kernel of one step of the matrix-state recurrence; see memsuite/ops/scans/matrix_step.py.
+// No torch here.
+#pragma once
+
+#include <cstdint>
+
+namespace memsuite {
+
+// q is [batch, query_heads, keys], k [batch, key_heads, keys] and v [batch, heads, values]; query_heads and key_heads
+// are either `heads`, or 1 where all heads share them. The states s and next are [batch, heads, keys, values]. beta is
+// null without the delta rule. The gradients have the shapes of what they belong to.
+template <class T>
+struct MatrixStepJob {
+  int64_t batch, heads, query_heads, key_heads, keys, values;
+  const T *q = nullptr, *k = nullptr, *v = nullptr, *log_decay = nullptr, *s = nullptr, *beta = nullptr;
+  const T *grad = nullptr, *grad_next = nullptr;
+  T *y = nullptr, *next = nullptr;
+  T *d_q = nullptr, *d_k = nullptr, *d_v = nullptr, *d_log_decay = nullptr, *d_s = nullptr, *d_beta = nullptr;
+};
+
+// Over rows [first, last) of the batch, indexed by whether the delta rule is used.
+template <class T>
+struct MatrixStepKernels {
+  void (*forward[2])(const MatrixStepJob<T>&, int64_t first, int64_t last);
+  void (*backward[2])(const MatrixStepJob<T>&, int64_t first, int64_t last);
+};
+
+}  // namespace memsuite
