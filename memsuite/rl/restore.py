@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -74,13 +75,24 @@ def restored(build: Callable[..., ModuleT], path: str | Path, device: Any, setti
     config = completed_checkpoint(checkpoint["memsuite"])
     if not (trust or is_sealed(checkpoint["memsuite"])):
         check_names(path, config, settings)
-    saved = RunConfig.from_plain(config)
-    check_size(path, checkpoint["state_dict"], saved)
-    module: Any = build(build_config(saved, settings))
+    with settings_of(path):
+        saved = RunConfig.from_plain(config)
+        check_size(path, checkpoint["state_dict"], saved)
+        module: Any = build(build_config(saved, settings))
     check_weights(path, checkpoint["state_dict"], module, module.config.controller)
     module.load_state_dict(checkpoint["state_dict"])
     module.course.load_state_dict(checkpoint["memsuite"])
     return module if device is None else module.to(device)  # type: ignore[no-any-return]
+
+
+@contextmanager
+def settings_of(path: Path) -> Iterator[None]:
+    """Name the file in what is said of settings that come from it."""
+    try:
+        yield
+    except UsageError as error:
+        text = str(error)
+        raise UsageError(text if str(path) in text else f"{path}: {text}") from error
 
 
 def check_size(path: Path, weights: Mapping[str, Tensor], config: RunConfig) -> None:
@@ -180,8 +192,8 @@ def _check_optimizer(states: Any, fresh: torch.optim.Optimizer) -> None:
 
 
 def _check_group(group: Any, usual: Mapping[str, Any], where: str) -> None:
-    if not isinstance(group, dict) or not {*NUMBERS, "betas"} <= set(group):
-        raise Wrong(where, group, f"a mapping with {', '.join((*NUMBERS, 'betas'))}")
+    if not isinstance(group, dict) or not {*NUMBERS, "betas", "params"} <= set(group):
+        raise Wrong(where, group, f"a mapping with {', '.join((*NUMBERS, 'betas', 'params'))}")
     if other := [name for name in group if name not in usual]:
         raise Wrong(f"a name in {where}", other[0], f"one of {', '.join(usual)}")
     betas = group["betas"]
@@ -191,8 +203,10 @@ def _check_group(group: Any, usual: Mapping[str, Any], where: str) -> None:
         if type(value) not in (int, float) or not 0 <= value < (1 if name == "betas" else math.inf):
             below = " and below 1" if name == "betas" else ""
             raise Wrong(f"{name} in {where}", value, f"a number from 0 on{below}")
+    if not isinstance(group["params"], list) or not all(type(number) is int for number in group["params"]):
+        raise Wrong(f"params in {where}", group["params"], "a list of whole numbers")
     for name in ("params", *COMPARED):
-        if name in group and group[name] != usual.get(name):
+        if name in group and (type(group[name]) is not type(usual.get(name)) or group[name] != usual.get(name)):
             raise Wrong(f"{name} in {where}", group[name], f"{usual.get(name)}"[:200])
 
 
@@ -247,7 +261,7 @@ def _check_generators(rank: Mapping[str, Any], where: str) -> None:
     try:
         random.Random().setstate(states["python"])
         np.random.RandomState().set_state((kind, keys.numpy().astype(np.uint32), *rest))
-    except (ValueError, TypeError, OverflowError, IndexError) as error:
+    except (ValueError, TypeError, OverflowError, IndexError, RuntimeError) as error:
         raise Wrong(f"{where}.random", Said(f"not read ({type(error).__name__})"), words) from error
 
 

@@ -149,7 +149,21 @@ CALLBACKS: dict[str, dict[str, Check]] = {
 BYTES = tensor_of(torch.uint8, 1)
 
 
+def plain(content: Any, where: str) -> None:
+    """Refuse a setting that holds a tensor, at any depth: no run has one."""
+    if isinstance(content, Tensor):
+        raise Wrong(where, content, "a plain value")
+    items = content.items() if isinstance(content, Mapping) else enumerate(content) if _is_list(content) else ()
+    for key, each in items:
+        plain(each, f"{where}.{str(key)[:100]}")
+
+
+def _is_list(content: Any) -> bool:
+    return isinstance(content, list | tuple | set)
+
+
 def _check_saved(saved: dict[str, Any]) -> None:
+    plain(saved.get("config"), "config")
     check_settings(mapping(saved.get("config"), "config"))
     whole(saved.get("iteration"), "iteration")
     maybe(whole)(saved.get("schema"), "schema")
@@ -157,7 +171,7 @@ def _check_saved(saved: dict[str, Any]) -> None:
         raise Wrong("seal", saved["seal"], "text")
     maybe(whole)(saved.get("env_steps"), "env_steps")
     maybe(number)(saved.get("episodes"), "episodes")
-    for name, value in mapping(saved.get("training_args") or {}, "training_args").items():
+    for name, value in mapping(saved.get("training_args", {}), "training_args").items():
         whole(value, f"training_args.{name}")
     if (curriculum := saved.get("curriculum")) is not None:
         used = mapping(curriculum, "curriculum")
