@@ -23,6 +23,7 @@ from memsuite.launch.plain import PlainParser, for_tables, whole_numbers
 from memsuite.launch.plain import console as plain_console
 from memsuite.loading import load
 from memsuite.reading import positive
+from memsuite.rl.needs import check_evaluation
 from memsuite.runs.checkpoints import find_checkpoint
 from memsuite.runs.folder import CHECKPOINTS, RESULT, RETENTION
 from memsuite.runs.provenance import commit, hardware, versions
@@ -138,8 +139,9 @@ def measure(path: Path, options: argparse.Namespace, console: Console) -> dict[s
     config, rows = module.config, []
     if config.task.startswith("gym:"):
         raise UsageError(f"{path}: {config.task} has a horizon of its own, which cannot be made longer")
-    for horizon in options.horizons:  # a horizon too short is told before the first is measured
-        module.preset.make(**{**(config.task_args or {}), "horizon": horizon})
+    for horizon in options.horizons:  # one too short or too long is told before the first is measured
+        task = module.preset.make(**{**(config.task_args or {}), "horizon": horizon})
+        check_evaluation(task, options.episodes or 1)
     with console.status("") as status:
         measured = beyond(module, options.horizons, options.episodes)
         for horizon in options.horizons:
