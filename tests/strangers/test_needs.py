@@ -1,4 +1,4 @@
-"""Settings of the right kind that ask for more memory or time than there is: one line says so before anything is made."""
+"""Settings of the right kind that ask for more memory or time than there is: one line tells so at once."""
 
 import time
 
