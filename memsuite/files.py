@@ -7,6 +7,7 @@ killed at any moment leaves the previous version or the next one, never half of 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)  # what a disk says that takes no more
 WATCHED: dict[Path, tuple[int, int]] = {}  # run folders of this process, and the numbers by which the system knows them
 
 

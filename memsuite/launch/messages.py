@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import logging
 import math
@@ -23,7 +22,7 @@ from rich.table import Table
 from memsuite.blame import in_one_line, users_line
 from memsuite.distributed import what_was_lost
 from memsuite.errors import Stopped, UsageError
-from memsuite.files import FolderGone, check_there
+from memsuite.files import FULL, FolderGone, check_there
 from memsuite.launch.plain import console as plain_console
 from memsuite.launch.plain import flat
 from memsuite.launch.processes import PARENT
@@ -34,7 +33,6 @@ log = logging.getLogger("memsuite")
 OUT_OF_MEMORY = re.compile("can't allocate memory|out of memory|not enough memory|ALLOC_FAILED", re.IGNORECASE)
 HOW_TO_FIND = "put it back, or go on where it is now with: memsuite fit --ckpt_path last --out FOLDER"
 UNUSED = "some parameters of the model take no part in its loss; several processes then need"
-DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
 
 @contextmanager
@@ -55,7 +53,7 @@ def told_in_one_line(folder: Path, model: MemoryPPO) -> Iterator[None]:
     except OSError as error:
         if gone := _gone(folder, error):
             raise Stopped(f"{gone}; {HOW_TO_FIND}") from error
-        if error.errno not in DISK and not _is_below(error, folder):
+        if error.errno not in FULL and not _is_below(error, folder):
             raise
         raise Stopped(f"cannot write into {folder}: {error.strerror}; {how_to_go_on(folder)}") from error
     except (MemoryError, RuntimeError) as error:
