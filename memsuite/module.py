@@ -48,7 +48,6 @@ from memsuite.runs import SCHEMA, RunConfig
 from memsuite.runs.checkpoints import begin_with
 from memsuite.runs.ppo import ResolvedPPO
 from memsuite.runs.trust import sealed
-from memsuite.storage import MetricsCSV
 from memsuite.system import Seconds
 from memsuite.trainers import check_start
 from memsuite.trial import try_out
@@ -164,7 +163,7 @@ class MemoryPPO(pl.LightningModule):
         self._generators = open_streams(self.seed, self.device)
         if self._resume is not None:
             for logger in self.loggers:
-                if isinstance(logger, MetricsCSV):
+                if hasattr(logger, "rewind"):
                     logger.rewind(self.env_steps)
             self._resume = own_state(self._resume["ranks"], self.seed, self.iteration, self._generators)
         elif self.config.init_from is not None:

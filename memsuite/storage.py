@@ -135,7 +135,7 @@ class MetricsCSV(Logger):
         with self._path.open("a", newline="") as file:
             csv.DictWriter(file, self._columns).writerow(row)
 
-    def sync(self) -> None:
+    def save(self) -> None:
         """Flush the rows to disk, before a checkpoint refers to them."""
         if rank() == 0 and self._path.exists():
             check_there(self._path)
