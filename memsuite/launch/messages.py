@@ -19,7 +19,7 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from rich.table import Table
 
-from memsuite.blame import in_one_line, users_line
+from memsuite.blame import in_one_line, is_mistake, users_line
 from memsuite.distributed import what_was_lost
 from memsuite.errors import Stopped, UsageError
 from memsuite.files import FULL, FolderGone, check_there
@@ -66,8 +66,8 @@ def told_in_one_line(folder: Path, model: MemoryPPO) -> Iterator[None]:
                 raise Stopped(_in_users_code(error, folder)) from error
             raise
         raise Stopped(f"out of memory: {lower(model)}; {how_to_go_on(folder)}") from error
-    except Exception as error:
-        if not users_line(error):
+    except BaseException as error:
+        if not (is_mistake(error) and users_line(error)):
             raise
         raise Stopped(_in_users_code(error, folder)) from error
 
@@ -92,13 +92,13 @@ def _traceback_to_log() -> Iterator[None]:
     """Write what a user's own code raised into ``log.txt`` whole; the terminal is told in one line."""
     try:
         yield
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if own := next((one for one in (error, error.__cause__) if one and users_line(one)), None):
             log.debug("".join(traceback.format_exception(own)))
         raise
 
 
-def _in_users_code(error: Exception, folder: Path) -> str:
+def _in_users_code(error: BaseException, folder: Path) -> str:
     return f"{in_one_line(error)}; the whole traceback is in {folder / LOG}; {how_to_go_on(folder)}"
 
 

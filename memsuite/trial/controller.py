@@ -54,13 +54,19 @@ def try_controller(
         before = x.clone()
         with torch.no_grad():
             acted = act(who, controller, x, is_first)
+        check_untouched(who, x, before)
         check_gradient(who, model, x, is_first, ppo)
-        if not torch.equal(x, before):
-            raise UsageError(f"{who}: it writes into the observations that it is given; work on a copy")
+        check_untouched(who, x, before)
         if not acts_in_the_update:
             check_ratio(who, model, x, is_first)
         check_modes(who, controller, x, is_first, acted)
         yield from notes_on_modes(who, controller, x, is_first)
+
+
+def check_untouched(who: str, x: Tensor, before: Tensor) -> None:
+    """Refuse a controller that writes into the observations that it is given, which others read too."""
+    if not torch.equal(x, before):
+        raise UsageError(f"{who}: it writes into the observations that it is given; work on a copy")
 
 
 def check_parameters(who: str, controller: Controller) -> None:
