@@ -169,8 +169,9 @@ def _check_saved(saved: dict[str, Any]) -> None:
     maybe(whole)(saved.get("schema"), "schema")
     if not isinstance(saved.get("seal", ""), str):
         raise Wrong("seal", saved["seal"], "text")
-    maybe(whole)(saved.get("env_steps"), "env_steps")
-    maybe(number)(saved.get("episodes"), "episodes")
+    for name, kind in (("env_steps", whole), ("episodes", number)):  # not in older checkpoints
+        if name in saved:
+            kind(saved[name], name)
     for name, value in mapping(saved.get("training_args", {}), "training_args").items():
         whole(value, f"training_args.{name}")
     if (curriculum := saved.get("curriculum")) is not None:
