@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 
 CPP := $(wildcard csrc/*.cpp csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.cuh tests/ops/build/emulated/*.h)
 
-.PHONY: setup demo test notebooks peers clusters test-slow learn docs reference reference-v1 recipe recipe-v1 controls horizons beyond bench-peers gpu-check check clean
+.PHONY: setup demo test notebooks peers clusters test-slow fuzz learn docs reference reference-v1 recipe recipe-v1 controls horizons beyond bench-peers gpu-check check clean
 
 setup: $(VENV)/.ready
 
@@ -52,6 +52,10 @@ clusters: setup
 
 test-slow: peers clusters
 	$(RUN)/pytest -m 'slow and not gpu and not learns' --timeout 3600
+
+# What users bring, drawn: 2,000 examples of each kind, or as many as MEMSUITE_FUZZ says; the last lines count them. Half an hour on one core.
+fuzz: setup
+	$(RUN)/pytest tests/strangers/fuzz -m slow --timeout 7200
 
 # What is reported to be learnt, on seeds 0-4: writes results/*.jsonl.
 learn: peers

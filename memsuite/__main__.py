@@ -77,7 +77,14 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     except Exception as error:
         from memsuite.blame import in_one_line, users_line
+        from memsuite.files import FULL
 
+        if isinstance(error, OSError) and error.errno in FULL and not os.environ.get("MEMSUITE_TRACEBACK"):
+            print(
+                f"memsuite {verb}: error: cannot write {error.filename or 'its output'}: {error.strerror}",
+                file=sys.stderr,
+            )
+            return 2
         if verb in JUDGES and not os.environ.get("MEMSUITE_TRACEBACK"):
             print(f"memsuite {verb}: error: {in_one_line(error)}; MEMSUITE_TRACEBACK=1 shows more", file=sys.stderr)
             return 2

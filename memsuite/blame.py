@@ -11,6 +11,7 @@ from pathlib import Path
 
 from memsuite.errors import Stopped, UsageError
 
+LONGEST = 300  # letters of an error's text
 HERE = f"{Path(__file__).parent}/"
 INSTALLED = tuple({f"{sysconfig.get_path(name)}/" for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
@@ -42,15 +43,31 @@ def home_of(cls: type) -> str:
         return ""
 
 
+def words_of(error: BaseException) -> str:
+    """Return the first line of an error's text, of letters that can be shown; a class of the user's may have none."""
+    try:
+        text = str(error)
+    except Exception:
+        return "its text cannot be shown"
+    line = next(iter(text.strip().splitlines()), "")[:LONGEST]
+    return "".join(letter if letter.isprintable() else "?" for letter in line)
+
+
 def in_one_line(error: BaseException) -> str:
     """Return the type of an error and the first line of its text, with the file and line of the user's code, if any."""
-    text = str(error).strip().partition("\n")[0][:300]
+    text = words_of(error)
     if isinstance(error, SyntaxError) and error.filename:
         place: str | None = f"{shown(error.filename)}:{error.lineno}"
         text = str(error.msg)
     else:
         place = users_line(error)
     return f"{type(error).__name__}{': ' if text else ''}{text}" + (f" ({place})" if place else "")
+
+
+def is_mistake(error: BaseException) -> bool:
+    """Tell whether an exception is a mistake in a user's code: an error, or an end of the whole process from within."""
+    ours = isinstance(error, UsageError | Stopped)
+    return (isinstance(error, Exception) and not ours) or type(error) is SystemExit
 
 
 @contextmanager
@@ -63,7 +80,7 @@ def blamed_on(who: str, kind: type[UsageError] | type[Stopped] = UsageError) -> 
     """
     try:
         yield
-    except (UsageError, Stopped):
-        raise
-    except Exception as error:
+    except BaseException as error:
+        if not is_mistake(error):
+            raise
         raise kind(f"{who}: {in_one_line(error)}") from error

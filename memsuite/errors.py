@@ -6,10 +6,24 @@ import difflib
 from collections.abc import Iterable
 
 LONGEST = 200  # letters of a name in a message
+LINE = 1500  # letters of a message
+
+
+def in_a_line(message: object) -> str:
+    """Return a message as one line that can be shown, whatever names and values it holds; of a long one both ends."""
+    text = "".join(letter if letter.isprintable() else " " if letter.isspace() else "?" for letter in str(message))
+    return text if len(text) <= LINE else f"{text[: LINE - 500]} ... {text[-400:]}"
 
 
 class UsageError(ValueError):
-    """A user's mistake: one line that names the mistake and the fix; the CLI exits with status 2."""
+    """A user's mistake: one line that names the mistake and the fix; the CLI exits with status 2.
+
+    Args:
+        message: the line.
+    """
+
+    def __init__(self, message: object) -> None:
+        super().__init__(in_a_line(message))
 
 
 class Stopped(RuntimeError):
@@ -22,7 +36,7 @@ class Stopped(RuntimeError):
     """
 
     def __init__(self, message: str, status: int = 1, together: bool = False) -> None:
-        super().__init__(message)
+        super().__init__(in_a_line(message))
         self.status, self.together = status, together
 
 

@@ -7,14 +7,60 @@ killed at any moment leaves the previous version or the next one, never half of 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)  # what a disk says that takes no more
+WATCHED: dict[Path, tuple[int, int]] = {}  # run folders of this process, and the numbers by which the system knows them
+
+
+class FolderGone(OSError):
+    """A run folder is not the one any more that the run has begun in."""
+
+
+@contextlib.contextmanager
+def watched(folder: Path) -> Iterator[None]:
+    """Let nothing be written below a folder's name, in the block, once another folder stands there or none."""
+    place = Path(os.path.abspath(folder))
+    before = dict(WATCHED)
+    WATCHED[place] = _identity(place) or (0, 0)
+    try:
+        yield
+    finally:
+        WATCHED.clear()
+        WATCHED.update(before)
+
+
+def check_there(path: Path) -> None:
+    """Raise :class:`FolderGone` if the run folder that a file belongs to was moved, deleted or replaced."""
+    if WATCHED and (folder := _gone(Path(os.path.abspath(path)))):
+        raise FolderGone(
+            f"the run folder {folder} was moved, deleted or replaced while the run went on; nothing was written into "
+            "what stands there now"
+        )
+
+
+def _gone(path: Path) -> Path | None:
+    """Return the run folder above a path that is not the one any more that it was."""
+    for folder, known in WATCHED.items():
+        if (folder == path or folder in path.parents) and _identity(folder) != known:
+            return folder
+    return None
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    try:
+        found = folder.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], Any], keep: Path | None = None) -> None:
@@ -22,6 +68,7 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any], keep: Path |
 
     With ``keep``, what ``path`` held before lives on under that name.
     """
+    check_there(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -30,6 +77,7 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any], keep: Path |
             file.flush()
             os.fsync(file.fileno())
         os.chmod(name, 0o644)
+        check_there(path)  # again, as writing may have taken a while
         if keep is not None and path.exists():
             link(path, keep)
         os.replace(name, path)

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
 
-from memsuite.blame import in_one_line
+from memsuite.blame import in_one_line, is_mistake, words_of
 from memsuite.errors import UsageError
 
 ClassT = TypeVar("ClassT")
@@ -31,8 +31,10 @@ def class_at(path: str, base: type[ClassT], kind: str) -> type[ClassT]:
     try:
         found = getattr(module_at(module_name), class_name)
     except (ImportError, AttributeError) as error:
-        raise UsageError(f"{kind} {path!r} cannot be imported: {error}") from error
-    except Exception as error:
+        raise UsageError(f"{kind} {path!r} cannot be imported: {words_of(error)}") from error
+    except BaseException as error:
+        if not is_mistake(error):
+            raise
         raise UsageError(f"{kind} {path!r} cannot be imported: {in_one_line(error)}") from error
     if not (isinstance(found, type) and issubclass(found, base)):
         raise UsageError(f"{kind} {path!r} is not a subclass of {base.__module__.rsplit('.', 1)[0]}.{base.__name__}")

@@ -26,11 +26,13 @@ from memsuite.rl import (
     rollout_outcome,
     stream,
 )
+from memsuite.rl.fits import check_saved
 from memsuite.rl.guard import UpdateGuard
+from memsuite.rl.needs import check_needs
 from memsuite.rl.optimizer import make_optimizer
 from memsuite.rl.outcome import STATISTICS, gather_statistics
 from memsuite.rl.resolve import build_config, model_of, plan, resolve, shares_scripts
-from memsuite.rl.restore import check_run, restored
+from memsuite.rl.restore import restored
 from memsuite.rl.resume import (
     acting_state,
     go_on_after,
@@ -45,7 +47,6 @@ from memsuite.runs import SCHEMA, RunConfig
 from memsuite.runs.checkpoints import begin_with
 from memsuite.runs.ppo import ResolvedPPO
 from memsuite.runs.trust import sealed
-from memsuite.storage import MetricsCSV
 from memsuite.system import Seconds
 from memsuite.trainers import check_start
 from memsuite.trial import try_out
@@ -144,12 +145,13 @@ class MemoryPPO(pl.LightningModule):
         return ["validation"]
 
     def test_dataloader(self) -> list[str]:
-        """Return one batch: the stream of the test episodes, which differ from validation's."""
+        """Return one batch: the stream of the test episodes, other than validation's."""
         return ["test"]
 
     def setup(self, stage: str) -> None:
-        """Check that all processes agree and the trainer suits; try out a task or controller of the user."""
+        """Check that all processes agree, the trainer suits and the memory is enough; try what is the user's own."""
         check_start(self.trainer, self.config)
+        check_needs(self, self.num_envs // world_size() if stage == "fit" else 0)
         try_out(self.config, self.task, self.model, self.trainer.strategy.root_device)
 
     def on_fit_start(self) -> None:
@@ -158,7 +160,7 @@ class MemoryPPO(pl.LightningModule):
         self._generators = open_streams(self.seed, self.device)
         if self._resume is not None:
             for logger in self.loggers:
-                if isinstance(logger, MetricsCSV):
+                if hasattr(logger, "rewind"):
                     logger.rewind(self.env_steps)
             self._resume = own_state(self._resume["ranks"], self.seed, self.iteration, self._generators)
         elif self.config.init_from is not None:
@@ -190,8 +192,7 @@ class MemoryPPO(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Read the entries of :meth:`on_save_checkpoint`; they are applied when ``fit`` starts."""
-        if self.trainer.state.fn == "fit":
-            check_run(Path(self.trainer.ckpt_path or "the checkpoint"), checkpoint, self, self.trainer)
+        check_saved(checkpoint, self, self.trainer)
         saved = checkpoint["memsuite"]
         go_on_after(checkpoint.get("loops"), saved["iteration"])
         self.course.load_state_dict(saved)

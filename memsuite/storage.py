@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import Logger
 
 from memsuite.distributed import rank
 from memsuite.errors import UsageError
-from memsuite.files import write_atomically
+from memsuite.files import check_there, write_atomically
 from memsuite.runs.checkpoints import whole
 from memsuite.runs.contents import walk
 from memsuite.runs.folder import LAST, METRICS, PREVIOUS
@@ -122,6 +122,7 @@ class MetricsCSV(Logger):
         row = {"env_steps": step, **metrics}
         if rank() > 0:
             return
+        check_there(self._path)
         if self._fresh:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._path.unlink(missing_ok=True)
@@ -134,9 +135,10 @@ class MetricsCSV(Logger):
         with self._path.open("a", newline="") as file:
             csv.DictWriter(file, self._columns).writerow(row)
 
-    def sync(self) -> None:
+    def save(self) -> None:
         """Flush the rows to disk, before a checkpoint refers to them."""
         if rank() == 0 and self._path.exists():
+            check_there(self._path)
             with self._path.open("a") as file:
                 os.fsync(file.fileno())
 

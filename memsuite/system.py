@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import os
 import signal
 import sys
@@ -81,6 +82,26 @@ def _try_to_lock(file: IO[Any] | int, shared: bool) -> bool:
     except OSError:  # this file system has no locks
         return True
     return True
+
+
+def memory() -> float:
+    """Return the bytes that processes may use on this machine, its swap included; infinity where nobody tells."""
+    try:
+        installed = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, OSError, ValueError):
+        return math.inf
+    allowed, swap = _number_in(Path("/sys/fs/cgroup/memory.max")), _number_in(Path("/proc/meminfo"), "SwapTotal:")
+    return min(installed, allowed or math.inf) + 1024 * (swap or 0.0)
+
+
+def _number_in(path: Path, name: str = "") -> float | None:
+    """Return the number after a name in a file of the kernel's; None if there is none."""
+    with contextlib.suppress(OSError):
+        for line in path.read_text().splitlines():
+            words = line.removeprefix(name).split()
+            if line.startswith(name) and words and words[0].isdigit():
+                return float(words[0])
+    return None
 
 
 class Seconds(dict[str, list[float]]):

@@ -19,7 +19,6 @@ from memsuite.errors import Stopped
 from memsuite.files import link
 from memsuite.module import MemoryPPO
 from memsuite.runs.folder import CHECKPOINTS, LAST, PREVIOUS
-from memsuite.storage import MetricsCSV
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -89,8 +88,7 @@ class Checkpoints(Callback):
         iteration = cast(MemoryPPO, pl_module).iteration
         if iteration != self._saved:
             for logger in trainer.loggers:
-                if isinstance(logger, MetricsCSV):
-                    logger.sync()
+                logger.save()  # before a checkpoint refers to its rows
             trainer.save_checkpoint(self.path)
         self._saved, self._due = iteration, False
 

@@ -80,7 +80,10 @@ def main(verb: str, arguments: list[str]) -> int:
     report["command"] = " ".join(["memsuite", verb, *arguments])
     report[part] = room.measure(plain_console(stderr=True), **given)
     if options.out:
-        write_json(Path(options.out), report)
+        try:
+            write_json(Path(options.out), report)
+        except OSError as error:
+            raise UsageError(f"cannot write --out {options.out}: {error.strerror}") from error
     if options.json:
         print(json.dumps(report, indent=2))
     else:

@@ -44,7 +44,9 @@ from memsuite.launch.trainer import TRAINER_DEFAULTS, check_trainer, quiet_light
 from memsuite.module import MemoryPPO
 from memsuite.reading import positive
 from memsuite.rl import envs_per_process
-from memsuite.rl.restore import check_run, check_size
+from memsuite.rl.fits import check_run
+from memsuite.rl.needs import check_needs
+from memsuite.rl.restore import check_size, settings_of
 from memsuite.runs import PPOConfig, RunConfig
 from memsuite.runs.checkpoints import check_weights, completed_checkpoint, read_checkpoint
 from memsuite.runs.config import NAMES, check_seed
@@ -70,7 +72,8 @@ class FitCLI(LightningCLI):
             own = is_sealed(read["memsuite"])
             if not (own or is_trusted(arguments)):
                 check_names(self.checkpoint, config, typed_names(arguments))
-            check_size(self.checkpoint, read["state_dict"], RunConfig.from_plain(config))
+            with settings_of(self.checkpoint):
+                check_size(self.checkpoint, read["state_dict"], RunConfig.from_plain(config))
         if verb == "fit":
             known = read["memsuite"]["config"] if read and own else {}
             arguments = [*own_settings(arguments, self.checkpoint, known), *arguments]
@@ -90,7 +93,7 @@ class FitCLI(LightningCLI):
         )
         if self.checkpoint and read:
             if verb == "fit":
-                check_whole(read)
+                check_whole(self.checkpoint, read)
                 check_same_run(read["memsuite"], self.model.config)
             check_weights(self.checkpoint, read["state_dict"], self.model, self.model.config.controller)
             if verb == "fit":
@@ -242,9 +245,10 @@ def main(verb: str, arguments: list[str]) -> int:
 def fit(cli: FitCLI) -> int:
     """Train, and print the summary; of several processes the first one writes and speaks."""
     trainer, checkpoint = cli.trainer, str(cli.checkpoint) if cli.checkpoint else None
-    envs_per_process(cli.model.num_envs, trainer.world_size, cli.model.ppo)
+    envs = envs_per_process(cli.model.num_envs, trainer.world_size, cli.model.ppo)
     if trainer.global_rank > 0:
         return fit_along(cli, checkpoint)
+    check_needs(cli.model, envs)
     check_space(cli.out, cli.model)
     with contextlib.ExitStack() as stack:
         stack.enter_context(own_folder(cli.out, cli.resumes, cli.config.overwrite))

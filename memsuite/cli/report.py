@@ -30,9 +30,17 @@ def main(verb: str, arguments: list[str]) -> int:
     baseline = read_results(options.baseline) if options.baseline else None
     try:
         replace_report(folder, lambda beside: write_report(table, beside, baseline, options.title))
-        if options.collect:
-            write_collection(options.collect, [run for _, run in find_runs(options.results)])
     except OSError as error:
         raise UsageError(f"cannot write the report into {folder}: {error.strerror}") from error
+    if options.collect:
+        collect(Path(options.collect), options.results)
     print(f"{folder}/index.html: {len(table)} runs; {folder}/results.csv and {folder}/figures hold the same")
     return 0
+
+
+def collect(path: Path, results: str) -> None:
+    """Write all runs into one file."""
+    try:
+        write_collection(path, [run for _, run in find_runs(results)])
+    except OSError as error:
+        raise UsageError(f"cannot write --collect {path}: {error.strerror}") from error

@@ -23,6 +23,7 @@ from memsuite.launch.plain import PlainParser, for_tables, whole_numbers
 from memsuite.launch.plain import console as plain_console
 from memsuite.loading import load
 from memsuite.reading import positive
+from memsuite.rl.needs import check_evaluation
 from memsuite.runs.checkpoints import find_checkpoint
 from memsuite.runs.folder import CHECKPOINTS, RESULT, RETENTION
 from memsuite.runs.provenance import commit, hardware, versions
@@ -41,7 +42,9 @@ def main(verb: str, arguments: list[str]) -> int:
         for path in runs_in(options.runs)
     ]
     if options.out:
-        write_out(Path(options.out), {"command": command, "reports": [with_training(report) for report in reports]})
+        write_out(
+            Path(options.out), {"command": command, "reports": [with_training(report) for report in reports]}, "--out"
+        )
     if options.json:
         print(json.dumps(reports, indent=2))
     else:
@@ -128,7 +131,7 @@ def measure_and_keep(path: Path, options: argparse.Namespace, command: str, cons
     report["hardware"], report["versions"] = hardware(torch.device("cpu")), versions()
     report["commit"], report["command"] = commit(), command
     if path.is_dir():
-        write_json(path / RETENTION, report)
+        write_out(path / RETENTION, report, "the measurement")
     return report
 
 
@@ -138,8 +141,9 @@ def measure(path: Path, options: argparse.Namespace, console: Console) -> dict[s
     config, rows = module.config, []
     if config.task.startswith("gym:"):
         raise UsageError(f"{path}: {config.task} has a horizon of its own, which cannot be made longer")
-    for horizon in options.horizons:  # a horizon too short is told before the first is measured
-        module.preset.make(**{**(config.task_args or {}), "horizon": horizon})
+    for horizon in options.horizons:  # one too short or too long is told before the first is measured
+        task = module.preset.make(**{**(config.task_args or {}), "horizon": horizon})
+        check_evaluation(task, options.episodes or 1)
     with console.status("") as status:
         measured = beyond(module, options.horizons, options.episodes)
         for horizon in options.horizons:
@@ -154,12 +158,12 @@ def with_training(report: dict[str, Any]) -> dict[str, Any]:
     return {**report, "training": json.loads(file.read_text()) if file.is_file() else None}
 
 
-def write_out(path: Path, content: dict[str, Any]) -> None:
-    """Write what was found of all runs."""
+def write_out(path: Path, content: dict[str, Any], what: str) -> None:
+    """Write what was found of one run or of all; a usage error that names it if that cannot be."""
     try:
         write_json(path, content)
     except OSError as error:
-        raise UsageError(f"cannot write --out {path}: {error.strerror}") from error
+        raise UsageError(f"cannot write {what} {path}: {error.strerror}") from error
 
 
 def table_of(report: dict[str, Any]) -> Table:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from memsuite.blame import in_one_line, users_line
+from memsuite.blame import in_one_line, is_mistake, users_line, words_of
 from memsuite.controllers.base import Controller, accepted_arguments, check_arguments
 from memsuite.controllers.gated_deltanet import GatedDeltaNet, GatedDeltaNetLayer
 from memsuite.controllers.gru import GRU, GRULayer
@@ -108,13 +108,14 @@ def _built(name: str, cls: type[Controller], input_dim: int, arguments: dict[str
     try:
         controller = cls(input_dim=input_dim, **arguments)
         finite = all(bool(torch.isfinite(parameter).all()) for parameter in controller.parameters())
-        if not isinstance(controller.feature_dim, int) or controller.state_floats() < 0:
-            raise TypeError(f"feature_dim is {controller.feature_dim!r}; it must be a whole number")
-    except UsageError:
-        raise
-    except Exception as error:
+        width = controller.feature_dim
+        if not isinstance(width, int) or width < 1 or controller.state_floats() < 0:
+            raise TypeError(f"feature_dim is {width!r}; it must be a whole number above 0")
+    except BaseException as error:
+        if not is_mistake(error):
+            raise
         # PyTorch may append the frames of its own code to the message; the first line is enough.
-        why = in_one_line(error) if users_line(error) else str(error).partition("\n")[0]
+        why = in_one_line(error) if users_line(error) else words_of(error)
         raise UsageError(f"controller {name} does not take {arguments}: {why}") from error
     if not finite:
         raise UsageError(f"controller {name} with {arguments} has initial weights that are not finite")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from memsuite.errors import UsageError
+from memsuite.errors import UsageError, unknown
 from memsuite.imports import parameters_of
 from memsuite.types import State
 
@@ -175,6 +175,15 @@ def check_arguments(name: str, cls: type, given: dict[str, Any]) -> None:
             raise UsageError(f"controller {name} does not take {argument} {value!r}; it must be {wanted}")
         if not (least <= value < math.inf):
             raise UsageError(f"controller {name}: {argument} is {value}; the least is {least}")
+
+
+def check_given(name: str, cls: type, given: dict[str, Any]) -> None:
+    """Raise a usage error if a class does not take an argument, or not this value of it (:func:`check_arguments`)."""
+    valid = accepted_arguments(cls)
+    for argument in given:
+        if argument not in valid:
+            raise unknown(f"argument of {name}", argument, valid)
+    check_arguments(name, cls, given)
 
 
 def is_own(controller: nn.Module) -> bool:

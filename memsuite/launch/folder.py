@@ -12,7 +12,7 @@ from jsonargparse import Namespace
 from torch import nn
 
 from memsuite.errors import UsageError
-from memsuite.files import remove_leftovers, write_atomically
+from memsuite.files import remove_leftovers, watched, write_atomically
 from memsuite.runs.config import IDENTITY
 from memsuite.runs.folder import CHECKPOINTS, HELD, LOG, METRICS, WEIGHTS, run_id
 from memsuite.system import lock, locked_folder
@@ -50,7 +50,8 @@ def own_folder(folder: Path, resuming: bool, overwrite: bool) -> Iterator[None]:
             for name in (*HELD, *WEIGHTS):
                 (folder / name).unlink(missing_ok=True)
             log.truncate(0)
-        yield
+        with watched(folder):
+            yield
 
 
 def refuse_held(folder: Path) -> None:

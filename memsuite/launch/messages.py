@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import logging
 import math
@@ -20,9 +19,10 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from rich.table import Table
 
-from memsuite.blame import in_one_line, users_line
+from memsuite.blame import in_one_line, is_mistake, users_line
 from memsuite.distributed import what_was_lost
 from memsuite.errors import Stopped, UsageError
+from memsuite.files import FULL, FolderGone, check_there
 from memsuite.launch.plain import console as plain_console
 from memsuite.launch.plain import flat
 from memsuite.launch.processes import PARENT
@@ -31,8 +31,8 @@ from memsuite.runs.folder import LOG, WEIGHTS
 
 log = logging.getLogger("memsuite")
 OUT_OF_MEMORY = re.compile("can't allocate memory|out of memory|not enough memory|ALLOC_FAILED", re.IGNORECASE)
+HOW_TO_FIND = "put it back, or go on where it is now with: memsuite fit --ckpt_path last --out FOLDER"
 UNUSED = "some parameters of the model take no part in its loss; several processes then need"
-DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
 
 @contextmanager
@@ -51,7 +51,9 @@ def told_in_one_line(folder: Path, model: MemoryPPO) -> Iterator[None]:
     except MisconfigurationException as error:  # what Lightning finds out no sooner
         raise UsageError(f"trainer: {flat(str(error))}") from error
     except OSError as error:
-        if error.errno not in DISK:
+        if gone := _gone(folder, error):
+            raise Stopped(f"{gone}; {HOW_TO_FIND}") from error
+        if error.errno not in FULL and not _is_below(error, folder):
             raise
         raise Stopped(f"cannot write into {folder}: {error.strerror}; {how_to_go_on(folder)}") from error
     except (MemoryError, RuntimeError) as error:
@@ -64,10 +66,25 @@ def told_in_one_line(folder: Path, model: MemoryPPO) -> Iterator[None]:
                 raise Stopped(_in_users_code(error, folder)) from error
             raise
         raise Stopped(f"out of memory: {lower(model)}; {how_to_go_on(folder)}") from error
-    except Exception as error:
-        if not users_line(error):
+    except BaseException as error:
+        if not (is_mistake(error) and users_line(error)):
             raise
         raise Stopped(_in_users_code(error, folder)) from error
+
+
+def _gone(folder: Path, error: OSError) -> str:
+    """Say that the run folder is not there any more, if that has led to an error; otherwise nothing."""
+    try:
+        check_there(folder)
+    except FolderGone as gone:
+        return str(gone)
+    return str(error) if isinstance(error, FolderGone) else ""
+
+
+def _is_below(error: OSError, folder: Path) -> bool:
+    """Tell whether an error is of a file in the run folder, and not in a user's code."""
+    name = error.filename if isinstance(error.filename, str) else ""
+    return bool(name) and folder.absolute() in Path(name).absolute().parents and not users_line(error)
 
 
 @contextmanager
@@ -75,13 +92,13 @@ def _traceback_to_log() -> Iterator[None]:
     """Write what a user's own code raised into ``log.txt`` whole; the terminal is told in one line."""
     try:
         yield
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if own := next((one for one in (error, error.__cause__) if one and users_line(one)), None):
             log.debug("".join(traceback.format_exception(own)))
         raise
 
 
-def _in_users_code(error: Exception, folder: Path) -> str:
+def _in_users_code(error: BaseException, folder: Path) -> str:
     return f"{in_one_line(error)}; the whole traceback is in {folder / LOG}; {how_to_go_on(folder)}"
 
 

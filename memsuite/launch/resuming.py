@@ -107,11 +107,11 @@ def typed_names(arguments: list[str]) -> set[str]:
     return {name for name in ("task", "controller") if name in words}
 
 
-def check_whole(checkpoint: dict[str, Any]) -> None:
+def check_whole(path: Path, checkpoint: dict[str, Any]) -> None:
     """Refuse to go on from a checkpoint that holds the weights and not the run."""
     if "ranks" not in checkpoint["memsuite"].get("run", {}) or not {"loops", "optimizer_states"} <= set(checkpoint):
         raise UsageError(
-            "the checkpoint is of an earlier version of memsuite, of no training, or of the weights alone: "
+            f"{path} is of an earlier version of memsuite, of no training, or of the weights alone: "
             "memsuite.load opens it, but a run cannot go on from it"
         )
 

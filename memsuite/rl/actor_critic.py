@@ -11,6 +11,7 @@ from torch.nn.functional import linear
 from memsuite.controllers import Controller, make_controller
 from memsuite.controllers.base import forward_in_blocks, is_own
 from memsuite.ops import normed_linear
+from memsuite.rl.needs import check_network
 from memsuite.rl.randomness import own_randomness
 from memsuite.runs.ppo import Critic
 from memsuite.tasks import Task
@@ -137,6 +138,7 @@ def make_actor_critic(
         generator: its seed determines the weights.
     """
     width = task.observation_dim
+    check_network(controller, arguments, width)
     with own_randomness(generator.initial_seed()):
         memory = make_controller(controller, input_dim=width, **arguments)
         return ActorCritic(memory, task.num_actions, width, critic)

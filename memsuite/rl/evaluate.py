@@ -12,6 +12,7 @@ import torch
 from memsuite.controllers.base import is_own
 from memsuite.distributed import from_first, rank
 from memsuite.rl.actor_critic import ActorCritic
+from memsuite.rl.needs import check_evaluation
 from memsuite.rl.randomness import own_randomness
 from memsuite.rl.rollout import begin, collect
 from memsuite.rl.streams import stream
@@ -34,6 +35,7 @@ def evaluate(task: Task, model: ActorCritic, episodes: int, generator: torch.Gen
         ``success``, ``success_low``, ``success_high`` (NaN where no decision is scored), ``return_mean``,
         ``return_low``, ``return_high`` and ``episodes``.
     """
+    check_evaluation(task, episodes)
     outcome = _evaluate(task, model, episodes, generator) if rank() == 0 else None
     return from_first(outcome)  # type: ignore[no-any-return]
 

@@ -22,7 +22,7 @@ from memsuite.runs.result import KIND_OF
 
 FORMAT = 1
 SUFFIX = ".jsonl"
-LONGEST = 100_000  # letters of a text
+LONGEST, LONGEST_NAME = 100_000, 100  # letters of a text, and of a name in a message
 UNSHOWN = re.compile("[\\ud800-\\udfff\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f]")  # halves of letters, and controls
 # The orders in which keys are written: of a run, of its settings, and of its settings of PPO.
 ORDERS = {(): list(KIND_OF), ("config",): [*NAMES, "ppo"], ("config", "ppo"): PPO_NAMES}
@@ -162,9 +162,20 @@ def _text(path: Path) -> str:
 
 def _parse(text: str, where: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_unique)
+    except KeyError as error:
+        raise UsageError(f"{where} gives {error} twice in one mapping; keep one of the two") from error
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{where} is not JSON: {type(error).__name__}") from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Build a mapping; a name that comes twice is a KeyError, where JSON's reader would drop the first value."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise KeyError(next(name for name in found if names.count(name) > 1)[:LONGEST_NAME])
+    return found
 
 
 def check_values(content: Any, where: str) -> None:
@@ -208,8 +219,12 @@ def _mapping(content: Any, where: str) -> dict[str, Any]:
 
 
 def _runs_in(content: Any) -> list[dict[str, Any]]:
-    """Find the runs in nested lists and mappings."""
-    if isinstance(content, dict) and "success" in content and "seed" in content:
+    """Find the runs in nested lists and mappings; one that lacks its seed is found too, and refused later."""
+    if (
+        isinstance(content, dict)
+        and "success" in content
+        and ("seed" in content or {"task", "controller"} <= set(content))
+    ):
         return [content]
     parts = content.values() if isinstance(content, dict) else content if isinstance(content, list) else []
     return [run for part in parts for run in _runs_in(part)]

@@ -1,6 +1,6 @@
 """What a checkpoint may hold: names, kinds and sizes of everything in it, looked at before anything of it is used.
 
-Nothing here builds a model: what must fit one is looked at by :mod:`memsuite.rl.restore`.
+Nothing here builds a model: what must fit one is looked at by :mod:`memsuite.rl.restore` and :mod:`memsuite.rl.fits`.
 """
 
 from __future__ import annotations
@@ -149,15 +149,30 @@ CALLBACKS: dict[str, dict[str, Check]] = {
 BYTES = tensor_of(torch.uint8, 1)
 
 
+def plain(content: Any, where: str) -> None:
+    """Refuse a setting that holds a tensor, at any depth: no run has one."""
+    if isinstance(content, Tensor):
+        raise Wrong(where, content, "a plain value")
+    items = content.items() if isinstance(content, Mapping) else enumerate(content) if _is_list(content) else ()
+    for key, each in items:
+        plain(each, f"{where}.{str(key)[:100]}")
+
+
+def _is_list(content: Any) -> bool:
+    return isinstance(content, list | tuple | set)
+
+
 def _check_saved(saved: dict[str, Any]) -> None:
+    plain(saved.get("config"), "config")
     check_settings(mapping(saved.get("config"), "config"))
     whole(saved.get("iteration"), "iteration")
     maybe(whole)(saved.get("schema"), "schema")
     if not isinstance(saved.get("seal", ""), str):
         raise Wrong("seal", saved["seal"], "text")
-    maybe(whole)(saved.get("env_steps"), "env_steps")
-    maybe(number)(saved.get("episodes"), "episodes")
-    for name, value in mapping(saved.get("training_args") or {}, "training_args").items():
+    for name, kind in (("env_steps", whole), ("episodes", number)):  # not in older checkpoints
+        if name in saved:
+            kind(saved[name], name)
+    for name, value in mapping(saved.get("training_args", {}), "training_args").items():
         whole(value, f"training_args.{name}")
     if (curriculum := saved.get("curriculum")) is not None:
         used = mapping(curriculum, "curriculum")

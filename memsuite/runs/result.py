@@ -15,6 +15,7 @@ from memsuite.runs.recipes import completed
 SCHEMA = 2
 NEEDED = ("task", "difficulty", "horizon", "controller", "seed", "success", "success_low", "success_high")
 UNKNOWN_AS_NULL = NEEDED[5:]  # where no decision is scored
+FRACTIONS = (*UNKNOWN_AS_NULL, "chance", "target_success", "random", "oracle", "unbound")
 KINDS: dict[str, tuple[str, tuple[type, ...]]] = {
     "str": ("a text", (str,)),
     "int": ("a whole number", (int,)),
@@ -175,9 +176,7 @@ def check(run: Mapping[str, Any], where: str) -> None:
     for name in NAMED:
         if len(run[name]) > LONGEST or not run[name].isprintable():
             raise UsageError(f"{where}: {name} is {run[name][:LONGEST]!r}; it must be a name in one line")
-    for name in UNKNOWN_AS_NULL:
-        if run[name] is not None and not 0 <= run[name] <= 1:
-            raise UsageError(f"{where}: {name} is {run[name]}; it must be between 0 and 1")
+    check_bounds(run, where)
     config, used = run.get("config") or {}, run.get("curriculum") or {}
     for name in SETTINGS:
         _require(where, f"config.{name}", config.get(name), *KINDS["dict[str, Any]"])
@@ -185,6 +184,23 @@ def check(run: Mapping[str, Any], where: str) -> None:
         if used.get(name) is None:
             raise UsageError(f"{where}: curriculum has no {name!r}")
         _require(where, f"curriculum.{name}", used[name], kind, types)
+
+
+def check_bounds(run: Mapping[str, Any], where: str) -> None:
+    """Refuse numbers that a run cannot have: fractions outside 0 to 1, counts below 0, contradictions."""
+    for name in FRACTIONS:
+        value = run.get(name)
+        if value is None or (name not in UNKNOWN_AS_NULL and math.isnan(value)):
+            continue
+        if not 0 <= value <= 1:
+            raise UsageError(f"{where}: {name} is {value}; it must be between 0 and 1")
+    for name, kind in KIND_OF.items():
+        least = 1 if name == "horizon" else 0
+        if kind == "int" and run.get(name) is not None and run[name] < least:
+            raise UsageError(f"{where}: {name} is {run[name]}; it must be at least {least}")
+    low, success, high = (run[name] for name in ("success_low", "success", "success_high"))
+    if None not in (low, success, high) and not low <= success <= high:
+        raise UsageError(f"{where}: success is {success}, outside its interval, {low} to {high}")
 
 
 def check_config(config: Mapping[str, Any], where: str) -> None:

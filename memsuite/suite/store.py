@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from memsuite.errors import UsageError
-from memsuite.files import spelt, write_json
+from memsuite.files import check_there, spelt, write_json
 from memsuite.reading import read_mapping
 from memsuite.runs.folder import CONFIG, LOG, METRICS, RESULT, WEIGHTS
 from memsuite.suite.grid import Run, flatten
@@ -112,6 +112,7 @@ def prepare(run: Run, overwrite: bool) -> None:
 
 def record_failure(folder: Path) -> None:
     """Write the last line that the process printed to ``failed.txt``, as the explanation of the failure."""
+    check_there(folder)
     (folder / FAILED).write_text(last_line(folder / OUTPUT) + "\n")
 
 

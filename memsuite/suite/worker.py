@@ -5,6 +5,7 @@ Every launcher calls this module. The process should be fresh: the run takes ove
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
+from memsuite.files import FolderGone, watched
 from memsuite.suite import store
 from memsuite.suite.grid import Run
 from memsuite.system import die_with_parent
@@ -33,7 +35,7 @@ def work(run: Run, folder: str, overwrite: bool = False) -> int:
         overwrite: delete a run with other settings first.
     """
     os.chdir(folder)
-    with store.locked(run.folder, patience=2.0) as had:
+    with store.locked(run.folder, patience=2.0) as had, watched(run.folder):
         if not had:
             return HELD
         kind = store.look(run).kind
@@ -42,7 +44,8 @@ def work(run: Run, folder: str, overwrite: bool = False) -> int:
         store.prepare(run, overwrite)
         status = _fit(run)
         if 0 < status < SIGNALLED:
-            store.record_failure(run.folder)
+            with contextlib.suppress(FolderGone):  # what stands there now is none of ours
+                store.record_failure(run.folder)
         return status
 
 

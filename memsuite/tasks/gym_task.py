@@ -11,16 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memsuite.blame import blamed_on, in_one_line
+from memsuite.blame import blamed_on, in_one_line, is_mistake
 from memsuite.errors import Stopped, UsageError
 from memsuite.imports import module_at
 from memsuite.tasks.base import Anchors, Task
+from memsuite.tasks.gym_values import ENDS, NUMBER, check_ends, check_numbers, check_observation
 from memsuite.types import TimeStep
 
 log = logging.getLogger("memsuite")
 UNLIMITED = 1000  # the horizon for the budget of an environment without a limit
 LARGEST = 3.4e38  # largest reward, because rewards are float32
-NUMBER = (int, float)  # includes bool, a subclass of int
 MASK = "action_mask"  # the key under which environments report the allowed actions
 
 
@@ -69,12 +69,13 @@ class GymTask(Task):
         env = self._make()
         self._close(env)
         spaces = self._gymnasium.spaces
-        if not isinstance(env.action_space, spaces.Discrete):
-            raise UsageError(f"gym:{env_id}: its actions are {env.action_space}; only discrete ones are supported")
-        if not env.observation_space.is_np_flattenable:
-            raise UsageError(f"gym:{env_id}: its observations, {env.observation_space}, have no fixed size")
-        self._first_action = int(env.action_space.start)
-        self._width = width = spaces.flatdim(env.observation_space)
+        actions, seen = (getattr(env, name, None) for name in ("action_space", "observation_space"))
+        if not isinstance(actions, spaces.Discrete):
+            raise UsageError(f"gym:{env_id}: its actions are {actions}; only discrete ones are supported")
+        if not isinstance(seen, spaces.Space) or not seen.is_np_flattenable:
+            raise UsageError(f"gym:{env_id}: its observations, {seen}, have no fixed size")
+        self._first_action = int(actions.start)
+        self._width = width = spaces.flatdim(seen)
         if not all(0 <= index < width for index in self.mask):
             raise UsageError(f"gym:{env_id}: mask {list(self.mask)} is outside 0 to {width - 1}")
         self._kept = [index for index in range(width) if index not in self.mask]
@@ -87,7 +88,7 @@ class GymTask(Task):
                 f"--horizon {UNLIMITED}; the critic estimates the reward after the cut, and returns count up to the "
                 "cut"
             )
-        self._define(limit, {"observation": len(self._kept)}, int(env.action_space.n))
+        self._define(limit, {"observation": len(self._kept)}, int(actions.n))
 
     def __getstate__(self) -> dict[str, Any]:
         return {**{name: value for name, value in self.__dict__.items() if name != "_gymnasium"}, "_envs": []}
@@ -147,10 +148,14 @@ class GymTask(Task):
             observation, reward, over, cut, info = self._envs[index].step(action + self._first_action)
             if not (isinstance(reward, NUMBER) and isinstance(over, NUMBER) and isinstance(cut, NUMBER)):
                 check_numbers(reward=reward, terminated=over, truncated=cut)
+            if over not in ENDS or cut not in ENDS:
+                check_ends(terminated=over, truncated=cut)
             if not -LARGEST < reward < LARGEST:
                 raise ValueError(f"its reward is {float(reward)}, which does not fit into a 32-bit number")
             return self._seen(index, observation, info, over), float(reward), bool(over), bool(cut) and not over
-        except Exception as error:  # no context manager, because this runs at every step of every environment
+        except BaseException as error:  # no context manager, because this runs at every step of every environment
+            if not is_mistake(error):
+                raise
             old = isinstance(error, ValueError) and "unpack" in str(error)
             text = "it must return five values, as Gymnasium's API asks for" if old else in_one_line(error)
             where = f"step {len(self._actions[index])} of an episode"
@@ -169,7 +174,9 @@ class GymTask(Task):
         if told is None and isinstance(observation, dict):
             told = observation.get(MASK)
         self._allowed[index] = None if told is None or last else self._checked_mask(told)
-        flat = self._gymnasium.spaces.flatten(self._envs[index].observation_space, observation)
+        spaces, space = self._gymnasium.spaces, self._envs[index].observation_space
+        check_observation(spaces, space, observation)
+        flat = spaces.flatten(space, observation)
         if len(flat) != self._width:
             raise ValueError(f"an observation has {len(flat)} numbers; its space has {self._width}")
         return torch.as_tensor(flat, dtype=torch.float32)[self._kept]
@@ -266,13 +273,6 @@ class GymTask(Task):
                 observation = self._step_one(index, action)[0]
             observations.append(observation)
         return self._show(observations, [not actions for actions in self._actions])
-
-
-def check_numbers(**values: Any) -> None:
-    """Raise a TypeError for a value that is not a single number, such as an array."""
-    for name, value in values.items():
-        if not isinstance(value, NUMBER) and getattr(value, "shape", None) != ():
-            raise TypeError(f"its {name} is {value!r}; it must be one number")
 
 
 def import_environment(env_id: str) -> None:

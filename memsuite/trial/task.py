@@ -11,15 +11,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memsuite.blame import blamed_on
+from memsuite.blame import blamed_on, words_of
 from memsuite.errors import Stopped, UsageError
 from memsuite.tasks import ScriptedTask, Task
 from memsuite.tasks.gym_task import GymTask
 from memsuite.types import Script, TimeStep
 
 ENVS = 5
+FIELDS = ("observations", "targets", "scored")  # of a script
 MOST = 200_000  # steps of all environments that a trial draws
 EPISODES = 64
+STEPS = 20  # that a task is taken on after a load
+MANY = 16  # environments of which some will tell by their rewards that something was lost
+SHOWN = ("observation", "is_first", "reward", "terminated", "truncated", "scored", "correct")
 
 
 def try_task(who: str, task: Task, device: torch.device) -> Iterator[str]:
@@ -60,6 +64,17 @@ def try_environment(who: str, task: GymTask, device: torch.device) -> Iterator[s
             yield f"{who}: an action that its action_mask does not allow is taken as the next one that it allows"
 
 
+def first_steps(task: Task, steps: int, device: torch.device) -> Tensor:
+    """Return the first observations of an episode whose actions are drawn at random, ``[steps, D]``."""
+    generator = _generator(device)
+    with contextlib.closing(task.fresh()) as task:
+        seen = [task.reset(1, generator).observation[0]]
+        for _ in range(steps - 1):
+            action = torch.randint(task.num_actions, (1,), device=device)
+            seen.append(task.step(action).observation[0])
+    return torch.stack(seen)
+
+
 def check_anchors(who: str, task: Task) -> None:
     """Refuse anchors that are no numbers in [0, 1] in their order; NaN stands for one that nobody knows."""
     anchors = task.anchors()
@@ -84,7 +99,8 @@ def check_script(who: str, task: ScriptedTask, device: torch.device) -> None:
     script = task.script(envs, _generator(device))
     check_layout(who, task, script, envs)
     torch.manual_seed(7)
-    if not torch.equal(script.observations, task.script(envs, _generator(device)).observations):
+    again = task.script(envs, _generator(device))
+    if not all(torch.equal(getattr(script, name), getattr(again, name)) for name in FIELDS):
         raise UsageError(
             f"{who}: script() draws other numbers from an equal generator; all it draws must come from the one given"
         )
@@ -120,6 +136,8 @@ def check_layout(who: str, task: Task, script: Any, envs: int) -> None:
         if name != "observations" and (value.is_floating_point() or value.is_complex()):
             kinds = "bool" if name == "scored" else "whole numbers"
             raise UsageError(f"{who}: script() has {name} of {value.dtype}; they must be {kinds}")
+    if script.observations.is_complex():
+        raise UsageError(f"{who}: script() has observations of complex numbers; they must be real")
     if not torch.isfinite(script.observations.float()).all():
         raise UsageError(f"{who}: script() has observations that are not finite")
 
@@ -138,45 +156,80 @@ def check_steps(who: str, task: Task, device: torch.device) -> None:
 
 
 def check_shown(who: str, where: str, task: Task, now: Any, envs: int) -> None:
-    """Refuse a step that is not of the declared shapes and kinds."""
+    """Refuse a step that is not of the declared shapes and kinds, or that contradicts itself."""
     if not isinstance(now, TimeStep):
         raise UsageError(f"{who}: {where}() returns a {type(now).__name__}; it must be a memsuite.types.TimeStep")
-    for name in ("observation", "is_first", "reward", "terminated", "truncated", "scored", "correct"):
+    for name in SHOWN:
         value = getattr(now, name)
-        size = [envs, task.observation_dim] if name == "observation" else [envs]
-        if not isinstance(value, Tensor) or list(value.shape) != size:
-            given = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            raise UsageError(f"{who}: {where}() shows {name} of shape {given}; it must be {size}")
+        check_part(who, f"{where}() shows {name}", value, [envs, task.observation_dim][: 1 + (name == "observation")])
         if name not in ("observation", "reward") and value.dtype != torch.bool:
             raise UsageError(f"{who}: {where}() shows {name} of {value.dtype}; it must be bool")
         if not torch.isfinite(value.float()).all():
             raise UsageError(f"{who}: {where}() shows {name} that is not finite")
-    if bool((now.truncated & ~now.terminated).any()) and now.final_observation is None:
+    cut, begins = now.truncated & ~now.terminated, now.terminated | now.truncated
+    if not torch.equal(now.is_first, torch.ones_like(begins) if where == "reset" else begins):
+        raise UsageError(
+            f"{who}: {where}() shows is_first {now.is_first.tolist()}; it must be true where an episode begins: at "
+            "reset() everywhere, and at step() where the one before it has terminated or was truncated"
+        )
+    if bool((now.correct & ~now.scored).any()):
+        raise UsageError(f"{who}: {where}() shows correct where nothing is scored")
+    if bool(cut.any()):
+        check_final(who, where, task, now.final_observation, cut)
+
+
+def check_final(who: str, where: str, task: Task, final: Any, cut: Tensor) -> None:
+    """Refuse a final observation that cannot be valued where an episode was cut."""
+    if final is None:
         raise UsageError(f"{who}: {where}() truncates an episode without its final_observation")
+    check_part(who, f"{where}() shows final_observation", final, [len(cut), task.observation_dim])
+    if not torch.isfinite(final[cut].float()).all():
+        raise UsageError(f"{who}: {where}() shows final_observation that is not finite")
+
+
+def check_part(who: str, what: str, value: Any, size: list[int]) -> None:
+    """Refuse what is no tensor of real numbers of a size."""
+    if not isinstance(value, Tensor) or list(value.shape) != size:
+        given = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise UsageError(f"{who}: {what} of shape {given}; it must be {size}")
+    if value.is_complex():
+        raise UsageError(f"{who}: {what} of complex numbers; they must be real")
 
 
 def check_state(who: str, task: Task, device: torch.device) -> None:
     """Refuse a task that does not go on as it was from what a checkpoint holds of it."""
-    task.reset(2, _generator(device))
-    actions = torch.zeros(2, dtype=torch.int64, device=device)
-    now = task.step(actions)
+    generator, other = _generator(device), torch.Generator(device)
+    task.reset(MANY, generator)
+    actions = torch.randint(task.num_actions, (STEPS, MANY), device=device)
+    task.step(actions[0])
+    now = task.step(actions[1])
+    other.set_state(generator.get_state())
+    again = task.fresh()
+    loaded = again.load_state_dict(_saved(who, task), other)
+    check_alike(who, now, loaded, ("observation", "is_first"))  # a checkpoint is no step, which would have a reward
+    for drawn in actions[: min(STEPS, task.horizon + 1)]:
+        check_alike(who, task.step(drawn), again.step(drawn), SHOWN)
+
+
+def check_alike(who: str, one: TimeStep, other: TimeStep, names: tuple[str, ...]) -> None:
+    """Refuse a step that is another after a load."""
+    for name in names:
+        if not torch.equal(getattr(one, name), getattr(other, name)):
+            raise UsageError(
+                f"{who}: it goes on otherwise from its state_dict() than without (another {name}): a run could not be "
+                "gone on with"
+            )
+
+
+def _saved(who: str, task: Task) -> Any:
+    """Return what a checkpoint would hold of a task."""
     file = io.BytesIO()
     torch.save(task.state_dict(), file)
     file.seek(0)
     try:
-        saved = torch.load(file, map_location="cpu", weights_only=True)
+        return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise UsageError(
-            f"{who}: state_dict() holds more than plain values and tensors: {str(error).partition(chr(10))[0]}"
-        ) from error
-    again = task.fresh()
-    pairs = [(now, again.load_state_dict(saved, torch.Generator(device))), (task.step(actions), again.step(actions))]
-    if not all(
-        torch.equal(getattr(a, name), getattr(b, name)) for a, b in pairs for name in ("observation", "is_first")
-    ):
-        raise UsageError(
-            f"{who}: it goes on otherwise from its state_dict() than without: a run could not be gone on with"
-        )
+        raise UsageError(f"{who}: state_dict() holds more than plain values and tensors: {words_of(error)}") from error
 
 
 def _generator(device: torch.device) -> torch.Generator:

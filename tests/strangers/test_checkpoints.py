@@ -109,6 +109,12 @@ EVERYWHERE = {
     "no version": (lambda content: content.pop("pytorch-lightning_version"), "a version of Lightning"),
     "no mapping": (at("memsuite", []), "memsuite is a list; it must be a mapping"),
     "a callback": (at("callbacks", "RunRecord", {}), "callbacks.RunRecord.spent is missing"),
+    "no steps": (at("memsuite", "env_steps", None), "env_steps is missing; it must be a whole number"),
+    "no arguments": (at("memsuite", "training_args", None), "training_args is missing; it must be a mapping"),
+    "a tensor in the settings": (config(task_args={"num_cues": torch.ones(3)}), "num_cues is a tensor [3] of float32"),
+    "an unknown task": (config(task="no_task"), "no task 'no_task'"),
+    "an odd number of environments": (config(num_envs=7), "num_envs is 7"),
+    "the loop of an evaluation": (at("loops", "test_loop", "batch_progress", "total", "text"), "loops.test_loop"),
     "ranks": (at("memsuite", "run", "ranks", "two"), "run.ranks is the text 'two'"),
 }
 RANK = ("memsuite", "run", "ranks", 0)
@@ -126,6 +132,7 @@ GOING_ON = {
     "betas": (at(*GROUP, "betas", (0.9, 1.5)), "betas in the optimiser's group 0 is 1.5"),
     "an optimiser's kind": (at(*GROUP, "fused", False), "fused in the optimiser's group 0 is False"),
     "an optimiser's setting": (at(*GROUP, "magic", 1), "a name in the optimiser's group 0 is the text 'magic'"),
+    "a tensor of bits": (at(*GROUP, "maximize", torch.ones(2)), "maximize in the optimiser's group 0 is a tensor"),
     "parameters twice": (at(*GROUP, "params", [0, 0, 0]), "params in the optimiser's group 0"),
     "no loops": (at("loops", "fit_loop", {}), "loops.fit_loop.state_dict is missing"),
     "a loop": (at("loops", "test_loop", "text"), "loops.test_loop is the text 'text'"),
@@ -134,6 +141,7 @@ GOING_ON = {
     "a generator": (at(*RANK, "generators", "task", torch.zeros(9, dtype=torch.uint8)), "the state of a generator"),
     "a script": (at(*RANK, "task", "drawn_from", torch.zeros(5056, dtype=torch.uint8)), "the state of a generator"),
     "a position": (at(*RANK, "task", "position", 1000), "position is 1000; it must be a step of an episode of 10"),
+    "a tensor for Python's": (at(*RANK, "random", "python", (torch.ones(2), (0,) * 625, None)), "random is not read"),
     "Python's generator": (at(*RANK, "random", "python", (9, (0,) * 625, None)), "random is not read"),
     "steps": (at("memsuite", "env_steps", 10**18), "env_steps is 1000000000000000000; it must be at most 160"),
 }

@@ -1,0 +1,64 @@
+"""What a Gymnasium environment returns, held to what it must be: numbers, ends, and observations of its space."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+NUMBER = (int, float)  # includes bool, a subclass of int
+ENDS = (False, True)
+
+
+def check_numbers(**values: Any) -> None:
+    """Raise a TypeError for a value that is not a single real number, such as an array."""
+    for name, value in values.items():
+        plain = value.item() if getattr(value, "shape", None) == () else value
+        if not isinstance(plain, NUMBER):
+            raise TypeError(f"its {name} is {value!r}; it must be one number")
+
+
+def check_ends(**values: Any) -> None:
+    """Raise a ValueError for what is neither true nor false."""
+    for name, value in values.items():
+        if value not in ENDS:
+            raise ValueError(f"its {name} is {value!r}; it must be true or false")
+
+
+def check_observation(spaces: Any, space: Any, seen: Any) -> None:
+    """Raise a ValueError for an observation that flattening would change: cut, wrap around, or show as another one.
+
+    The bounds of real numbers are not held: what lies beyond them is passed on as it is.
+
+    Args:
+        spaces: Gymnasium's module of that name.
+        space: the space that the environment declares, or a part of it.
+        seen: the observation, or that part of it.
+    """
+    if isinstance(space, spaces.Box):
+        if getattr(seen, "dtype", None) != space.dtype:
+            _check_box(space, np.asarray(seen))
+    elif isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
+        _check_whole(space, np.asarray(seen), space.n if isinstance(space, spaces.Discrete) else space.nvec)
+    elif isinstance(space, spaces.Dict):
+        for name, part in space.spaces.items():
+            check_observation(spaces, part, seen[name])
+    elif isinstance(space, spaces.Tuple):
+        for part, its in zip(space.spaces, seen, strict=True):
+            check_observation(spaces, part, its)
+
+
+def _check_box(space: Any, seen: Any) -> None:
+    real = space.dtype.kind == "f" and seen.dtype.kind in "biuf"
+    if seen.dtype.kind not in "biuf" or not (real or np.array_equal(seen.astype(space.dtype), seen)):
+        raise ValueError(f"an observation is {_shown(seen)}, which its space, of {space.dtype}, cannot hold")
+
+
+def _check_whole(space: Any, seen: Any, most: Any) -> None:
+    number = seen - space.start if seen.dtype.kind in "iub" else np.asarray(-1)
+    if not (np.all(number >= 0) and np.all(number < most)):
+        raise ValueError(f"an observation is {_shown(seen)}, which is not in its space, {space}")
+
+
+def _shown(seen: Any) -> str:
+    return " ".join(str(seen.tolist()).split())[:100]
