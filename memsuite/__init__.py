@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from memsuite.loading import load
     from memsuite.tasks import get_benchmark_suite, get_task_config, make_task
 
-__version__ = "0.2.0"
+    __version__: str  # of the installed distribution
+
 __all__ = ["__version__", "get_benchmark_suite", "get_task_config", "load", "make_controller", "make_task"]
 
 _HOMES = {
@@ -26,6 +27,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return importlib.import_module("memsuite.shipped").version()
     if name not in _HOMES:
         raise AttributeError(f"module 'memsuite' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)

@@ -11,6 +11,7 @@ from memsuite.analysis.results import CELL, labels
 from memsuite.analysis.stats import iqm, performance_profile, stratified_bootstrap
 from memsuite.errors import UsageError
 from memsuite.runs.config import DIFFICULTIES
+from memsuite.shipped import extra
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +38,7 @@ def pyplot() -> Any:
     try:
         import matplotlib
     except ImportError as error:
-        raise UsageError("figures need matplotlib: pip install 'memsuite[report]'") from error
+        raise UsageError(f"figures need matplotlib: {extra('report')}") from error
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 

@@ -18,6 +18,7 @@ from memsuite.analysis.horizon_plots import steps_by_horizon
 from memsuite.analysis.results import SUPERVISED, labels, read_curves, read_retention
 from memsuite.errors import UsageError
 from memsuite.files import write_atomically
+from memsuite.shipped import extra
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,7 +54,7 @@ def write_report(table: pd.DataFrame, folder: Path, baseline: pd.DataFrame | Non
     try:
         from jinja2 import Environment
     except ImportError as error:
-        raise UsageError("a report needs jinja2: pip install 'memsuite[report]'") from error
+        raise UsageError(f"a report needs jinja2: {extra('report')}") from error
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     pictures = [
         _saved(folder, name, heading, caption, figure)

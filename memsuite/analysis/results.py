@@ -15,6 +15,7 @@ from memsuite.runs.config import DIFFICULTIES
 from memsuite.runs.folder import METRICS, RETENTION
 from memsuite.runs.recipes import nearest_recipe
 from memsuite.runs.result import KIND_OF
+from memsuite.shipped import extra
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,7 +34,7 @@ def import_pandas() -> Any:
     try:
         import pandas
     except ImportError as error:
-        raise UsageError("this needs pandas and scipy: pip install 'memsuite[report]'") from error
+        raise UsageError(f"this needs pandas and scipy: {extra('report')}") from error
     return pandas
 
 

@@ -18,10 +18,13 @@ from rich.table import Table
 from memsuite.errors import Stopped, UsageError
 from memsuite.launch.plain import PlainParser, Unbroken, for_tables
 from memsuite.launch.plain import console as plain_console
+from memsuite.shipped import find
 from memsuite.suite import estimate, store
+from memsuite.suite.changes import read_changes
 from memsuite.suite.drive import Drive
 from memsuite.suite.grid import Run, Suite, choose, read_suite
 from memsuite.suite.launch import Launcher, LocalLauncher, forkserver, slots
+from memsuite.suite.listing import listing
 from memsuite.suite.view import View
 from memsuite.suite.worker import die_with_suite
 
@@ -34,7 +37,12 @@ LAUNCHERS = ("local", "ray", "submitit")
 def main(verb: str, arguments: list[str]) -> int:
     """Run the suite, or show what it would run; 1 if a run failed or was made with other settings."""
     options = parse(arguments)
-    suite = read_suite(Path(options.file), Path(options.out) if options.out else None)
+    if options.list:
+        return show_suites()
+    if options.file is None:
+        raise UsageError("name a suite, such as basic_v1, or its YAML file; --list shows the suites that there are")
+    out = Path(options.out) if options.out else None
+    suite = read_suite(find("suite", options.file), out, read_changes(options.set))
     runs = choose(suite.runs, options.only)
     if not options.dry_run and all(store.look(run).kind == "finished" for run in runs):
         print(f"{len(runs)} of {len(runs)} runs finished in {suite.folder}, all before")
@@ -59,7 +67,10 @@ def main(verb: str, arguments: list[str]) -> int:
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Read the options."""
     parser = PlainParser(prog="memsuite suite", description="Run every run of a suite that is not finished.")
-    parser.add_argument("file", help="the suite's YAML, as configs/suites/basic_v1.yaml; docs/suites.md says how")
+    parser.add_argument("file", nargs="?", help="a name from --list, or a YAML file; docs/suites.md says how")
+    parser.add_argument("--list", action="store_true", help="list the suites that come with memsuite; run nothing")
+    text = "other values of an axis or a setting of the suite, as controller=my_module.MyModel; repeatable"
+    parser.add_argument("--set", metavar="KEY=VALUE[,VALUE]", action="append", default=[], help=text)
     parser.add_argument(
         "--dry_run", action="store_true", help="print the command lines and what they cost; run nothing"
     )
@@ -77,6 +88,15 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     if options.jobs is not None and options.jobs < 1:
         raise UsageError(f"--jobs is {options.jobs}; the least is 1")
     return options
+
+
+def show_suites() -> int:
+    """Print a table of the suites that come with memsuite."""
+    table = Table("suite", "runs", "content", box=SIMPLE_HEAD)
+    for name, runs, text in listing():
+        table.add_row(name, f"{runs:,}", text)
+    for_tables().print(table)
+    return 0
 
 
 def look_at(suite: Suite, runs: list[Run], elsewhere: bool) -> Checked:

@@ -11,8 +11,9 @@ from memsuite.cli.fit import FitCLI
 from memsuite.errors import UsageError, nearest
 from memsuite.launch.parser import Parser
 from memsuite.launch.trainer import quiet_lightning
+from memsuite.suite.content import ENTRY_KEYS
 from memsuite.suite.estimate import Size
-from memsuite.suite.grid import ENTRY_KEYS, Run
+from memsuite.suite.grid import Run
 from memsuite.tasks import ScriptedTask
 
 PLACES = ("device", "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy")

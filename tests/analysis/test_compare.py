@@ -230,5 +230,5 @@ def test_curves_are_the_evaluations(tmp_path):
 
 def test_without_pandas_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pandas", None)
-    with pytest.raises(UsageError, match=r"memsuite\[report\]"):
+    with pytest.raises(UsageError, match=r"memsuite-rl\[report\]"):
         read_results(tmp_path)
