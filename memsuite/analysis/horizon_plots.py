@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from memsuite.analysis import plots
+from memsuite.analysis import canvas, plots
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,8 +26,8 @@ def steps_by_horizon(table: pd.DataFrame) -> Figure | None:
     tiers = [own for _, own in table.groupby(["task", "difficulty"]) if own["horizon"].nunique() >= LEAST]
     if not tiers:
         return None
-    plt = plots.pyplot()
-    with plt.rc_context(plots.SETTINGS):
+    plt = canvas.pyplot()
+    with plt.rc_context(canvas.SETTINGS):
         figure, panels = plt.subplots(
             1, len(tiers), figsize=(5.6 * len(tiers) + 0.6, 4.2), squeeze=False, layout="constrained"
         )
@@ -37,7 +37,7 @@ def steps_by_horizon(table: pd.DataFrame) -> Figure | None:
 
 
 def _panel(axes: Any, tier: pd.DataFrame) -> None:
-    styles = plots.styles_of(tier["model"].tolist())
+    styles = canvas.styles_of(tier["model"].tolist())
     for model, own in tier.groupby("model"):
         colour, reached = styles[str(model)]["color"], own["steps_to_target"].notna()
         axes.scatter(
@@ -51,7 +51,7 @@ def _panel(axes: Any, tier: pd.DataFrame) -> None:
     axes.set(xscale="log", yscale="log", xlabel="steps of an episode", ylabel="environment steps to the target")
     axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     axes.minorticks_off()
-    axes.yaxis.set_major_formatter(plots.thousands)
+    axes.yaxis.set_major_formatter(canvas.thousands)
     axes.set_title(
         f"{tier['task'].iloc[0]}, {tier['difficulty'].iloc[0]}: success {tier['target_success'].iloc[0]:.2f}"
     )
