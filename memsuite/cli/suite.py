@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import shlex
 import sys
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -18,6 +19,7 @@ from rich.table import Table
 from memsuite.errors import Stopped, UsageError
 from memsuite.launch.plain import PlainParser, Unbroken, for_tables
 from memsuite.launch.plain import console as plain_console
+from memsuite.reading import positive
 from memsuite.shipped import find
 from memsuite.suite import estimate, store
 from memsuite.suite.changes import read_changes
@@ -44,10 +46,13 @@ def main(verb: str, arguments: list[str]) -> int:
     out = Path(options.out) if options.out else None
     suite = read_suite(find("suite", options.file), out, read_changes(options.set))
     runs = choose(suite.runs, options.only)
+    parameters = options.parameters or suite.parameters
+    if parameters:
+        runs = apart(suite, f"choosing widths of {parameters:,} parameters", _equal, runs, parameters)
     if not options.dry_run and all(store.look(run).kind == "finished" for run in runs):
         print(f"{len(runs)} of {len(runs)} runs finished in {suite.folder}, all before")
         return 0
-    checked = look_at(suite, runs, options.launcher != "local")
+    checked: Checked = apart(suite, f"looking at {len(runs)} runs", _check, runs, options.launcher != "local")
     if options.dry_run:
         dry_run(runs, checked.sizes, len(slots(options.jobs, checked.gpus)))
         return 0
@@ -76,6 +81,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--jobs", type=int, help="runs at a time; default: a run a GPU, or a core where there is none")
     parser.add_argument("--launcher", default="local", choices=LAUNCHERS, help="local (default), ray or submitit")
+    text = "give every model the hidden_dim at which its network has about this number of parameters"
+    parser.add_argument("--parameters", type=positive, metavar="N", help=text)
     parser.add_argument(
         "--only", metavar="ID", action="append", default=[], help="this run, or all whose id begins so; repeatable"
     )
@@ -99,12 +106,12 @@ def show_suites() -> int:
     return 0
 
 
-def look_at(suite: Suite, runs: list[Run], elsewhere: bool) -> Checked:
-    """Check every run, in a process of the fork server, which then has its imports ready for the runs."""
+def apart(suite: Suite, doing: str, function: Callable[..., Any], *given: Any) -> Any:
+    """Call a function in a process of the fork server, which then has its imports ready for the runs."""
     pool = ProcessPoolExecutor(1, mp_context=forkserver(), initializer=die_with_suite)
-    with pool, plain_console(stderr=True).status(f"looking at {len(runs)} runs"):
+    with pool, plain_console(stderr=True).status(doing):
         try:
-            return pool.submit(_check, runs, elsewhere).result()
+            return pool.submit(function, *given).result()
         except UsageError as error:
             raise UsageError(f"{suite.path}: {error}") from None
         except BrokenProcessPool:
@@ -115,6 +122,12 @@ def _check(runs: list[Run], elsewhere: bool) -> Checked:
     from memsuite.cli.suite_check import check
 
     return check(runs, elsewhere)
+
+
+def _equal(runs: list[Run], parameters: int) -> list[Run]:
+    from memsuite.cli.suite_check import of_equal_size
+
+    return of_equal_size(runs, parameters)
 
 
 def make_launcher(options: argparse.Namespace, suite: Suite, checked: Checked) -> Launcher:

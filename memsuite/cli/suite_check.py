@@ -11,11 +11,13 @@ from memsuite.cli.fit import FitCLI
 from memsuite.errors import UsageError, nearest
 from memsuite.launch.parser import Parser
 from memsuite.launch.trainer import quiet_lightning
+from memsuite.rl.width import equal_width
 from memsuite.suite.content import ENTRY_KEYS
 from memsuite.suite.estimate import Size
 from memsuite.suite.grid import Run
 from memsuite.tasks import ScriptedTask
 
+WIDTH = "controller_args.hidden_dim"
 PLACES = ("device", "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy")
 
 
@@ -56,6 +58,32 @@ def check(runs: list[Run], elsewhere: bool) -> Checked:
         if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
             raise UsageError(f"{run.id}: seed is {seed!r}; it must be a whole number between 0 and {2**32 - 1}")
     return Checked([sizes[_without_seed(run)] for run in runs], torch.cuda.device_count())
+
+
+def of_equal_size(runs: list[Run], parameters: int) -> list[Run]:
+    """Give every run the width at which its network has nearest to this number of parameters.
+
+    Raises:
+        UsageError: a run has a width already, or there is none that fits; the run's id is named.
+    """
+    quiet_lightning()
+    _check_keys(runs)
+    widths: dict[str, int] = {}
+    for run in runs:
+        key = _without_seed(run)
+        try:
+            if WIDTH in run.asked:
+                raise UsageError(f"{WIDTH} is {run.asked[WIDTH]}; leave it out, or parameters, which sets it")
+            if key not in widths:
+                module = FitCLI("fit", [*run.options, "--device", "cpu"]).model
+                widths[key] = equal_width(module.config, module.task, parameters)
+        except UsageError as error:
+            raise UsageError(f"{run.id}: {error}") from error
+    return [_with_width(run, widths[_without_seed(run)]) for run in runs]
+
+
+def _with_width(run: Run, width: int) -> Run:
+    return replace(run, settings={**run.settings, WIDTH: width}, asked={**run.asked, WIDTH: width})
 
 
 def _without_seed(run: Run) -> str:

@@ -19,14 +19,15 @@ from typing import Any
 
 from memsuite.errors import UsageError, nearest, unknown
 from memsuite.files import spelt
-from memsuite.reading import read_mapping
+from memsuite.reading import positive, read_mapping
 from memsuite.runs.config import IDENTITY
 from memsuite.runs.folder import HARMFUL, run_id
 from memsuite.shipped import find
 from memsuite.suite.changes import Changes, changed
 from memsuite.suite.content import ENTRY_KEYS, Settings, axes_of, flatten, is_mapping, list_of, mapping
 
-KEYS = ("name", "description", "config", "settings", "grid", "entries", "overrides", "exclude", "ray", "slurm")
+KEYS = ("name", "description", "parameters", "config", "settings", "grid", "entries", "overrides", "exclude")
+LAUNCHERS = ("ray", "slurm")  # keys for the launchers of clusters
 MOST = 10_000  # runs of a suite
 OURS = ("out", "overwrite", "ckpt_path")  # options of fit that only the suite sets
 
@@ -78,12 +79,14 @@ class Suite:
         folder: the folder that contains the run folders.
         runs: in the order of the file.
         launchers: settings of ``ray`` and ``slurm``.
+        parameters: the number of parameters that all models are to have; None if each has its own.
     """
 
     path: Path
     folder: Path
     runs: list[Run]
     launchers: dict[str, Settings]
+    parameters: int | None = None
 
 
 def read_suite(path: Path, out: Path | None = None, changes: Changes | None = None) -> Suite:
@@ -100,17 +103,26 @@ def read_suite(path: Path, out: Path | None = None, changes: Changes | None = No
     content = read_mapping(path, "suite", "grid: {controller: [gru, mamba]}")
     try:
         for key in content:
-            if key not in KEYS:
-                raise unknown("key", key, KEYS)
+            if key not in (*KEYS, *LAUNCHERS):
+                raise unknown("key", key, (*KEYS, *LAUNCHERS))
         name = content.get("name") or path.stem
         if not isinstance(name, str) or HARMFUL.search(name) or name.startswith("."):
             raise UsageError(f"name {name!r} cannot be a folder's name; use letters, digits, '_' and '-'")
         folder = out or Path("runs") / name
-        launchers = {key: mapping(content, key) for key in ("ray", "slurm")}
+        launchers = {key: mapping(content, key) for key in LAUNCHERS}
         content = changed(content, changes) if changes else content
-        return Suite(path, folder, _expand(content, path, folder, changes or {}), launchers)
+        return Suite(path, folder, _expand(content, path, folder, changes or {}), launchers, _parameters(content))
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
+
+
+def _parameters(content: Settings) -> int | None:
+    """Return the number of parameters that a suite asks of all models, if it does."""
+    given = content.get("parameters")
+    try:
+        return None if given is None else int(positive(given))
+    except ValueError as error:
+        raise UsageError(f"parameters: {error}") from error
 
 
 def choose(runs: list[Run], only: list[str]) -> list[Run]:
