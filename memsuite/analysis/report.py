@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from memsuite.analysis import canvas, plots
 from memsuite.analysis.compare import compare, summarise, with_ceilings
+from memsuite.analysis.compare_tables import missing
 from memsuite.analysis.horizon_plots import steps_by_horizon
 from memsuite.analysis.layout import write_csv
 from memsuite.analysis.results import CELL, SUPERVISED, labels, read_curves, read_retention
@@ -63,6 +64,7 @@ def write_report(table: pd.DataFrame, folder: Path, baseline: pd.DataFrame | Non
     ]
     for name, write in (("results.csv", write_csv), ("results.parquet", _parquet)):
         write_atomically(folder / name, lambda file, write=write: write(table, file))  # type: ignore[misc]
+    found = None if baseline is None else compare(table, baseline)
     page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(TEMPLATE.read_text())
     text = page.render(
         title=title or "Memory benchmark results",
@@ -70,7 +72,8 @@ def write_report(table: pd.DataFrame, folder: Path, baseline: pd.DataFrame | Non
         facts=_facts(table),
         summary=_without_empty(_summary(table)),
         cells=_without_empty(_cells(with_ceilings(summarise(table)))),
-        differences=_without_empty(_differences(table, baseline)) if baseline is not None else None,
+        differences=_without_empty(_differences(found)) if found is not None else None,
+        missing=missing(found) if found is not None else "",
         runs=_without_empty(_runs(table)),
         commands=_commands(table),
     )
@@ -215,11 +218,11 @@ def _without_empty(table: dict[str, Any]) -> dict[str, Any]:
     return {"headings": [table["headings"][i] for i in kept], "rows": rows}
 
 
-def _differences(table: pd.DataFrame, baseline: pd.DataFrame) -> dict[str, Any]:
-    found = compare(table, baseline)
+def _differences(found: pd.DataFrame) -> dict[str, Any]:
+    """Return headings and rows of the comparison with the baseline; what is missing is told in a line beside it."""
     names = labels(found)
     rows = []
-    for index, row in found.iterrows():
+    for index, row in found[found["verdict"] != "missing"].iterrows():
         interval = "" if row["difference_low"] != row["difference_low"] else (
             f"{row['difference_low']:+.3f} to {row['difference_high']:+.3f}"
         )  # fmt: skip

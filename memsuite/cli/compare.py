@@ -55,7 +55,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         help="compare the first of these with each other one: my_module.MyModel,gru,lru; default of --results then: "
         f"runs, and {PUBLISHED} for models that are not in it",
     )
-    parser.add_argument("--confidence", type=float, default=0.95, help="of all intervals together; default: 0.95")
+    parser.add_argument("--confidence", type=float, default=0.95, help="of the intervals; default: 0.95")
     parser.add_argument("--format", default="table", choices=FORMATS, help="of what is printed; default: table")
     parser.add_argument("--json", dest="format", action="store_const", const="json", help="the same as --format json")
     parser.add_argument("--plot", help="with --models: draw the comparison into this file too (png, pdf, svg)")

@@ -188,9 +188,10 @@ def dry_run(runs: list[Run], sizes: list[estimate.Size], jobs: int) -> None:
         )
     for_tables().print(table)
     total = sum(size.env_steps for size in sizes)
-    still = estimate.in_words(left / jobs)
-    print(f"{len(runs)} runs, {total:,} environment steps; still to do: about {still} with --jobs {jobs}")
-    print(f"An estimate for {known} of {len(runs)} runs: {estimate.BASIS}.")
+    still = f"about {estimate.in_words(left / jobs)} with --jobs {jobs}" if known else "for a time that is not known"
+    print(f"{len(runs)} runs, {total:,} environment steps; still to do: {still}")
+    if known:
+        print(f"An estimate for {known} of {len(runs)} runs: {estimate.BASIS}.")
 
 
 def conclude(drive: Drive, console: Console, command: str, suite: Suite) -> int:

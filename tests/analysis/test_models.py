@@ -314,3 +314,7 @@ def test_what_is_missing_is_one_line(tmp_path, monkeypatch, capsys):
     assert len([line for line in said.splitlines() if "m39.M" in line or "m0.M" in line]) <= 1
     assert "missing: 40 cells of the baseline: delayed_cue-easy m0.M; " in said
     assert "and 36 more" in said
+    assert main(["report", "--results", "own", "--baseline", "base", "--out", "page"]) == 0
+    page = (tmp_path / "page" / "index.html").read_text()
+    assert "<p>missing: 40 cells of the baseline: delayed_cue-easy m0.M; " in page
+    assert "m39.M" not in page
