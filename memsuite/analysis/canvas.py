@@ -48,6 +48,11 @@ def styles_of(models: Sequence[str]) -> dict[str, dict[str, Any]]:
     }
 
 
+def plain(text: str) -> str:
+    """Return a name as matplotlib shows it letter by letter: what is between dollars it takes for TeX."""
+    return text.replace("$", r"\$")
+
+
 def thousands(value: float, _: Any = None) -> str:
     """Write a number of steps briefly: ``200k``, ``1.5M``."""
     return f"{value / 1e6:g}M" if value >= 1e6 else f"{value / 1e3:g}k" if value else "0"

@@ -45,7 +45,7 @@ def comparison_figure(found: Comparison) -> Figure:
             _panel(figure.add_subplot(layout[at, :]), own, colours)
         _aggregate(figure.add_subplot(layout[-1, 0]), found, "iqm", names, colours)
         _aggregate(figure.add_subplot(layout[-1, 1]), found, "first_is_better", names[1:], colours)
-        handles = {name: plt.Line2D([], [], color=colour, marker="o") for name, colour in colours.items()}
+        handles = {canvas.plain(name): plt.Line2D([], [], color=colour, marker="o") for name, colour in colours.items()}
         canvas.legend_below(figure, handles)
         return figure  # type: ignore[no-any-return]
 
@@ -58,7 +58,7 @@ def _panel(axes: Any, cells: pd.DataFrame, colours: dict[str, str]) -> None:
         axes.plot([row["low"], row["high"]], [at, at], color=colours[row["model"]], linewidth=2, alpha=0.5)
         axes.plot(row["value"], at, color=colours[row["model"]], marker="o", markersize=4.5)
     measures = cells["measures"].iloc[0]
-    axes.set_yticks(range(len(order)), order)
+    axes.set_yticks(range(len(order)), [canvas.plain(name) for name in order])
     axes.set(ylim=(len(order) - 0.5, -0.5), xlabel=f"final {measures}")
     if measures == "success":
         axes.set_xlim(-0.02, 1.02)
@@ -78,5 +78,5 @@ def _aggregate(axes: Any, found: Comparison, key: str, names: list[str], colours
     if key == "iqm":
         axes.set_xlabel("IQM of the score, over all cells")
     else:
-        axes.set_xlabel(textwrap.fill(f"probability that {found.first} is better", 34))
+        axes.set_xlabel(textwrap.fill(f"probability that {canvas.plain(found.first)} is better", 34))
         axes.axvline(0.5, color=canvas.FAINT, linewidth=1, linestyle=":")

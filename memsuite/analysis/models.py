@@ -123,6 +123,8 @@ def _is_model(table: pd.DataFrame, name: str) -> pd.Series[Any]:
 def _with_cells(table: pd.DataFrame) -> pd.DataFrame:
     """Add to every run the name of its cell, which does not depend on the model."""
     table = table[table["objective"] != SUPERVISED].reset_index(drop=True)
+    if table.empty:
+        raise UsageError("these results hold ceilings alone (--objective supervised), which compare no models")
     arguments = [json.loads(text).get("task_args") or {} for text in table["config"]]
     told = [", ".join(f"{key}={value}" for key, value in sorted(own.items())) for own in arguments]
     alike = table[CELL].assign(controller="", variant=told)

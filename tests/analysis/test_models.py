@@ -232,6 +232,20 @@ def test_every_format_holds_the_same_numbers(table):
     assert not re.search(r"(?<![\\$])_", "".join(line for line in latex.splitlines() if not line.startswith("%")))
 
 
+@pytest.mark.parametrize("name", ["gym:$x_{y}$-v0", "a%b&c#d", "=1+1", "a|b"])
+def test_odd_names_are_shown_as_they_are(name, tmp_path):
+    runs = [result(model, s, 0.5 + s / 10, task=name) for model in ("a.A", "gru") for s in range(3)]
+    (tmp_path / "x.json").write_text(json.dumps(runs))
+    found = compare_models(read_results(tmp_path / "x.json"), ["a.A", "gru"])
+    figure = comparison_figure(found)
+    figure.savefig(tmp_path / "x.png")  # TeX that is none would raise
+    answer = of_models(found)
+    assert name.replace("|", "\\|") in answer.text("markdown")
+    rows = list(csv.DictReader(io.StringIO(answer.text("csv"))))
+    assert rows[0]["task"] == ("'=1+1" if name == "=1+1" else name)
+    assert "tabular" in answer.text("latex")
+
+
 def test_the_command_prints_draws_and_ends_with_status_0(table, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     line = "compare --models mine.Model,gru --results runs --plot figure.png --out all.json"
@@ -290,6 +304,7 @@ MISTAKES = {
     "--models gru,lru --results a --plot none/x.png": "cannot write --plot none/x.png",
     "--models gru,lru --results a --format pdf": "invalid choice: 'pdf'",
     "--models gru,mamba --results a": "gru shares no cell",
+    "--models gru,lru --results told.jsonl": "these results hold ceilings alone",
 }
 
 
@@ -298,6 +313,7 @@ def test_a_mistake_is_one_line(line, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     runs = [result(model, s, 0.9) for model in ("gru", "lru") for s in range(2)]
     write_runs(tmp_path / "a", [*runs, result("mamba", 0, 0.9, task="n_back")])
+    write_collection(tmp_path / "told.jsonl", [one | {"objective": "supervised"} for one in runs])
     assert main(["compare", *line.split()]) == 2
     said = capsys.readouterr().err
     assert MISTAKES[line] in said
