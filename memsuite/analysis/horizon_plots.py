@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from memsuite.analysis import canvas, plots
+from memsuite.analysis import canvas
+from memsuite.analysis.results import models_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +33,7 @@ def steps_by_horizon(table: pd.DataFrame) -> Figure | None:
             1, len(tiers), figsize=(5.6 * len(tiers) + 0.6, 4.2), squeeze=False, layout="constrained"
         )
         for axes, tier in zip(panels[0], tiers, strict=True):
-            _panel(axes, tier.assign(model=plots.models_of(tier)))
+            _panel(axes, tier.assign(model=models_of(tier)))
         return figure  # type: ignore[no-any-return]
 
 

@@ -19,19 +19,13 @@ from memsuite.analysis.canvas import (
     styles_of,
 )
 from memsuite.analysis.compare import group_cells, measure, summarise
-from memsuite.analysis.results import CELL, labels
+from memsuite.analysis.results import CELL, labels, models_of
 from memsuite.analysis.stats import iqm, performance_profile, stratified_bootstrap
 from memsuite.runs.config import DIFFICULTIES
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
-
-
-def models_of(table: pd.DataFrame) -> list[str]:
-    """Return a name for every row: the controller, and the settings that distinguish its cells."""
-    names = labels(table)
-    return [f"{a} ({b})" if b else a for a, b in zip(names["model"], names["apart"], strict=True)]
 
 
 def sized_models(table: pd.DataFrame) -> list[str]:

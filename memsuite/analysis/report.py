@@ -17,7 +17,7 @@ from memsuite.analysis.compare import compare, summarise, with_ceilings
 from memsuite.analysis.compare_tables import missing
 from memsuite.analysis.horizon_plots import steps_by_horizon
 from memsuite.analysis.layout import write_csv
-from memsuite.analysis.results import CELL, SUPERVISED, labels, read_curves, read_retention
+from memsuite.analysis.results import CELL, SUPERVISED, labels, models_of, read_curves, read_retention
 from memsuite.errors import UsageError
 from memsuite.files import write_atomically
 from memsuite.shipped import extra
@@ -173,7 +173,7 @@ def _number(value: Any, digits: int = 3) -> str:
 def _summary(table: pd.DataFrame) -> dict[str, Any]:
     """Return headings and rows of the table at the top: one row per model, whatever the number of runs."""
     table = table[table["objective"] != SUPERVISED]
-    table = table.assign(model=plots.models_of(table)) if len(table) else table.assign(model="")
+    table = table.assign(model=models_of(table)) if len(table) else table.assign(model="")
     headings = ["model", "parameters", "state", "cells", "runs", "runs at the target", "cells solved", "CPU hours"]
     rows = []
     for name, own in table.groupby("model"):

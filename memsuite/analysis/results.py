@@ -153,6 +153,23 @@ def labels(rows: pd.DataFrame) -> pd.DataFrame:
     return import_pandas().DataFrame(names, index=rows.index)
 
 
+def models_of(rows: pd.DataFrame) -> list[str]:
+    """Return a name for every row: the controller, and in brackets the settings that distinguish its cells.
+
+    A width that differs from task to task, as between networks of equal size, makes no other model of a controller.
+    """
+    names = labels(rows)
+    settings = [BETWEEN_SETTINGS.split(text) for text in names["apart"]]
+    bare = [", ".join(one for one in own if not one.startswith("hidden_dim=")) for own in settings]
+    shown = rows[["task", "difficulty", "horizon", "budget"]].assign(
+        model=names["model"], bare=bare, full=names["apart"]
+    )
+    in_a_cell = shown.groupby([*shown.columns[:-1]], dropna=False)["full"].transform("nunique")
+    several = in_a_cell.groupby([shown["model"], shown["bare"]]).transform("max") > 1
+    told = shown["bare"].where(~several, shown["full"])
+    return [f"{model} ({text})" if text else model for model, text in zip(shown["model"], told, strict=True)]
+
+
 def read_curves(table: pd.DataFrame) -> pd.DataFrame:
     """Read the evaluations during training of every run with a folder: CELL, seed, env_steps, success, return."""
     pandas = import_pandas()

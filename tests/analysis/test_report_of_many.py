@@ -9,7 +9,7 @@ import pytest
 from memsuite.__main__ import main
 from memsuite.analysis import plots
 from memsuite.analysis.canvas import legend_below, pyplot
-from memsuite.analysis.results import read_curves, read_results
+from memsuite.analysis.results import models_of, read_curves, read_results
 from memsuite.runs.collection import write_collection
 
 from .made import result, write_runs
@@ -68,6 +68,17 @@ def test_only_models_that_ran_the_same_cells_are_ranked(tmp_path):
         "delayed_cue-easy",
     ]
     assert "100 parameters, state 128" in axes.get_yticklabels()[0].get_text()
+
+
+def test_a_width_that_differs_between_tasks_makes_no_other_model(tmp_path):
+    def wide(task, width, model="gru"):
+        config = {"steps": 20000, "ppo": {}, "controller_args": {"hidden_dim": width}}
+        return of(model, [task], config=config)
+
+    table = read_results(write_runs(tmp_path / "a", wide("delayed_cue", 60) + wide("n_back", 64), curve=False))
+    assert set(models_of(table)) == {"gru"}
+    table = read_results(write_runs(tmp_path / "b", wide("n_back", 60) + wide("n_back", 64), curve=False))
+    assert set(models_of(table)) == {"gru (hidden_dim=60)", "gru (hidden_dim=64)"}
 
 
 def test_returns_are_shown_where_no_decision_is_scored(tmp_path):
