@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from memsuite.errors import UsageError
@@ -70,9 +70,8 @@ def panels_of(plt: Any, count: int) -> tuple[Any, list[Any]]:
 
 def finish(figure: Any, panels: list[Any], used: int, x: str, y: str) -> None:
     """Label the axes once, put one legend below all panels, and remove the unused panels."""
-    handles: dict[str, Any] = {}
+    handles = handles_of(panels[:used])
     for panel in panels[:used]:
-        handles |= dict(zip(*reversed(panel.get_legend_handles_labels()), strict=True))
         panel.xaxis.set_major_formatter(thousands) if x == "environment steps" else None
     for panel in panels[used:]:
         panel.remove()
@@ -81,6 +80,14 @@ def finish(figure: Any, panels: list[Any], used: int, x: str, y: str) -> None:
         panel.set_xlabel(x if index + across >= used else "")
         panel.set_ylabel(y if index % across == 0 else "")
     legend_below(figure, handles)
+
+
+def handles_of(panels: Iterable[Any]) -> dict[str, Any]:
+    """Return what the panels draw with a name, each name once."""
+    handles: dict[str, Any] = {}
+    for panel in panels:
+        handles |= dict(zip(*reversed(panel.get_legend_handles_labels()), strict=True))
+    return handles
 
 
 def legend_below(figure: Any, handles: Mapping[str, Any]) -> None:

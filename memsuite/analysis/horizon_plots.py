@@ -34,6 +34,7 @@ def steps_by_horizon(table: pd.DataFrame) -> Figure | None:
         )
         for axes, tier in zip(panels[0], tiers, strict=True):
             _panel(axes, tier.assign(model=models_of(tier)))
+        canvas.legend_below(figure, canvas.handles_of(panels[0]))
         return figure  # type: ignore[no-any-return]
 
 
@@ -58,4 +59,3 @@ def _panel(axes: Any, tier: pd.DataFrame) -> None:
     )
     axes.grid(color="#eeeeee")
     axes.set_axisbelow(True)
-    axes.legend(loc="upper left")

@@ -13,6 +13,7 @@ from memsuite.analysis.canvas import (
     FAINT,
     SETTINGS,
     finish,
+    handles_of,
     legend_below,
     panels_of,
     pyplot,
@@ -240,7 +241,7 @@ def cost(table: pd.DataFrame) -> Figure | None:
                 label=model,
             )
         axes.set(xscale="log", yscale="log", xlabel="numbers in the state of an episode", ylabel="training steps / s")
-        legend_below(figure, dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True)))
+        legend_below(figure, handles_of([axes]))
         return figure  # type: ignore[no-any-return]
 
 
@@ -282,5 +283,5 @@ def success_beyond(reports: list[dict[str, Any]]) -> Figure:
         axes.plot(steps, [row["chance"] for row in rows], color=FAINT, linewidth=1, label="best without memory")
         axes.set(xscale="log", ylim=(-0.03, 1.03), xlabel="steps of an episode", ylabel="greedy success")
         axes.set_title(f"{reports[0]['task']}, {reports[0]['difficulty']}")
-        legend_below(figure, dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True)))
+        legend_below(figure, handles_of([axes]))
         return figure  # type: ignore[no-any-return]
