@@ -14,7 +14,7 @@ VERBS = {
     "fit": "train an agent: memsuite fit --task delayed_cue --controller gru, or --config FILE",
     "validate": "evaluate a checkpoint on the validation episodes",
     "test": "evaluate a checkpoint on the test episodes",
-    "suite": "run a grid of runs that survives being stopped: memsuite suite configs/suites/basic_v1.yaml",
+    "suite": "run a grid of runs that survives being stopped: memsuite suite basic_v1",
     "tasks": "list the tasks and what each difficulty means",
     "controllers": "list the sequence models, their parameters and the size of their state",
     "build": "compile the ops ahead of their first use",
@@ -51,9 +51,9 @@ def main(argv: list[str] | None = None) -> int:
         print(usage())
         return 0 if arguments else 2
     if arguments[0] == "--version":
-        from memsuite import __version__
+        from memsuite.shipped import version
 
-        print(__version__)
+        print(version())
         return 0
     verb, *rest = arguments
     try:

@@ -37,7 +37,8 @@ def class_at(path: str, base: type[ClassT], kind: str) -> type[ClassT]:
             raise
         raise UsageError(f"{kind} {path!r} cannot be imported: {in_one_line(error)}") from error
     if not (isinstance(found, type) and issubclass(found, base)):
-        raise UsageError(f"{kind} {path!r} is not a subclass of {base.__module__.rsplit('.', 1)[0]}.{base.__name__}")
+        wanted = f"{base.__module__.rsplit('.', 1)[0]}.{base.__name__}"
+        raise UsageError(f"{kind} {path!r} is not a subclass of {wanted}; docs/extending.md shows how to make one")
     return found
 
 

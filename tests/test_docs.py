@@ -38,6 +38,8 @@ NOT_HERE = {
     "make": "the targets are looked up; they run the tests, train for minutes to hours, or are run by other tests",
     "source .venv/bin/activate": "the tests run in that environment",
     "export OMP_NUM_THREADS": "the tests run with one thread",
+    "pip install": "tests/test_wheel.py installs a wheel",
+    "memsuite compare --models my_module": "tests/analysis/test_compare_guide.py has the runs it needs",
     "torchrun": "starts several processes: tests/resuming/test_processes.py runs its like",
     "MASTER_ADDR=": "needs two shells at once: tests/resuming/test_processes.py runs its like",
     "#SBATCH": "needs SLURM",

@@ -77,7 +77,7 @@ GYMNASIUM = {
 @pytest.mark.parametrize("name", GYMNASIUM)
 def test_gymnasium_environments_are_learnt(tmp_path, capsys, name):
     if name.startswith("popgym"):
-        pytest.importorskip("popgym", reason="pip install 'memsuite[peers]'")
+        pytest.importorskip("popgym", reason="pip install 'memsuite-rl[peers]'")
     with ThreadPoolExecutor(max_workers=2) as pool:
         runs = list(pool.map(lambda seed: train(f"configs/tasks/{name}.yaml", tmp_path / str(seed), seed), SEEDS))
     write_collection(ROOT / "results" / f"{name}.jsonl", runs)

@@ -11,6 +11,7 @@ from memsuite.analysis.stats import Interval, difference, mean_interval, samplin
 if TYPE_CHECKING:
     import pandas as pd
 
+VALUE = {"success": "success", "return": "return_mean"}  # the column of each measure
 VERDICTS = ("worse", "better", "similar", "unknown", "new", "missing")
 
 
@@ -29,6 +30,8 @@ def summarise(table: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
     for key, runs in group_cells(table).items():
         success = _of(runs, "success", confidence)
         row = dict(zip(CELL, key, strict=True)) | {"seeds": len(runs), **_columns("success", success)}
+        if measure(runs) == "return":
+            row |= _columns("return", _of(runs, "return", confidence))
         if "score" in runs:
             span = _score_span(runs)
             row |= _columns("score", _of(runs, "score", confidence, span))
@@ -73,14 +76,23 @@ def _score_span(runs: pd.DataFrame) -> float:
 
 def _of(runs: pd.DataFrame, name: str, confidence: float, span: float = 1.0) -> Interval:
     """Return a mean over seeds with its interval, clipped to the possible values."""
-    noise = sampling_variance(runs["success_low"], runs["success_high"]) * span**2
-    found = mean_interval(runs[name].astype(float).tolist(), noise, confidence)
+    kind = "return" if name == "return" else "success"
+    noise = sampling_variance(runs[f"{kind}_low"], runs[f"{kind}_high"]) * span**2
+    found = mean_interval(runs[VALUE.get(name, name)].astype(float).tolist(), noise, confidence)
+    if name == "return":
+        return found
     low = max(found.low, 0.0) if name == "success" else found.low
     return Interval(found.mean, low, min(found.high, 1.0))
 
 
+def measure(runs: pd.DataFrame) -> str:
+    """Return what runs are judged by: ``success``, or ``return`` where no decision is scored, as in Gymnasium."""
+    returns = "return_mean" in runs and runs["return_mean"].notna().any()
+    return "return" if returns and runs["success"].isna().all() else "success"
+
+
 def compare(new: pd.DataFrame, old: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
-    """Compare success cell by cell.
+    """Compare success cell by cell, or returns where no decision is scored.
 
     A cell is better or worse if its interval for the difference excludes 0. The intervals hold together (Bonferroni):
     with the probability ``confidence`` all of them contain the true difference. Between equal models the probability
@@ -98,7 +110,7 @@ def compare(new: pd.DataFrame, old: pd.DataFrame, confidence: float = 0.95) -> p
         one, other = ours.get(key), theirs.get(key)
         row: dict[str, Any] = dict(zip(CELL, key, strict=True))
         for name, side in (("new", one), ("old", other)):
-            row[name], row[f"{name}_seeds"] = (math.nan, 0) if side is None else (side["success"].mean(), len(side))
+            row[name], row[f"{name}_seeds"] = (math.nan, 0) if side is None else (_mean(side), len(side))
         found = Interval(math.nan, math.nan, math.nan)
         if one is not None and other is not None:
             found = difference(*_sampled(one), *_sampled(other), confidence=each)
@@ -106,8 +118,13 @@ def compare(new: pd.DataFrame, old: pd.DataFrame, confidence: float = 0.95) -> p
     return import_pandas().DataFrame(rows)
 
 
+def _mean(runs: pd.DataFrame) -> float:
+    return float(runs[VALUE[measure(runs)]].astype(float).mean())
+
+
 def _sampled(runs: pd.DataFrame) -> tuple[list[float], Any]:
-    return runs["success"].astype(float).tolist(), sampling_variance(runs["success_low"], runs["success_high"])
+    name = measure(runs)
+    return runs[VALUE[name]].astype(float).tolist(), sampling_variance(runs[f"{name}_low"], runs[f"{name}_high"])
 
 
 def _verdict(new: pd.DataFrame | None, old: pd.DataFrame | None, found: Interval) -> str:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from memsuite.analysis import plots
+from memsuite.analysis import canvas
+from memsuite.analysis.results import models_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,18 +27,19 @@ def steps_by_horizon(table: pd.DataFrame) -> Figure | None:
     tiers = [own for _, own in table.groupby(["task", "difficulty"]) if own["horizon"].nunique() >= LEAST]
     if not tiers:
         return None
-    plt = plots.pyplot()
-    with plt.rc_context(plots.SETTINGS):
+    plt = canvas.pyplot()
+    with plt.rc_context(canvas.SETTINGS):
         figure, panels = plt.subplots(
             1, len(tiers), figsize=(5.6 * len(tiers) + 0.6, 4.2), squeeze=False, layout="constrained"
         )
         for axes, tier in zip(panels[0], tiers, strict=True):
-            _panel(axes, tier.assign(model=plots.models_of(tier)))
+            _panel(axes, tier.assign(model=models_of(tier)))
+        canvas.legend_below(figure, canvas.handles_of(panels[0]))
         return figure  # type: ignore[no-any-return]
 
 
 def _panel(axes: Any, tier: pd.DataFrame) -> None:
-    styles = plots.styles_of(tier["model"].tolist())
+    styles = canvas.styles_of(tier["model"].tolist())
     for model, own in tier.groupby("model"):
         colour, reached = styles[str(model)]["color"], own["steps_to_target"].notna()
         axes.scatter(
@@ -51,10 +53,9 @@ def _panel(axes: Any, tier: pd.DataFrame) -> None:
     axes.set(xscale="log", yscale="log", xlabel="steps of an episode", ylabel="environment steps to the target")
     axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     axes.minorticks_off()
-    axes.yaxis.set_major_formatter(plots.thousands)
+    axes.yaxis.set_major_formatter(canvas.thousands)
     axes.set_title(
         f"{tier['task'].iloc[0]}, {tier['difficulty'].iloc[0]}: success {tier['target_success'].iloc[0]:.2f}"
     )
     axes.grid(color="#eeeeee")
     axes.set_axisbelow(True)
-    axes.legend(loc="upper left")

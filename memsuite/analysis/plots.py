@@ -2,61 +2,47 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from memsuite.analysis.compare import group_cells, summarise
-from memsuite.analysis.results import CELL, labels
+from memsuite.analysis.canvas import (
+    COLOURS,
+    DASHES,
+    FAINT,
+    SETTINGS,
+    finish,
+    handles_of,
+    legend_below,
+    panels_of,
+    pyplot,
+    styles_of,
+)
+from memsuite.analysis.compare import group_cells, measure, summarise
+from memsuite.analysis.results import CELL, labels, models_of
 from memsuite.analysis.stats import iqm, performance_profile, stratified_bootstrap
-from memsuite.errors import UsageError
 from memsuite.runs.config import DIFFICULTIES
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-# Distinguishable with colour vision deficiencies too (Wong 2011, and Tol's); the first colours differ most.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#332288", "#882255", "#117733", "#AA4499")
-DASHES = ("-", "--", "-.", ":")
-INK, FAINT = "#222222", "#bbbbbb"
-SETTINGS = {
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 10,
-    "axes.edgecolor": "#666666",
-    "legend.frameon": False,
-    "svg.fonttype": "none",
-    "font.family": "sans-serif",
-}
+
+def sized_models(table: pd.DataFrame) -> list[str]:
+    """Return a name for every row with the model's parameters and the size of its state, the most over its cells."""
+    names = models_of(table)
+    sizes: dict[str, str] = {}
+    for name in dict.fromkeys(names):
+        own = table[[one == name for one in names]]
+        known = {key: own[key].max() for key in ("parameters", "state_floats") if key in own and own[key].notna().any()}
+        text = {"parameters": "{} parameters", "state_floats": "state {}"}
+        sizes[name] = ", ".join(text[key].format(_brief(value)) for key, value in known.items())
+    return [f"{name}, {sizes[name]}" if sizes[name] else name for name in names]
 
 
-def pyplot() -> Any:
-    """Import matplotlib without a display; raise :class:`UsageError` with the extra to install if it is missing."""
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise UsageError("figures need matplotlib: pip install 'memsuite[report]'") from error
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    return plt
-
-
-def models_of(table: pd.DataFrame) -> list[str]:
-    """Return a name for every row: the controller, and the settings that distinguish its cells."""
-    names = labels(table)
-    return [f"{a} ({b})" if b else a for a, b in zip(names["model"], names["apart"], strict=True)]
-
-
-def styles_of(models: list[str]) -> dict[str, dict[str, Any]]:
-    """Give every model a colour, and another dash once all colours are used."""
-    order = sorted(set(models))
-    return {
-        name: {"color": COLOURS[i % len(COLOURS)], "linestyle": DASHES[i // len(COLOURS) % len(DASHES)]}
-        for i, name in enumerate(order)
-    }
+def _brief(number: float) -> str:
+    return f"{number / 1e6:.2f}M" if number >= 1e6 else f"{number / 1e3:.0f}k" if number >= 1e4 else f"{number:,.0f}"
 
 
 def solved_map(table: pd.DataFrame) -> Figure:
@@ -76,16 +62,22 @@ def solved_map(table: pd.DataFrame) -> Figure:
         image = axes.imshow(values, cmap="cividis", vmin=0, vmax=1, aspect="auto")
         for _, cell in cells.iterrows():
             solved = cell.get("solved_seeds", 0)
-            text = f"{cell['success']:.2f}  {solved}/{cell['seeds']}"
-            bold = "bold" if solved == cell["seeds"] else "normal"
+            scored = cell["success"] == cell["success"]  # else there is a return alone, of no colour
+            text = (
+                f"{cell['success']:.2f}  {solved}/{cell['seeds']}"
+                if scored
+                else f"return {cell.get('return', np.nan):.4g}"
+            )
+            bold = "bold" if scored and solved == cell["seeds"] else "normal"
             at = (models.index(cell["model"]), rows.index(cell["cell"]))
-            colour = "white" if cell["success"] < 0.55 else "black"
+            colour = "white" if scored and cell["success"] < 0.55 else "black"
             axes.text(*at, text, ha="center", va="center", fontsize=8.5, fontweight=bold, color=colour)
         axes.set_xticks(range(len(models)), names, rotation=45, ha="right", rotation_mode="anchor")
         axes.set_yticks(range(len(rows)), rows)
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
-        figure.colorbar(image, ax=axes, label="mean success", fraction=0.05, pad=0.02, aspect=8 + len(rows))
+        if not np.isnan(values).all():
+            figure.colorbar(image, ax=axes, label="mean success", fraction=0.05, pad=0.02, aspect=8 + len(rows))
         return figure  # type: ignore[no-any-return]
 
 
@@ -101,64 +93,42 @@ def _in_order(cells: pd.DataFrame) -> list[str]:
 def learning_curves(table: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
     """Draw greedy success against environment steps: mean and range over seeds; None without curves.
 
-    A seed that stopped at its target keeps its last value from there on.
+    A seed that stopped at its target keeps its last value from there on. Where no decision is scored it is the return.
     """
     if curves.empty:
         return None
     plt = pyplot()
     table = table.assign(model=models_of(table), cell=labels(table)["cell"])
     styles, rows = styles_of(table["model"].tolist()), _in_order(table)
+    known = {_key(key): own for key, own in curves.groupby([*CELL, "seed"], dropna=False)}
     with plt.rc_context(SETTINGS):
-        figure, panels = _panels(plt, len(rows))
+        figure, panels = panels_of(plt, len(rows))
         for panel, name in zip(panels, rows, strict=False):
             own = table[table["cell"] == name]
+            measures = measure(own)
             for key, runs in group_cells(own).items():
-                drawn = [_curve(curves, key, seed) for seed in runs["seed"]]
+                of_seeds = [known[(*key, seed)] for seed in runs["seed"] if (*key, seed) in known]
+                drawn = [curve[["env_steps", measures]].dropna().to_numpy(float) for curve in of_seeds]
                 if any(len(curve) for curve in drawn):
                     _band(panel, [curve for curve in drawn if len(curve)], runs["model"].iloc[0], styles)
-            if "target_success" in own:
-                panel.axhline(own["target_success"].iloc[0], color=FAINT, linewidth=1, linestyle=":")
-            if "chance" in own:
-                panel.axhline(own["chance"].iloc[0], color=FAINT, linewidth=1)
-            panel.set(title=name, ylim=(-0.03, 1.03))
-        _finish(figure, panels, len(rows), "environment steps", "greedy success")
+            _guides(panel, own, name, measures)
+        finish(figure, panels, len(rows), "environment steps", "greedy success")
         return figure  # type: ignore[no-any-return]
 
 
-def _panels(plt: Any, count: int) -> tuple[Any, list[Any]]:
-    across = min(3, count)
-    down = -(-count // across)
-    figure, axes = plt.subplots(
-        down, across, figsize=(3.4 * across + 0.4, 2.6 * down + 0.8), squeeze=False, layout="constrained"
-    )
-    return figure, list(axes.ravel())
+def _guides(panel: Any, own: pd.DataFrame, name: str, measures: str) -> None:
+    """Draw the target and the best without memory, where there are any, and name the panel."""
+    for column, style in (("target_success", ":"), ("chance", "-")):
+        if measures == "success" and column in own and own[column].notna().any():
+            panel.axhline(own[column].dropna().iloc[0], color=FAINT, linewidth=1, linestyle=style)
+    if measures == "success":
+        panel.set(title=name, ylim=(-0.03, 1.03))
+    else:
+        panel.set(title=f"{name}: return")
 
 
-def _finish(figure: Any, panels: list[Any], used: int, x: str, y: str) -> None:
-    """Label the axes once, put one legend below all panels, and remove the unused panels."""
-    handles: dict[str, Any] = {}
-    for panel in panels[:used]:
-        handles |= dict(zip(*reversed(panel.get_legend_handles_labels()), strict=True))
-        panel.xaxis.set_major_formatter(thousands) if x == "environment steps" else None
-    for panel in panels[used:]:
-        panel.remove()
-    across = min(3, used)
-    for index, panel in enumerate(panels[:used]):  # a label of the whole figure would overlap the legend outside
-        panel.set_xlabel(x if index + across >= used else "")
-        panel.set_ylabel(y if index % across == 0 else "")
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(5, max(1, len(handles))))
-
-
-def thousands(value: float, _: Any = None) -> str:
-    """Write a number of steps briefly: ``200k``, ``1.5M``."""
-    return f"{value / 1e6:g}M" if value >= 1e6 else f"{value / 1e3:g}k" if value else "0"
-
-
-def _curve(curves: pd.DataFrame, key: tuple[Any, ...], seed: int) -> Any:
-    own = curves[curves["seed"] == seed]
-    for name, value in zip(CELL, key, strict=True):
-        own = own[own[name].isna()] if value is None else own[own[name] == value]
-    return own[["env_steps", "success"]].to_numpy(float)
+def _key(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(None if value != value else value for value in values)
 
 
 def _band(panel: Any, drawn: list[Any], name: str, styles: dict[str, dict[str, Any]]) -> None:
@@ -170,48 +140,81 @@ def _band(panel: Any, drawn: list[Any], name: str, styles: dict[str, dict[str, A
     panel.fill_between(steps, values.min(0), values.max(0), color=styles[name]["color"], alpha=0.15, linewidth=0)
 
 
-def _scores(table: pd.DataFrame) -> dict[str, list[Any]]:
-    """Return, for every model, the scores of its runs: one row per task and tier."""
-    table = table.assign(model=models_of(table))
-    found: dict[str, list[Any]] = {}
-    for (model, *_), runs in table.groupby(["model", "task", "difficulty", "horizon", "budget"], dropna=False):
-        found.setdefault(str(model), []).append(runs["score"].to_numpy(float))
-    return found
+def _scores(table: pd.DataFrame) -> dict[tuple[Any, ...], dict[str, list[Any]]]:
+    """Return the scores of every model, one row per cell, of models that ran the same cells together.
+
+    Only these can be ranked: an easier set of cells makes any model look better. The largest set comes first.
+    """
+    table = table.assign(model=sized_models(table))
+    table = table[table["score"].notna()]
+    found: dict[str, dict[Any, Any]] = {}
+    for (model, *cell), runs in table.groupby(["model", "task", "difficulty", "horizon", "budget"], dropna=False):
+        found.setdefault(str(model), {})[_key(cell)] = runs["score"].to_numpy(float)
+    groups: dict[tuple[Any, ...], dict[str, list[Any]]] = {}
+    for model, cells in found.items():
+        groups.setdefault(tuple(cells), {})[model] = list(cells.values())
+    return {cells: groups[cells] for cells in sorted(groups, key=len, reverse=True)}
 
 
-def aggregate_scores(table: pd.DataFrame) -> Figure:
-    """Draw the interquartile mean of the scores of every model, with stratified bootstrap intervals."""
+def _of_cells(cells: tuple[Any, ...]) -> str:
+    """Name a set of cells: all of them while they are few."""
+    tasks = [f"{task}-{difficulty}" for task, difficulty, *_ in cells]
+    return ", ".join(tasks) if len(tasks) < 3 else f"{len(tasks)} cells"
+
+
+def aggregate_scores(table: pd.DataFrame) -> Figure | None:
+    """Draw the interquartile mean of the scores, with stratified bootstrap intervals; None without scores.
+
+    Models that ran the same cells stand together in order; between such groups there is no order.
+    """
+    groups = _scores(table)
+    if not groups:
+        return None
     plt = pyplot()
-    found = {name: stratified_bootstrap(rows, iqm) for name, rows in _scores(table).items()}
-    counts = {name: len(rows) for name, rows in _scores(table).items()}
-    order, styles = sorted(found, key=lambda name: found[name].mean), styles_of(list(found))
+    styles = styles_of([model for models in groups.values() for model in models])
+    ticks, names, least, at = [], [], 0.0, 0.0
     with plt.rc_context(SETTINGS):
-        figure, axes = plt.subplots(figsize=(6.6, 0.9 + 0.36 * len(order)), layout="constrained")
-        for at, name in enumerate(order):
-            one, colour = found[name], styles[name]["color"]
-            axes.plot([one.low, one.high], [at, at], color=colour, linewidth=7, alpha=0.35, solid_capstyle="butt")
-            axes.plot([one.mean] * 2, [at - 0.3, at + 0.3], color=colour, linewidth=2.4)
-        axes.set_yticks(range(len(order)), [f"{name} ({counts[name]} cells)" for name in order])
-        axes.set(xlabel="interquartile mean of the score", ylim=(-0.6, len(order) - 0.4))
-        axes.set_xlim(min(0.0, *(one.low for one in found.values())) - 0.02, 1.02)
+        figure, axes = plt.subplots(figsize=(7.6, 3), layout="constrained")
+        for cells, models in groups.items():
+            found = {name: stratified_bootstrap(scores, iqm) for name, scores in models.items()}
+            axes.text(0.0, at - 0.1, f"over {_of_cells(cells)}:", fontsize=8.5, color="#666666", va="center")
+            at += 0.7
+            for name in sorted(found, key=lambda name: -found[name].mean):
+                one, colour = found[name], styles[name]["color"]
+                names.append(textwrap.fill(name, 44))
+                height = max(1.0, 0.65 * (names[-1].count("\n") + 1))
+                at += (height - 1) / 2
+                axes.plot([one.low, one.high], [at, at], color=colour, linewidth=7, alpha=0.35, solid_capstyle="butt")
+                axes.plot([one.mean] * 2, [at - 0.3, at + 0.3], color=colour, linewidth=2.4)
+                ticks.append(at)
+                least, at = min(least, one.low), at + (height + 1) / 2
+            at += 0.3
+        figure.set_figheight(0.9 + 0.34 * at)
+        axes.set_yticks(ticks, names)
+        axes.set(xlabel="interquartile mean of the score", ylim=(at - 0.5, -0.6), xlim=(least - 0.02, 1.02))
         axes.grid(axis="x", color="#eeeeee")
         axes.set_axisbelow(True)
         return figure  # type: ignore[no-any-return]
 
 
-def profiles(table: pd.DataFrame) -> Figure:
-    """Draw the share of runs whose score is above each threshold (Dolan & More 2002)."""
+def profiles(table: pd.DataFrame) -> Figure | None:
+    """Draw the share of runs whose score is above each threshold (Dolan & More 2002), a panel per set of cells."""
+    groups, thresholds = _scores(table), np.linspace(0, 1, 101)
+    if not groups:
+        return None
     plt = pyplot()
-    scores, thresholds = _scores(table), np.linspace(0, 1, 101)
-    styles = styles_of(list(scores))
+    styles = styles_of([model for models in groups.values() for model in models])
     with plt.rc_context(SETTINGS):
-        figure, axes = plt.subplots(figsize=(6.6, 3.8), layout="constrained")
-        for name, rows in scores.items():
-            share, low, high = performance_profile(rows, thresholds)
-            axes.plot(thresholds, share, label=name, linewidth=1.6, **styles[name])
-            axes.fill_between(thresholds, low, high, color=styles[name]["color"], alpha=0.12, linewidth=0)
-        axes.set(xlabel="score", ylabel="share of runs above it", xlim=(0, 1), ylim=(0, 1.02))
-        figure.legend(loc="outside right upper", fontsize=9)
+        figure, panels = panels_of(plt, len(groups))
+        for panel, (cells, models) in zip(panels, groups.items(), strict=False):
+            for name, rows in models.items():
+                share, low, high = performance_profile(rows, thresholds)
+                panel.plot(thresholds, share, label=name, linewidth=1.6, **styles[name])
+                panel.fill_between(thresholds, low, high, color=styles[name]["color"], alpha=0.12, linewidth=0)
+            panel.set(title=_of_cells(cells), xlim=(0, 1), ylim=(0, 1.02))
+        if len(groups) == 1:
+            figure.set_size_inches(6.6, 3.8)
+        finish(figure, panels, len(groups), "score", "share of runs above it")
         return figure  # type: ignore[no-any-return]
 
 
@@ -238,7 +241,7 @@ def cost(table: pd.DataFrame) -> Figure | None:
                 label=model,
             )
         axes.set(xscale="log", yscale="log", xlabel="numbers in the state of an episode", ylabel="training steps / s")
-        figure.legend(loc="outside right upper", fontsize=9)
+        legend_below(figure, handles_of([axes]))
         return figure  # type: ignore[no-any-return]
 
 
@@ -252,7 +255,7 @@ def retention_curves(table: pd.DataFrame, retained: pd.DataFrame) -> Figure | No
     styles, rows = styles_of(models_of(table)), _in_order(retained)
     styles = styles_of(retained["model"].tolist()) | styles
     with plt.rc_context(SETTINGS):
-        figure, panels = _panels(plt, len(rows))
+        figure, panels = panels_of(plt, len(rows))
         for panel, name in zip(panels, rows, strict=False):
             for model, own in retained[retained["cell"] == name].groupby("model"):
                 by = own.groupby("evaluated_horizon")["success"]
@@ -260,7 +263,7 @@ def retention_curves(table: pd.DataFrame, retained: pd.DataFrame) -> Figure | No
                 panel.fill_between(by.mean().index, by.min(), by.max(), color=styles[model]["color"], alpha=0.15)
             panel.axvline(own["horizon"].iloc[0], color=FAINT, linewidth=1, linestyle=":")
             panel.set(title=name, xscale="log", ylim=(-0.03, 1.03))
-        _finish(figure, panels, len(rows), "steps of an episode (trained at the dotted line)", "greedy success")
+        finish(figure, panels, len(rows), "steps of an episode (trained at the dotted line)", "greedy success")
         return figure  # type: ignore[no-any-return]
 
 
@@ -280,5 +283,5 @@ def success_beyond(reports: list[dict[str, Any]]) -> Figure:
         axes.plot(steps, [row["chance"] for row in rows], color=FAINT, linewidth=1, label="best without memory")
         axes.set(xscale="log", ylim=(-0.03, 1.03), xlabel="steps of an episode", ylabel="greedy success")
         axes.set_title(f"{reports[0]['task']}, {reports[0]['difficulty']}")
-        figure.legend(loc="outside lower center", ncols=2, fontsize=9)
+        legend_below(figure, handles_of([axes]))
         return figure  # type: ignore[no-any-return]

@@ -12,18 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from memsuite.analysis import plots
+from memsuite.analysis import canvas, plots
 from memsuite.analysis.compare import compare, summarise, with_ceilings
+from memsuite.analysis.compare_tables import missing
 from memsuite.analysis.horizon_plots import steps_by_horizon
-from memsuite.analysis.results import SUPERVISED, labels, read_curves, read_retention
+from memsuite.analysis.layout import write_csv
+from memsuite.analysis.results import CELL, SUPERVISED, labels, models_of, read_curves, read_retention
 from memsuite.errors import UsageError
 from memsuite.files import write_atomically
+from memsuite.shipped import extra
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a text begins that a spreadsheet takes for a formula
 PARTS = ("figures", "index.html", "results.csv", "results.parquet")
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 
@@ -53,22 +55,25 @@ def write_report(table: pd.DataFrame, folder: Path, baseline: pd.DataFrame | Non
     try:
         from jinja2 import Environment
     except ImportError as error:
-        raise UsageError("a report needs jinja2: pip install 'memsuite[report]'") from error
+        raise UsageError(f"a report needs jinja2: {extra('report')}") from error
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     pictures = [
         _saved(folder, name, heading, caption, figure)
         for name, heading, caption, figure in _figures(table)
         if figure is not None
     ]
-    for name, write in (("results.csv", _csv), ("results.parquet", _parquet)):
+    for name, write in (("results.csv", write_csv), ("results.parquet", _parquet)):
         write_atomically(folder / name, lambda file, write=write: write(table, file))  # type: ignore[misc]
+    found = None if baseline is None else compare(table, baseline)
     page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(TEMPLATE.read_text())
     text = page.render(
         title=title or "Memory benchmark results",
         pictures=pictures,
         facts=_facts(table),
+        summary=_without_empty(_summary(table)),
         cells=_without_empty(_cells(with_ceilings(summarise(table)))),
-        differences=_without_empty(_differences(table, baseline)) if baseline is not None else None,
+        differences=_without_empty(_differences(found)) if found is not None else None,
+        missing=missing(found) if found is not None else "",
         runs=_without_empty(_runs(table)),
         commands=_commands(table),
     )
@@ -93,7 +98,7 @@ def _figures(table: pd.DataFrame) -> list[tuple[str, str, str, Figure | None]]:
     iqm = (
         "Interquartile mean of the score (0: the best memoryless policy, 1: the oracle) with 95% stratified bootstrap "
     )
-    iqm += "intervals (Agarwal et al. 2021). Models that ran on different tasks cannot be compared by it."
+    iqm += "intervals (Agarwal et al. 2021). Only models that ran the same cells are ranked, and stand together."
     kept = "Success at horizons beyond the trained one: mean and range over seeds."
     length = "Steps to the first evaluation that reached the target: each seed, and the median. "
     length += "A cross is a seed that did not reach it within its training steps."
@@ -110,7 +115,7 @@ def _figures(table: pd.DataFrame) -> list[tuple[str, str, str, Figure | None]]:
 
 
 def _saved(folder: Path, name: str, title: str, caption: str, figure: Figure) -> Picture:
-    plt = plots.pyplot()
+    plt = canvas.pyplot()
     buffer = io.StringIO()
     # The salt makes the identifiers unique to a picture, and the same in every run.
     with plt.rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):
@@ -124,17 +129,6 @@ def _saved(folder: Path, name: str, title: str, caption: str, figure: Figure) ->
     inline = re.sub(r'(\sid="|url\(#|href="#)', rf"\g<1>{name}-", svg[svg.index("<svg") :])
     inline = inline.replace("<svg", f'<svg role="img" aria-label="{title}" style="--width: {width:.0f}px"', 1)
     return Picture(name, title, caption, inline)
-
-
-def _csv(table: pd.DataFrame, file: Any) -> None:
-    """Write a table for spreadsheets, which would run a text that looks like a formula."""
-    safe = table.apply(lambda column: column.map(_no_formula))
-    file.write(safe.rename(columns=_no_formula).to_csv(index=False).encode())
-
-
-def _no_formula(value: Any) -> Any:
-    """Put a quote before what a spreadsheet would take for a formula."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
 
 
 def _parquet(table: pd.DataFrame, file: Any) -> None:
@@ -176,22 +170,45 @@ def _number(value: Any, digits: int = 3) -> str:
     return f"{value:,.0f}" if float(value).is_integer() and abs(value) > 1 else f"{value:,.{digits}f}"
 
 
+def _summary(table: pd.DataFrame) -> dict[str, Any]:
+    """Return headings and rows of the table at the top: one row per model, whatever the number of runs."""
+    table = table[table["objective"] != SUPERVISED]
+    table = table.assign(model=models_of(table)) if len(table) else table.assign(model="")
+    headings = ["model", "parameters", "state", "cells", "runs", "runs at the target", "cells solved", "CPU hours"]
+    rows = []
+    for name, own in table.groupby("model"):
+        at_target = own["reached_target"].fillna(False).astype(bool) if "reached_target" in own else own["seed"] < 0
+        cells = own.assign(solved=at_target).groupby(CELL, dropna=False)["solved"].all()
+        sizes = [_number(own[key].max(), 0) if key in own else "" for key in ("parameters", "state_floats")]
+        hours = _number(own["cpu_seconds"].sum() / 3600, 1) if "cpu_seconds" in own else ""
+        counts = [f"{len(cells)}", f"{len(own)}", f"{at_target.sum()}", f"{cells.sum()}"]
+        rows.append([str(name), *sizes, *counts, hours])
+    return {"headings": headings, "rows": rows}
+
+
 def _cells(cells: pd.DataFrame) -> dict[str, Any]:
     """Return headings and rows of the table of cells."""
     names = labels(cells)
-    headings = ["task", "controller", "settings", "seeds", "success", "95% interval", "target", "solved"]
-    headings += ["ceiling", "score", "steps to target", "steps / s", "parameters", "state"]
+    headings = ["task", "controller", "settings", "parameters", "state", "seeds", "success", "95% interval"]
+    headings += ["return", "its interval", "target", "solved", "ceiling", "score", "steps to target", "steps / s"]
     rows = []
     for index, row in cells.iterrows():
-        known = row["success"] == row["success"]
-        interval = f"{row['success_low']:.3f} to {row['success_high']:.3f}" if known else ""
-        seeds, solved = _number(row["seeds"], 0), _number(row.get("solved_seeds"), 0)
-        texts = [*names.loc[index][["cell", "model", "apart"]], seeds, _number(row["success"]), interval]
+        sizes = [_number(row.get(name), 0) for name in ("parameters", "state_floats")]
+        results = [_number(row["success"]), _interval(row, "success", 3)]
+        results += [_number(row.get("return"), 1), _interval(row, "return", 1)]
+        scored = row["success"] == row["success"]
+        seeds, solved = _number(row["seeds"], 0), _number(row.get("solved_seeds"), 0) if scored else ""
+        texts = [*names.loc[index][["cell", "model", "apart"]], *sizes, seeds, *results]
         texts += [_number(row.get("target_success"), 2), f"{solved}/{seeds}" if solved else ""]
         texts += [_number(row["ceiling"]), _number(row.get("score"))]
-        texts += [_number(row.get(name), 0) for name in ("steps_to_target", "steps_per_second", "parameters")]
-        rows.append([*texts, _number(row.get("state_floats"), 0)])
+        rows.append([*texts, *(_number(row.get(name), 0) for name in ("steps_to_target", "steps_per_second"))])
     return {"headings": headings, "rows": rows}
+
+
+def _interval(row: Any, name: str, digits: int) -> str:
+    low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
+    known = low is not None and low == low and high is not None and high == high
+    return f"{low:.{digits}f} to {high:.{digits}f}" if known else ""
 
 
 def _without_empty(table: dict[str, Any]) -> dict[str, Any]:
@@ -201,11 +218,11 @@ def _without_empty(table: dict[str, Any]) -> dict[str, Any]:
     return {"headings": [table["headings"][i] for i in kept], "rows": rows}
 
 
-def _differences(table: pd.DataFrame, baseline: pd.DataFrame) -> dict[str, Any]:
-    found = compare(table, baseline)
+def _differences(found: pd.DataFrame) -> dict[str, Any]:
+    """Return headings and rows of the comparison with the baseline; what is missing is told in a line beside it."""
     names = labels(found)
     rows = []
-    for index, row in found.iterrows():
+    for index, row in found[found["verdict"] != "missing"].iterrows():
         interval = "" if row["difference_low"] != row["difference_low"] else (
             f"{row['difference_low']:+.3f} to {row['difference_high']:+.3f}"
         )  # fmt: skip
@@ -218,14 +235,16 @@ def _differences(table: pd.DataFrame, baseline: pd.DataFrame) -> dict[str, Any]:
 def _runs(table: pd.DataFrame) -> dict[str, Any]:
     """Return headings and rows of the table of runs, one row per seed."""
     names = labels(table)
-    headings = ["task", "controller", "settings", "seed", "success", "95% interval"]
+    headings = ["task", "controller", "settings", "seed", "success", "95% interval", "return", "its interval"]
     numbers = {"score": 3, "env_steps": 0, "steps_to_target": 0, "cpu_seconds": 0}
+    unscored = table["success"].isna()
     rows = []
     for index, row in table.iterrows():
-        interval = f"{row['success_low']:.3f} to {row['success_high']:.3f}"
-        own = names.loc[index][["cell", "model", "apart"]]
+        results = [_number(row["success"]), _interval(row, "success", 3), "", ""]
+        if unscored[index]:  # where decisions are scored, the return says the same
+            results[2:] = [_number(row.get("return_mean"), 1), _interval(row, "return", 1)]
         rest = [_number(row.get(name), digits) for name, digits in numbers.items()]
-        rows.append([*own, str(row["seed"]), f"{row['success']:.3f}", interval, *rest])
+        rows.append([*names.loc[index][["cell", "model", "apart"]], str(row["seed"]), *results, *rest])
     return {"headings": [*headings, "score", "steps", "steps to target", "CPU s"], "rows": rows}
 
 

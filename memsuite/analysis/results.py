@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from memsuite.runs.config import DIFFICULTIES
 from memsuite.runs.folder import METRICS, RETENTION
 from memsuite.runs.recipes import nearest_recipe
 from memsuite.runs.result import KIND_OF
+from memsuite.shipped import extra
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 CELL = ["task", "difficulty", "horizon", "controller", "variant", "recipe", "budget", "objective"]
 SETTING = CELL[:-1]  # the columns that a cell shares with its ceiling, which is trained with the right actions
 SUPERVISED = "supervised"  # the objective of a ceiling
+BETWEEN_SETTINGS = re.compile(r", (?=[\w.]+=)")  # not the commas within a value such as mask=[1, 3]
 NUMBERS = [
     name for name, kind in KIND_OF.items() if kind in ("int", "float") and name not in ("seed", "horizon", "schema")
 ]
@@ -33,15 +36,16 @@ def import_pandas() -> Any:
     try:
         import pandas
     except ImportError as error:
-        raise UsageError("this needs pandas and scipy: pip install 'memsuite[report]'") from error
+        raise UsageError(f"this needs pandas and scipy: {extra('report')}") from error
     return pandas
 
 
-def read_results(path: str | Path) -> pd.DataFrame:
-    """Read every run under a folder, or in a file of results, sorted by cell and seed.
+def read_results(*paths: str | Path) -> pd.DataFrame:
+    """Read every run under folders, or in files of results, sorted by cell and seed.
 
     A folder is searched for ``result.json``; a run without one is not finished and is ignored. A file holds JSON Lines
-    (``results/reference.jsonl``, :mod:`memsuite.runs.collection`), or JSON with lists and mappings of results.
+    (``results/reference.jsonl``, :mod:`memsuite.runs.collection`), or JSON with lists and mappings of results. A name
+    such as ``reference`` is that of a file that comes with memsuite.
 
     Returns:
         A table with the fields of ``result.json``; ``hardware``, ``versions`` and ``config`` as JSON text; ``variant``,
@@ -49,24 +53,45 @@ def read_results(path: str | Path) -> pd.DataFrame:
         of steps; and ``folder``.
 
     Raises:
-        UsageError: the path has no results or invalid ones, or a seed occurs twice in a cell.
+        UsageError: a path has no results or invalid ones, or a seed occurs twice in a cell.
     """
     pandas = import_pandas()
-    path = Path(path)
-    found = find_runs(path)
-    if path.is_dir():
-        found = [(folder, {**run, "folder": folder}) for folder, run in found]
-    table = pandas.DataFrame([_row(run, where) for where, run in found])
+    found = runs_at(*paths)
+    rows = [_row(run, where) | ({"folder": where} if Path(where).is_dir() else {}) for where, run in found]
+    table = pandas.DataFrame(rows)
     numbers = [name for name in NUMBERS if name in table]
     # A number that no run has would be a column of None, which cannot be compared or printed as a number.
-    table = _in_order(table.assign(**{name: pandas.to_numeric(table[name]) for name in numbers}))
-    again = table[table.duplicated([*CELL, "seed"])]
-    if len(again):
-        one = again.iloc[0]
-        raise UsageError(
-            f"{path} holds {cell_name(one)} seed {one['seed']} more than once; a seed counts once, so keep one of them"
-        )
-    return table
+    table = table.assign(**{name: pandas.to_numeric(table[name]) for name in numbers})
+    _check_once(table, [where for where, _ in found])
+    return _in_order(table)
+
+
+def runs_at(*paths: str | Path) -> list[tuple[str, dict[str, Any]]]:
+    """Read the runs at all paths, each with where it was found; what two paths both lead to is read once."""
+    found: list[tuple[str, dict[str, Any]]] = []
+    before: set[Path] = set()
+    for path in paths:
+        here = set()
+        for where, run in find_runs(path):
+            place = Path(where if Path(where).is_dir() else path).resolve()
+            if place not in before:
+                found.append((where, run))
+            here.add(place)
+        before |= here
+    return found
+
+
+def _check_once(table: pd.DataFrame, places: list[str]) -> None:
+    """Refuse a seed that is there twice; it would count as twice the evidence."""
+    first: dict[tuple[Any, ...], str] = {}
+    for (_, run), place in zip(table.iterrows(), places, strict=True):
+        key = tuple(None if run[name] != run[name] else run[name] for name in [*CELL, "seed"])
+        if key in first:
+            raise UsageError(
+                f"{cell_name(run)} seed {run['seed']} is there more than once, in {first[key]} and in {place}; "
+                "a seed counts once, so keep one of them"
+            )
+        first[key] = place
 
 
 def _in_order(table: pd.DataFrame) -> pd.DataFrame:
@@ -114,7 +139,7 @@ def labels(rows: pd.DataFrame) -> pd.DataFrame:
     A horizon or a budget is named if its tier has several, a setting if not all cells share it, and a ceiling always
     (``supervised``).
     """
-    parts = [set(text.split(", ")) - {""} for text in rows["variant"]]
+    parts = [set(BETWEEN_SETTINGS.split(text)) - {""} for text in rows["variant"]]
     common = set.intersection(*parts) if parts else set()
     tiers = rows.fillna({"budget": -1}).groupby(["task", "difficulty"])
     horizons, budgets = (tiers[name].transform("nunique") for name in ("horizon", "budget"))
@@ -128,23 +153,48 @@ def labels(rows: pd.DataFrame) -> pd.DataFrame:
     return import_pandas().DataFrame(names, index=rows.index)
 
 
+def models_of(rows: pd.DataFrame) -> list[str]:
+    """Return a name for every row: the controller, and in brackets the settings that distinguish its cells.
+
+    A width that differs from task to task, as between networks of equal size, makes no other model of a controller.
+    """
+    names = labels(rows)
+    settings = [BETWEEN_SETTINGS.split(text) for text in names["apart"]]
+    bare = [", ".join(one for one in own if not one.startswith("hidden_dim=")) for own in settings]
+    shown = rows[["task", "difficulty", "horizon", "budget"]].assign(
+        model=names["model"], bare=bare, full=names["apart"]
+    )
+    in_a_cell = shown.groupby([*shown.columns[:-1]], dropna=False)["full"].transform("nunique")
+    several = in_a_cell.groupby([shown["model"], shown["bare"]]).transform("max") > 1
+    told = shown["bare"].where(~several, shown["full"])
+    return [f"{model} ({text})" if text else model for model, text in zip(shown["model"], told, strict=True)]
+
+
 def read_curves(table: pd.DataFrame) -> pd.DataFrame:
-    """Read the evaluations during training of every run that has a folder: CELL, seed, env_steps, success."""
+    """Read the evaluations during training of every run with a folder: CELL, seed, env_steps, success, return."""
     pandas = import_pandas()
-    parts = []
-    for _, run in table.iterrows():
-        file = Path(str(run.get("folder", ""))) / METRICS
-        if not file.is_file():
-            continue
-        with _told(file):
-            rows = pandas.read_csv(file, encoding_errors="replace")
-            if "evaluation_success" not in rows:
-                continue
-            rows = rows[["env_steps", "evaluation_success"]].apply(pandas.to_numeric)
-        rows = rows.dropna().rename(columns={"evaluation_success": "success"})
-        parts.append(rows.assign(seed=run["seed"], **{key: run[key] for key in CELL}))
-    columns = [*CELL, "seed", "env_steps", "success"]
-    return pandas.concat(parts)[columns] if parts else pandas.DataFrame(columns=columns)
+    folders = table["folder"] if "folder" in table else table["seed"].map(lambda _: None)
+    found = {index: rows for index, folder in folders.items() if (rows := read_curve(folder)) is not None}
+    columns = [*CELL, "seed", "env_steps", "success", "return"]
+    if not found:
+        return pandas.DataFrame(columns=columns)
+    curves = pandas.concat(found, names=["run", None])
+    return table[[*CELL, "seed"]].join(curves.reset_index(level=1, drop=True), how="right")[columns]
+
+
+def read_curve(folder: Any) -> pd.DataFrame | None:
+    """Read the evaluations during the training of one run: env_steps, success and return; None without a folder."""
+    file = Path(str(folder or "")) / METRICS
+    if not isinstance(folder, str) or not file.is_file():
+        return None
+    names = {"evaluation_success": "success", "evaluation_return_mean": "return"}
+    pandas = import_pandas()
+    with _told(file):
+        rows = pandas.read_csv(file, encoding_errors="replace")
+        if "evaluation_success" not in rows:
+            return None
+        rows = rows.reindex(columns=["env_steps", *names]).apply(pandas.to_numeric).rename(columns=names)
+    return rows.dropna(subset=["success", "return"], how="all")
 
 
 def read_retention(table: pd.DataFrame) -> pd.DataFrame:

@@ -16,10 +16,11 @@ from rich import box
 from rich.table import Table
 
 from memsuite.analysis.retention import CUES, retention
-from memsuite.controllers import CONTROLLERS, Controller, make_controller
+from memsuite.controllers import CONTROLLERS, Controller, controller_class, make_controller
+from memsuite.controllers.base import accepted_arguments
 from memsuite.errors import UsageError
 from memsuite.launch.allocator import keep_freed_memory
-from memsuite.launch.plain import PlainParser, for_tables, names_among, whole_numbers
+from memsuite.launch.plain import PlainParser, for_tables, whole_numbers
 from memsuite.launch.plain import console as plain_console
 
 HORIZONS = (50, 200, 1000, 5000, 20_000)
@@ -43,7 +44,8 @@ def main(verb: str, arguments: list[str]) -> int:
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Read the options."""
     parser = PlainParser(prog="memsuite controllers", description=__doc__.partition(":")[2])
-    parser.add_argument("--controllers", default=",".join(CONTROLLERS), help="comma-separated; default: all")
+    parser.add_argument("names", nargs="*", help="names, or paths of your own classes: my_module.MyModel; default: all")
+    parser.add_argument("--controllers", help="the same, comma-separated")
     parser.add_argument("--json", action="store_true", help="print JSON in place of a table")
     parser.add_argument("--hidden_dim", type=int, default=128, help="width; default: 128")
     parser.add_argument("--depth", type=int, default=1, help="layers; default: 1")
@@ -53,7 +55,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--horizons", default=",".join(map(str, HORIZONS)), help="of the retention, comma-separated; none: leave it out"
     )
     options = parser.parse_args(arguments)
-    options.controllers = names_among("controller", options.controllers, CONTROLLERS)
+    given = [*options.names, *(options.controllers.split(",") if options.controllers else [])]
+    options.controllers = given or list(CONTROLLERS)
+    for name in given:
+        controller_class(name)  # an unknown one is named before anything is measured
     options.horizons = [] if options.horizons == "none" else whole_numbers("--horizons", options.horizons)
     if options.horizons and min(options.horizons) < 2:
         raise UsageError(f"--horizons has {min(options.horizons)}; the least is 2")
@@ -69,6 +74,8 @@ def describe(name: str, options: argparse.Namespace) -> dict[str, Any]:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             sizes = {"hidden_dim": options.hidden_dim, "depth": options.depth}
+            if "hidden_dim" not in accepted_arguments(controller_class(name)):  # a class of one's own has its own size
+                del sizes["hidden_dim"]
             return make_controller(name, input_dim=options.input_dim, memory_horizon=memory_horizon, **sizes)
 
     controller = build(options.memory_horizon)

@@ -24,6 +24,7 @@ from memsuite.imports import current_folder_too
 from memsuite.launch.allocator import keep_freed_memory, modules_left_alone
 from memsuite.launch.arguments import options
 from memsuite.launch.folder import check_space, default_folder, own_folder
+from memsuite.launch.hints import hint_at_retention
 from memsuite.launch.loggers import go_on_logging
 from memsuite.launch.messages import as_text, how_to_go_on, interval_of, log_to, summary, told_in_one_line
 from memsuite.launch.parser import Parser
@@ -255,6 +256,7 @@ def fit(cli: FitCLI) -> int:
         log = stack.enter_context(log_to(cli.out))
         stack.enter_context(told_in_one_line(cli.out, cli.model))
         log.debug(cli.command)
+        hint_at_retention(cli.model)
         stack.enter_context(modules_left_alone())
         go_on_logging(trainer.loggers, cli.out, cli.resumes, cli.env_steps)
         with started(trainer, ["fit", *cli.given], functools.partial(how_to_go_on, cli.out)):

@@ -5,16 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from memsuite.analysis.report import replace_report, write_report
-from memsuite.analysis.results import read_results
+from memsuite.analysis.results import read_results, runs_at
 from memsuite.errors import UsageError
 from memsuite.launch.plain import PlainParser
-from memsuite.runs.collection import check_name, find_runs, write_collection
+from memsuite.runs.collection import check_name, write_collection
 
 
 def main(verb: str, arguments: list[str]) -> int:
     """Write the report, and say where it lies."""
     parser = PlainParser(prog="memsuite report", description=__doc__.partition(":")[2])
-    parser.add_argument("--results", required=True, help="a folder of runs, or a file of results")
+    text = "a folder of runs, a file of results, or the name of published ones; several are taken together"
+    parser.add_argument("--results", required=True, action="append", help=text)
     parser.add_argument("--baseline", help="results to compare with, likewise")
     parser.add_argument("--out", default="report", help="folder to write; default: report/")
     parser.add_argument("--title", default="", help="of the page")
@@ -26,7 +27,7 @@ def main(verb: str, arguments: list[str]) -> int:
         raise UsageError(f"{folder} already holds a report; add --overwrite to replace it, or another --out")
     if options.collect:
         check_name(options.collect)
-    table = read_results(options.results)
+    table = read_results(*options.results)
     baseline = read_results(options.baseline) if options.baseline else None
     try:
         replace_report(folder, lambda beside: write_report(table, beside, baseline, options.title))
@@ -38,9 +39,9 @@ def main(verb: str, arguments: list[str]) -> int:
     return 0
 
 
-def collect(path: Path, results: str) -> None:
+def collect(path: Path, results: list[str]) -> None:
     """Write all runs into one file."""
     try:
-        write_collection(path, [run for _, run in find_runs(results)])
+        write_collection(path, [run for _, run in runs_at(*results)])
     except OSError as error:
         raise UsageError(f"cannot write --collect {path}: {error.strerror}") from error

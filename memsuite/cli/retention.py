@@ -73,7 +73,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     options.horizons = sorted(set(whole_numbers("--horizons", options.horizons)))
     options.episodes = None if options.episodes == ALL else number_of_episodes(options.episodes)
     if options.plot:
-        from memsuite.analysis.plots import pyplot
+        from memsuite.analysis.canvas import pyplot
 
         kinds = pyplot().matplotlib.backend_bases.FigureCanvasBase.get_supported_filetypes()
         if Path(options.plot).suffix[1:] not in kinds:

@@ -6,20 +6,27 @@ import argparse
 import contextlib
 import shlex
 import sys
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.table import Table
 
 from memsuite.errors import Stopped, UsageError
-from memsuite.launch.plain import PlainParser, Unbroken
+from memsuite.launch.plain import PlainParser, Unbroken, for_tables
 from memsuite.launch.plain import console as plain_console
+from memsuite.reading import positive
+from memsuite.shipped import find
 from memsuite.suite import estimate, store
+from memsuite.suite.changes import read_changes
 from memsuite.suite.drive import Drive
 from memsuite.suite.grid import Run, Suite, choose, read_suite
 from memsuite.suite.launch import Launcher, LocalLauncher, forkserver, slots
+from memsuite.suite.listing import listing
 from memsuite.suite.view import View
 from memsuite.suite.worker import die_with_suite
 
@@ -32,12 +39,22 @@ LAUNCHERS = ("local", "ray", "submitit")
 def main(verb: str, arguments: list[str]) -> int:
     """Run the suite, or show what it would run; 1 if a run failed or was made with other settings."""
     options = parse(arguments)
-    suite = read_suite(Path(options.file), Path(options.out) if options.out else None)
+    if options.list:
+        return show_suites()
+    if options.file is None:
+        raise UsageError("name a suite, such as basic_v1, or its YAML file; --list shows the suites that there are")
+    out = Path(options.out) if options.out else None
+    suite = read_suite(find("suite", options.file), out, read_changes(options.set))
     runs = choose(suite.runs, options.only)
+    parameters = options.parameters or suite.parameters
+    if parameters:
+        choosing = f"choosing widths of {parameters:,} parameters"
+        runs = apart(suite, choosing, options.dry_run, _equal, runs, parameters)
     if not options.dry_run and all(store.look(run).kind == "finished" for run in runs):
         print(f"{len(runs)} of {len(runs)} runs finished in {suite.folder}, all before")
         return 0
-    checked = look_at(suite, runs, options.launcher != "local", options.dry_run)
+    looking, elsewhere = f"looking at {len(runs)} runs", options.launcher != "local"
+    checked: Checked = apart(suite, looking, options.dry_run, _check, runs, elsewhere)
     if options.dry_run:
         dry_run(runs, checked.sizes, len(slots(options.jobs, checked.gpus)))
         return 0
@@ -57,12 +74,17 @@ def main(verb: str, arguments: list[str]) -> int:
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Read the options."""
     parser = PlainParser(prog="memsuite suite", description="Run every run of a suite that is not finished.")
-    parser.add_argument("file", help="the suite's YAML, as configs/suites/basic_v1.yaml; docs/suites.md says how")
+    parser.add_argument("file", nargs="?", help="a name from --list, or a YAML file; docs/suites.md says how")
+    parser.add_argument("--list", action="store_true", help="list the suites that come with memsuite; run nothing")
+    text = "other values of an axis or a setting of the suite, as controller=my_module.MyModel; repeatable"
+    parser.add_argument("--set", metavar="KEY=VALUE[,VALUE]", action="append", default=[], help=text)
     parser.add_argument(
         "--dry_run", action="store_true", help="print the command lines and what they cost; run nothing"
     )
     parser.add_argument("--jobs", type=int, help="runs at a time; default: a run a GPU, or a core where there is none")
     parser.add_argument("--launcher", default="local", choices=LAUNCHERS, help="local (default), ray or submitit")
+    text = "give every model the hidden_dim at which its network has about this number of parameters"
+    parser.add_argument("--parameters", type=positive, metavar="N", help=text)
     parser.add_argument(
         "--only", metavar="ID", action="append", default=[], help="this run, or all whose id begins so; repeatable"
     )
@@ -77,17 +99,26 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     return options
 
 
-def look_at(suite: Suite, runs: list[Run], elsewhere: bool, here: bool) -> Checked:
-    """Check every run: in this process if no run will start, or else in a process of the fork server.
+def show_suites() -> int:
+    """Print a table of the suites that come with memsuite."""
+    table = Table("suite", "runs", "content", box=SIMPLE_HEAD)
+    for name, runs, text in listing():
+        table.add_row(name, f"{runs:,}", text)
+    for_tables().print(table)
+    return 0
+
+
+def apart(suite: Suite, doing: str, here: bool, function: Callable[..., Any], *given: Any) -> Any:
+    """Call a function in a process of the fork server, or in this one if no run will start.
 
     The fork server then has its imports ready for the runs, and this process has not touched a GPU.
     """
-    with plain_console(stderr=True).status(f"looking at {len(runs)} runs"):
+    with plain_console(stderr=True).status(doing):
         try:
             if here:
-                return _check(runs, elsewhere)
+                return function(*given)
             with ProcessPoolExecutor(1, mp_context=forkserver(), initializer=die_with_suite) as pool:
-                return pool.submit(_check, runs, elsewhere).result()
+                return pool.submit(function, *given).result()
         except UsageError as error:
             raise UsageError(f"{suite.path}: {error}") from None
         except BrokenProcessPool:
@@ -98,6 +129,12 @@ def _check(runs: list[Run], elsewhere: bool) -> Checked:
     from memsuite.cli.suite_check import check
 
     return check(runs, elsewhere)
+
+
+def _equal(runs: list[Run], parameters: int) -> list[Run]:
+    from memsuite.cli.suite_check import of_equal_size
+
+    return of_equal_size(runs, parameters)
 
 
 def make_launcher(options: argparse.Namespace, suite: Suite, checked: Checked) -> Launcher:
@@ -159,9 +196,10 @@ def dry_run(runs: list[Run], sizes: list[estimate.Size], jobs: int) -> None:
         print(f"{name:<{widths[0]}}  {state:<{widths[1]}}  {steps:>{widths[2]}}  {time:>{widths[3]}}")
     print()
     total = sum(size.env_steps for size in sizes)
-    still = estimate.in_words(left / jobs)
-    print(f"{len(runs)} runs, {total:,} environment steps; still to do: about {still} with --jobs {jobs}")
-    print(f"An estimate for {known} of {len(runs)} runs: {estimate.BASIS}.")
+    still = f"about {estimate.in_words(left / jobs)} with --jobs {jobs}" if known else "for a time that is not known"
+    print(f"{len(runs)} runs, {total:,} environment steps; still to do: {still}")
+    if known:
+        print(f"An estimate for {known} of {len(runs)} runs: {estimate.BASIS}.")
 
 
 def conclude(drive: Drive, console: Console, command: str, suite: Suite) -> int:

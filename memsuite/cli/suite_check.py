@@ -13,10 +13,15 @@ import torch
 
 from memsuite.errors import UsageError, nearest
 from memsuite.launch.looking import Look
+from memsuite.rl.course import Course
+from memsuite.rl.width import equal_width
+from memsuite.runs import RunConfig
+from memsuite.suite.content import ENTRY_KEYS
 from memsuite.suite.estimate import Size
-from memsuite.suite.grid import ENTRY_KEYS, Run
+from memsuite.suite.grid import Run
 from memsuite.tasks import ScriptedTask
 
+WIDTH = "controller_args.hidden_dim"
 PLACES = ("device", "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy")
 
 
@@ -44,8 +49,7 @@ def check(runs: list[Run], elsewhere: bool) -> Checked:
         UsageError: what ``memsuite fit`` would say, with the run's id.
     """
     look = Look()
-    others = [run for run in runs if not look.takes(run)]
-    if others:
+    if others := [run for run in runs if not look.takes(run)]:
         _check_keys(others)
     sizes: dict[str, Size] = {}
     for run in runs:
@@ -61,8 +65,43 @@ def check(runs: list[Run], elsewhere: bool) -> Checked:
     return Checked([sizes[_without_seed(run)] for run in runs], torch.cuda.device_count())
 
 
+def of_equal_size(runs: list[Run], parameters: int) -> list[Run]:
+    """Give every run the width at which its network has nearest to this number of parameters.
+
+    Raises:
+        UsageError: a run has a width already, or there is none that fits; the run's id is named.
+    """
+    look = Look()
+    if others := [run for run in runs if not look.takes(run)]:
+        _check_keys(others)
+    widths: dict[str, int] = {}
+    for run in runs:
+        key = _without_seed(run)
+        try:
+            if WIDTH in run.asked:
+                raise UsageError(f"{WIDTH} is {run.asked[WIDTH]}; leave it out, or parameters, which sets it")
+            if key not in widths:
+                config, course = look.resolved(run) if look.takes(run) else _resolved(run)
+                widths[key] = equal_width(config, course.full_task, parameters)
+        except UsageError as error:
+            raise UsageError(f"{run.id}: {error}") from error
+    return [_with_width(run, widths[_without_seed(run)]) for run in runs]
+
+
+def _with_width(run: Run, width: int) -> Run:
+    return replace(run, settings={**run.settings, WIDTH: width}, asked={**run.asked, WIDTH: width})
+
+
 def _without_seed(run: Run) -> str:
     return repr({key: value for key, value in run.asked.items() if key != "seed"})
+
+
+def _resolved(run: Run) -> tuple[RunConfig, Course]:
+    """Return the settings of a run with its Trainer, and its course."""
+    from memsuite.cli.fit import FitCLI
+
+    module = FitCLI("fit", [*run.options, "--device", "cpu"]).model
+    return module.config, module.course
 
 
 def _size(run: Run, elsewhere: bool) -> Size:

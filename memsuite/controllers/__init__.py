@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import nn
 
 from memsuite.blame import in_one_line, is_mistake, users_line, words_of
 from memsuite.controllers.base import Controller, accepted_arguments, check_arguments
@@ -20,6 +21,7 @@ from memsuite.controllers.mlstm import MLSTM, MLSTMLayer
 from memsuite.controllers.pseudo_mamba import PseudoMamba, PseudoMambaLayer
 from memsuite.controllers.stack import Stack, stacked
 from memsuite.controllers.transformer import Transformer, TransformerLayer
+from memsuite.controllers.wrapped import WholeSequence, wrap
 from memsuite.errors import UsageError, unknown
 from memsuite.imports import class_at
 
@@ -55,18 +57,25 @@ __all__ = [
     "PseudoMamba",
     "Stack",
     "Transformer",
+    "WholeSequence",
     "controller_class",
     "make_controller",
     "stacked",
+    "wrap",
 ]
 
 
 def controller_class(name: str) -> type[Controller]:
-    """Find a controller by its name (``gru``) or by the path of your own class (``my_module.MyController``)."""
+    """Find a controller by its name (``gru``) or by the path of your own class (``my_module.MyController``).
+
+    ``torch.nn.GRU``, ``LSTM`` and ``RNN`` are wrapped (:func:`~memsuite.controllers.wrapped.wrap`).
+    """
     if name in CONTROLLERS:
         return CONTROLLERS[name]
     if not name.rpartition(".")[0]:
         raise unknown("controller", name, CONTROLLERS)
+    if name.startswith("torch.nn."):
+        return wrap(class_at(name, nn.RNNBase, "controller"))
     return class_at(name, Controller, "controller")  # type: ignore[type-abstract]
 
 

@@ -16,6 +16,7 @@ from memsuite.errors import UsageError, nearest
 from memsuite.launch.plain import flat
 from memsuite.reading import count_in_tens, positive, read_mapping, refuse_bombs
 from memsuite.runs.config import NAMES, agree, lift
+from memsuite.shipped import find
 
 GROUPS = ("model", "model.ppo", "trainer")  # keys that only hold others
 FILES = ("--config", "-c")  # the options that name a configuration file
@@ -72,7 +73,7 @@ class Arguments(ArgumentParser):
 
     def _content_of(self, path: str) -> str:
         """Return the content of a configuration file, as it was read, with no setting under ``model``."""
-        content = self.check_config_file(path)
+        content = self.check_config_file(str(find("configuration", path)))
         try:
             top = lift(content)
         except UsageError as error:

@@ -10,6 +10,7 @@ import functools
 from typing import Any, cast
 
 from memsuite.launch.arguments import Arguments
+from memsuite.rl.course import Course
 from memsuite.rl.resolve import model_of, plan, resolve
 from memsuite.runs import PPOConfig, RunConfig
 from memsuite.runs.config import NAMES
@@ -36,14 +37,22 @@ class Look:
         """Tell whether every setting of the run is one of ``RunConfig``, so that no Trainer is asked for."""
         return not run.configs and all(key in self._known or key.split(".")[0] in NAMES for key in run.settings)
 
+    def resolved(self, run: Run) -> tuple[RunConfig, Course]:
+        """Return the settings of a run with every default filled in, and its course.
+
+        Raises:
+            UsageError: what ``memsuite fit`` would say.
+        """
+        given, course = plan(self._config(run))
+        return resolve(given, course), course
+
     def size(self, run: Run) -> Size:
         """Build the run, and see how much work it is.
 
         Raises:
             UsageError: what ``memsuite fit`` would say.
         """
-        given, course = plan(self._config(run))
-        config = resolve(given, course)
+        config, course = self.resolved(run)
         if (key := repr((config.task, config.task_args, config.controller, config.controller_args))) not in self._built:
             model_of(config, course.full_task)
             self._built.add(key)

@@ -25,7 +25,7 @@ class PlainParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise the mistake in one line."""
-        text = flat(message)
+        text = re.sub(r"invalid positive value: (.*)", r"\1 is not a whole number above 0", flat(message))
         if found := re.match(r"unrecognized arguments: (\S+)", text):
             options = [name for action in self._actions for name in action.option_strings if name.startswith("--")]
             raise unknown("option", found[1], options)

@@ -21,6 +21,7 @@ from memsuite.runs.config import FIXED, FIXED_PPO, lift
 from memsuite.runs.folder import CHECKPOINTS, CONFIG, WEIGHTS
 from memsuite.runs.seal import SEALED
 from memsuite.runs.trust import check_configuration
+from memsuite.shipped import find
 
 log = logging.getLogger("memsuite")
 
@@ -103,7 +104,7 @@ def typed_names(arguments: list[str]) -> set[str]:
     """Return the settings that the user has given himself, on the command line or in his own configuration."""
     words = {word.partition("=")[0].removeprefix("--").removeprefix("model.").partition(".")[0] for word in arguments}
     for path in [*options(arguments, "--config"), *options(arguments, "-c")]:
-        words |= set(lift(read_mapping(path, "configuration", "task: delayed_cue")))
+        words |= set(lift(read_mapping(find("configuration", path), "configuration", "task: delayed_cue")))
     return {name for name in ("task", "controller") if name in words}
 
 

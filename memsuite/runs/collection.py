@@ -19,6 +19,7 @@ from memsuite.runs.config import NAMES, PPO_NAMES
 from memsuite.runs.folder import RESULT
 from memsuite.runs.kinds import LARGEST, shown
 from memsuite.runs.result import KIND_OF
+from memsuite.shipped import find
 
 FORMAT = 1
 SUFFIX = ".jsonl"
@@ -32,12 +33,13 @@ def find_runs(path: str | Path) -> list[tuple[str, dict[str, Any]]]:
     """Read every run under a folder or in a file, each with where it was found, as messages name it.
 
     A folder is searched for ``result.json``; a run without one is not finished and not counted. A file holds JSON
-    Lines if its name ends in ``.jsonl``; any other holds JSON: a run, or lists and mappings of runs.
+    Lines if its name ends in ``.jsonl``; any other holds JSON: a run, or lists and mappings of runs. A name such as
+    ``reference`` is that of a file that comes with memsuite.
 
     Raises:
         UsageError: there is nothing, or no run, or it cannot be read.
     """
-    path = Path(path)
+    path = find("results", path)
     if path.is_dir():
         if not (files := sorted(path.rglob(RESULT))):
             raise UsageError(f"no finished run ({RESULT}) under {path}")

@@ -9,6 +9,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from memsuite.shipped import version
+
 if TYPE_CHECKING:
     import torch
 
@@ -35,10 +37,8 @@ def versions() -> dict[str, str]:
     """Return the versions that the numbers depend on."""
     import torch
 
-    import memsuite
-
     return {
-        "memsuite": memsuite.__version__,
+        "memsuite": version(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "lightning": metadata.version("lightning"),

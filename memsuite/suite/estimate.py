@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parents[2] / "results"  # exists in a checkout, not in an installed package
+from memsuite.shipped import folder
+
+RESULTS = folder("results")
 BASIS = (
     "one core of an AMD EPYC per run and the golden task's settings, from results/beyond.json and scaling.json;\n"
     "another machine may take half or twice as long"
@@ -56,22 +58,20 @@ class Size:
         return (3 * self.passes + acting) / 13 / self.draws
 
 
-def seconds(size: Size, folder: Path = RESULTS) -> float | None:
+def seconds(size: Size, measured: Path = RESULTS) -> float | None:
     """Estimate the seconds of a run on one core; None if its model was not measured."""
-    runs = [report["training"] for report in _read(folder / "beyond.json").get("reports", [])]
-    scaling = _read(folder / "scaling.json").get("scaling", [])
+    runs = [report["training"] for report in _read(measured / "beyond.json").get("reports", [])]
+    scaling = _read(measured / "scaling.json").get("scaling", [])
     alike = [run for run in runs if (run["controller"], run["horizon"]) == (size.controller, MEASURED_HORIZON)]
-    measured: list[float] = [run["cpu_seconds"] / run["env_steps"] for run in alike]
-    if not measured:
+    costs: list[float] = [run["cpu_seconds"] / run["env_steps"] for run in alike]
+    if not costs:
         return None
     by_horizon = {row["horizon"]: row["microseconds"] for row in scaling if row["controller"] == size.controller}
     ratio: float = 1.0
     if MEASURED_HORIZON in by_horizon:
         nearest = min(by_horizon, key=lambda horizon: abs(math.log(horizon / size.horizon)))
         ratio = by_horizon[nearest] / by_horizon[MEASURED_HORIZON]
-    return START + size.env_steps * size.share * statistics.median(measured) * ratio * (
-        1.0 if size.scripted else STEPPED
-    )
+    return START + size.env_steps * size.share * statistics.median(costs) * ratio * (1.0 if size.scripted else STEPPED)
 
 
 def weight(size: Size) -> float:

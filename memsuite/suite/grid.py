@@ -12,20 +12,22 @@ import json
 import math
 import os
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from memsuite.errors import UsageError, nearest, unknown
 from memsuite.files import spelt
-from memsuite.reading import read_mapping
-from memsuite.runs.config import GROUPS, IDENTITY, lift_dotted
+from memsuite.reading import positive, read_mapping
+from memsuite.runs.config import IDENTITY
 from memsuite.runs.folder import HARMFUL, run_id
+from memsuite.shipped import find
+from memsuite.suite.changes import Changes, changed
+from memsuite.suite.content import ENTRY_KEYS, Settings, axes_of, flatten, is_mapping, list_of, mapping
 
-Settings = dict[str, Any]
-KEYS = ("name", "description", "config", "settings", "grid", "entries", "overrides", "exclude", "ray", "slurm")
-ENTRY_KEYS = ("grid", "name")  # the keys of an entry that are not settings
+KEYS = ("name", "description", "parameters", "config", "settings", "grid", "entries", "overrides", "exclude")
+LAUNCHERS = ("ray", "slurm")  # keys for the launchers of clusters
 MOST = 10_000  # runs of a suite
 OURS = ("out", "overwrite", "ckpt_path")  # options of fit that only the suite sets
 
@@ -77,16 +79,23 @@ class Suite:
         folder: the folder that contains the run folders.
         runs: in the order of the file.
         launchers: settings of ``ray`` and ``slurm``.
+        parameters: the number of parameters that all models are to have; None if each has its own.
     """
 
     path: Path
     folder: Path
     runs: list[Run]
     launchers: dict[str, Settings]
+    parameters: int | None = None
 
 
-def read_suite(path: Path, out: Path | None = None) -> Suite:
+def read_suite(path: Path, out: Path | None = None, changes: Changes | None = None) -> Suite:
     """Read a suite; its run folders are in ``out``, or in ``runs/NAME``.
+
+    Args:
+        path: the file.
+        out: the folder of the run folders.
+        changes: settings that win over those of the file (:mod:`memsuite.suite.changes`).
 
     Raises:
         UsageError: one line that names the file, the mistake and the nearest valid names.
@@ -94,16 +103,26 @@ def read_suite(path: Path, out: Path | None = None) -> Suite:
     content = read_mapping(path, "suite", "grid: {controller: [gru, mamba]}")
     try:
         for key in content:
-            if key not in KEYS:
-                raise unknown("key", key, KEYS)
+            if key not in (*KEYS, *LAUNCHERS):
+                raise unknown("key", key, (*KEYS, *LAUNCHERS))
         name = content.get("name") or path.stem
         if not isinstance(name, str) or HARMFUL.search(name) or name.startswith("."):
             raise UsageError(f"name {name!r} cannot be a folder's name; use letters, digits, '_' and '-'")
         folder = out or Path("runs") / name
-        launchers = {key: _mapping(content, key) for key in ("ray", "slurm")}
-        return Suite(path, folder, _expand(content, path, folder), launchers)
+        launchers = {key: mapping(content, key) for key in LAUNCHERS}
+        content = changed(content, changes) if changes else content
+        return Suite(path, folder, _expand(content, path, folder, changes or {}), launchers, _parameters(content))
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
+
+
+def _parameters(content: Settings) -> int | None:
+    """Return the number of parameters that a suite asks of all models, if it does."""
+    given = content.get("parameters")
+    try:
+        return None if given is None else int(positive(given))
+    except ValueError as error:
+        raise UsageError(f"parameters: {error}") from error
 
 
 def choose(runs: list[Run], only: list[str]) -> list[Run]:
@@ -120,15 +139,15 @@ def _is_below(run_id: str, name: str) -> bool:
     return f"{run_id}/".startswith(f"{name.rstrip('/')}/")
 
 
-def _expand(content: Settings, path: Path, folder: Path) -> list[Run]:
+def _expand(content: Settings, path: Path, folder: Path, changes: Changes) -> list[Run]:
     configs, base = _base(content, path)
-    shared, grid = flatten(_mapping(content, "settings")), _axes(content)
-    overrides = [_override(each) for each in _list(content, "overrides")]
-    excluded = [flatten(_is_mapping(each, "exclude")) for each in _list(content, "exclude")]
+    shared, grid = flatten(mapping(content, "settings")), axes_of(content)
+    overrides = [_override(each) for each in list_of(content, "overrides")]
+    excluded = [flatten(is_mapping(each, "exclude")) for each in list_of(content, "exclude")]
     met, count = [0] * (len(overrides) + len(excluded)), 0
     runs: dict[str, Run] = {}
-    for entry in _list(content, "entries") if "entries" in content else [{}]:
-        for settings, label in _combinations(_is_mapping(entry, "entries"), shared, grid):
+    for entry in list_of(content, "entries") if "entries" in content else [{}]:
+        for settings, label in _combinations(is_mapping(entry, "entries"), shared, grid):
             count += 1
             check_number(count)
             full = {**IDENTITY, **base, **settings}
@@ -142,7 +161,8 @@ def _expand(content: Settings, path: Path, folder: Path) -> list[Run]:
                 raise UsageError(f"two runs have the id {run.id}; give the entries different names: 'name: wide'")
             runs[run.id] = run
     for i, times in enumerate(met):
-        if not times:
+        when = excluded[i] if i < len(excluded) else overrides[i - len(excluded)][0]
+        if not times and not when.keys() & changes.keys():  # what a change has replaced may be met no more
             kind, number = ("exclude", i) if i < len(excluded) else ("overrides", i - len(excluded))
             raise UsageError(f"entry {number + 1} of {kind} matches no run")
     if not runs:
@@ -153,7 +173,7 @@ def _expand(content: Settings, path: Path, folder: Path) -> list[Run]:
 def _combinations(entry: Settings, shared: Settings, grid: Settings) -> Iterator[tuple[Settings, str]]:
     """Yield the settings of every combination of an entry's axes, and the suffix of the controller's name in the id."""
     own = flatten({key: value for key, value in entry.items() if key not in ENTRY_KEYS})
-    axes = {key: values for key, values in grid.items() if key not in own} | _axes(entry)
+    axes = {key: values for key, values in grid.items() if key not in own} | axes_of(entry)
     name = entry.get("name")
     check_number(math.prod(map(len, axes.values())))
     for values in itertools.product(*axes.values()):
@@ -202,36 +222,26 @@ def _base(content: Settings, path: Path) -> tuple[tuple[str, ...], Settings]:
     names = [given] if isinstance(given, str) else given
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise UsageError(f"config is {given!r}; it must be a file, or a list of files")
-    files = [os.path.normpath(path.parent / name) for name in names]
+    files = [os.path.normpath(_config(path.parent, name)) for name in names]
     settings: Settings = {}
     for file in files:
         settings |= flatten(read_mapping(file, "configuration", "task: delayed_cue"))
     return tuple(files), settings
 
 
-def flatten(settings: Settings) -> Settings:
-    """Flatten nested settings to dotted keys, as on the command line; ``model.task`` and the like become ``task``."""
-    return lift_dotted(_dotted(settings, ""))
-
-
-def _dotted(settings: Settings, above: str) -> Settings:
-    flat: Settings = {}
-    for key, value in settings.items():
-        name = f"{above}{key}"
-        if name.removeprefix("model.") in (*GROUPS, "ppo") and isinstance(value, dict):
-            flat |= _dotted(value, f"{name}.")
-        else:
-            flat[name] = value
-    return flat
+def _config(folder: Path, name: str) -> Path:
+    """Return a configuration file: one that lies at a path relative to the suite's, or one that comes with memsuite."""
+    beside = folder / name
+    return beside if beside.is_file() else folder / find("configuration", name)
 
 
 def _override(given: Any) -> tuple[Settings, Settings]:
     """Return the values that an override requires of a run, and the settings that it then applies."""
-    override = _is_mapping(given, "overrides")
+    override = is_mapping(given, "overrides")
     for key in override:
         if key not in ("when", "settings"):
             raise unknown("key of overrides", key, ("when", "settings"))
-    return flatten(_mapping(override, "when")), flatten(_mapping(override, "settings"))
+    return flatten(mapping(override, "when")), flatten(mapping(override, "settings"))
 
 
 def _meets(settings: Settings, when: Settings, met: list[int], number: int) -> bool:
@@ -242,34 +252,3 @@ def _meets(settings: Settings, when: Settings, met: list[int], number: int) -> b
             return False
     met[number] += 1
     return True
-
-
-def _axes(content: Settings) -> Settings:
-    axes = flatten(_mapping(content, "grid"))
-    for key, values in axes.items():
-        if not isinstance(values, list):
-            raise UsageError(f"grid.{key} is {_short(values)}; it must be a list of values, such as '{key}: [...]'")
-        if not values:
-            raise UsageError(f"the grid is empty: grid.{key} has no values")
-    return axes
-
-
-def _mapping(content: Settings, key: str) -> Settings:
-    return _is_mapping({} if content.get(key) is None else content[key], key)
-
-
-def _is_mapping(value: Any, key: str) -> Settings:
-    if not isinstance(value, dict):
-        raise UsageError(f"{key} holds {_short(value)}; it must hold settings, such as '{{seed: 1}}'")
-    return {str(name): each for name, each in value.items()}
-
-
-def _list(content: Settings, key: str) -> Iterable[Any]:
-    value = content.get(key)
-    if value is not None and not isinstance(value, list):
-        raise UsageError(f"{key} is {_short(value)}; it must be a list, with '- ' before each item")
-    return value or []
-
-
-def _short(value: Any) -> str:
-    return " ".join(repr(value).split())[:60]

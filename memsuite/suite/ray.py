@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from memsuite.errors import UsageError, unknown
-from memsuite.suite.grid import Run, Settings
+from memsuite.shipped import extra
+from memsuite.suite.content import Settings
+from memsuite.suite.grid import Run
 from memsuite.suite.worker import KILLED, work_with_one_thread
 
 try:
     import ray
 except ImportError as error:
-    raise UsageError("--launcher ray needs Ray: pip install 'memsuite[ray]'") from error
+    raise UsageError(f"--launcher ray needs Ray: {extra('ray')}") from error
 
 DEFAULTS = {"address": None, "num_cpus": 1, "num_gpus": None, "resources": None, "max_retries": 10}
 MANY = 10_000  # number of tasks that Ray may hold in its own queue

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from memsuite.errors import UsageError
-from memsuite.suite.grid import Run, Settings
+from memsuite.shipped import extra
+from memsuite.suite.content import Settings
+from memsuite.suite.grid import Run
 from memsuite.suite.launch import cores
 from memsuite.suite.worker import KILLED, work_with_one_thread
 
@@ -20,7 +22,7 @@ try:
     import submitit
     from submitit.helpers import Checkpointable
 except ImportError as error:
-    raise UsageError("--launcher submitit needs submitit: pip install 'memsuite[slurm]'") from error
+    raise UsageError(f"--launcher submitit needs submitit: {extra('slurm')}") from error
 
 DEFAULTS = {"timeout_min": 24 * 60, "cpus_per_task": 1, "name": "memsuite"}
 MANY = 1000  # number of jobs in the cluster's queue at a time

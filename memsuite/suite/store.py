@@ -21,7 +21,8 @@ from memsuite.errors import UsageError
 from memsuite.files import check_there, spelt, write_json
 from memsuite.reading import read_mapping
 from memsuite.runs.folder import CONFIG, LOG, METRICS, RESULT, WEIGHTS
-from memsuite.suite.grid import Run, flatten
+from memsuite.suite.content import flatten
+from memsuite.suite.grid import Run
 from memsuite.system import is_locked, lock
 
 Kind = Literal["new", "unfinished", "failed", "finished", "other"]

@@ -13,10 +13,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from memsuite.shipped import extra
+
 try:
     import gymnasium
 except ImportError as error:  # pragma: no cover
-    raise ImportError("Gymnasium is not installed; pip install 'memsuite[gym]'") from error
+    raise ImportError(f"Gymnasium is not installed; {extra('gym')}") from error
 import numpy as np
 import torch
 from gymnasium.spaces import Box, Discrete

@@ -14,6 +14,7 @@ from torch import Tensor
 from memsuite.blame import blamed_on, in_one_line, is_mistake
 from memsuite.errors import Stopped, UsageError
 from memsuite.imports import module_at
+from memsuite.shipped import extra
 from memsuite.tasks.base import Anchors, Task
 from memsuite.tasks.gym_values import ENDS, NUMBER, check_ends, check_numbers, check_observation
 from memsuite.types import TimeStep
@@ -295,4 +296,4 @@ def _import_gymnasium() -> Any:
     try:
         return importlib.import_module("gymnasium")
     except ImportError as error:
-        raise UsageError("gym: tasks need Gymnasium; pip install 'memsuite[gym]'") from error
+        raise UsageError(f"gym: tasks need Gymnasium; {extra('gym')}") from error

@@ -74,6 +74,11 @@ def test_labels_name_only_what_differs(tmp_path):
     }
 
 
+def test_a_setting_that_is_a_list_is_named_whole(tmp_path):
+    runs = [result(seed=s, config={"steps": 100, "task_args": {"mask": [1, s]}}) for s in (2, 3)]
+    assert labels(table_of(runs, tmp_path, "x"))["apart"].tolist() == ["mask=[1, 2]", "mask=[1, 3]"]
+
+
 def test_a_summary_counts_seeds(tmp_path):
     cells = summarise(table_of([result(seed=s, success=x) for s, x in enumerate((1, 1, 0.5))], tmp_path, "x"))
     (row,) = cells.to_dict("records")
@@ -230,5 +235,5 @@ def test_curves_are_the_evaluations(tmp_path):
 
 def test_without_pandas_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pandas", None)
-    with pytest.raises(UsageError, match=r"memsuite\[report\]"):
+    with pytest.raises(UsageError, match=r"memsuite-rl\[report\]"):
         read_results(tmp_path)

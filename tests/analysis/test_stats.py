@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from memsuite.analysis.stats import difference, iqm, mean_interval, performance_profile, stratified_bootstrap
+from memsuite.analysis.stats import (
+    difference,
+    iqm,
+    mean_interval,
+    performance_profile,
+    probability_of_improvement,
+    stratified_bootstrap,
+)
 
 SCORES = [np.array(row) for row in ([0.1, 0.9, 0.5, 0.7, 0.3], [0.2, 0.2, 0.4, 1.0, 0.8], [1.0, 1.0, 0.9, 1.0, 0.95])]
 
@@ -74,3 +81,11 @@ def test_equals_rliable():
     assert found.mean == pytest.approx(point)
     assert [found.low, found.high] == pytest.approx([low, high], abs=0.02)
     assert performance_profile(SCORES, np.array([0.25, 0.75]))[0] == pytest.approx([12 / 15, 8 / 15])
+
+
+def test_the_probability_of_improvement_equals_rliable():
+    """Recorded from rliable 1.2.0: probability_of_improvement of SCORES over others, its interval of 5000 resamples."""
+    others = [np.array(row) for row in ([0.2, 0.6, 0.5, 0.4], [0.1, 0.3, 0.4, 0.5], [1.0, 0.8, 0.7, 1.0])]
+    found = probability_of_improvement(list(zip(SCORES, others, strict=True)), resamples=5000)
+    assert found.mean == pytest.approx(0.61666667)
+    assert [found.low, found.high] == pytest.approx([0.39979167, 0.83333333], abs=0.02)

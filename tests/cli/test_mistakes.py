@@ -108,7 +108,7 @@ LINES = {
     "fit --controller os.path": "not a subclass",
     "fit --controller .": "controller",
     "fit --controller a..b": "cannot be imported",
-    "fit --controller torch.nn.GRU": "not a subclass",
+    "fit --controller torch.nn.Linear": "not a subclass",
     "fit --controller memsuite.controllers.Nothing": "Nothing",
     "fit --task_args.num_cues 0": "num_cues",
     "fit --task_args.num_cues 2.5": "whole number",

@@ -27,7 +27,7 @@ def suite(tmp_path):
 
 @pytest.fixture
 def two_nodes():
-    pytest.importorskip("ray", reason="needs memsuite[ray]")
+    pytest.importorskip("ray", reason="needs memsuite-rl[ray]")
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
@@ -39,7 +39,7 @@ def two_nodes():
 
 @pytest.fixture
 def with_submitit():
-    pytest.importorskip("submitit", reason="needs memsuite[slurm]")
+    pytest.importorskip("submitit", reason="needs memsuite-rl[slurm]")
 
 
 def under_way(out) -> list:

@@ -97,19 +97,19 @@ def test_a_line(answer, line):
 def test_a_launcher_that_is_not_installed(answer, monkeypatch, launcher, package, extra):
     monkeypatch.setitem(sys.modules, package, None)
     monkeypatch.delitem(sys.modules, f"memsuite.suite.{extra}", raising=False)
-    assert f"pip install 'memsuite[{extra}]'" in answer("suite", "good.yaml", "--launcher", launcher)
+    assert f"pip install 'memsuite-rl[{extra}]'" in answer("suite", "good.yaml", "--launcher", launcher)
 
 
 @pytest.mark.parametrize(
     "line", ["--launcher ray --ray nmu_cpus=1", "--launcher ray --ray num_cpus", "--launcher ray --ray num_cpus={"]
 )
 def test_a_setting_of_ray(answer, line):
-    pytest.importorskip("ray", reason="needs memsuite[ray]")
+    pytest.importorskip("ray", reason="needs memsuite-rl[ray]")
     assert "num_cpus" in answer("suite", "good.yaml", *line.split())
 
 
 @pytest.mark.parametrize("setting", ["slurm_partitoin=gpu", "timeout_min=soon"])
 def test_a_setting_of_slurm(answer, setting):
-    pytest.importorskip("submitit", reason="needs memsuite[slurm]")
+    pytest.importorskip("submitit", reason="needs memsuite-rl[slurm]")
     said = answer("suite", "good.yaml", "--launcher", "submitit", "--slurm", setting, "--slurm", "cluster=local")
     assert setting.split("=")[0] in said

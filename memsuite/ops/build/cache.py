@@ -29,6 +29,7 @@ from memsuite.ops.build.commands import BuildError, cleared_up_at_sigterm
 MODES = ("auto", "require", "off")
 STABLE_ABI = "0x020a000000000000"  # torch 2.10: what is built runs with this version and every later one
 DIGEST = 32  # bytes of SHA-256 at the end of a cached library, which the loader of libraries does not look at
+ELSEWHERE = "set XDG_CACHE_HOME to a folder that can be written"
 logger = logging.getLogger("memsuite")
 
 
@@ -137,9 +138,14 @@ def make_own(place: Path) -> None:
     What was in a folder that others could write is not loaded any more: it may be theirs.
 
     Raises:
-        BuildError: it belongs to somebody else.
+        BuildError: it cannot be made or written, or it belongs to somebody else.
     """
-    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise BuildError(f"{place} cannot be made ({error.strerror}); {ELSEWHERE}") from error
+    if not os.access(place, os.W_OK):
+        raise BuildError(f"{place} cannot be written; {ELSEWHERE}")
     if place.stat().st_uid != os.geteuid():
         raise BuildError(f"{place} belongs to another user; set XDG_CACHE_HOME to a folder of your own")
     if not is_ours(place):

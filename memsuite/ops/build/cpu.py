@@ -25,6 +25,7 @@ FLAGS += ["-Wno-psabi"]
 AVX2 = ["-mavx2", "-mfma", "-mbmi", "-mbmi2", "-mlzcnt"]
 AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512cd", "-mavx512dq", "-mavx512vl"]
 STRICT = ["-Wall", "-Wextra", "-Werror"]
+ANNOUNCEMENT = "building the compiled ops (once; about a minute of one core, longer where other work runs)"
 
 STATUS = Status(None, "not asked for yet")
 
@@ -103,7 +104,7 @@ def link_command(objects: list[str], made: Path) -> list[str]:
 
 def find_or_build() -> Path:
     """Return a library that may be loaded, from the cache if it is there; :class:`BuildError` says why not."""
-    return cache.find_or_build(library_path(), build, "building the compiled ops (once, a minute or two)")
+    return cache.find_or_build(library_path(), build, ANNOUNCEMENT)
 
 
 def register(library: str) -> None:

@@ -22,3 +22,14 @@ def test_without_a_home_nothing_is_built_and_the_fix_is_named():
     assert run.stdout.startswith("None")
     assert "set XDG_CACHE_HOME" in run.stdout
     assert "Traceback" not in run.stderr
+
+
+def test_a_cache_that_cannot_be_made_or_written_is_named_with_the_fix(tmp_path):
+    (tmp_path / "file").touch()
+    environment = {name: value for name, value in os.environ.items() if name != "XDG_CACHE_HOME"}
+    environment |= {"MEMSUITE_KERNELS": "auto", "HOME": str(tmp_path / "file" / "home")}
+    code = "from memsuite.ops.build import cpu"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert run.returncode == 0, run.stderr
+    assert len(run.stderr.splitlines()) == 1, run.stderr
+    assert "cannot be made (Not a directory); set XDG_CACHE_HOME to a folder that can be written" in run.stderr

@@ -1,0 +1,108 @@
+"""What all figures share: their style, the colours of models, panels, and a legend that is whole at any length."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from memsuite.errors import UsageError
+from memsuite.shipped import extra
+
+# Distinguishable with colour vision deficiencies too (Wong 2011, and Tol's); the first colours differ most.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#332288", "#882255", "#117733", "#AA4499")
+DASHES = ("-", "--", "-.", ":")
+INK, FAINT = "#222222", "#bbbbbb"
+SETTINGS = {
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 10,
+    "axes.edgecolor": "#666666",
+    "legend.frameon": False,
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+}
+LETTER, LINE = 0.082, 0.19  # inches that a letter and a line of a legend take, at the most
+HANDLE = 0.6  # inches of the line before a name, with the space after it
+
+
+def pyplot() -> Any:
+    """Import matplotlib without a display; raise :class:`UsageError` with the extra to install if it is missing."""
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise UsageError(f"figures need matplotlib: {extra('report')}") from error
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    return plt
+
+
+def styles_of(models: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Give every model a colour, and another dash once all colours are used."""
+    order = sorted(set(models))
+    return {
+        name: {"color": COLOURS[i % len(COLOURS)], "linestyle": DASHES[i // len(COLOURS) % len(DASHES)]}
+        for i, name in enumerate(order)
+    }
+
+
+def plain(text: str) -> str:
+    """Return a name as matplotlib shows it letter by letter: what is between dollars it takes for TeX."""
+    return text.replace("$", r"\$")
+
+
+def thousands(value: float, _: Any = None) -> str:
+    """Write a number of steps briefly: ``200k``, ``1.5M``."""
+    return f"{value / 1e6:g}M" if value >= 1e6 else f"{value / 1e3:g}k" if value else "0"
+
+
+def panels_of(plt: Any, count: int) -> tuple[Any, list[Any]]:
+    """Make a figure of panels, at most three in a row."""
+    across = min(3, count)
+    down = -(-count // across)
+    figure, axes = plt.subplots(
+        down, across, figsize=(3.4 * across + 0.4, 2.6 * down + 0.8), squeeze=False, layout="constrained"
+    )
+    return figure, list(axes.ravel())
+
+
+def finish(figure: Any, panels: list[Any], used: int, x: str, y: str) -> None:
+    """Label the axes once, put one legend below all panels, and remove the unused panels."""
+    handles = handles_of(panels[:used])
+    for panel in panels[:used]:
+        panel.xaxis.set_major_formatter(thousands) if x == "environment steps" else None
+    for panel in panels[used:]:
+        panel.remove()
+    across = min(3, used)
+    for index, panel in enumerate(panels[:used]):  # a label of the whole figure would overlap the legend outside
+        panel.set_xlabel(x if index + across >= used else "")
+        panel.set_ylabel(y if index % across == 0 else "")
+    legend_below(figure, handles)
+
+
+def handles_of(panels: Iterable[Any]) -> dict[str, Any]:
+    """Return what the panels draw with a name, each name once."""
+    handles: dict[str, Any] = {}
+    for panel in panels:
+        handles |= dict(zip(*reversed(panel.get_legend_handles_labels()), strict=True))
+    return handles
+
+
+def legend_below(figure: Any, handles: Mapping[str, Any]) -> None:
+    """Put a legend below all panels, in as many columns as fit; the figure grows by its height.
+
+    A name that is longer than the figure is wide is broken into lines.
+    """
+    if not handles:
+        return
+    width = figure.get_figwidth() - 0.3
+    names = [textwrap.fill(name, max(20, int((width - HANDLE) / LETTER))) for name in handles]
+    longest = max(len(line) for name in names for line in name.split("\n"))
+    columns = max(1, min(len(names), int(width / (HANDLE + LETTER * longest))))
+    per_column = -(-len(names) // columns)
+    heights = [name.count("\n") + 1 for name in names]
+    lines = max(sum(heights[start : start + per_column]) for start in range(0, len(names), per_column))
+    figure.set_figheight(figure.get_figheight() + LINE * lines)
+    figure.legend(handles.values(), names, loc="outside lower center", ncols=columns, fontsize=9)

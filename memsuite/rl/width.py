@@ -1,0 +1,68 @@
+"""The width at which a network has a given number of parameters, to compare models of one size."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+
+from memsuite.controllers import controller_class
+from memsuite.controllers.base import accepted_arguments
+from memsuite.errors import UsageError
+from memsuite.rl.actor_critic import make_actor_critic
+from memsuite.rl.streams import stream
+from memsuite.runs import RunConfig
+from memsuite.runs.ppo import ResolvedPPO
+from memsuite.tasks import Task
+
+STEP = 4  # widths are multiples of it, which heads and vectors divide
+COARSE = 16
+WIDEST = 8192
+TOLERANCE = 0.1  # how far from the number asked for the nearest width may be
+
+
+def equal_width(config: RunConfig, task: Task, parameters: int) -> int:
+    """Return the ``hidden_dim`` whose network has nearest to this number of parameters, heads included.
+
+    Args:
+        config: the settings with every default filled in.
+        task: of the run.
+        parameters: the number asked for.
+
+    Raises:
+        UsageError: the controller takes no ``hidden_dim``, or no width comes within a tenth of the number.
+    """
+    name = config.controller
+    if "hidden_dim" not in accepted_arguments(controller_class(name)):
+        raise UsageError(f"{name} takes no hidden_dim, so its size cannot be set; give it one, or leave parameters out")
+
+    def count(width: int) -> int:
+        arguments = {**(config.controller_args or {}), "hidden_dim": width}
+        assert isinstance(config.ppo, ResolvedPPO)
+        model = make_actor_critic(task, name, arguments, config.ppo.critic, stream(config.seed, "weights"))
+        return sum(parameter.numel() for parameter in model.parameters())
+
+    width, found = nearest_width(count, parameters)
+    if abs(found - parameters) > TOLERANCE * parameters:
+        raise UsageError(f"no width of {name} has about {parameters:,} parameters; hidden_dim {width} has {found:,}")
+    return width
+
+
+def nearest_width(count: Callable[[int], int], parameters: int) -> tuple[int, int]:
+    """Return the width with nearest to a number of parameters, and the number that it has.
+
+    Args:
+        count: the parameters at a width, which grow with it; a :class:`UsageError` for a width that is not allowed.
+        parameters: the number asked for.
+    """
+    low, high = 0, COARSE
+    while high < WIDEST and count(high) < parameters:
+        low, high = high, high * 2
+    while high - low > COARSE:
+        middle = (low + high) // 2 // COARSE * COARSE
+        low, high = (middle, high) if count(middle) < parameters else (low, middle)
+    found = {high: count(high)}
+    for width in range(max(STEP, low), high, STEP):
+        with contextlib.suppress(UsageError):  # a width that the heads do not divide
+            found[width] = count(width)
+    width = min(found, key=lambda one: abs(found[one] - parameters))
+    return width, found[width]
