@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from render import measurements, runs, second_recipe
+from render import measurements, runs, second_recipe, short_cells
 
 from memsuite.files import write_atomically
 
@@ -23,6 +23,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "reference_easy": functools.partial(runs.reference, "easy"),
     "reference_medium": functools.partial(runs.reference, "medium"),
     "second_recipe": second_recipe.section,
+    "short_cells": short_cells.section,
     "second_recipe_in_brief": second_recipe.in_brief,
     "to_target": second_recipe.to_target,
     "longest": second_recipe.longest,

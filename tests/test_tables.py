@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import tables
-from render import second_recipe
+from render import second_recipe, short_cells
 
 from memsuite.runs.collection import write_collection
 
@@ -74,6 +74,28 @@ def test_what_is_there_of_a_suite_is_laid_out(tmp_path):
         "| `lru` |  |  |  | 0.500 |  |  | 0 of 1 | 7 |  |",
         "| `transformer` |  |  |  |  |  | 1.000 (1) |  |  |  |",
     ]
+
+
+def test_cells_that_fall_short_are_listed_with_what_holds_them_back(tmp_path):
+    rising = {"env_steps": [25, 50, 75, 100], "success": [0.2, 0.3, 0.4, 0.5], "return": [None] * 4}
+    flat = {"env_steps": [30, 60, 100], "success": [0.4, 0.49, 0.5], "return": [None] * 3}
+    runs = [
+        *(made(seed, curve=rising, env_steps=100) for seed in (0, 1)),
+        made(0, 0.99, "supervised"),
+        made(0, controller="lru", curve=flat, env_steps=100),
+        made(0, 0.51, "supervised", "lru"),
+        made(0, controller="lstm"),
+        made(0, 0.9, controller="mingru"),
+        made(0, 0.9, "supervised", "mlstm"),
+    ]
+    write_collection(tmp_path / "r.jsonl", runs)
+    assert short_cells.section(tmp_path / "r.jsonl").splitlines()[2:] == [
+        "| n_back | `gru` | 0.500 | 0.85 | 0.990 | 0.20 | 0.30 | 0.40 | 0.50 | below the ceiling, still rising |",
+        "| n_back | `lstm` | 0.500 | 0.85 |  |  |  |  |  |  |",
+        "| n_back | `lru` | 0.500 | 0.85 | 0.510 |  | 0.40 | 0.49 | 0.50 |"
+        " the ceiling is below the target, at the ceiling, flat |",
+    ]
+    assert short_cells.section(tmp_path / "none.jsonl") == "No cell that was run falls short of its target."
 
 
 def test_a_whole_suite_is_said_to_be_whole(tmp_path):

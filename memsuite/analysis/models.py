@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from memsuite.analysis.compare import VALUE, measure
-from memsuite.analysis.results import CELL, SUPERVISED, import_pandas, labels, read_curve
+from memsuite.analysis.curves import read_curve
+from memsuite.analysis.results import CELL, SUPERVISED, import_pandas, labels
 from memsuite.analysis.stats import (
     Interval,
     holm,
@@ -195,7 +196,7 @@ def area_under_curve(run: pd.Series[Any], measures: str = "success") -> float:
     Each evaluation counts until the next one, the last one until the end of the budget, and before the first one the
     model is taken for a random one.
     """
-    curve = read_curve(run.get("folder"))
+    curve = read_curve(run)
     if curve is None or curve[measures].isna().all():
         return math.nan
     rows = curve.dropna(subset=[measures])

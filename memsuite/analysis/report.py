@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 from memsuite.analysis import canvas, plots
 from memsuite.analysis.compare import compare, summarise, with_ceilings
 from memsuite.analysis.compare_tables import missing
+from memsuite.analysis.curves import read_curves
 from memsuite.analysis.horizon_plots import steps_by_horizon
 from memsuite.analysis.layout import write_csv
-from memsuite.analysis.results import CELL, SUPERVISED, labels, models_of, read_curves, read_retention
+from memsuite.analysis.results import CELL, SUPERVISED, labels, models_of, read_retention
 from memsuite.errors import UsageError
 from memsuite.files import write_atomically
 from memsuite.shipped import extra

@@ -13,7 +13,7 @@ from memsuite.errors import UsageError
 from memsuite.runs import RunResult
 from memsuite.runs.collection import check_values, find_runs, in_order, read_json
 from memsuite.runs.config import DIFFICULTIES
-from memsuite.runs.folder import METRICS, RETENTION
+from memsuite.runs.folder import RETENTION
 from memsuite.runs.recipes import nearest_recipe
 from memsuite.runs.result import KIND_OF
 from memsuite.shipped import extra
@@ -170,33 +170,6 @@ def models_of(rows: pd.DataFrame) -> list[str]:
     return [f"{model} ({text})" if text else model for model, text in zip(shown["model"], told, strict=True)]
 
 
-def read_curves(table: pd.DataFrame) -> pd.DataFrame:
-    """Read the evaluations during training of every run with a folder: CELL, seed, env_steps, success, return."""
-    pandas = import_pandas()
-    folders = table["folder"] if "folder" in table else table["seed"].map(lambda _: None)
-    found = {index: rows for index, folder in folders.items() if (rows := read_curve(folder)) is not None}
-    columns = [*CELL, "seed", "env_steps", "success", "return"]
-    if not found:
-        return pandas.DataFrame(columns=columns)
-    curves = pandas.concat(found, names=["run", None])
-    return table[[*CELL, "seed"]].join(curves.reset_index(level=1, drop=True), how="right")[columns]
-
-
-def read_curve(folder: Any) -> pd.DataFrame | None:
-    """Read the evaluations during the training of one run: env_steps, success and return; None without a folder."""
-    file = Path(str(folder or "")) / METRICS
-    if not isinstance(folder, str) or not file.is_file():
-        return None
-    names = {"evaluation_success": "success", "evaluation_return_mean": "return"}
-    pandas = import_pandas()
-    with _told(file):
-        rows = pandas.read_csv(file, encoding_errors="replace")
-        if "evaluation_success" not in rows:
-            return None
-        rows = rows.reindex(columns=["env_steps", *names]).apply(pandas.to_numeric).rename(columns=names)
-    return rows.dropna(subset=["success", "return"], how="all")
-
-
 def read_retention(table: pd.DataFrame) -> pd.DataFrame:
     """Read the measurements of ``memsuite retention``: CELL, seed, evaluated_horizon, success, retention."""
     pandas = import_pandas()
@@ -204,7 +177,7 @@ def read_retention(table: pd.DataFrame) -> pd.DataFrame:
     for _, run in table.iterrows():
         file = Path(str(run.get("folder", ""))) / RETENTION
         if file.is_file():
-            with _told(file):
+            with told(file):
                 rows = pandas.DataFrame(read_json(file)["rows"]).rename(columns={"horizon": "evaluated_horizon"})
                 for name in ("evaluated_horizon", "success", "retention"):
                     rows[name] = pandas.to_numeric(rows[name])
@@ -213,7 +186,7 @@ def read_retention(table: pd.DataFrame) -> pd.DataFrame:
 
 
 @contextmanager
-def _told(file: Path) -> Iterator[None]:
+def told(file: Path | str) -> Iterator[None]:
     """Turn what goes wrong in reading a file of numbers into one line that names it."""
     try:
         yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from memsuite.analysis.curves import with_curve
 from memsuite.analysis.report import replace_report, write_report
 from memsuite.analysis.results import read_results, runs_at
 from memsuite.errors import UsageError
@@ -40,8 +41,8 @@ def main(verb: str, arguments: list[str]) -> int:
 
 
 def collect(path: Path, results: list[str]) -> None:
-    """Write all runs into one file."""
+    """Write all runs into one file, with their learning curves."""
     try:
-        write_collection(path, [run for _, run in runs_at(*results)])
+        write_collection(path, [with_curve(where, run) for where, run in runs_at(*results)])
     except OSError as error:
         raise UsageError(f"cannot write --collect {path}: {error.strerror}") from error

@@ -77,6 +77,8 @@ class RunResult:
         state_floats: numbers that the memory of one episode holds.
         skipped_updates: updates left out because their loss or gradient was not finite.
         memory_moved: how far the parameters of each part of the network went, relative to their size at the start.
+        curve: the evaluations on the way, as lists ``env_steps``, ``success`` and ``return``; only in files of many
+            runs, as a run folder has them in ``metrics.csv``.
         curriculum: what was trained on before the full task; None if nothing was.
         kernels: whether the compiled ops ran, and for which instruction set.
         hardware: what the run ran on, with its threads.
@@ -124,6 +126,7 @@ class RunResult:
     state_floats: int | None = None
     skipped_updates: int | None = None
     memory_moved: dict[str, Any] | None = None
+    curve: dict[str, Any] | None = None
     curriculum: dict[str, Any] | None = None
     kernels: dict[str, Any] | None = None
     hardware: dict[str, Any] | None = None

@@ -7,7 +7,8 @@ import pytest
 
 from memsuite.__main__ import main
 from memsuite.analysis.compare import compare, summarise
-from memsuite.analysis.results import labels, read_curves, read_results, variant
+from memsuite.analysis.curves import read_curves
+from memsuite.analysis.results import labels, read_results, variant
 from memsuite.errors import UsageError
 from memsuite.runs import RunResult
 from memsuite.runs.collection import write_collection

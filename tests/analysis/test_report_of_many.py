@@ -9,7 +9,8 @@ import pytest
 from memsuite.__main__ import main
 from memsuite.analysis import plots
 from memsuite.analysis.canvas import legend_below, pyplot
-from memsuite.analysis.results import models_of, read_curves, read_results
+from memsuite.analysis.curves import read_curves
+from memsuite.analysis.results import models_of, read_results
 from memsuite.runs.collection import write_collection
 
 from .made import result, write_runs
