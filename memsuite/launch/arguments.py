@@ -133,6 +133,7 @@ class Arguments(ArgumentParser):
         # Literals are listed as the other types are: 64, 32, 16 for Literal['64', '32', '16'].
         plain = re.sub(r"(?<=[\[ ])'([^']*)'(?=[,\]])", r"\1", text)
         text = re.sub(r"typing\.Literal\[([^\]]*)\]", r"<class '\1'>", plain)
+        text = re.sub(r"dict\[[^\]]*\]", "<class 'dict'>", text)
         value = re.search(r".*(?:Given value|Got value): (.*)$", text)
         types = re.search(r"Subtypes: \[(.*?)\] Errors", text) or re.search(r"Expected a (<class '[^']*'>)", text)
         if value and types:

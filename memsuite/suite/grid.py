@@ -180,8 +180,23 @@ def _combinations(entry: Settings, shared: Settings, grid: Settings) -> Iterator
         chosen = dict(zip(axes, values, strict=True))
         marks = [] if name is None else [str(name)]
         marks += [_mark(key, value) for key, value in chosen.items() if key not in IDENTITY]
-        settings = shared | own | chosen
+        settings = shared | own | _spread(chosen)
         yield {key: settings[key] for key in sorted(settings, key=_order)}, "".join(f"-{mark}" for mark in marks)
+
+
+def _spread(chosen: Settings) -> Settings:
+    """Write mappings among the values of axes with dotted keys, so that they come before weaker sources key by key.
+
+    Raises:
+        UsageError: two axes give one setting different values.
+    """
+    found: Settings = {}
+    for axis, value in chosen.items():
+        for key, each in flatten({axis: value}).items():
+            if key in found and found[key] != each:
+                raise UsageError(f"{key} is {found[key]!r} by one axis and {each!r} by another; keep one of the two")
+            found[key] = each
+    return found
 
 
 def check_number(runs: int) -> None:

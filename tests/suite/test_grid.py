@@ -107,6 +107,14 @@ def test_the_nearer_setting_wins(read, tmp_path):
     assert run.configs == (str(tmp_path / "base.yaml"),)
 
 
+def test_a_mapping_on_an_axis_is_stronger_than_the_settings_of_the_suite(read):
+    (run,) = read(
+        "settings: {controller_args.hidden_dim: 4, controller_args.gain: 2}\n"
+        "grid: {controller_args: [{hidden_dim: 64}]}"
+    )
+    assert (run.settings["controller_args.hidden_dim"], run.settings["controller_args.gain"]) == (64, 2)
+
+
 def test_overrides_and_exclusions_choose_by_value_or_list(read):
     runs = read("""
 grid: {controller: [gru, lstm, mamba], seed: [0, 1]}

@@ -31,6 +31,7 @@ FILES = {
     "settings: {ckpt_path: last}": "ckpt_path is set by the suite itself",
     "config: nowhere.yaml": "cannot read the configuration nowhere.yaml",
     "config: [3]": "must be a file",
+    "grid: {controller_args: [{depth: 1}], controller_args.depth: [2]}": "controller_args.depth is 1 by one axis and 2",
     "name: ../up": "cannot be a folder's name",
     "overrides: [{wehn: {seed: 0}, settings: {steps: 1}}]": "did you mean: when",
     "overrides: [{when: {seed: 7}, settings: {steps: 1}}]": "entry 1 of overrides matches no run",
@@ -54,6 +55,7 @@ RUNS = {
     "settings: {trainer: {max_epochs: 3}}": "--steps",
     "settings: {trainer: 2020-01-01}": "trainer",
     "settings: {model: null}": "model",
+    "settings: {controller_args: 3}": "controller_args: '3' is not a mapping or null",
 }
 LINES = {
     "suite": "file",
