@@ -26,14 +26,14 @@ from memsuite.rl import (
     rollout_outcome,
     stream,
 )
-from memsuite.rl.fits import check_saved
 from memsuite.rl.guard import UpdateGuard
 from memsuite.rl.needs import check_needs
 from memsuite.rl.optimizer import make_optimizer
 from memsuite.rl.outcome import STATISTICS, gather_statistics
 from memsuite.rl.resolve import build_config, model_of, plan, resolve, shares_scripts
-from memsuite.rl.restore import restored
-from memsuite.rl.resume import (
+from memsuite.rl.saved.fits import check_saved
+from memsuite.rl.saved.restore import restored
+from memsuite.rl.saved.resume import (
     acting_state,
     go_on_after,
     open_streams,
@@ -127,7 +127,7 @@ class MemoryPPO(pl.LightningModule):
 
     @_restricted_classmethod
     def load_from_checkpoint(cls, checkpoint_path: str | Path, map_location: Any = None, **settings: Any) -> MemoryPPO:  # type: ignore[override]
-        """Build the saved module with its settings (:func:`~memsuite.rl.restore.restored`)."""
+        """Build the saved module with its settings (:func:`~memsuite.rl.saved.restore.restored`)."""
         return restored(cls, checkpoint_path, map_location, settings)
 
     # -- Lightning's hooks ----------------------------------------------------------------------------------------

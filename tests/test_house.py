@@ -152,3 +152,13 @@ def test_no_deadline_word():
     for path in FILES:
         names = {node.id for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Name)}
         assert not names & {"done", "dones"}, path
+
+
+def test_no_room_outgrows_a_reader():
+    """A room is a folder, without those within it. The command line has only its verbs."""
+    sizes: dict[str, int] = {}
+    for path in FILES:
+        room = str(path.parent.relative_to(PACKAGE))
+        sizes[room] = sizes.get(room, 0) + path.read_text().count("\n")
+    assert {room: size for room, size in sizes.items() if size > 2500} == {}
+    assert sizes["cli"] < 1500

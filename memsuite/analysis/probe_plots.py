@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from memsuite.analysis.canvas import COLOURS, DASHES, FAINT, INK, SETTINGS, pyplot
+from memsuite.analysis.plots.canvas import COLOURS, DASHES, FAINT, INK, SETTINGS, pyplot
 from memsuite.analysis.probes import Decoding, Drift, quantiles
 from memsuite.errors import UsageError
 

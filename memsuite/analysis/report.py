@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from memsuite.analysis import canvas, plots
+from memsuite.analysis import plots
 from memsuite.analysis.compare import compare, summarise, with_ceilings
 from memsuite.analysis.compare_tables import missing
 from memsuite.analysis.curves import read_curves
-from memsuite.analysis.horizon_plots import steps_by_horizon
 from memsuite.analysis.layout import write_csv
+from memsuite.analysis.plots import canvas
+from memsuite.analysis.plots.horizons import steps_by_horizon
 from memsuite.analysis.results import CELL, SUPERVISED, labels, models_of, read_retention
 from memsuite.errors import UsageError
 from memsuite.files import write_atomically

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from memsuite.analysis.compare_tables import Answer, of_models, of_one, of_two
 from memsuite.analysis.layout import for_terminal
-from memsuite.analysis.model_plots import save_comparison
 from memsuite.analysis.models import compare_models, models_in, split_names
+from memsuite.analysis.plots.models import save_comparison
 from memsuite.analysis.results import read_results
 from memsuite.errors import UsageError
 from memsuite.files import write_json

@@ -45,9 +45,9 @@ from memsuite.launch.trainer import TRAINER_DEFAULTS, check_trainer, quiet_light
 from memsuite.module import MemoryPPO
 from memsuite.reading import positive
 from memsuite.rl import envs_per_process
-from memsuite.rl.fits import check_run
 from memsuite.rl.needs import check_needs
-from memsuite.rl.restore import check_size, settings_of
+from memsuite.rl.saved.fits import check_run
+from memsuite.rl.saved.restore import check_size, settings_of
 from memsuite.runs import PPOConfig, RunConfig
 from memsuite.runs.checkpoints import check_weights, completed_checkpoint, read_checkpoint
 from memsuite.runs.config import NAMES, check_seed

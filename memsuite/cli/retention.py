@@ -73,7 +73,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     options.horizons = sorted(set(whole_numbers("--horizons", options.horizons)))
     options.episodes = None if options.episodes == ALL else number_of_episodes(options.episodes)
     if options.plot:
-        from memsuite.analysis.canvas import pyplot
+        from memsuite.analysis.plots.canvas import pyplot
 
         kinds = pyplot().matplotlib.backend_bases.FigureCanvasBase.get_supported_filetypes()
         if Path(options.plot).suffix[1:] not in kinds:
@@ -183,8 +183,8 @@ def table_of(report: dict[str, Any]) -> Table:
 
 def draw(reports: list[dict[str, Any]], path: Path) -> None:
     """Draw success against the horizon: a curve for each run, or a panel for each model where it has several seeds."""
-    from memsuite.analysis.beyond_plots import seeds_beyond
     from memsuite.analysis.plots import success_beyond
+    from memsuite.analysis.plots.beyond import seeds_beyond
 
     several = len(group_reports(reports)) < len(reports)
     figure = seeds_beyond(reports) if several else success_beyond(reports)

@@ -1,6 +1,7 @@
 """What a checkpoint may hold: names, kinds and sizes of everything in it, looked at before anything of it is used.
 
-Nothing here builds a model: what must fit one is looked at by :mod:`memsuite.rl.restore` and :mod:`memsuite.rl.fits`.
+Nothing here builds a model: what must fit one is looked at by :mod:`memsuite.rl.saved.restore` and
+:mod:`memsuite.rl.saved.fits`.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ from scipy import stats
 
 from memsuite.__main__ import main
 from memsuite.analysis.compare_tables import of_models
-from memsuite.analysis.model_plots import comparison_figure
 from memsuite.analysis.models import area_under_curve, compare_models, split_names
+from memsuite.analysis.plots.models import comparison_figure
 from memsuite.analysis.results import read_results
 from memsuite.analysis.stats import holm, probability_of_improvement, stratified_bootstrap, t_test
 from memsuite.errors import UsageError

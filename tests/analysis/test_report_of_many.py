@@ -8,8 +8,8 @@ import pytest
 
 from memsuite.__main__ import main
 from memsuite.analysis import plots
-from memsuite.analysis.canvas import legend_below, pyplot
 from memsuite.analysis.curves import read_curves
+from memsuite.analysis.plots.canvas import legend_below, pyplot
 from memsuite.analysis.results import models_of, read_results
 from memsuite.runs.collection import write_collection
 
@@ -58,7 +58,7 @@ def test_the_legends_of_the_figures_are_whole(tmp_path):
 def test_only_models_that_ran_the_same_cells_are_ranked(tmp_path):
     runs = of("gru", ("delayed_cue", "n_back")) + of("lru", ("delayed_cue", "n_back")) + of("lstm", ("delayed_cue",))
     table = read_results(write_runs(tmp_path, runs, curve=False))
-    groups = [sorted(name.partition(",")[0] for name in models) for models in plots._scores(table).values()]
+    groups = [sorted(name.partition(",")[0] for name in models) for models in plots.results._scores(table).values()]
     assert groups == [["gru", "lru"], ["lstm"]]
     (axes,) = plots.aggregate_scores(table).axes
     names = [text.get_text().partition(",")[0] for text in axes.get_yticklabels()]

@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from memsuite.__main__ import main
 from memsuite.module import MemoryPPO
-from memsuite.rl import resume
+from memsuite.rl.saved import resume
 
 
 @pytest.fixture

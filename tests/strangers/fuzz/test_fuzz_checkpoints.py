@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import memsuite
 from memsuite.callbacks import RunRecord
 from memsuite.module import MemoryPPO
-from memsuite.rl.fits import check_run
+from memsuite.rl.saved.fits import check_run
 from memsuite.runs.checkpoints import read_checkpoint
 from memsuite.storage import AtomicCheckpointIO, MetricsCSV
 

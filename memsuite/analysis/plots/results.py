@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from memsuite.analysis.canvas import (
+from memsuite.analysis.compare import group_cells, measure, summarise
+from memsuite.analysis.plots.canvas import (
     COLOURS,
     DASHES,
     FAINT,
@@ -19,7 +20,6 @@ from memsuite.analysis.canvas import (
     pyplot,
     styles_of,
 )
-from memsuite.analysis.compare import group_cells, measure, summarise
 from memsuite.analysis.results import CELL, labels, models_of
 from memsuite.analysis.stats import iqm, performance_profile, stratified_bootstrap
 from memsuite.runs.config import DIFFICULTIES

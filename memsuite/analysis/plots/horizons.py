@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from memsuite.analysis import canvas
+from memsuite.analysis.plots import canvas
 from memsuite.analysis.results import models_of
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from memsuite.analysis import canvas
+from memsuite.analysis.plots import canvas
 from memsuite.errors import UsageError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from memsuite.analysis.canvas import COLOURS, FAINT, INK, SETTINGS, pyplot
+from memsuite.analysis.plots.canvas import COLOURS, FAINT, INK, SETTINGS, pyplot
 from memsuite.analysis.retention import group_reports
 
 if TYPE_CHECKING:
