@@ -76,6 +76,16 @@ def test_what_is_there_of_a_suite_is_laid_out(tmp_path):
     ]
 
 
+def test_the_easy_tier_is_counted_in_words(tmp_path):
+    runs = [made(0, 0.9), made(1, 0.8), made(0, 0.99, "supervised")]
+    runs += [made(0, 0.96, controller="lru"), made(0, 1.0, "supervised", "lru"), made(0, 0.5, "supervised", "mlstm")]
+    write_collection(tmp_path / "r.jsonl", runs)
+    assert second_recipe.in_words(tmp_path / "r.jsonl") == (
+        "Of 2 cells of the easy tier that were run (1 with 1 seed, 1 with 2 seeds), 1 reach their target on every seed. "
+        "Of the 2 cells whose ceiling was trained and reaches the target, PPO comes to 0.95 of it in 1."
+    )
+
+
 def test_cells_that_fall_short_are_listed_with_what_holds_them_back(tmp_path):
     rising = {"env_steps": [25, 50, 75, 100], "success": [0.2, 0.3, 0.4, 0.5], "return": [None] * 4}
     flat = {"env_steps": [30, 60, 100], "success": [0.4, 0.49, 0.5], "return": [None] * 3}

@@ -11,6 +11,7 @@ from render.common import ROOT, SEEDS, Run, grouped, heading_of, in_bold, table
 
 SUITE = "configs/suites/reference_v2.yaml"
 FILE = ROOT / "results" / "reference_v2.jsonl"
+NEAR = 0.95  # of a ceiling, which counts as reached
 Key = tuple[str, str, str, str, int]  # tier, task, controller, objective, seed
 
 
@@ -112,10 +113,23 @@ def in_words(file: Path = FILE) -> str:
     """Say how many cells of the easy tier there are, on how many seeds, and how many reach their target."""
     found = [run for run in (read_collection(file) if file.is_file() else []) if run["difficulty"] == "easy"]
     cells = grouped((run for run in found if run["objective"] == "ppo"), lambda run: (run["task"], run["controller"]))
-    seeds = sorted({run["seed"] for run in found})
     solved = sum(all(run["reached_target"] for run in runs) for runs in cells.values())
-    named = "seed 0" if seeds == [0] else f"seeds {seeds[0]} to {seeds[-1]}" if seeds else "no seed"
-    return f"Of {len(cells)} cells of the easy tier that were run ({named}), {solved} reach their target on every seed."
+    counts = [len({run["seed"] for run in runs}) for runs in cells.values()]
+    with_number = [(counts.count(number), number) for number in sorted(set(counts))]
+    named = ", ".join(f"{many} with {number} seed{'s' * (number > 1)}" for many, number in with_number) or "none"
+    text = f"Of {len(cells)} cells of the easy tier that were run ({named}), {solved} reach their target on every seed."
+    return f"{text} {beside_ceilings(found)}"
+
+
+def beside_ceilings(found: list[Run]) -> str:
+    """Say in how many cells PPO comes near the ceiling, of those whose ceiling reaches the target."""
+    able, near = 0, 0
+    for runs in grouped(found, lambda run: (run["task"], run["controller"])).values():
+        sides = [[run["success"] for run in runs if run["objective"] == name] for name in ("ppo", "supervised")]
+        if all(sides) and mean(sides[1]) >= runs[0]["target_success"]:
+            able += 1
+            near += mean(sides[0]) >= NEAR * mean(sides[1])
+    return f"Of the {able} cells whose ceiling was trained and reaches the target, PPO comes to {NEAR} of it in {near}."
 
 
 def to_target(file: Path = ROOT / "results" / "to_target_v2.jsonl") -> str:

@@ -7,11 +7,10 @@ from statistics import mean
 
 from memsuite.runs.collection import read_collection
 from render.common import Run, grouped, table
-from render.second_recipe import FILE, asked_for, key_of
+from render.second_recipe import FILE, NEAR, asked_for, key_of
 
 QUARTERS = (0.25, 0.5, 0.75, 1.0)  # of the budget
 RISES = 0.02  # in the last quarter of the budget: more than the error of an evaluation on 256 episodes, twice
-NEAR = 0.95  # of the ceiling
 
 
 def section(file: Path = FILE) -> str:
