@@ -81,8 +81,8 @@ def test_the_easy_tier_is_counted_in_words(tmp_path):
     runs += [made(0, 0.96, controller="lru"), made(0, 1.0, "supervised", "lru"), made(0, 0.5, "supervised", "mlstm")]
     write_collection(tmp_path / "r.jsonl", runs)
     assert second_recipe.in_words(tmp_path / "r.jsonl") == (
-        "Of 2 cells of the easy tier that were run (1 with 1 seed, 1 with 2 seeds), 1 reach their target on every seed. "
-        "Of the 2 cells whose ceiling was trained and reaches the target, PPO comes to 0.95 of it in 1."
+        "Of 2 cells of the easy tier that were run (1 with 1 seed, 1 with 2 seeds), 1 reach their target on every seed."
+        " Of the 2 cells whose ceiling was trained and reaches the target, PPO comes to 0.95 of it in 1."
     )
 
 

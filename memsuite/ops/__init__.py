@@ -48,6 +48,7 @@ __all__ = [
     "surrogate",
 ]
 
+_build = cpu  # its name before 0.2.0, under which scripts ask for _build.STATUS
 cpu.load()
 if torch.version.cuda is not None:  # a torch without CUDA does not look for a GPU
     from memsuite.ops.build import cuda
