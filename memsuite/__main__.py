@@ -57,11 +57,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     verb, *rest = arguments
     try:
-        if verb not in VERBS:
-            raise unknown("verb", verb, VERBS)
-        name = "fit" if verb in ("fit", "validate", "test") else verb
-        module = importlib.import_module(f"memsuite.cli.{name}")
-        status: int = module.main(verb, rest)
+        return _run(verb, rest)
     except UsageError as error:
         where = f"memsuite {verb}" if verb in VERBS else "memsuite"
         print(f"{where}: error: {error}", file=sys.stderr)
@@ -76,26 +72,42 @@ def main(argv: list[str] | None = None) -> int:
         sys.stderr.close()
         return 0
     except Exception as error:
-        from memsuite.blame import in_one_line, users_line
-        from memsuite.files import FULL
+        return _after(error, verb)
 
-        if isinstance(error, OSError) and error.errno in FULL and not os.environ.get("MEMSUITE_TRACEBACK"):
-            print(
-                f"memsuite {verb}: error: cannot write {error.filename or 'its output'}: {error.strerror}",
-                file=sys.stderr,
-            )
-            return 2
-        if verb in JUDGES and not os.environ.get("MEMSUITE_TRACEBACK"):
-            print(f"memsuite {verb}: error: {in_one_line(error)}; MEMSUITE_TRACEBACK=1 shows more", file=sys.stderr)
-            return 2
-        if not users_line(error) or os.environ.get("MEMSUITE_TRACEBACK"):
-            if verb in JUDGES:
-                traceback.print_exc()
-                return 2
-            raise
-        print(f"memsuite {verb}: {in_one_line(error)}; MEMSUITE_TRACEBACK=1 shows the traceback", file=sys.stderr)
-        return 1
+
+def _run(verb: str, rest: list[str]) -> int:
+    if verb not in VERBS:
+        raise unknown("verb", verb, VERBS)
+    name = "fit" if verb in ("fit", "validate", "test") else verb
+    status: int = importlib.import_module(f"memsuite.cli.{name}").main(verb, rest)
     return status
+
+
+def _after(error: Exception, verb: str) -> int:
+    """Say in one line what an error means that nothing else has told; return the exit status.
+
+    A full disk, results that cannot be read, and a mistake in a user's code are told. Anything else is a fault of
+    memsuite's, and is raised again, as is everything with ``MEMSUITE_TRACEBACK``.
+    """
+    from memsuite.blame import in_one_line, users_line
+    from memsuite.files import FULL
+
+    line, judges = f"memsuite {verb}: ", verb in JUDGES
+    if os.environ.get("MEMSUITE_TRACEBACK"):
+        if not judges:
+            raise error
+        traceback.print_exception(error)
+        return 2
+    if isinstance(error, OSError) and error.errno in FULL:
+        print(f"{line}error: cannot write {error.filename or 'its output'}: {error.strerror}", file=sys.stderr)
+        return 2
+    if judges:
+        print(f"{line}error: {in_one_line(error)}; MEMSUITE_TRACEBACK=1 shows more", file=sys.stderr)
+        return 2
+    if not users_line(error):
+        raise error
+    print(f"{line}{in_one_line(error)}; MEMSUITE_TRACEBACK=1 shows the traceback", file=sys.stderr)
+    return 1
 
 
 if __name__ == "__main__":

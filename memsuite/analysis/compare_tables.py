@@ -99,10 +99,10 @@ def summary(cells: pd.DataFrame) -> Grid:
     headings = ["task", "controller", *_apart(names), "success", "interval", *ceilings, *returns, "target", "solved"]
     rows = []
     for index, row in cells.iterrows():
-        success = [f"{row['success']:.3f}", _interval(row, "success", 3)] if _known(row["success"]) else ["", ""]
+        success = [f"{row['success']:.3f}", interval_text(row, "success", 3)] if _known(row["success"]) else ["", ""]
         told = [f"{row['ceiling']:.3f}" if _known(row["ceiling"]) else "" for _ in ceilings]
         if returns:  # a task that scores no decision has these alone
-            told += [f"{row['return']:.1f}", _interval(row, "return", 1)] if _known(row["return"]) else ["", ""]
+            told += [f"{row['return']:.1f}", interval_text(row, "return", 1)] if _known(row["return"]) else ["", ""]
         target = f"{row['target_success']:.2f}" if _known(row["target_success"]) else ""
         solved, seeds = row.get("solved_seeds"), f"{row['seeds']:.0f}" if _known(row["seeds"]) else ""
         solved = f"{solved:.0f} of {seeds}" if _known(solved) and target else seeds
@@ -110,9 +110,10 @@ def summary(cells: pd.DataFrame) -> Grid:
     return Grid("Results over seeds, with intervals", headings, rows, left=2 + len(_apart(names)))
 
 
-def _interval(row: Any, name: str, digits: int) -> str:
-    low, high = row[f"{name}_low"], row[f"{name}_high"]
-    return f"{low:.{digits}f} to {high:.{digits}f}" if _known(low) else ""
+def interval_text(row: Any, name: str, digits: int) -> str:
+    """Return the interval of a number in a row, ``0.123 to 0.456``; empty where it is not known."""
+    low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
+    return f"{low:.{digits}f} to {high:.{digits}f}" if _known(low) and _known(high) else ""
 
 
 def missing(rows: pd.DataFrame) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from memsuite.analysis import plots
 from memsuite.analysis.compare import compare, summarise, with_ceilings
-from memsuite.analysis.compare_tables import missing
+from memsuite.analysis.compare_tables import interval_text, missing
 from memsuite.analysis.curves import read_curves
 from memsuite.analysis.layout import write_csv
 from memsuite.analysis.plots import canvas
@@ -196,8 +196,8 @@ def _cells(cells: pd.DataFrame) -> dict[str, Any]:
     rows = []
     for index, row in cells.iterrows():
         sizes = [_number(row.get(name), 0) for name in ("parameters", "state_floats")]
-        results = [_number(row["success"]), _interval(row, "success", 3)]
-        results += [_number(row.get("return"), 1), _interval(row, "return", 1)]
+        results = [_number(row["success"]), interval_text(row, "success", 3)]
+        results += [_number(row.get("return"), 1), interval_text(row, "return", 1)]
         scored = row["success"] == row["success"]
         seeds, solved = _number(row["seeds"], 0), _number(row.get("solved_seeds"), 0) if scored else ""
         texts = [*names.loc[index][["cell", "model", "apart"]], *sizes, seeds, *results]
@@ -205,12 +205,6 @@ def _cells(cells: pd.DataFrame) -> dict[str, Any]:
         texts += [_number(row["ceiling"]), _number(row.get("score"))]
         rows.append([*texts, *(_number(row.get(name), 0) for name in ("steps_to_target", "steps_per_second"))])
     return {"headings": headings, "rows": rows}
-
-
-def _interval(row: Any, name: str, digits: int) -> str:
-    low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
-    known = low is not None and low == low and high is not None and high == high
-    return f"{low:.{digits}f} to {high:.{digits}f}" if known else ""
 
 
 def _without_empty(table: dict[str, Any]) -> dict[str, Any]:
@@ -242,9 +236,9 @@ def _runs(table: pd.DataFrame) -> dict[str, Any]:
     unscored = table["success"].isna()
     rows = []
     for index, row in table.iterrows():
-        results = [_number(row["success"]), _interval(row, "success", 3), "", ""]
+        results = [_number(row["success"]), interval_text(row, "success", 3), "", ""]
         if unscored[index]:  # where decisions are scored, the return says the same
-            results[2:] = [_number(row.get("return_mean"), 1), _interval(row, "return", 1)]
+            results[2:] = [_number(row.get("return_mean"), 1), interval_text(row, "return", 1)]
         rest = [_number(row.get(name), digits) for name, digits in numbers.items()]
         rows.append([*names.loc[index][["cell", "model", "apart"]], str(row["seed"]), *results, *rest])
     return {"headings": [*headings, "score", "steps", "steps to target", "CPU s"], "rows": rows}

@@ -12,14 +12,13 @@ from typing import cast
 import torch
 
 from memsuite.errors import UsageError, nearest
-from memsuite.launch.looking import Look
+from memsuite.launch.looking import Look, size_of
 from memsuite.rl.course import Course
 from memsuite.rl.width import equal_width
 from memsuite.runs import RunConfig
 from memsuite.suite.content import ENTRY_KEYS
 from memsuite.suite.estimate import Size
 from memsuite.suite.grid import Run
-from memsuite.tasks import ScriptedTask
 
 WIDTH = "controller_args.hidden_dim"
 PLACES = ("device", "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy")
@@ -81,7 +80,7 @@ def of_equal_size(runs: list[Run], parameters: int) -> list[Run]:
             if WIDTH in run.asked:
                 raise UsageError(f"{WIDTH} is {run.asked[WIDTH]}; leave it out, or parameters, which sets it")
             if key not in widths:
-                config, course = look.resolved(run) if look.takes(run) else _resolved(run)
+                config, course = look.resolved(run) if look.takes(run) else _resolved(run, True)
                 widths[key] = equal_width(config, course.full_task, parameters)
         except UsageError as error:
             raise UsageError(f"{run.id}: {error}") from error
@@ -96,30 +95,19 @@ def _without_seed(run: Run) -> str:
     return repr({key: value for key, value in run.asked.items() if key != "seed"})
 
 
-def _resolved(run: Run) -> tuple[RunConfig, Course]:
-    """Return the settings of a run with its Trainer, and its course."""
+def _resolved(run: Run, elsewhere: bool) -> tuple[RunConfig, Course]:
+    """Build the run with its Trainer; return its settings and its course."""
     from memsuite.cli.fit import FitCLI
 
-    module = FitCLI("fit", [*run.options, "--device", "cpu"]).model
+    if elsewhere:
+        run = replace(run, settings={key: value for key, value in run.settings.items() if key not in PLACES})
+    module = FitCLI("fit", [*run.options, *(["--device", "cpu"] if elsewhere else [])]).model
     return module.config, module.course
 
 
 def _size(run: Run, elsewhere: bool) -> Size:
     """Build the run with its Trainer, and see how much work it is."""
-    from memsuite.cli.fit import FitCLI
-
-    if elsewhere:
-        run = replace(run, settings={key: value for key, value in run.settings.items() if key not in PLACES})
-    cli = FitCLI("fit", [*run.options, *(["--device", "cpu"] if elsewhere else [])])
-    module = cli.model
-    return Size(
-        module.course.budget,
-        module.task.horizon,
-        module.config.controller,
-        isinstance(module.task, ScriptedTask),
-        module.ppo.draws,
-        module.ppo.epochs,
-    )
+    return size_of(*_resolved(run, elsewhere))
 
 
 def _check_keys(runs: list[Run]) -> None:

@@ -16,10 +16,21 @@ from memsuite.runs import PPOConfig, RunConfig
 from memsuite.runs.config import NAMES
 from memsuite.runs.ppo import ResolvedPPO
 from memsuite.suite.estimate import Size
-from memsuite.suite.grid import Run
+from memsuite.suite.grid import Run, option
 from memsuite.tasks import ScriptedTask
 
 PPO = "model.ppo."
+
+
+def size_of(config: RunConfig, course: Course) -> Size:
+    """Return how much work a run is.
+
+    Args:
+        config: its settings with every default filled in.
+        course: of the run.
+    """
+    ppo, task = cast(ResolvedPPO, config.ppo), course.full_task
+    return Size(course.budget, task.horizon, config.controller, isinstance(task, ScriptedTask), ppo.draws, ppo.epochs)
 
 
 class Look:
@@ -56,34 +67,16 @@ class Look:
         if (key := repr((config.task, config.task_args, config.controller, config.controller_args))) not in self._built:
             model_of(config, course.full_task)
             self._built.add(key)
-        ppo = cast(ResolvedPPO, config.ppo)
-        task = course.full_task
-        return Size(
-            course.budget, task.horizon, config.controller, isinstance(task, ScriptedTask), ppo.draws, ppo.epochs
-        )
+        return size_of(config, course)
 
     def _config(self, run: Run) -> RunConfig:
         """Read the run's options, those of one name together, as a mapping may be given in parts."""
-        words = run.options
         together: dict[str, list[str]] = {}
-        for key, option in zip(run.settings, self._options(words), strict=True):
-            together.setdefault(key if key.startswith(PPO) else key.split(".")[0], []).extend(option)
-        values = {name: self._value(name, tuple(option)) for name, option in together.items()}
+        for key, value in run.settings.items():
+            together.setdefault(key if key.startswith(PPO) else key.split(".")[0], []).extend(option(key, value))
+        values = {name: self._value(name, tuple(words)) for name, words in together.items()}
         ppo = {name.removeprefix(PPO): value for name, value in values.items() if name.startswith(PPO)}
         return RunConfig(**{name: values[name] for name in values if name in NAMES}, ppo=PPOConfig(**ppo))
-
-    @staticmethod
-    def _options(words: list[str]) -> list[list[str]]:
-        """Cut a command line into its options, each with its value."""
-        options: list[list[str]] = []
-        value_follows = False
-        for word in words:
-            if value_follows:
-                options[-1].append(word)
-            else:
-                options.append([word])
-            value_follows = not value_follows and "=" not in word
-        return options
 
     def _parsed(self, name: str, words: tuple[str, ...]) -> Any:
         """Return the value of one setting, checked against its type."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 
 from memsuite.controllers import controller_class
 from memsuite.controllers.base import accepted_arguments
 from memsuite.errors import UsageError
-from memsuite.rl.actor_critic import make_actor_critic
-from memsuite.rl.streams import stream
+from memsuite.rl.resolve import model_of
 from memsuite.runs import RunConfig
-from memsuite.runs.ppo import ResolvedPPO
 from memsuite.tasks import Task
 
 STEP = 4  # widths are multiples of it, which heads and vectors divide
@@ -37,8 +36,7 @@ def equal_width(config: RunConfig, task: Task, parameters: int) -> int:
 
     def count(width: int) -> int:
         arguments = {**(config.controller_args or {}), "hidden_dim": width}
-        assert isinstance(config.ppo, ResolvedPPO)
-        model = make_actor_critic(task, name, arguments, config.ppo.critic, stream(config.seed, "weights"))
+        model = model_of(replace(config, controller_args=arguments), task)
         return sum(parameter.numel() for parameter in model.parameters())
 
     width, found = nearest_width(count, parameters)

@@ -11,7 +11,7 @@ CONFIG = "config.yaml"
 METRICS = "metrics.csv"
 LOG = "log.txt"
 RETENTION = "retention.json"
-LOGGERS = "loggers.json"  # where TensorBoard's rows of this run are
+LOGGERS = "loggers.json"  # the folders of the loggers that number them, so that a run goes on in its own
 CHECKPOINTS = "checkpoints"
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"  # in the folder of checkpoints
 # What tells that a folder holds a run, and what else goes with it.

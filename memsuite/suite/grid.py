@@ -54,10 +54,7 @@ class Run:
     def options(self) -> list[str]:
         """The run's settings as options of ``memsuite fit``."""
         words = [word for path in self.configs for word in ("--config", path)]
-        for key, value in self.settings.items():
-            text = value if isinstance(value, str) else json.dumps(value, default=str)
-            words += [f"--{key}={text}"] if text.startswith("-") else [f"--{key}", text]
-        return words
+        return words + [word for key, value in self.settings.items() for word in option(key, value)]
 
     @property
     def arguments(self) -> list[str]:
@@ -68,6 +65,12 @@ class Run:
     def command(self) -> str:
         """The whole command line."""
         return shlex.join(["memsuite", "fit", *self.arguments])
+
+
+def option(key: str, value: Any) -> list[str]:
+    """Return a setting as an option of ``memsuite fit`` with its value."""
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    return [f"--{key}={text}"] if text.startswith("-") else [f"--{key}", text]
 
 
 @dataclass(frozen=True)
