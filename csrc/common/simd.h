@@ -179,11 +179,13 @@ MEMSUITE_INLINE Vec<T> log1p_of_fraction(Vec<T> z) {
   return splat<T>(2) * s * p;
 }
 
-// log(1 + exp(x)), and x itself beyond 20 as in PyTorch; NaN stays NaN.
+constexpr double kSteep = 20;  // beyond this, softplus is taken to be its argument, as in PyTorch
+
+// log(1 + exp(x)); NaN stays NaN.
 template <class T>
 MEMSUITE_INLINE Vec<T> softplus(Vec<T> x) {
   const Vec<T> positive = x > splat<T>(0) ? x : Vec<T>{}, negative = x > splat<T>(0) ? -x : x;
-  return x > splat<T>(20) ? x : positive + log1p_of_fraction<T>(exp<T>(negative));
+  return x > splat<T>(kSteep) ? x : positive + log1p_of_fraction<T>(exp<T>(negative));
 }
 
 template <class T>

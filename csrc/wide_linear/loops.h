@@ -17,7 +17,7 @@ MEMSUITE_INLINE Vec<T> after_map(Vec<T> x) {
 // The derivative of the function, from its value.
 template <int Kind, class T>
 MEMSUITE_INLINE Vec<T> after_map_slope(Vec<T> y) {
-  if constexpr (Kind == kSoftplus) return -expm1<T>(-y);
+  if constexpr (Kind == kSoftplus) return y > splat<T>(kSteep) ? splat<T>(1) : -expm1<T>(-y);
   if constexpr (Kind == kEluPlusOne) return at_most(y, T(1));
   return splat<T>(1);
 }

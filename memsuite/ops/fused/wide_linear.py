@@ -17,6 +17,7 @@ from torch.nn import functional
 from memsuite.ops.schema import define, differentiate, worth_fusing
 
 PLAIN, SOFTPLUS, ELU_PLUS_ONE = range(3)  # the function after the map, numbered as in csrc
+STEEP = 20.0  # beyond this, softplus is taken to be its argument, as PyTorch does
 MANY = 256  # rows of a single step from which on the op is faster than PyTorch's
 
 
@@ -66,7 +67,7 @@ def _forward(x: Tensor, weight: Tensor, bias: Tensor, kind: int) -> Tensor:
 def _backward(grad: Tensor, x: Tensor, weight: Tensor, y: Tensor, kind: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of the rows, the weight and the bias; ``y`` is the output, which tells the derivative."""
     if kind == SOFTPLUS:
-        grad = grad * -torch.expm1(-y)
+        grad = grad * torch.where(y > STEEP, 1.0, -torch.expm1(-y))
     elif kind == ELU_PLUS_ONE:
         grad = grad * y.clamp(max=1)
     rows, d_rows = x.reshape(-1, x.shape[-1]), grad.reshape(-1, weight.shape[0])
