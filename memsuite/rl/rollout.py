@@ -1,8 +1,9 @@
 """Collects experience: the same trajectory either from a script at once, or by stepping.
 
 A scripted task's observations do not depend on the actions, so its rollout runs the controller over the whole block,
-samples all actions, and compares them with the targets. The distribution is the same as with stepping, and with the
-same generators so is the trajectory.
+samples all actions, and compares them with the targets. An interactive task may say how many steps at the beginning of
+an episode no action changes (:attr:`~memsuite.tasks.base.Task.passive_steps`); these are read as a sequence, too. The
+distribution is the same as with stepping, and with the same generators so is the trajectory.
 """
 
 from __future__ import annotations
@@ -65,7 +66,8 @@ def collect(
         actor: the end of the last rollout.
         steps: length T of the rollout. It may differ from an episode's: the memory is carried on and reset inside.
         generator: source of the sampled actions; None acts greedily.
-        by_stepping: step a scripted task too, to compare the two paths.
+        by_stepping: step also where actions change nothing, which is every step of a scripted task and the beginning of
+            an episode of some others; to compare the two paths.
 
     Returns:
         The trajectory, and the beginning of the next rollout.
@@ -76,7 +78,7 @@ def collect(
         uniform = torch.rand(steps, num_envs, generator=generator, device=device)
     if isinstance(task, ScriptedTask) and not by_stepping:
         return _collect_script(task, model, actor, steps, uniform)
-    return _collect_steps(task, model, actor, steps, uniform)
+    return _collect_steps(task, model, actor, steps, uniform, stretches=not by_stepping)
 
 
 def _collect_script(
@@ -115,29 +117,24 @@ def _collect_script(
 
 
 def _collect_steps(
-    task: Task, model: ActorCritic, actor: Actor, steps: int, uniform: Tensor | None
+    task: Task, model: ActorCritic, actor: Actor, steps: int, uniform: Tensor | None, stretches: bool
 ) -> tuple[Trajectory, Actor]:
     now, state = actor.timestep, actor.state
     rows: list[dict[str, Tensor]] = []
-    for t in range(steps):
+    while len(rows) < steps:
+        ahead = task.passive_steps if stretches and bool(now.is_first.all()) else 0
+        if ahead:
+            most = max(1, CHUNK // len(now.is_first))
+            made, now, state = _stretch(
+                task, model, now, state, min(ahead, steps - len(rows)), uniform, len(rows), most
+            )
+            rows += made
+            continue
         logits, values, state = model.step(now.observation, state, now.is_first)
-        actions = choose(logits, None if uniform is None else uniform[t])
+        actions = choose(logits, None if uniform is None else uniform[len(rows)])
         following = task.step(actions)
-        rows.append(
-            {
-                "observations": now.observation,
-                "is_first": now.is_first,
-                "actions": actions,
-                "log_probs": log_prob(logits, actions),
-                "values": values,
-                "next_values": _final_values(model, following, state, values),
-                "rewards": following.reward.to(values.dtype),
-                "terminated": following.terminated,
-                "truncated": following.truncated,
-                "scored": following.scored,
-                "correct": following.correct,
-            }
-        )
+        final = _final_values(model, following, state, values)
+        rows.append(_row(now, following, actions, log_prob(logits, actions), values, final))
         now = following
     columns: dict[str, Any] = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
     after = model.step(now.observation, state, now.is_first)[1]
@@ -145,6 +142,62 @@ def _collect_steps(
     ended = columns["terminated"] | columns["truncated"]
     columns["next_values"] = torch.where(ended, columns["next_values"], successors)
     return Trajectory(initial_state=actor.state, draws=uniform, **columns), Actor(now, state)
+
+
+def _row(
+    now: TimeStep, following: TimeStep, actions: Tensor, log_probs: Tensor, values: Tensor, final: Tensor
+) -> dict[str, Tensor]:
+    return {
+        "observations": now.observation,
+        "is_first": now.is_first,
+        "actions": actions,
+        "log_probs": log_probs,
+        "values": values,
+        "next_values": final,
+        "rewards": following.reward.to(values.dtype),
+        "terminated": following.terminated,
+        "truncated": following.truncated,
+        "scored": following.scored,
+        "correct": following.correct,
+    }
+
+
+def _stretch(
+    task: Task,
+    model: ActorCritic,
+    now: TimeStep,
+    state: State,
+    count: int,
+    uniform: Tensor | None,
+    at: int,
+    most: int,
+) -> tuple[list[dict[str, Tensor]], TimeStep, State]:
+    """Read steps whose actions change nothing as a sequence, as :func:`_collect_script` does.
+
+    Args:
+        task: the task, at the beginning of the stretch.
+        model: the network that acts.
+        now: the first step of the stretch.
+        state: the memory before it.
+        count: number of steps.
+        uniform: the numbers that the rollout's actions are drawn by.
+        at: number of the rollout's steps before the stretch.
+        most: number of steps that are read at once.
+    """
+    passive = torch.zeros_like(now.is_first, dtype=torch.int64)
+    seen = [now, *(task.step(passive) for _ in range(count))]
+    rows = []
+    for begin_at in range(0, count, most):
+        part = seen[begin_at : min(begin_at + most, count)]
+        observations, is_first = (
+            torch.stack(x) for x in zip(*((s.observation, s.is_first) for s in part), strict=True)
+        )
+        logits, values, state = model(observations, state, is_first)
+        drawn = None if uniform is None else uniform[at + begin_at : at + begin_at + len(part)]
+        actions = choose(logits, drawn)
+        each = zip(part, seen[begin_at + 1 :], actions, log_prob(logits, actions), values, strict=False)
+        rows += [_row(*one, torch.zeros_like(one[-1])) for one in each]
+    return rows, seen[-1], state
 
 
 def _final_values(model: ActorCritic, following: TimeStep, state: State, like: Tensor) -> Tensor:

@@ -45,13 +45,16 @@ def fields_of(trajectory: Trajectory) -> dict[str, torch.Tensor]:
     return {name: value for name, value in vars(trajectory).items() if isinstance(value, torch.Tensor)}
 
 
-@scripted_tasks
+@every_task
 @every_controller
 @pytest.mark.parametrize("length", ["whole", "shorter", "longer", "one"])
-def test_script_path_equals_stepping_path(task, controller, length):
+def test_what_is_read_as_a_sequence_equals_stepping(task, controller, length):
     ends = []
     for by_stepping in (False, True):
         env = make_double(make_task(task, "easy"))
+        if not isinstance(env, ScriptedTask):  # of its steps, those before the walk are read as a sequence
+            observe = env._observe
+            env._observe = lambda show=observe: show().double()
         model = make_model(env, controller)
         torch.manual_seed(3)
         torch.nn.init.normal_(model.actor.weight, std=0.5)
@@ -78,15 +81,16 @@ def test_ratio_is_one_before_the_first_update(task, controller, train_mode):
     model = make_model(env, controller, **({} if scripted else {"depth": 1})).train(train_mode)
     if not scripted:
         model = model.float()
+    within = 1e-5 if scripted else 2e-5
     actor, actions = begin(env, model, 4, generator(1)), generator(2)
     for _ in range(3):  # the length does not divide the horizon, so resets occur inside rollouts
         trajectory, actor = collect(env, model, actor, env.horizon // 2 + 3, actions)
         logits, values, _ = model(trajectory.observations, trajectory.initial_state, trajectory.is_first)
         log_probs = log_prob(logits, trajectory.actions)
         torch.testing.assert_close(
-            (log_probs - trajectory.log_probs).exp(), torch.ones_like(log_probs), rtol=0, atol=1e-5
+            (log_probs - trajectory.log_probs).exp(), torch.ones_like(log_probs), rtol=0, atol=within
         )
-        torch.testing.assert_close(values, trajectory.values, rtol=0, atol=1e-5)
+        torch.testing.assert_close(values, trajectory.values, rtol=0, atol=within)
 
 
 @every_task
