@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
+from torch.utils.checkpoint import checkpoint
 
 from memsuite.errors import UsageError, unknown
 from memsuite.imports import parameters_of
@@ -114,7 +116,7 @@ class VectorMemory(ZeroBegin):
 
 
 def forward_in_blocks(
-    controller: Controller, x_TBD: Tensor, state: State, is_first_TB: Tensor, steps: int
+    controller: Controller, x_TBD: Tensor, state: State, is_first_TB: Tensor, steps: int, recompute: bool = False
 ) -> tuple[Tensor, State]:
     """Run :meth:`Controller.forward_sequence` over blocks of time; the state carries its gradient across blocks.
 
@@ -127,10 +129,13 @@ def forward_in_blocks(
         state: the state before the first step.
         is_first_TB: bool ``[T, B]``.
         steps: number of steps in a block.
+        recompute: keep only the state before each block for the backward pass, which computes the block again.
     """
     features = []
+    again = recompute and torch.is_grad_enabled()
     for x, is_first in zip(torch.split(x_TBD, steps), torch.split(is_first_TB, steps), strict=True):
-        feature, state = controller.forward_sequence(x, state, is_first)
+        read = functools.partial(checkpoint, controller.forward_sequence, use_reentrant=False)
+        feature, state = (read if again else controller.forward_sequence)(x, state, is_first)
         features.append(feature)
     return features[0] if len(features) == 1 else torch.cat(features), state
 

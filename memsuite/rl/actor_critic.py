@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +48,7 @@ class ActorCritic(nn.Module):
         super().__init__()
         self.controller = controller
         self._state_floats = controller.state_floats()
+        self.recompute: int | None = None  # steps of a block that the backward pass computes again; None for none
         self.norm = nn.RMSNorm(controller.feature_dim, eps=EPSILON)
         self.actor = nn.Linear(controller.feature_dim, num_actions)
         self.critic_sees = critic_sees
@@ -92,7 +93,9 @@ class ActorCritic(nn.Module):
     def features(self, x_TBD: Tensor, state: State, is_first_TB: Tensor) -> tuple[Tensor, State]:
         """Read a sequence ``[T, B, D]``; return the features ``[T, B, feature_dim]`` and the state after it."""
         x_TBD = x_TBD.to(self.actor.weight.dtype)
-        return forward_in_blocks(self.controller, x_TBD, state, is_first_TB, self._block_steps(x_TBD))
+        again = self.recompute is not None and torch.is_grad_enabled()
+        steps = cast(int, self.recompute) if again else self._block_steps(x_TBD)
+        return forward_in_blocks(self.controller, x_TBD, state, is_first_TB, steps, again)
 
     def _block_steps(self, x_TBD: Tensor) -> int:
         """Return the steps per block: the whole sequence on an accelerator, or if the state is larger than a block."""

@@ -118,7 +118,9 @@ def model_of(config: RunConfig, task: Task) -> ActorCritic:
     ppo = cast(ResolvedPPO, config.ppo)
     envs_per_process(cast(int, config.num_envs), 1, ppo)
     arguments = config.controller_args or {}
-    return make_actor_critic(task, config.controller, arguments, ppo.critic, stream(config.seed, "weights"))
+    model = make_actor_critic(task, config.controller, arguments, ppo.critic, stream(config.seed, "weights"))
+    model.recompute = ppo.recompute
+    return model
 
 
 def shares_scripts(config: RunConfig) -> bool:

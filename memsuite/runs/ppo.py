@@ -76,6 +76,9 @@ class PPOConfig:
         anneal: let the learning rate fall linearly to 0 over the run.
         rollout_length: steps of a rollout; null for one whole episode.
         bptt_steps: cut backpropagation (never the memory) every so many steps; null for the whole rollout.
+        recompute: keep the intermediate values of so many steps at a time, and compute those of each such block again
+            in the backward pass. The gradient is the same; it costs another forward pass, and the memory of a long
+            rollout is little more than its features. Null keeps everything.
         max_skipped_updates: end the run after so many updates in a row whose loss or gradient was not finite; each of
             them is skipped.
     """
@@ -105,6 +108,7 @@ class PPOConfig:
     anneal: bool = True
     rollout_length: int | None = None
     bptt_steps: int | None = None
+    recompute: int | None = None
     max_skipped_updates: int = 20
 
     def __post_init__(self) -> None:
@@ -117,7 +121,8 @@ class PPOConfig:
                 f"ppo.advantage {self.advantage} compares the draws of a script; ppo.draws is {self.draws}, "
                 "the least is 2"
             )
-        for name in ("draws", "epochs", "minibatches", "rollout_length", "bptt_steps", "max_skipped_updates"):
+        counts = ("draws", "epochs", "minibatches", "rollout_length", "bptt_steps", "recompute", "max_skipped_updates")
+        for name in counts:
             self._require(name, "at least 1", lambda value: value >= 1)
         for name in ("discount", "gae_lambda"):
             self._require(name, "between 0 and 1", lambda value: 0 <= value <= 1)

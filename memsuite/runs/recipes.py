@@ -18,6 +18,7 @@ GYM = "gym:"
 FIRST = "v1"  # the recipe of results that name no schema
 # What the first recipe did where it had no setting yet.
 LATER: dict[str, Any] = {"draws": 1, "advantage": "gae", "optimizer": "adam", "matrix_lr_scale": 1.0}
+THE_SAME = ("recompute",)  # settings of how a result is computed, which change nothing of it; older results lack them
 NO_TASK = {"scripted": {"discount": 0.0, "gae_lambda": 0.0}, "stepped": {"discount": 0.99, "gae_lambda": 0.95}}
 
 
@@ -168,4 +169,4 @@ def differences(config: Mapping[str, Any], recipe: str, steps_to_remember: int |
         found["num_envs"] = num_envs
     if config.get("init_from"):
         found["init_from"] = config["init_from"]
-    return found | {name: value for name, value in own.items() if ppo.get(name) != value}
+    return found | {name: value for name, value in own.items() if ppo.get(name) != value and name not in THE_SAME}

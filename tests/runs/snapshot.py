@@ -10,6 +10,7 @@ from typing import Any
 from memsuite.controllers import CONTROLLERS
 from memsuite.controllers.memoryless import Memoryless
 from memsuite.runs import PPOConfig, RunConfig
+from memsuite.runs.recipes import THE_SAME
 from memsuite.tasks import ScriptedTask
 from memsuite.tasks.registry import PRESETS, TASKS
 
@@ -27,7 +28,8 @@ def snapshot() -> dict[str, Any]:
         kind = {"scripted": issubclass(cls, ScriptedTask), "can_share": issubclass(cls, ScriptedTask) or cls.can_fork}
         tasks.setdefault(task, kind)[difficulty] = entry
     controllers = {name: arguments(cls) for name, cls in BUILT_IN.items()}
-    found = {"num_envs": RunConfig().num_envs, "ppo": asdict(PPOConfig()), "controllers": controllers, "tasks": tasks}
+    ppo = {name: value for name, value in asdict(PPOConfig()).items() if name not in THE_SAME}
+    found = {"num_envs": RunConfig().num_envs, "ppo": ppo, "controllers": controllers, "tasks": tasks}
     found["matrix_factors"] = {name: cls.matrix_factor for name, cls in CONTROLLERS.items()}
     return json.loads(json.dumps(found))
 

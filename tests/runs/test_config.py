@@ -30,7 +30,8 @@ def test_settings_under_model_mean_those_at_the_top(tmp_path, capsys):
     file.write_text("model: {task: copy_memory, seed: 5, ppo: {epochs: 1}, controller_args: {hidden_dim: 8}}\n")
     found = printed(f"--config {file} --model.horizon 77 --model.controller_args.depth 2 --model.num_envs=9", capsys)
     assert (found["task"], found["seed"], found["horizon"], found["num_envs"]) == ("copy_memory", 5, 77, 9)
-    assert found["model"] == {"ppo": found["model"]["ppo"]}
+    names = {"task", "seed", "horizon", "num_envs", "controller_args"}  # as they were written, they are printed
+    assert found["model"] == {"ppo": found["model"]["ppo"], **{name: found[name] for name in names}}
     assert found["model"]["ppo"]["epochs"] == 1
     assert found["controller_args"] == {"hidden_dim": 8, "depth": 2}
     assert printed(f"--config={file} --seed 7", capsys)["seed"] == 7

@@ -166,8 +166,9 @@ def _setup(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor, T
 def _autograd(ctx: Any, grad: Tensor | None, grad_cells: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
     if grad is None and grad_cells is None:
         return None, None, None, None, None, None
-    grad = torch.zeros_like(ctx.saved_tensors[0]) if grad is None else grad
-    d_gi, d_h0, d_c0, d_w, d_b = torch.ops.memsuite.lstm_scan_backward(grad, grad_cells, *ctx.saved_tensors)
+    saved = ctx.saved_tensors  # read once, as torch.utils.checkpoint demands
+    grad = torch.zeros_like(saved[0]) if grad is None else grad
+    d_gi, d_h0, d_c0, d_w, d_b = torch.ops.memsuite.lstm_scan_backward(grad, grad_cells, *saved)
     return d_gi, None, d_h0, d_c0, d_w, d_b
 
 

@@ -155,9 +155,9 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tens
 
 
 def _autograd(ctx: Any, grad_y: Tensor, _: Any, grad_last: Tensor) -> tuple[Tensor | None, ...]:
-    beta = ctx.saved_tensors[-1]
-    dq, dk, dv, dg, ds, dbeta = torch.ops.memsuite.matrix_scan_backward(grad_y, grad_last, *ctx.saved_tensors)
-    return dq, dk, dv, dg, None, ds, None if beta is None else dbeta
+    saved = ctx.saved_tensors  # read once, as torch.utils.checkpoint demands
+    dq, dk, dv, dg, ds, dbeta = torch.ops.memsuite.matrix_scan_backward(grad_y, grad_last, *saved)
+    return dq, dk, dv, dg, None, ds, None if saved[-1] is None else dbeta
 
 
 def _fake(

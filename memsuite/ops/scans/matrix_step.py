@@ -78,9 +78,9 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> 
 
 
 def _autograd(ctx: Any, grad_y: Tensor, grad_next: Tensor) -> tuple[Tensor | None, ...]:
-    beta = ctx.saved_tensors[-1]
-    *found, d_beta = torch.ops.memsuite.matrix_step_backward(grad_y, grad_next, *ctx.saved_tensors)
-    return *found, None if beta is None else d_beta
+    saved = ctx.saved_tensors  # read once, as torch.utils.checkpoint demands
+    *found, d_beta = torch.ops.memsuite.matrix_step_backward(grad_y, grad_next, *saved)
+    return *found, None if saved[-1] is None else d_beta
 
 
 def _fake(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, s: Tensor, beta: Tensor | None) -> tuple[Tensor, Tensor]:
