@@ -4,6 +4,7 @@
 // two bindings may have functions of the same name only if these take different jobs.
 #include "common/cpu.cpp"
 #include "diagonal_scan/cpu.cpp"
+#include "elman_scan/cpu.cpp"
 #include "gated_mlp/cpu.cpp"
 #include "gated_out/cpu.cpp"
 #include "gru_scan/cpu.cpp"
@@ -17,4 +18,5 @@
 #include "rms_norm/cpu.cpp"
 #include "selective_scan/cpu.cpp"
 #include "short_conv/cpu.cpp"
+#include "slstm_scan/cpu.cpp"
 #include "surrogate/cpu.cpp"

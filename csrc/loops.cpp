@@ -4,6 +4,7 @@
 #include "diagonal_scan/loops.h"
 
 #include "common/packing_loops.h"
+#include "elman_scan/loops.h"
 #include "gated_mlp/loops.h"
 #include "gated_out/loops.h"
 #include "gru_scan/loops.h"
@@ -17,4 +18,5 @@
 #include "rms_norm/loops.h"
 #include "selective_scan/loops.h"
 #include "short_conv/loops.h"
+#include "slstm_scan/loops.h"
 #include "surrogate/loops.h"

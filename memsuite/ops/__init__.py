@@ -18,6 +18,7 @@ from memsuite.ops.fused.rms_norm import rms_norm
 from memsuite.ops.fused.short_conv import short_conv
 from memsuite.ops.fused.surrogate import surrogate
 from memsuite.ops.scans.diagonal_scan import diagonal_scan
+from memsuite.ops.scans.elman_scan import elman_scan
 from memsuite.ops.scans.gru_scan import gru_scan
 from memsuite.ops.scans.lstm_scan import lstm_scan
 from memsuite.ops.scans.matrix_scan import matrix_scan
@@ -25,11 +26,13 @@ from memsuite.ops.scans.matrix_step import matrix_step
 from memsuite.ops.scans.pscan import pscan
 from memsuite.ops.scans.resets import states_before
 from memsuite.ops.scans.selective_scan import selective_scan, selective_step
+from memsuite.ops.scans.slstm_scan import slstm_scan
 from memsuite.ops.schema import REFERENCES
 
 __all__ = [
     "REFERENCES",
     "diagonal_scan",
+    "elman_scan",
     "gated_mlp",
     "gated_out",
     "gru_scan",
@@ -44,6 +47,7 @@ __all__ = [
     "selective_scan",
     "selective_step",
     "short_conv",
+    "slstm_scan",
     "states_before",
     "surrogate",
 ]

@@ -45,6 +45,8 @@ def _call_what_a_gpu_leaves_to_pytorch(h: Tensor) -> None:
     """Call the ops that are compiled for the CPU only."""
     x, reset = torch.ones(2, 3, 4), torch.zeros(2, 3, dtype=torch.bool)
     lstm, _ = ops.lstm_scan(torch.ones(2, 3, 16), reset, h, h, torch.ones(16, 4), torch.ones(16))
+    lstm = lstm + ops.elman_scan(x, reset, h, torch.ones(4, 4), torch.ones(4))
+    lstm = lstm + ops.slstm_scan(torch.ones(2, 3, 16), reset, h, h, h, h, torch.ones(16, 4), torch.ones(16))[0]
     queries, ones, state = torch.ones(2, 3, 1, 4), torch.ones(2, 3, 1), torch.ones(3, 1, 4, 4)
     for beta in (None, ones):
         y, _ = ops.matrix_scan(queries, queries, queries, -ones, reset, state * h.view(3, 1, 4, 1), beta)
