@@ -16,11 +16,21 @@ from memsuite.controllers.lru import LRU, LRULayer
 from memsuite.controllers.lstm import LSTM, LSTMLayer
 from memsuite.controllers.mamba import Mamba, MambaLayer
 from memsuite.controllers.mamba2 import Mamba2, Mamba2Layer
+from memsuite.controllers.matrices.shm import SHM, SHMLayer
 from memsuite.controllers.mingru import MinGRU, MinGRULayer
 from memsuite.controllers.mlstm import MLSTM, MLSTMLayer
 from memsuite.controllers.pseudo_mamba import PseudoMamba, PseudoMambaLayer
 from memsuite.controllers.stack import Stack, stacked
 from memsuite.controllers.transformer import Transformer, TransformerLayer
+from memsuite.controllers.vectors.elman import Elman, ElmanLayer
+from memsuite.controllers.vectors.ffm import FFM, FFMLayer
+from memsuite.controllers.vectors.rtu import RTU, RTULayer
+from memsuite.controllers.vectors.s5 import S5, S5Layer
+from memsuite.controllers.vectors.slstm import SLSTM, SLSTMLayer
+from memsuite.controllers.vectors.trace import Trace, TraceLayer
+from memsuite.controllers.windows.fox import FoX, FoXLayer
+from memsuite.controllers.windows.gtrxl import GTrXL, GTrXLLayer
+from memsuite.controllers.windows.hyena import Hyena, HyenaLayer
 from memsuite.controllers.wrapped import WholeSequence, wrap
 from memsuite.errors import UsageError, unknown
 from memsuite.imports import class_at
@@ -37,25 +47,45 @@ LAYERS: dict[str, type[Controller]] = {
     "gated_deltanet": GatedDeltaNetLayer,
     "mlstm": MLSTMLayer,
     "transformer": TransformerLayer,
+    "trace": TraceLayer,
+    "elman": ElmanLayer,
+    "rtu": RTULayer,
+    "ffm": FFMLayer,
+    "s5": S5Layer,
+    "slstm": SLSTMLayer,
+    "shm": SHMLayer,
+    "gtrxl": GTrXLLayer,
+    "fox": FoXLayer,
+    "hyena": HyenaLayer,
 }
 # A model's class is the stack of its layer: ``CONTROLLERS["gru"]`` is ``GRU``.
 CONTROLLERS: dict[str, type[Controller]] = {name: stacked(layer) for name, layer in LAYERS.items()}
 
 __all__ = [
     "CONTROLLERS",
+    "FFM",
     "GRU",
     "LAYERS",
     "LRU",
     "LSTM",
     "MLSTM",
+    "RTU",
+    "S5",
+    "SHM",
+    "SLSTM",
     "Controller",
+    "Elman",
+    "FoX",
+    "GTrXL",
     "GatedDeltaNet",
+    "Hyena",
     "LinearAttention",
     "Mamba",
     "Mamba2",
     "MinGRU",
     "PseudoMamba",
     "Stack",
+    "Trace",
     "Transformer",
     "WholeSequence",
     "controller_class",

@@ -70,6 +70,29 @@ def lstm_chrono_(weight_hh: Tensor, bias_ih: Tensor, bias_hh: Tensor, horizon: i
     bias_ih[size : 2 * size] = log_uniform_times(size, horizon)
 
 
+def log_rate_on_ring(size: int, r_min: float, r_max: float) -> Tensor:
+    """Draw ``log(-log r)`` for radii uniform by area on a ring; in float64, because float32 may round radii to 1."""
+    area = torch.empty(size, dtype=torch.float64).uniform_(r_min**2, r_max**2)
+    return (-0.5 * area.log()).log().to(torch.get_default_dtype())
+
+
+def ring_of(horizon: int) -> tuple[float, float]:
+    """Return the radii between which 0.37 to 0.78 of a state is left after a horizon."""
+    steps = max(horizon, 2)
+    return math.exp(-1 / steps), math.exp(-0.25 / steps)
+
+
+def fourier_phases(size: int, horizon: int) -> Tensor:
+    """Draw phases: half of them are at most ``pi / horizon``, the others are spread up to ``pi``.
+
+    An input can be read at any time from the first half; the others also encode the age of the input. Together they
+    are a Fourier code: a linear map can read the input of a given number of steps ago from it.
+    """
+    phases = math.pi * (1 - torch.rand(size))
+    phases[::2] /= max(horizon, 2)
+    return phases
+
+
 def inverse_softplus(y: Tensor) -> Tensor:
     """Return ``x`` with ``softplus(x) = y``, for any ``y > 0``, also a very small one."""
     return y + torch.log(-torch.expm1(-y))

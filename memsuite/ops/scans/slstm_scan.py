@@ -114,7 +114,7 @@ def _backward(
     for begin in reversed(range(0, steps, block)):
         at = slice(begin, min(begin + block, steps))
         before = [states_before(first, part, at, erase) for first, part in ((c0, cells), (n0, totals))]
-        slopes = _slopes(gates[at].unflatten(-1, (5, size)), states[at], totals[at], before)
+        slopes = _slopes(gates[at].view(-1, batch, 5, size), states[at], totals[at], before)
         given = [None if part is None else part[at] for part in direct]
         back = _backward_loop(grad[at], given, slopes, d_gi[at], erase[at], resets[at], w_hh, back)
         previous = states_before(h0, states, at, erase).view(-1, size)
