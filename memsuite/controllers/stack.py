@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from memsuite.controllers.base import Controller, Placement
 from memsuite.controllers.blocks import Bare, Block, at_least
-from memsuite.controllers.gated_block import GatedBlock
+from memsuite.controllers.windows.gated_block import GatedBlock
 from memsuite.errors import UsageError
 from memsuite.imports import parameters_of
 from memsuite.ops import narrow_linear

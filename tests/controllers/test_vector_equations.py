@@ -202,6 +202,7 @@ def test_shm_is_its_equation():
         u = x[t] - x[t].mean(-1, keepdim=True)
         u = u / (u.square().mean(-1, keepdim=True) + 1e-5).sqrt() * memory.norm.weight + memory.norm.bias
         v, v_c, k, q = (u @ w.t() for w in memory.maps.weight.chunk(4))
+        q = q + memory.query_bias
         k, q = (part.clamp(min=0) / (part.clamp(min=0).sum(-1, keepdim=True) + 1e-5) for part in (k, q))
         rows = [int(p) * 2_654_435_761 % 2**32 * 7 // 2**32 for p in position]
         c = 1 + torch.tanh(torch.einsum("bi,bj->bij", memory.table[rows], v_c))

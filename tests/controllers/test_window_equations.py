@@ -8,7 +8,7 @@ from test_equations import HIDDEN, erased, horizons, layer, sequence
 from test_vector_equations import same, sigmoid
 
 from memsuite.controllers import make_controller
-from memsuite.controllers.gated_block import GatedBlock, GRUGate
+from memsuite.controllers.windows.gated_block import GatedBlock, GRUGate
 
 HEADS = 4
 
@@ -144,7 +144,7 @@ def test_hyena_is_its_equation(horizon):
             v, first, second = short.chunk(3)
             z.append(first * v)
             long = sum(h[t - s] * z[s] for s in visible(is_first, row, t, 5))
-            y = unit(second * (long + memory.present * z[t])) * memory.norm.weight
+            y = unit((second + memory.gate_bias) * (long + memory.present * z[t])) * memory.norm.weight
             same(features[t, row], y @ memory.out.weight.t(), 1e-7)  # sinusoids of rounded angles
 
 

@@ -27,11 +27,12 @@ class SHMLayer(ZeroBegin):
         y = W_o M' q
 
     with :math:`u = \mathrm{norm}(x)`, :math:`v = W_v u`, :math:`v_c = W_c u`, :math:`\eta = \sigma(w^\top u)`, and
-    :math:`k` and :math:`q` the rectified :math:`W_k u` and :math:`W_q u`, each divided by its sum. :math:`\theta_t` is
-    a row of a learnt table. The paper draws the row at random at every step, in acting as in training, which keeps the
-    products of calibrations near 1 on average. Here it is a fixed function of the position in the episode that looks
-    random, so that a policy learns from exactly the memory with which it acted. On a blank input the calibration
-    is 1, and nothing is written or erased.
+    :math:`k` and :math:`q` the rectified :math:`W_k u` and :math:`W_q u + b_q`, each divided by its sum. The paper has
+    no bias :math:`b_q`; with it, a blank input still gets an answer. :math:`\theta_t` is a row of a learnt table. The
+    paper draws the row at random at every step, in acting as in training, which keeps the products of calibrations near
+    1 on average. Here it is a fixed function of the position in the episode that looks random, so that a policy learns
+    from exactly the memory with which it acted. On a blank input the calibration is 1, and nothing is written or
+    erased.
 
     State: ``memory_size^2`` floats and the position. Cost per step: ``4 memory_size input_dim + memory_size
     hidden_dim`` multiply-adds, and ``memory_size^2`` tanhs.
@@ -59,6 +60,7 @@ class SHMLayer(ZeroBegin):
         self.norm = nn.LayerNorm(input_dim)
         self.maps = nn.Linear(input_dim, 4 * memory_size, bias=False)
         self.write_gate = nn.Linear(input_dim, 1)
+        self.query_bias = nn.Parameter(torch.empty(memory_size).uniform_(-1, 1))
         self.table = nn.Parameter(torch.empty(table_size, memory_size))
         self.out = nn.Linear(memory_size, hidden_dim)
         nn.init.xavier_uniform_(self.table)
@@ -75,7 +77,7 @@ class SHMLayer(ZeroBegin):
         """Return the calibration and the update, ``[.., memory_size, memory_size]``, and the query."""
         u = self.norm(x)
         v, v_c, k, q = self.maps(u).to(self.table.dtype).chunk(4, dim=-1)
-        k, q = (share / (share.sum(-1, keepdim=True) + 1e-5) for share in (relu(k), relu(q)))
+        k, q = (share / (share.sum(-1, keepdim=True) + 1e-5) for share in (relu(k), relu(q + self.query_bias)))
         written = torch.sigmoid(self.write_gate(u)) * v
         row = (position * MULTIPLIER % 2**BITS) * len(self.table) >> BITS
         theta = self.table[row]

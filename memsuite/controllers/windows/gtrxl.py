@@ -27,10 +27,10 @@ class GTrXLLayer(WindowMemory):
     with :math:`r_a` the sinusoids of age :math:`a` and learnt :math:`u` and :math:`w` for each head. What makes a
     Transformer-XL the gated one is its block: the norm is at the input of each branch, each branch is rectified, and a
     gate as in a GRU takes the place of the residual sum
-    (:class:`~memsuite.controllers.gated_block.GatedBlock`). The paper caches the inputs of the layer and computes
-    keys and values from them again; they are cached themselves here, which gives the same numbers. The norm before the
-    output projection is that of the ``transformer`` here, for the same reason: untrained attention averages over the
-    context.
+    (:class:`~memsuite.controllers.windows.gated_block.GatedBlock`). The paper caches the inputs of the layer and
+    computes keys and values from them again; they are cached themselves here, which gives the same numbers. The norm
+    before the output projection is that of the ``transformer`` here, for the same reason: untrained attention averages
+    over the context.
 
     In the paper no gradient flows into the cache, which ends at the segment that is learnt from. By default it flows
     through the whole context here. With a ``gradient_window``, the episode is divided into segments of that many

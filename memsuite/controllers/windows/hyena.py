@@ -26,14 +26,16 @@ class HyenaLayer(ZeroBegin, WholeSequence):
 
     .. math::
         v, g_1, g_2 = \mathrm{conv}(W x), \quad z = g_1 \odot v, \quad
-        y_t = W_o\, \mathrm{norm}\Big(g_{2,t} \odot \big(b \odot z_t + \sum_{a < L} h_a \odot z_{t - a}\big)\Big), \quad
+        y_t = W_o\, \mathrm{norm}\Big((g_{2,t} + b_g) \odot
+        \big(b \odot z_t + \sum_{a < L} h_a \odot z_{t - a}\big)\Big), \quad
         h_a = w_a \odot \mathrm{FFN}(\mathrm{sinusoids}(a / L))
 
     The filter :math:`h` comes from a network with sines that reads the age, times a window :math:`w` that decays at a
-    rate of each channel. In the paper the filter is as long as the sequence, and the state grows with it; here it has
-    a bounded length L, ``context_length``, as the caches of the ``transformer`` have: nothing older is remembered. The
+    rate of each channel. In the paper the filter is as long as the sequence, and the state grows with it; here it has a
+    bounded length L, ``context_length``, as the caches of the ``transformer`` have: nothing older is remembered. The
     sum is computed directly and not by a Fourier transform, in which later inputs would change the rounding of earlier
     outputs, so that its cost per step grows with L. A norm precedes the output projection, as in the ``transformer``.
+    The paper has no bias :math:`b_g`. With it, a blank input writes nothing but still gets an answer.
 
     A sequence is split wherever an episode begins (:class:`~memsuite.controllers.wrapped.WholeSequence`), which is slow
     where the environments' episodes begin at different steps.
@@ -68,7 +70,7 @@ class HyenaLayer(ZeroBegin, WholeSequence):
         self.conv = ShortConv(3 * width, conv_width, bias=False)
         self.first, self.second = nn.Linear(1 + 2 * BANDS, INNER), nn.Linear(INNER, INNER)
         self.last = nn.Linear(INNER, width, bias=False)
-        self.present = nn.Parameter(torch.randn(width))
+        self.present, self.gate_bias = nn.Parameter(torch.randn(width)), nn.Parameter(torch.ones(width))
         self.norm = RMSNorm(width)
         self.out = nn.Linear(width, width, bias=False)
         if memory_horizon is None:
@@ -107,7 +109,7 @@ class HyenaLayer(ZeroBegin, WholeSequence):
         window = torch.cat([before["gated"], z], dim=1)
         kernel = self.filter().flip(0).t().unsqueeze(1)
         summed = conv1d(window.transpose(1, 2), kernel, groups=self.feature_dim).permute(2, 0, 1)
-        y = gate_out * (summed + self.present * z.transpose(0, 1))
+        y = (gate_out + self.gate_bias) * (summed + self.present * z.transpose(0, 1))
         kept = window[:, window.shape[1] - self.context_length + 1 :]
         return self.out(self.norm(y.to(self.norm.weight.dtype))), {"gated": kept, "conv": buffer}
 
