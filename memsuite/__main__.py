@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 import os
 import sys
@@ -80,7 +79,9 @@ def _run(verb: str, rest: list[str]) -> int:
     if verb not in VERBS:
         raise unknown("verb", verb, VERBS)
     name = "fit" if verb in ("fit", "validate", "test") else verb
-    status: int = importlib.import_module(f"memsuite.cli.{name}").main(verb, rest)
+    from memsuite.launch.light import light_import
+
+    status: int = light_import(f"memsuite.cli.{name}").main(verb, rest)
     return status
 
 

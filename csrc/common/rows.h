@@ -134,6 +134,14 @@ MEMSUITE_INLINE T sum_over(const T* x, const T* y, int64_t size) {
   return sum_of_lanes<T>(sum);
 }
 
+template <class T>
+MEMSUITE_INLINE void scale_row(T* row, T scale, int64_t size) {
+  over<T>(size, [&](auto full, int64_t i, int n) __attribute__((always_inline)) {
+    constexpr bool F = decltype(full)::value;
+    store<F>(row + i, splat(scale) * load<F>(row + i, n), n);
+  });
+}
+
 // The factor that scales the mean square of a row to one.
 template <class T>
 MEMSUITE_INLINE T norm_scale(const T* x, int64_t size, T eps) {

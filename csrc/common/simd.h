@@ -42,7 +42,7 @@ struct Simd<float> {
   typedef float Vec __attribute__((vector_size(MEMSUITE_VECTOR_BYTES)));
   typedef int32_t Int __attribute__((vector_size(MEMSUITE_VECTOR_BYTES)));
   static constexpr int lanes = MEMSUITE_VECTOR_BYTES / 4;
-  static constexpr int mantissa = 23, bias = 127, terms = 6;
+  static constexpr int mantissa = 23, bias = 127, terms = 6, odd_terms = 7;
   static constexpr float magic = 12582912.0f;  // 1.5 * 2^23; adding it rounds to a whole number
   static constexpr float largest = 87.0f, flat = 20.0f;
   static constexpr float ln2 = 0.69314718f, ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
@@ -55,7 +55,7 @@ struct Simd<double> {
   typedef double Vec __attribute__((vector_size(MEMSUITE_VECTOR_BYTES)));
   typedef int64_t Int __attribute__((vector_size(MEMSUITE_VECTOR_BYTES)));
   static constexpr int lanes = MEMSUITE_VECTOR_BYTES / 8;
-  static constexpr int mantissa = 52, bias = 1023, terms = 13;
+  static constexpr int mantissa = 52, bias = 1023, terms = 13, odd_terms = 16;
   static constexpr double magic = 6755399441055744.0;
   static constexpr double largest = 708.0, flat = 40.0;
   static constexpr double ln2 = 0.69314718055994530942, ln2_high = 6.93147180369123816490e-01,
@@ -157,6 +157,35 @@ MEMSUITE_INLINE Vec<T> exp(Vec<T> x) {
   Vec<T> scale;
   const Vec<T> p = reduced_expm1<T>(x, scale);
   return scale * p + scale;
+}
+
+template <class T>
+MEMSUITE_INLINE Vec<T> expm1(Vec<T> x) {
+  using S = Simd<T>;
+  x = at_least(at_most(x, S::largest), -S::largest);
+  Vec<T> scale;
+  const Vec<T> p = reduced_expm1<T>(x, scale);
+  return scale * p + (scale - splat<T>(1));
+}
+
+// log(1 + z) for z in [0, 1], as 2 atanh(s) with s = z / (2 + z) <= 1/3. The series begins with s itself, so that small
+// z keep all their digits.
+template <class T>
+MEMSUITE_INLINE Vec<T> log1p_of_fraction(Vec<T> z) {
+  const Vec<T> s = z / (splat<T>(2) + z), square = s * s;
+  Vec<T> p = splat<T>(T(1) / (2 * Simd<T>::odd_terms + 1));
+#pragma GCC unroll 32
+  for (int i = Simd<T>::odd_terms - 1; i >= 0; --i) p = p * square + splat<T>(T(1) / (2 * i + 1));
+  return splat<T>(2) * s * p;
+}
+
+constexpr double kSteep = 20;  // beyond this, softplus is taken to be its argument, as in PyTorch
+
+// log(1 + exp(x)); NaN stays NaN.
+template <class T>
+MEMSUITE_INLINE Vec<T> softplus(Vec<T> x) {
+  const Vec<T> positive = x > splat<T>(0) ? x : Vec<T>{}, negative = x > splat<T>(0) ? -x : x;
+  return x > splat<T>(kSteep) ? x : positive + log1p_of_fraction<T>(exp<T>(negative));
 }
 
 template <class T>

@@ -114,7 +114,9 @@ struct Widened<Op> {
   static Tensor wide(const Tensor& x) { return is_half(x) ? torch::stable::to(x, ScalarType::Float) : x; }
   static std::optional<Tensor> wide(const std::optional<Tensor>& x) { return x ? std::optional(wide(*x)) : x; }
   static double wide(double x) { return x; }
+  static std::optional<double> wide(std::optional<double> x) { return x; }
   static int64_t wide(int64_t x) { return x; }
+  static bool wide(bool x) { return x; }
   static Tensor narrow(const Tensor& x, ScalarType type) { return torch::stable::to(x, type); }
   template <class... Parts>
   static std::tuple<Parts...> narrow(const std::tuple<Parts...>& all, ScalarType type) {

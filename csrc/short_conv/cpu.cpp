@@ -27,8 +27,8 @@ void turn_taps(T* taps, const T* weight, const ConvShape& s) {
     for (int64_t d = 0; d < s.D; ++d) taps[lag * s.D + d] = weight[d * s.width + s.width - 1 - lag];
 }
 
-Tensor short_conv(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& buffer,
-                  const Tensor& reset) {
+Tensor short_conv(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& buffer, const Tensor& reset,
+                  bool silu) {
   ConvShape::check(x, weight);
   const ConvShape s(x, weight);
   const ScalarType type = x.scalar_type();
@@ -39,7 +39,7 @@ Tensor short_conv(const Tensor& x, const Tensor& weight, const Tensor& bias, con
     using T = decltype(number);
     const Aligned<T> taps(s.width * s.D);
     turn_taps<T>(taps.data, w, s);
-    ShortConvJob<T> job{s.T, s.B, s.D, s.width};
+    ShortConvJob<T> job{s.T, s.B, s.D, s.width, silu};
     job.x = in, job.taps = taps.data, job.bias = added, job.buffer = before, job.reset = r, job.y = y;
     share(s.B, s.T * s.D * s.width, 1,
           [&](int64_t first, int64_t last) { kernels<ShortConvKernels<T>>().forward(job, first, last); });
@@ -68,20 +68,20 @@ void backward(const ShortConvJob<T>& job, T* d_w, T* d_b) {
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> short_conv_backward(const Tensor& grad, const Tensor& x,
-                                                               const Tensor& weight, const Tensor& buffer,
-                                                               const Tensor& reset) {
+                                                               const Tensor& weight, const Tensor& bias,
+                                                               const Tensor& buffer, const Tensor& reset, bool silu) {
   ConvShape::check(x, weight);
   const ConvShape s(x, weight);
   const ScalarType type = x.scalar_type();
   const Input g(grad, type, s.all()), in(x, type, s.all()), w(weight, type, s.weights());
-  const Input before(buffer, type, s.buffer()), r(reset, ScalarType::Bool, s.rows());
+  const Input added(bias, type, {s.D}), before(buffer, type, s.buffer()), r(reset, ScalarType::Bool, s.rows());
   const Output d_x(x, s.all()), d_w(x, s.weights()), d_b(x, {s.D}), d_buffer(x, s.buffer());
   by_type(x, [&](auto number) {
     using T = decltype(number);
     const Aligned<T> taps(s.width * s.D);
     turn_taps<T>(taps.data, w, s);
-    ShortConvJob<T> job{s.T, s.B, s.D, s.width};
-    job.grad = g, job.x = in, job.taps = taps.data, job.buffer = before, job.reset = r;
+    ShortConvJob<T> job{s.T, s.B, s.D, s.width, silu};
+    job.grad = g, job.x = in, job.taps = taps.data, job.bias = added, job.buffer = before, job.reset = r;
     job.d_x = d_x, job.d_buffer = d_buffer;
     backward<T>(job, d_w, d_b);
   });

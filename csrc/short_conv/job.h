@@ -10,6 +10,7 @@ namespace memsuite {
 template <class T>
 struct ShortConvJob {
   int64_t steps, batch, size, width;
+  bool silu;  // whether y is silu of the sum
   const T *x = nullptr, *taps = nullptr, *bias = nullptr, *buffer = nullptr, *grad = nullptr;
   const bool* reset = nullptr;
   T *y = nullptr, *d_x = nullptr, *d_buffer = nullptr;

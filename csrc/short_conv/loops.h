@@ -37,63 +37,106 @@ MEMSUITE_INLINE int64_t seen_ahead(const ShortConvJob<T>& job, int64_t t, int64_
   return count;
 }
 
+// The rows that the filter sees at a step, and their number.
+template <class T>
+struct ConvView {
+  Scratch<const T*> from;
+  int64_t seen = 0;
+  explicit ConvView(int64_t width) : from(width) {}
+
+  void set(const ShortConvJob<T>& job, int64_t t, int64_t b) {
+    seen = seen_behind(job, t, b);
+    for (int64_t lag = 0; lag < seen; ++lag) from.data[lag] = conv_row(job, job.x, job.buffer, t - lag, b);
+  }
+
+  template <bool F>
+  MEMSUITE_INLINE Vec<T> sum(const ShortConvJob<T>& job, int64_t i, int n) const {
+    Vec<T> sum = load<F>(job.bias + i, n);
+    for (int64_t lag = 0; lag < seen; ++lag)
+      sum += load<F>(from.data[lag] + i, n) * load<F>(job.taps + lag * job.size + i, n);
+    return sum;
+  }
+};
+
 template <class T>
 void conv_forward(const ShortConvJob<T>& job, int64_t first, int64_t last) {
-  Scratch<const T*> from(job.width);
+  ConvView<T> view(job.width);
   for (int64_t t = 0; t < job.steps; ++t) {
     for (int64_t b = first; b < last; ++b) {
-      const int64_t seen = seen_behind(job, t, b);
-      for (int64_t lag = 0; lag < seen; ++lag) from.data[lag] = conv_row(job, job.x, job.buffer, t - lag, b);
+      view.set(job, t, b);
       T* y = job.y + (t * job.batch + b) * job.size;
       over<T>(job.size, [&](auto full, int64_t i, int n) __attribute__((always_inline)) {
         constexpr bool F = decltype(full)::value;
-        Vec<T> sum = load<F>(job.bias + i, n);
-        for (int64_t lag = 0; lag < seen; ++lag)
-          sum += load<F>(from.data[lag] + i, n) * load<F>(job.taps + lag * job.size + i, n);
-        store<F>(y + i, sum, n);
+        const Vec<T> sum = view.template sum<F>(job, i, n);
+        store<F>(y + i, job.silu ? sum * sigmoid<T>(sum) : sum, n);
       });
     }
   }
 }
 
-// The gradient of the input at step t.
+// The gradients of the sums at the last `width` steps, [width][batch of the range][size]: those that the gradient of an
+// input needs.
 template <class T>
-MEMSUITE_INLINE void conv_flow(const ShortConvJob<T>& job, int64_t t, int64_t b) {
+struct ConvFlows {
+  const int64_t width, first, batch, size;
+  Scratch<T> memory;
+  ConvFlows(const ShortConvJob<T>& job, int64_t first, int64_t last)
+      : width(job.width),
+        first(first),
+        batch(last - first),
+        size(job.size),
+        memory(job.width * (last - first) * job.size) {}
+  T* at(int64_t t, int64_t b) const { return memory.data + ((t % width) * batch + b - first) * size; }
+};
+
+// The gradient of the sum at step t, which goes to `flow`, to the gradients of the taps and to that of the bias.
+template <class T>
+MEMSUITE_INLINE void conv_sums(const ShortConvJob<T>& job, const ConvView<T>& view, const T* grad, T* flow, T* sums) {
+  over<T>(job.size, [&](auto full, int64_t i, int n) __attribute__((always_inline)) {
+    constexpr bool F = decltype(full)::value;
+    Vec<T> d_sum = load<F>(grad + i, n);
+    if (job.silu) {
+      const Vec<T> sum = view.template sum<F>(job, i, n), sigma = sigmoid<T>(sum);
+      d_sum *= sigma + sum * sigma * (splat<T>(1) - sigma);
+    }
+    store<F>(flow + i, d_sum, n);
+    for (int64_t lag = 0; lag < view.seen; ++lag) {
+      T* tap = sums + lag * job.size + i;
+      store<F>(tap, load<F>(tap, n) + d_sum * load<F>(view.from.data[lag] + i, n), n);
+    }
+    T* bias = sums + job.width * job.size + i;
+    store<F>(bias, load<F>(bias, n) + d_sum, n);
+  });
+}
+
+// The gradient of the input at step t, from the gradients of the sums that saw it.
+template <class T>
+MEMSUITE_INLINE void conv_flow(const ShortConvJob<T>& job, const ConvFlows<T>& flows, int64_t t, int64_t b) {
   const int64_t seen = seen_ahead(job, t, b);
   T* to = conv_row(job, job.d_x, job.d_buffer, t, b);
   over<T>(job.size, [&](auto full, int64_t i, int n) __attribute__((always_inline)) {
     constexpr bool F = decltype(full)::value;
     Vec<T> sum = {};
-    for (int64_t lag = t < 0 ? -t : 0; lag < seen; ++lag) {
-      const T* grad = job.grad + ((t + lag) * job.batch + b) * job.size;
-      sum += load<F>(grad + i, n) * load<F>(job.taps + lag * job.size + i, n);
-    }
+    for (int64_t lag = t < 0 ? -t : 0; lag < seen; ++lag)
+      sum += load<F>(flows.at(t + lag, b) + i, n) * load<F>(job.taps + lag * job.size + i, n);
     store<F>(to + i, sum, n);
   });
 }
 
-// Takes environments [first, last); sums [width + 1][size] gets the gradients of the taps and of the bias over them.
+// Takes environments [first, last) from the last step to the first; sums [width + 1][size] gets the gradients of the
+// taps and of the bias over them.
 template <class T>
 void conv_backward(const ShortConvJob<T>& job, T* sums, int64_t first, int64_t last) {
-  Scratch<const T*> from(job.width);
+  ConvView<T> view(job.width);
+  const ConvFlows<T> flows(job, first, last);
   memset(sums, 0, sizeof(T) * (job.width + 1) * job.size);
-  for (int64_t t = 1 - job.width; t < job.steps; ++t) {
+  for (int64_t t = job.steps - 1; t > -job.width; --t) {
     for (int64_t b = first; b < last; ++b) {
-      conv_flow(job, t, b);
-      if (t < 0) continue;
-      const int64_t seen = seen_behind(job, t, b);
-      for (int64_t lag = 0; lag < seen; ++lag) from.data[lag] = conv_row(job, job.x, job.buffer, t - lag, b);
-      const T* grad = job.grad + (t * job.batch + b) * job.size;
-      over<T>(job.size, [&](auto full, int64_t i, int n) __attribute__((always_inline)) {
-        constexpr bool F = decltype(full)::value;
-        const Vec<T> flow = load<F>(grad + i, n);
-        for (int64_t lag = 0; lag < seen; ++lag) {
-          T* tap = sums + lag * job.size + i;
-          store<F>(tap, load<F>(tap, n) + flow * load<F>(from.data[lag] + i, n), n);
-        }
-        T* bias = sums + job.width * job.size + i;
-        store<F>(bias, load<F>(bias, n) + flow, n);
-      });
+      if (t >= 0) {
+        view.set(job, t, b);
+        conv_sums(job, view, job.grad + (t * job.batch + b) * job.size, flows.at(t, b), sums);
+      }
+      conv_flow(job, flows, t, b);
     }
   }
 }

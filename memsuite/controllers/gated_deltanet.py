@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import silu, softplus
 
+from memsuite.controllers.blocks import Linear
 from memsuite.controllers.conv import ShortConv
 from memsuite.controllers.init import inverse_softplus, log_uniform_times
 from memsuite.controllers.matrix_memory import Aside, Drive, HeadNorm, MatrixMemory
 from memsuite.controllers.stack import stacked
+from memsuite.ops import rms_norm, split_linear, wide_linear
 from memsuite.ops.fused.gated_out import SILU
+from memsuite.ops.fused.wide_linear import SOFTPLUS
 
 
 class GatedDeltaNetLayer(MatrixMemory):
@@ -46,11 +48,11 @@ class GatedDeltaNetLayer(MatrixMemory):
     ) -> None:
         super().__init__(input_dim, num_heads)
         width = input_dim
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.qkv = Linear(width, 3 * width, bias=False)
         self.conv = ShortConv(3 * width, conv_width, bias=False)
-        self.decay, self.write = nn.Linear(width, num_heads), nn.Linear(width, num_heads, bias=False)
+        self.decay, self.write = Linear(width, num_heads), Linear(width, num_heads, bias=False)
         self.query_bias = nn.Parameter(torch.empty(width).uniform_(-1, 1))
-        self.gate = nn.Linear(width, width)
+        self.gate = Linear(width, width)
         self.norm = HeadNorm(width)
         self.out = nn.Linear(width, width, bias=False)
         with torch.no_grad():
@@ -89,12 +91,20 @@ class GatedDeltaNetLayer(MatrixMemory):
 
     def drive(self, x: Tensor, aside: Aside, is_first_TB: Tensor | None) -> tuple[Drive, Aside]:
         """Convolve, and split into heads."""
-        mixed, buffer = self.conv.run(self.qkv(x), aside["conv"], is_first_TB)
-        q, k, v = mixed.chunk(3, dim=-1)
-        q, k, v = (self.heads(silu(part)) for part in (q + self.query_bias, k, v))
-        rate = softplus(self.decay(x).to(v.dtype))
+        parts, buffer = self._convolve(x, aside["conv"], is_first_TB)
+        q, k, v = (self.heads(part) for part in parts)
+        rate = wide_linear(x, self.decay.weight, self.decay.bias, SOFTPLUS).to(v.dtype)
         log_decay = -self.log_scale.exp() * rate
         return Drive(_unit(q), _unit(k), v, log_decay, torch.sigmoid(self.write(x).to(v.dtype))), {"conv": buffer}
+
+    def _convolve(self, x: Tensor, buffer: Tensor, is_first_TB: Tensor | None) -> tuple[Sequence[Tensor], Tensor]:
+        """Return queries, keys and values, ``[.., width]`` each, and the next buffer."""
+        if is_first_TB is None:
+            bias = torch.cat([self.query_bias, self.query_bias.new_zeros(2 * self.feature_dim)])
+            mixed, buffer = self.conv.step(self.qkv(x), buffer, bias)
+            return mixed.chunk(3, dim=-1), buffer
+        parts = split_linear(x, self.qkv.weight, [self.feature_dim] * 3)
+        return self.conv.sequence(parts, buffer, is_first_TB, [self.query_bias, None, None])
 
     def read(self, y: Tensor, x: Tensor) -> Tensor:
         """Normalise, gate and mix the heads."""
@@ -115,4 +125,5 @@ GatedDeltaNet = stacked(GatedDeltaNetLayer)
 
 def _unit(x: Tensor) -> Tensor:
     """Scale vectors to unit length; a vector that is nearly zero stays nearly zero."""
-    return x * torch.rsqrt(x.square().sum(-1, keepdim=True) + 1e-6)
+    size = x.shape[-1]
+    return rms_norm(x, x.new_full((size,), size**-0.5), 1e-6 / size)

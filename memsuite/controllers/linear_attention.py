@@ -6,11 +6,12 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import elu
 
 from memsuite.controllers.matrix_memory import Aside, Drive, HeadNorm, MatrixMemory
 from memsuite.controllers.stack import stacked
+from memsuite.ops import wide_linear
 from memsuite.ops.fused.gated_out import NONE
+from memsuite.ops.fused.wide_linear import ELU_PLUS_ONE, PLAIN
 
 
 class LinearAttentionLayer(MatrixMemory):
@@ -41,8 +42,10 @@ class LinearAttentionLayer(MatrixMemory):
 
     def drive(self, x: Tensor, aside: Aside, is_first_TB: Tensor | None) -> tuple[Drive, Aside]:
         """Return the mapped queries and keys, and the values."""
-        q, k, v = (self.heads(part) for part in self.qkv(x).to(self.out.weight.dtype).chunk(3, dim=-1))
-        return Drive(elu(q) + 1, elu(k) + 1, v, torch.zeros_like(q[..., 0])), aside
+        kinds = (ELU_PLUS_ONE, ELU_PLUS_ONE, PLAIN)
+        parts = zip(self.qkv.weight.chunk(3), kinds, strict=True)
+        q, k, v = (self.heads(wide_linear(x, part, None, kind).to(part.dtype)) for part, kind in parts)
+        return Drive(q, k, v, torch.zeros_like(q[..., 0])), aside
 
     def read(self, y: Tensor, x: Tensor) -> Tensor:
         """Normalise and mix the heads."""

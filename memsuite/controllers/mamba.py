@@ -8,15 +8,15 @@ from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, silu, softplus
 
 from memsuite.controllers.base import Placement, ZeroBegin
-from memsuite.controllers.blocks import at_least
+from memsuite.controllers.blocks import Linear, at_least
 from memsuite.controllers.conv import ShortConv
 from memsuite.controllers.init import blank_shift, inverse_softplus
 from memsuite.controllers.stack import stacked
 from memsuite.errors import UsageError
-from memsuite.ops import selective_scan, selective_step
+from memsuite.ops import selective_scan, selective_step, skip_out, split_linear, wide_linear
+from memsuite.ops.fused.wide_linear import SOFTPLUS
 from memsuite.types import State
 
 WRITE_GAIN = 40.0  # found by experiment: an item written once is then read at about the size of the stream
@@ -74,9 +74,9 @@ class MambaLayer(ZeroBegin):
         check_sizes(d_state, d_conv, expand)
         self.input_dim = self.feature_dim = input_dim
         self.d_inner, self.d_state, self.dt_rank = expand * input_dim, d_state, math.ceil(input_dim / 16)
-        self.in_proj = nn.Linear(input_dim, 2 * self.d_inner, bias=False)
+        self.in_proj = Linear(input_dim, 2 * self.d_inner, bias=False)
         self.conv1d = ShortConv(self.d_inner, d_conv)
-        self.x_proj = nn.Linear(self.d_inner, self.dt_rank + 2 * d_state, bias=False)
+        self.x_proj = Linear(self.d_inner, self.dt_rank + 2 * d_state, bias=False)
         self.dt_proj = nn.Linear(self.dt_rank, self.d_inner)
         self.A_log = nn.Parameter(torch.arange(1, d_state + 1).float().log().repeat(self.d_inner, 1))
         self.D = nn.Parameter(torch.ones(self.d_inner))
@@ -110,16 +110,16 @@ class MambaLayer(ZeroBegin):
         its = cast(dict[str, Tensor], state)
         u, z = self.in_proj(x_BD).chunk(2, dim=-1)
         u, conv = self.conv1d.step(u, its["conv"])
-        drive = self._drive(silu(u))
+        drive = self._drive(u)
         y, ssm = selective_step(drive.u, drive.dt, self._rates(), drive.b, drive.c, its["ssm"])
         return self._read(y, drive.u, z), {"conv": conv, "ssm": ssm}
 
     def forward_sequence(self, x_TBD: Tensor, state: State, is_first_TB: Tensor) -> tuple[Tensor, State]:
         """Run the scan between the products over all steps."""
         its = cast(dict[str, Tensor], self.reset_mask(state, is_first_TB[0]))
-        u, z = self.in_proj(x_TBD).chunk(2, dim=-1)
-        u, conv = self.conv1d.sequence(u, its["conv"], is_first_TB)
-        drive = self._drive(silu(u))
+        u, z = split_linear(x_TBD, self.in_proj.weight, [self.d_inner] * 2)
+        (u,), conv = self.conv1d.sequence([u], its["conv"], is_first_TB)
+        drive = self._drive(u)
         y, ssm = selective_scan(drive.u, drive.dt, self._rates(), drive.b, drive.c, is_first_TB, its["ssm"])
         return self._read(y, drive.u, z), {"conv": conv, "ssm": ssm}
 
@@ -127,7 +127,8 @@ class MambaLayer(ZeroBegin):
         """Return ``step_size`` ``[T, B, E]`` and the ``decay`` ``exp(step_size A)``, ``[T, B, E d_state]``."""
         its = cast(dict[str, Tensor], self.reset_mask(state, is_first_TB[0]))
         u = self.in_proj(x_TBD).chunk(2, dim=-1)[0]
-        dt = self._drive(silu(self.conv1d.sequence(u, its["conv"], is_first_TB)[0])).dt
+        (u,), _ = self.conv1d.sequence([u], its["conv"], is_first_TB)
+        dt = self._drive(u).dt
         return {"step_size": dt, "decay": (dt.unsqueeze(-1) * self._rates()).exp().flatten(2)}
 
     def _rates(self) -> Tensor:
@@ -136,11 +137,11 @@ class MambaLayer(ZeroBegin):
     def _drive(self, u: Tensor) -> Drive:
         delta, b, c = self.x_proj(u).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
         # The bias is added in full precision: autocast would round away the differences between long horizons.
-        dt = softplus(linear(delta, self.dt_proj.weight).to(self.dt_proj.bias.dtype) + self.dt_proj.bias)
+        dt = wide_linear(delta, self.dt_proj.weight, self.dt_proj.bias, SOFTPLUS)
         return Drive(u, dt, b, c)
 
     def _read(self, y: Tensor, u: Tensor, z: Tensor) -> Tensor:
-        return self.out_proj(torch.addcmul(y, self.D, u) * silu(z))  # type: ignore[no-any-return]
+        return skip_out(y, u, z, self.D, self.out_proj.weight)
 
     def recurrent_parameters(self) -> Iterator[nn.Parameter]:
         """Yield the parameters of the decay, and those that map an input to its time step, B and C.

@@ -11,7 +11,6 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import silu, softplus
 
 from memsuite.controllers.base import Placement, ZeroBegin
 from memsuite.controllers.blocks import RMSNorm
@@ -20,7 +19,8 @@ from memsuite.controllers.init import blank_shift
 from memsuite.controllers.mamba import check_sizes, pass_the_step_, time_step_bias
 from memsuite.controllers.stack import stacked
 from memsuite.errors import UsageError
-from memsuite.ops import matrix_scan, matrix_step
+from memsuite.ops import matrix_scan, matrix_step, skip_out, wide_linear
+from memsuite.ops.fused.wide_linear import SOFTPLUS
 from memsuite.types import State
 
 WRITE_GAIN = 0.05  # found by experiment: an item written once is then far above the epsilon of the norm that reads it
@@ -121,18 +121,18 @@ class Mamba2Layer(ZeroBegin):
     def forward_step(self, x_BD: Tensor, state: State) -> tuple[Tensor, State]:
         """Take one step."""
         its = cast(dict[str, Tensor], state)
-        z, ubc, dt = self._project(x_BD)
-        ubc, conv = self.conv1d.step(ubc, its["conv"])
-        u, b, c = self._split(silu(ubc))
+        z, *ubc, dt = self._project(x_BD)
+        mixed, conv = self.conv1d.step(torch.cat(ubc, dim=-1), its["conv"])
+        u, b, c = self._by_head(*torch.split(mixed, self._sizes(), dim=-1))
         y, ssm = matrix_step(c, b, u * dt.unsqueeze(-1), dt * self._rates(), its["ssm"])
         return self._read(y, u, z), {"conv": conv, "ssm": ssm}
 
     def forward_sequence(self, x_TBD: Tensor, state: State, is_first_TB: Tensor) -> tuple[Tensor, State]:
         """Run the chunked scan between the products over all steps."""
         its = cast(dict[str, Tensor], self.reset_mask(state, is_first_TB[0]))
-        z, ubc, dt = self._project(x_TBD)
-        ubc, conv = self.conv1d.sequence(ubc, its["conv"], is_first_TB)
-        u, b, c = self._split(silu(ubc))
+        z, *ubc, dt = self._project(x_TBD)
+        mixed, conv = self.conv1d.sequence(ubc, its["conv"], is_first_TB)
+        u, b, c = self._by_head(*mixed)
         scan = package_scan() if u.is_cuda and u.dtype == torch.float32 else None
         if scan is not None:
             y, ssm = run_package(scan, u, dt, self._rates(), b, c, is_first_TB, its["ssm"])
@@ -143,21 +143,24 @@ class Mamba2Layer(ZeroBegin):
     def _rates(self) -> Tensor:
         return -self.A_log.exp()
 
-    def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the gate, the input of the convolution, and the time steps."""
-        sizes = [self.d_inner, self.d_inner + 2 * self.d_state, self.num_heads]
-        z, ubc, delta = self.in_proj(x).split(sizes, dim=-1)
-        # The bias is added in full precision: autocast would round away the differences between long horizons.
-        return z, ubc, softplus(delta.to(self.dt_bias.dtype) + self.dt_bias)
+    def _sizes(self) -> list[int]:
+        """Return the numbers of channels of the convolution's parts: u, B and C."""
+        return [self.d_inner, self.d_state, self.d_state]
 
-    def _split(self, ubc: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _project(self, x: Tensor) -> list[Tensor]:
+        """Return the gate, the three inputs of the convolution, and the time steps."""
+        *weights, last = torch.split(self.in_proj.weight, [self.d_inner, *self._sizes(), self.num_heads])
+        # The bias is added in full precision: autocast would round away the differences between long horizons.
+        dt = wide_linear(x, last, self.dt_bias, SOFTPLUS)
+        return [*(wide_linear(x, weight) for weight in weights), dt]
+
+    def _by_head(self, u: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return ``u`` by head ``[.., H, P]``, and B and C of the one group ``[.., 1, N]``."""
-        u, b, c = torch.tensor_split(ubc, [self.d_inner, self.d_inner + self.d_state], dim=-1)
         return u.reshape(*u.shape[:-1], self.num_heads, self.headdim), b.unsqueeze(-2), c.unsqueeze(-2)
 
     def _read(self, y: Tensor, u: Tensor, z: Tensor) -> Tensor:
-        y = torch.addcmul(y, self.D.unsqueeze(-1), u).flatten(-2)
-        return self.out_proj(self.norm(y * silu(z).to(y.dtype)))  # type: ignore[no-any-return]
+        skip, weight = self.D.repeat_interleave(self.headdim), self.out_proj.weight * self.norm.weight
+        return skip_out(y.flatten(-2), u.flatten(-2), z, skip, weight, self.norm.eps)
 
     def recurrent_parameters(self) -> Iterator[nn.Parameter]:
         """Yield the parameters of the decay, and those that map an input to its time step, B and C.

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
+from memsuite.controllers.blocks import Linear
 from memsuite.controllers.init import log_uniform_times
 from memsuite.controllers.matrix_memory import Aside, Drive, HeadNorm, MatrixMemory
 from memsuite.controllers.stack import stacked
+from memsuite.ops import wide_linear
 from memsuite.ops.fused.gated_out import SIGMOID
 
 # A larger stabiliser would overflow in single precision; the 1 in the maximum is then far too small to matter.
@@ -48,8 +50,8 @@ class MLSTMLayer(MatrixMemory):
         width = input_dim
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.query_bias = nn.Parameter(torch.empty(width).uniform_(-1, 1))  # about as large as the query of an input
-        self.input_gate, self.forget_gate = nn.Linear(width, num_heads), nn.Linear(width, num_heads)
-        self.output_gate = nn.Linear(width, width)
+        self.input_gate, self.forget_gate = Linear(width, num_heads), Linear(width, num_heads)
+        self.output_gate = Linear(width, width)
         self.norm = HeadNorm(width)
         self.out = nn.Linear(width, width, bias=False)
         with torch.no_grad():
@@ -68,8 +70,8 @@ class MLSTMLayer(MatrixMemory):
     def drive(self, x: Tensor, aside: Aside, is_first_TB: Tensor | None) -> tuple[Drive, Aside]:
         """Fold the stabiliser into the decays, keys and queries; the values get a column of ones."""
         dtype = self.out.weight.dtype
-        q, k, v = (self.heads(part) for part in self.qkv(x).to(dtype).chunk(3, dim=-1))
-        q = q + self.heads(self.query_bias)
+        parts = zip(self.qkv.weight.chunk(3), (self.query_bias, None, None), strict=True)
+        q, k, v = (self.heads(wide_linear(x, part, bias).to(dtype)) for part, bias in parts)
         log_i, log_f = self.input_gate(x).to(dtype), logsigmoid(self.forget_gate(x).to(dtype))
         before, m = stabilisers(log_i.detach(), log_f.detach(), aside["m"].detach(), is_first_TB)
         k = k * ((log_i - m).exp() * self.key_dim**-0.5).unsqueeze(-1)

@@ -10,9 +10,12 @@ from torch import Tensor, nn
 from torch.nn.functional import pad, scaled_dot_product_attention
 
 from memsuite.controllers.base import Placement, ZeroBegin
-from memsuite.controllers.blocks import RMSNorm, at_least
+from memsuite.controllers.blocks import EPSILON, RMSNorm, at_least
 from memsuite.controllers.stack import stacked
 from memsuite.errors import UsageError
+from memsuite.ops import gated_out, rotary, split_linear, window_attention
+from memsuite.ops.fused.gated_out import NONE
+from memsuite.ops.schema import worth_fusing
 from memsuite.types import State
 
 BASE = 10_000.0  # base of the rotary frequencies, as published
@@ -93,7 +96,7 @@ class TransformerLayer(ZeroBegin):
         """Take one step: append to the caches, then attend to the cached steps of this episode."""
         # At position 0 this episode has written nothing to the caches, so their content belongs to an earlier one.
         keys, values, position = _parts(self.reset_mask(state, _parts(state)[2] == 0))
-        q, k, v = self._project(x_BD.unsqueeze(1), position.unsqueeze(1))
+        q, k, v = (part.flatten(-2) for part in self._project(x_BD.unsqueeze(1), position.unsqueeze(1)))
         k, v = appended(keys, k), appended(values, v)
         reach = self._reach(position, k.requires_grad)
         # A slice of the whole cache would be differentiated like any other.
@@ -108,14 +111,18 @@ class TransformerLayer(ZeroBegin):
         # The position alone hides the steps of an earlier episode, so the caches need no reset.
         position = position.masked_fill(is_first_TB[0], 0)
         positions = _positions(is_first_TB.t(), position)
-        q, k, v = self._project(x_TBD.transpose(0, 1), positions)
+        q, k, v = self._project(x_TBD, positions.t())
         carried = self._steps_before(position)
         if carried:
             seen = self._ages(x_TBD.device)[-carried:] < position.unsqueeze(1)
-            k, v = (
-                torch.cat([_zero_unseen(old[:, -carried:], seen), new], dim=1) for old, new in ((keys, k), (values, v))
-            )
-        y = self._read(self._attend_in_chunks(q, k, v, positions, carried)).transpose(0, 1)
+            before = (_zero_unseen(old[:, -carried:], seen).transpose(0, 1) for old in (keys, values))
+            k, v = (torch.cat([old.reshape(-1, *k.shape[1:]), new]) for old, new in zip(before, (k, v), strict=True))
+        if worth_fusing(x_TBD):
+            age = positions.t().clamp(max=self.context_length - 1)
+            y = self._read(window_attention(q, k, v, age).flatten(-2))
+        q, k, v = (part.flatten(-2).transpose(0, 1) for part in (q, k, v))
+        if not worth_fusing(x_TBD):
+            y = self._read(self._attend_in_chunks(q, k, v, positions, carried)).transpose(0, 1)
         k, v = (self._cache(x, positions[:, -1:]) for x in (k, v))
         return y, {"keys": k, "values": v, "position": positions[:, -1] + 1}
 
@@ -135,28 +142,27 @@ class TransformerLayer(ZeroBegin):
             ``[B, num_heads, T, D / num_heads]``. Their product, normalised and projected, is :meth:`forward_sequence`.
         """
         positions = _positions(is_first_TB.t(), is_first_TB.new_zeros(is_first_TB.shape[1], dtype=torch.int64))
-        q, k, v = (
-            part.view(*part.shape[:-1], self.num_heads, -1).transpose(1, 2)
-            for part in self._project(x_TBD.transpose(0, 1), positions)
-        )
+        q, k, v = (part.transpose(1, 2) for part in self._project(x_TBD.transpose(0, 1), positions))
         time = torch.arange(len(x_TBD), device=x_TBD.device)
         age = time.unsqueeze(1) - time
         seen = (age >= 0) & (age < self.context_length) & (age <= positions.unsqueeze(2))
         scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
         return scores.masked_fill(~seen.unsqueeze(1), -torch.inf).softmax(-1), v
 
-    def _project(self, x_BTD: Tensor, positions_BT: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return queries, keys and values ``[B, T, D]``, with queries and keys rotated by their positions."""
-        qkv = self.qkv(x_BTD).to(self.out.weight.dtype)
-        both, v = qkv.split([2 * self.feature_dim, self.feature_dim], dim=-1)
-        a, b = both.unflatten(-1, (2 * self.num_heads, 2, -1)).unbind(-2)
-        half = a.shape[-1]
-        frequencies = BASE ** (-torch.arange(half, device=a.device, dtype=a.dtype) / half)
-        angles = (positions_BT.unsqueeze(-1) * frequencies).unsqueeze(2)
+    def _project(self, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries, keys and values by head, with queries and keys rotated by their positions.
+
+        Args:
+            x: ``[.., D]``, with any two dimensions before the last.
+            positions: position of each row in its episode, ``[..]``.
+        """
+        parts = split_linear(x, self.qkv.weight, [self.feature_dim] * 3)
+        q, k, v = (part.to(self.out.weight.dtype).view(*x.shape[:-1], self.num_heads, -1) for part in parts)
+        half = q.shape[-1] // 2
+        frequencies = BASE ** (-torch.arange(half, device=q.device, dtype=q.dtype) / half)
+        angles = positions.unsqueeze(-1) * frequencies
         cos, sin = angles.cos(), angles.sin()
-        turned = torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-2)
-        q, k = turned.flatten(2).chunk(2, dim=-1)
-        return q, k, v
+        return rotary(q, cos, sin), rotary(k, cos, sin), v
 
     def _reach(self, position: Tensor, learns: bool) -> int:
         """Return how many cached steps to attend to: those that any row has seen, or all of them.
@@ -176,7 +182,8 @@ class TransformerLayer(ZeroBegin):
         return reach if positions.device.type != "cpu" else min(reach, int(positions.max()))
 
     def _read(self, attended: Tensor) -> Tensor:
-        return self.out(self.norm(attended.to(self.norm.weight.dtype)))  # type: ignore[no-any-return]
+        weight = self.out.weight * self.norm.weight
+        return gated_out(attended.to(self.norm.weight.dtype).unsqueeze(-2), None, weight, EPSILON, NONE)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, seen_BQK: Tensor) -> Tensor:
         """Attend to the keys for which ``seen_BQK`` is true; all other arguments are ``[B, .., D]``."""

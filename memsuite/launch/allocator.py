@@ -38,8 +38,10 @@ def modules_left_alone() -> Iterator[None]:
 
     They are nearly all of imported modules. To search them takes 0.2 s, at whatever iteration it falls on.
     """
+    already = gc.get_freeze_count()  # what was left alone before, as by the command line's imports, stays so
     gc.freeze()
     try:
         yield
     finally:
-        gc.unfreeze()
+        if not already:
+            gc.unfreeze()

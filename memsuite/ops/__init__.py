@@ -15,8 +15,12 @@ from memsuite.ops.fused.log_prob import log_prob
 from memsuite.ops.fused.narrow_linear import narrow_linear
 from memsuite.ops.fused.normed_linear import normed_linear
 from memsuite.ops.fused.rms_norm import rms_norm
+from memsuite.ops.fused.rotary import rotary
 from memsuite.ops.fused.short_conv import short_conv
+from memsuite.ops.fused.skip_out import skip_out
 from memsuite.ops.fused.surrogate import surrogate
+from memsuite.ops.fused.wide_linear import split_linear, wide_linear
+from memsuite.ops.fused.window_attention import window_attention
 from memsuite.ops.scans.diagonal_scan import diagonal_scan
 from memsuite.ops.scans.elman_scan import elman_scan
 from memsuite.ops.scans.gru_scan import gru_scan
@@ -44,12 +48,17 @@ __all__ = [
     "normed_linear",
     "pscan",
     "rms_norm",
+    "rotary",
     "selective_scan",
     "selective_step",
     "short_conv",
+    "skip_out",
     "slstm_scan",
+    "split_linear",
     "states_before",
     "surrogate",
+    "wide_linear",
+    "window_attention",
 ]
 
 _build = cpu  # its name before 0.2.0, under which scripts ask for _build.STATUS

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -50,12 +50,33 @@ def in_full_precision(reference: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def differentiate(name: str, backward: Callable[..., Any], setup_context: Callable[..., Any]) -> None:
-    """Register the autograd formula of an op; a second derivative raises instead of being silently wrong."""
+def differentiate(
+    name: str, backward: Callable[..., Any], setup_context: Callable[..., Any], read: Sequence[int] = (0,)
+) -> None:
+    """Register the autograd formula of an op; a second derivative raises instead of being silently wrong.
+
+    Args:
+        name: the op's name.
+        backward: the formula; gets the gradients of all outputs.
+        setup_context: saves what the formula needs.
+        read: numbers of the outputs whose gradients the formula reads; where such an output is unused, its gradient is
+            zeros. The gradients of all other outputs are None where they are unused. These are what the forward pass
+            keeps for the backward pass, often the largest tensors of all, and zeros of their size take time to write.
+    """
+
+    def setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor | tuple[Tensor, ...]) -> None:
+        ctx.set_materialize_grads(False)
+        outputs = (output,) if isinstance(output, Tensor) else output
+        ctx.like = {at: (outputs[at].shape, outputs[at].dtype, outputs[at].device) for at in read}
+        setup_context(ctx, inputs, output)
 
     def once(ctx: Any, *grads: Tensor | None) -> Any:
         if torch.is_grad_enabled():
             raise RuntimeError(f"memsuite::{name} has no second derivative; call backward without create_graph=True")
-        return backward(ctx, *grads)
+        filled = list(grads)
+        for at, (shape, dtype, device) in ctx.like.items():
+            if filled[at] is None:
+                filled[at] = torch.zeros(shape, dtype=dtype, device=device)
+        return backward(ctx, *filled)
 
-    torch.library.register_autograd(f"memsuite::{name}", once, setup_context=setup_context, lib=LIBRARY)
+    torch.library.register_autograd(f"memsuite::{name}", once, setup_context=setup, lib=LIBRARY)

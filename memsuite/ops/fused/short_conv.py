@@ -10,15 +10,23 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import silu
 
 from memsuite.ops.schema import define, differentiate
 
 
-def short_conv(x_TBD: Tensor, weight_DW: Tensor, bias_D: Tensor | None, buffer_BLD: Tensor, reset_TB: Tensor) -> Tensor:
+def short_conv(
+    x_TBD: Tensor,
+    weight_DW: Tensor,
+    bias_D: Tensor | None,
+    buffer_BLD: Tensor,
+    reset_TB: Tensor,
+    apply_silu: bool = False,
+) -> Tensor:
     r"""Convolve each channel over the last ``W`` steps of its episode.
 
     .. math::
-        y_t = b + \sum_{l < W} w_{W - 1 - l}\, x_{t - l}, \quad \text{over the } t - l \text{ since the episode began}
+        y_t = f(b + \sum_{l < W} w_{W - 1 - l}\, x_{t - l}), \quad \text{over } t - l \text{ since the episode began}
 
     Args:
         x_TBD: inputs, ``[T, B, D]``, T >= 1.
@@ -27,6 +35,7 @@ def short_conv(x_TBD: Tensor, weight_DW: Tensor, bias_D: Tensor | None, buffer_B
         buffer_BLD: the ``L = W - 1`` inputs before the first step, the newest at the end; its dtype is used for the
             computation.
         reset_TB: bool ``[T, B]``, true where an episode begins.
+        apply_silu: whether f is ``silu``; f is the identity otherwise.
 
     Returns:
         ``[T, B, D]``.
@@ -34,7 +43,7 @@ def short_conv(x_TBD: Tensor, weight_DW: Tensor, bias_D: Tensor | None, buffer_B
     dtype = buffer_BLD.dtype
     bias = weight_DW.new_zeros(weight_DW.shape[0]) if bias_D is None else bias_D
     x, weight, bias = (part.to(dtype) for part in (x_TBD, weight_DW, bias))
-    return torch.ops.memsuite.short_conv(x, weight, bias, buffer_BLD, reset_TB)  # type: ignore[no-any-return]
+    return torch.ops.memsuite.short_conv(x, weight, bias, buffer_BLD, reset_TB, apply_silu)  # type: ignore[no-any-return]
 
 
 def _lags(weight: Tensor, reset: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
@@ -47,7 +56,12 @@ def _lags(weight: Tensor, reset: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]
         yield lag, tap, hidden.unsqueeze(-1)
 
 
-def _forward(x: Tensor, weight: Tensor, bias: Tensor, buffer: Tensor, reset: Tensor) -> Tensor:
+def _forward(x: Tensor, weight: Tensor, bias: Tensor, buffer: Tensor, reset: Tensor, apply_silu: bool) -> Tensor:
+    y = _sums(x, weight, bias, buffer, reset)
+    return silu(y) if apply_silu else y
+
+
+def _sums(x: Tensor, weight: Tensor, bias: Tensor, buffer: Tensor, reset: Tensor) -> Tensor:
     steps, lags = len(x), buffer.shape[1]
     window = torch.cat([buffer.transpose(0, 1), x])
     y = bias.expand(x.shape).clone(memory_format=torch.contiguous_format)
@@ -58,9 +72,13 @@ def _forward(x: Tensor, weight: Tensor, bias: Tensor, buffer: Tensor, reset: Ten
 
 
 def _backward(
-    grad: Tensor, x: Tensor, weight: Tensor, buffer: Tensor, reset: Tensor
+    grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, buffer: Tensor, reset: Tensor, apply_silu: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of the input, the filters, the bias and the buffer."""
+    if apply_silu:
+        y = _sums(x, weight, bias, buffer, reset)
+        sigma = torch.sigmoid(y)
+        grad = grad * (sigma + y * sigma * (1 - sigma))
     steps, lags = len(x), buffer.shape[1]
     window = torch.cat([buffer.transpose(0, 1), x])
     d_window, d_taps = torch.zeros_like(window), []
@@ -72,30 +90,30 @@ def _backward(
     return d_window[lags:].clone(), torch.stack(d_taps[::-1], dim=1), grad.sum((0, 1)), d_buffer
 
 
-def _setup(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-    x, weight, _, buffer, reset = inputs
-    ctx.save_for_backward(x, weight, buffer, reset)
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:5])
+    ctx.apply_silu = inputs[5]
 
 
 def _autograd(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    return (*torch.ops.memsuite.short_conv_backward(grad, *ctx.saved_tensors), None)
+    return (*torch.ops.memsuite.short_conv_backward(grad, *ctx.saved_tensors, ctx.apply_silu), None, None)
 
 
 def _fake_backward(
-    grad: Tensor, x: Tensor, weight: Tensor, buffer: Tensor, reset: Tensor
+    grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, buffer: Tensor, reset: Tensor, apply_silu: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     d_x, d_weight, d_buffer = (given.new_empty(given.shape) for given in (x, weight, buffer))
     return d_x, d_weight, x.new_empty(weight.shape[:1]), d_buffer
 
 
 define(
-    "short_conv(Tensor x, Tensor weight, Tensor bias, Tensor buffer, Tensor reset) -> Tensor",
+    "short_conv(Tensor x, Tensor weight, Tensor bias, Tensor buffer, Tensor reset, bool apply_silu) -> Tensor",
     _forward,
-    lambda x, weight, bias, buffer, reset: x.new_empty(x.shape),
+    lambda x, weight, bias, buffer, reset, apply_silu: x.new_empty(x.shape),
 )
 define(
-    "short_conv_backward(Tensor grad, Tensor x, Tensor weight, Tensor buffer, Tensor reset)"
-    " -> (Tensor, Tensor, Tensor, Tensor)",
+    "short_conv_backward(Tensor grad, Tensor x, Tensor weight, Tensor bias, Tensor buffer, Tensor reset,"
+    " bool apply_silu) -> (Tensor, Tensor, Tensor, Tensor)",
     _backward,
     _fake_backward,
 )

@@ -135,7 +135,6 @@ def _backward_loop(
 def _setup(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
     _, reset, h0, w_hh, _ = inputs
     ctx.save_for_backward(*output, reset, h0, w_hh)
-    ctx.set_materialize_grads(False)
 
 
 def _autograd(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
@@ -167,4 +166,4 @@ define(
     _backward,
     _fake_backward,
 )
-differentiate("gru_scan", _autograd, _setup)
+differentiate("gru_scan", _autograd, _setup, read=())

@@ -161,7 +161,6 @@ def _backward_loop(
 def _setup(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
     _, reset, h0, c0, w_hh, _ = inputs
     ctx.save_for_backward(*output, reset, h0, c0, w_hh)
-    ctx.set_materialize_grads(False)
 
 
 def _autograd(ctx: Any, grad: Tensor | None, grad_cells: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
@@ -205,4 +204,4 @@ define(
     _backward,
     _fake_backward,
 )
-differentiate("lstm_scan", _autograd, _setup)
+differentiate("lstm_scan", _autograd, _setup, read=())

@@ -195,4 +195,4 @@ define(
     _backward,
     _fake_backward,
 )
-differentiate("matrix_scan", _autograd, _setup)
+differentiate("matrix_scan", _autograd, _setup, read=(0, 2))

@@ -112,4 +112,4 @@ define(
     _backward,
     _fake_backward,
 )
-differentiate("matrix_step", _autograd, _setup)
+differentiate("matrix_step", _autograd, _setup, read=(0, 1))

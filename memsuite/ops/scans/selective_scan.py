@@ -244,4 +244,4 @@ define(
     _backward,
     _fake_backward,
 )
-differentiate("selective_scan", _autograd, _setup)
+differentiate("selective_scan", _autograd, _setup, read=(0, 2))

@@ -3,15 +3,17 @@
 import pytest
 import torch
 from torch import Tensor
-from torch.nn.functional import linear, rms_norm, sigmoid, silu
+from torch.nn.functional import elu, linear, rms_norm, sigmoid, silu, softplus
 
 from memsuite.ops.build import cpu
 from memsuite.ops.schema import worth_fusing
 
-CASES = ["gated_mlp", "rms_norm", "gated_out none", "gated_out silu", "gated_out sigmoid"]
+CASES = ["gated_mlp", "rms_norm", "gated_out none", "gated_out silu", "gated_out sigmoid", "skip_out none"]
+CASES += ["skip_out norm", "wide_linear plain", "wide_linear softplus", "wide_linear elu_plus_one"]
 # Rows, width, heads: more than one block of rows, sizes of one, sizes next to whole vectors, no rows.
 SHAPES = [((1,), 1, 1), ((3, 2), 128, 4), ((11, 101), 12, 3), ((2, 3, 4), 66, 2), ((1200, 2), 8, 1), ((0, 2), 8, 1)]
 EPS = 1e-3
+KINDS = ("plain", "softplus", "elu_plus_one")
 cases = pytest.mark.parametrize("case", CASES)
 compiled = pytest.mark.skipif(cpu.STATUS.library is None, reason=f"no compiled ops: {cpu.STATUS.reason}")
 
@@ -29,6 +31,11 @@ def arguments(case: str, rows: tuple[int, ...], width: int, heads: int, dtype=to
         return [draw(*rows, width), draw(2 * (width + 1), width), draw(width, width + 1), EPS]
     if op == "rms_norm":
         return [draw(*rows, width), draw(width), EPS]
+    if op == "skip_out":
+        y, u, z = (draw(*rows, width) for _ in range(3))
+        return [y, u, z, draw(width), draw(width + 3, width), EPS if kind == "norm" else None]
+    if op == "wide_linear":
+        return [draw(*rows, width), draw(width + 35, width), draw(width + 35), KINDS.index(kind)]
     y = draw(*rows, heads, width // heads)
     gate = draw(0) if kind == "none" else draw(*y.shape)
     return [y, gate, draw(width + 3, width), EPS, ("none", "silu", "sigmoid").index(kind)]
@@ -42,6 +49,12 @@ def expected_of(case: str, given: list) -> Tensor:
         return given[0] + linear(silu(gate) * top, given[2])
     if op == "rms_norm":
         return rms_norm(given[0], given[0].shape[-1:], given[1], eps=EPS)
+    if op == "skip_out":
+        made = (given[0] + given[3] * given[1]) * silu(given[2])
+        return linear(made if given[5] is None else rms_norm(made, made.shape[-1:], eps=EPS), given[4])
+    if op == "wide_linear":
+        made = linear(*given[:3])
+        return {"plain": made, "softplus": softplus(made), "elu_plus_one": elu(made) + 1}[kind]
     made = rms_norm(given[0], given[0].shape[-1:], eps=EPS)
     made = made if kind == "none" else made * {"silu": silu, "sigmoid": sigmoid}[kind](given[1])
     return linear(made.flatten(-2), given[2])
@@ -61,6 +74,8 @@ def backward_arguments(case: str, grad: Tensor, given: list, found) -> list:
         return [grad, *given[:3], *found[1:]]
     if op == "rms_norm":
         return [grad, *given[:2], found[1]]
+    if op == "wide_linear":
+        return [grad, *given[:2], found, given[3]]
     return [grad, *given]
 
 

@@ -1,0 +1,32 @@
+// Rotation by position on CPU tensors.
+#include "common/kernels.h"
+#include "common/tensors.h"
+#include "common/threads.h"
+#include "rotary/job.h"
+
+namespace memsuite {
+namespace {
+
+Tensor rotary(const Tensor& x, const Tensor& cos, const Tensor& sin) {
+  STD_TORCH_CHECK(x.dim() > 1 && last_of(x) % 2 == 0, "memsuite::rotary: x must be [.., H, 2 F]");
+  const int64_t heads = x.size(x.dim() - 2), half = last_of(x) / 2;
+  const ScalarType type = x.scalar_type();
+  std::vector<int64_t> angles = leading(x);
+  angles.back() = half;
+  const Input in(x, type, shape_of(x, 2 * half)), c(cos, type, angles), s(sin, type, angles);
+  const Output y(x, shape_of(x, 2 * half));
+  by_type(x, [&](auto number) {
+    using T = decltype(number);
+    RotaryJob<T> job{heads, half};
+    job.x = in, job.cos = c, job.sin = s, job.y = y;
+    share(heads > 0 ? rows_of(x) / heads : 0, 4 * heads * half, 1,
+          [&](int64_t first, int64_t last) { kernels<RotaryKernels<T>>().forward(job, first, last); });
+  });
+  return y.tensor;
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(memsuite, CPU, m) { m.impl("rotary", TORCH_BOX(&Widened<&rotary>::call)); }
+
+}  // namespace memsuite

@@ -1,0 +1,88 @@
+// Attention to a window on CPU tensors.
+#include "common/kernels.h"
+#include "common/tensors.h"
+#include "common/threads.h"
+#include "window_attention/job.h"
+
+namespace memsuite {
+namespace {
+
+// The checked inputs of both directions.
+struct WindowInputs {
+  const int64_t steps, before, batch, heads, size;
+  const ScalarType type;
+  const Input q, k, v, age;
+
+  WindowInputs(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& age)
+      : steps(q.size(0)),
+        before(k.size(0) - steps),
+        batch(q.size(1)),
+        heads(q.size(2)),
+        size(q.size(3)),
+        type(q.scalar_type()),
+        q(q, type, queries()),
+        k(k, type, keys()),
+        v(v, type, keys()),
+        age(age, ScalarType::Long, {steps, batch}) {
+    STD_TORCH_CHECK(before >= 0, "memsuite::window_attention: there are fewer keys than queries");
+    const int64_t* ages = this->age;
+    for (int64_t t = 0; t < steps; ++t)
+      for (int64_t b = 0; b < batch; ++b)
+        STD_TORCH_CHECK(0 <= ages[t * batch + b] && ages[t * batch + b] <= before + t,
+                        "memsuite::window_attention: an age is beyond the first key");
+  }
+
+  static void check(const Tensor& q, const Tensor& k) {
+    STD_TORCH_CHECK(q.dim() == 4 && k.dim() == 4, "memsuite::window_attention: q must be [T, B, H, F], k [S, B, H, F]");
+  }
+  std::vector<int64_t> queries() const { return {steps, batch, heads, size}; }
+  std::vector<int64_t> keys() const { return {before + steps, batch, heads, size}; }
+
+  template <class T>
+  WindowAttentionJob<T> job() const {
+    WindowAttentionJob<T> job{steps, before, batch, heads, size};
+    job.q = q, job.k = k, job.v = v, job.age = age;
+    return job;
+  }
+};
+
+std::tuple<Tensor, Tensor> window_attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& age) {
+  WindowInputs::check(q, k);
+  const WindowInputs in(q, k, v, age);
+  const Output y(q, in.queries()), total(q, {in.steps, in.batch, in.heads});
+  by_type(q, [&](auto number) {
+    using T = decltype(number);
+    WindowAttentionJob<T> job = in.job<T>();
+    job.y = y, job.total = total;
+    share(in.batch * in.heads, 2 * in.steps * in.steps * in.size, 1,
+          [&](int64_t first, int64_t last) { kernels<WindowAttentionKernels<T>>().forward(job, first, last); });
+  });
+  return {y.tensor, total.tensor};
+}
+
+std::tuple<Tensor, Tensor, Tensor> window_attention_backward(const Tensor& grad, const Tensor& q, const Tensor& k,
+                                                             const Tensor& v, const Tensor& age, const Tensor& y,
+                                                             const Tensor& total) {
+  WindowInputs::check(q, k);
+  const WindowInputs in(q, k, v, age);
+  const Input g(grad, in.type, in.queries());
+  const Saved made(y, in.type, in.queries()), sums(total, in.type, {in.steps, in.batch, in.heads});
+  const Output d_q(q, in.queries()), d_k(k, in.keys()), d_v(v, in.keys());
+  by_type(q, [&](auto number) {
+    using T = decltype(number);
+    WindowAttentionJob<T> job = in.job<T>();
+    job.grad = g, job.y = made, job.total = sums, job.d_q = d_q, job.d_k = d_k, job.d_v = d_v;
+    share(in.batch * in.heads, 5 * in.steps * in.steps * in.size, 1,
+          [&](int64_t first, int64_t last) { kernels<WindowAttentionKernels<T>>().backward(job, first, last); });
+  });
+  return {d_q.tensor, d_k.tensor, d_v.tensor};
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(memsuite, CPU, m) {
+  m.impl("window_attention", TORCH_BOX(&Widened<&window_attention>::call));
+  m.impl("window_attention_backward", TORCH_BOX(&Widened<&window_attention_backward>::call));
+}
+
+}  // namespace memsuite

@@ -1,0 +1,25 @@
+// The arguments of a kernel of attention to a window; see memsuite/ops/fused/window_attention.py. No torch here.
+#pragma once
+
+#include <cstdint>
+
+namespace memsuite {
+
+// q, y, grad and d_q are [steps, batch, heads, size]; k, v and their gradients [before + steps, batch, heads, size];
+// age [steps, batch], checked; total [steps, batch, heads], the logarithm of each softmax's denominator.
+template <class T>
+struct WindowAttentionJob {
+  int64_t steps, before, batch, heads, size;
+  const T *q = nullptr, *k = nullptr, *v = nullptr, *grad = nullptr;
+  const int64_t* age = nullptr;
+  T *y = nullptr, *total = nullptr, *d_q = nullptr, *d_k = nullptr, *d_v = nullptr;
+};
+
+// Over heads [first, last) of batch x heads.
+template <class T>
+struct WindowAttentionKernels {
+  void (*forward)(const WindowAttentionJob<T>&, int64_t first, int64_t last);
+  void (*backward)(const WindowAttentionJob<T>&, int64_t first, int64_t last);
+};
+
+}  // namespace memsuite

@@ -1,0 +1,51 @@
+"""Rotation of queries and keys by their positions, in one pass over memory (Su et al. 2021, arXiv 2104.09864)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from memsuite.ops.schema import define, differentiate, worth_fusing
+
+
+def rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    r"""Rotate the two halves of each head against each other.
+
+    .. math:: (a, b) \mapsto (a \cos - b \sin, a \sin + b \cos)
+
+    Args:
+        x: rows of heads, ``[.., H, 2 F]``; ``a`` is the first half of a head and ``b`` the second.
+        cos: cosines of the angles, ``[.., F]``, the same for all heads of a row.
+        sin: sines of the angles, ``[.., F]``.
+
+    Returns:
+        A tensor of the shape of ``x``.
+    """
+    if not worth_fusing(x, step=3):
+        return _forward(x, cos, sin)
+    return torch.ops.memsuite.rotary(x, cos, sin)  # type: ignore[no-any-return]
+
+
+def _forward(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    a, b = x.chunk(2, dim=-1)
+    cos, sin = cos.unsqueeze(-2), sin.unsqueeze(-2)
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
+
+
+def _setup(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[1:])
+
+
+def _autograd(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    cos, sin = ctx.saved_tensors
+    return torch.ops.memsuite.rotary(grad, cos, -sin), None, None  # the transpose of a rotation turns back
+
+
+define(
+    "rotary(Tensor x, Tensor cos, Tensor sin) -> Tensor",
+    _forward,
+    lambda x, cos, sin: x.new_empty(x.shape),
+)
+differentiate("rotary", _autograd, _setup)

@@ -1,0 +1,116 @@
+"""Causal attention to a window of earlier steps, whose length differs by step and environment.
+
+What a step of an episode may see is a range of steps that ends with itself, so a range is all that a mask must say. The
+compiled op reads time-major tensors as the projections leave them, skips the keys outside of each block's range, and
+keeps the scores of a few queries at a time; its backward pass computes them again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from memsuite.ops.schema import define, differentiate
+
+BLOCK = 128  # queries that the reference computes at once
+
+
+def window_attention(q_TBHF: Tensor, k_SBHF: Tensor, v_SBHF: Tensor, age_TB: Tensor) -> Tensor:
+    r"""Attend with each query to the newest ``age + 1`` keys up to its own.
+
+    .. math:: y_t = \sum_{s \in R_t} \mathrm{softmax}_{s \in R_t}(q_t^\top k_s / \sqrt{F})\, v_s, \quad
+        R_t = \{S - T + t - \mathrm{age}_t, \ldots, S - T + t\}
+
+    Args:
+        q_TBHF: queries of ``T`` steps, by head.
+        k_SBHF: keys of the same steps, after those of the ``S - T`` steps before them.
+        v_SBHF: values of the keys' steps.
+        age_TB: int64, age in steps of the oldest key that is seen, from 0 for the step itself to ``S - T + t``.
+
+    Returns:
+        ``[T, B, H, F]``.
+    """
+    return torch.ops.memsuite.window_attention(q_TBHF, k_SBHF, v_SBHF, age_TB)[0]  # type: ignore[no-any-return]
+
+
+def _blocks(q: Tensor, k: Tensor, age: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
+    """Yield blocks of queries, the keys that any of them sees, and ``[B, 1, queries, keys]``: which sees which."""
+    steps, before = len(q), len(k) - len(q)
+    for begin in range(0, steps, BLOCK):
+        end = min(begin + BLOCK, steps)
+        newest = torch.arange(begin, end, device=q.device) + before
+        oldest = newest.unsqueeze(1) - age[begin:end]
+        first = int(oldest.min()) if oldest.numel() else before + begin
+        keys = torch.arange(first, before + end, device=q.device)
+        seen = (keys <= newest.view(-1, 1, 1)) & (keys >= oldest.unsqueeze(-1))
+        yield slice(begin, end), slice(first, before + end), seen.transpose(0, 1).unsqueeze(1)
+
+
+def _by_head(x: Tensor) -> Tensor:
+    return x.permute(1, 2, 0, 3)  # [B, H, steps, F]
+
+
+def _forward(q: Tensor, k: Tensor, v: Tensor, age: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the output, and the logarithm of each softmax's denominator, ``[T, B, H]``."""
+    y, total = torch.empty_like(q, memory_format=torch.contiguous_format), q.new_empty(q.shape[:-1])
+    for at, keys, seen in _blocks(q, k, age):
+        scores = _scores(q[at], k[keys], seen)
+        log_sum = scores.logsumexp(-1)
+        made = (scores - log_sum.unsqueeze(-1)).exp() @ _by_head(v[keys])
+        y[at], total[at] = made.permute(2, 0, 1, 3), log_sum.permute(2, 0, 1)
+    return y, total
+
+
+def _scores(q: Tensor, k: Tensor, seen: Tensor) -> Tensor:
+    scores = torch.matmul(_by_head(q), _by_head(k).mT).mul_(q.shape[-1] ** -0.5)
+    return scores.masked_fill(~seen, -torch.inf)
+
+
+def _backward(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, age: Tensor, y: Tensor, total: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of queries, keys and values."""
+    d_q = torch.empty_like(q, memory_format=torch.contiguous_format)
+    d_k, d_v = (torch.zeros_like(x, memory_format=torch.contiguous_format) for x in (k, v))
+    scale = q.shape[-1] ** -0.5
+    for at, keys, seen in _blocks(q, k, age):
+        d_y = _by_head(grad[at])
+        weights = (_scores(q[at], k[keys], seen) - total[at].permute(1, 2, 0).unsqueeze(-1)).exp()
+        mean = (d_y * _by_head(y[at])).sum(-1, keepdim=True)
+        d_scores = weights * (d_y @ _by_head(v[keys]).mT - mean) * scale
+        d_q[at] = (d_scores @ _by_head(k[keys])).permute(2, 0, 1, 3)
+        d_k[keys] += (d_scores.mT @ _by_head(q[at])).permute(2, 0, 1, 3)
+        d_v[keys] += (weights.mT @ d_y).permute(2, 0, 1, 3)
+    return d_q, d_k, d_v
+
+
+def _setup(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
+    ctx.save_for_backward(*inputs, *output)
+
+
+def _autograd(ctx: Any, grad: Tensor, _: Any) -> tuple[Tensor | None, ...]:
+    return (*torch.ops.memsuite.window_attention_backward(grad, *ctx.saved_tensors), None)
+
+
+def _fake_backward(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, age: Tensor, y: Tensor, total: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    d_q, d_k, d_v = (x.new_empty(x.shape) for x in (q, k, v))
+    return d_q, d_k, d_v
+
+
+define(
+    "window_attention(Tensor q, Tensor k, Tensor v, Tensor age) -> (Tensor, Tensor)",
+    _forward,
+    lambda q, k, v, age: (q.new_empty(q.shape), q.new_empty(q.shape[:-1])),
+)
+define(
+    "window_attention_backward(Tensor grad, Tensor q, Tensor k, Tensor v, Tensor age, Tensor y, Tensor total)"
+    " -> (Tensor, Tensor, Tensor)",
+    _backward,
+    _fake_backward,
+)
+differentiate("window_attention", _autograd, _setup)
