@@ -76,23 +76,6 @@ def log_rate_on_ring(size: int, r_min: float, r_max: float) -> Tensor:
     return (-0.5 * area.log()).log().to(torch.get_default_dtype())
 
 
-def ring_of(horizon: int) -> tuple[float, float]:
-    """Return the radii between which 0.37 to 0.78 of a state is left after a horizon."""
-    steps = max(horizon, 2)
-    return math.exp(-1 / steps), math.exp(-0.25 / steps)
-
-
-def fourier_phases(size: int, horizon: int) -> Tensor:
-    """Draw phases: half of them are at most ``pi / horizon``, the others are spread up to ``pi``.
-
-    An input can be read at any time from the first half; the others also encode the age of the input. Together they
-    are a Fourier code: a linear map can read the input of a given number of steps ago from it.
-    """
-    phases = math.pi * (1 - torch.rand(size))
-    phases[::2] /= max(horizon, 2)
-    return phases
-
-
 def inverse_softplus(y: Tensor) -> Tensor:
     """Return ``x`` with ``softplus(x) = y``, for any ``y > 0``, also a very small one."""
     return y + torch.log(-torch.expm1(-y))

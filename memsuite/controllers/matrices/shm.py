@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from memsuite.controllers.base import ZeroBegin
-from memsuite.controllers.positions import positions_in_episode
 from memsuite.controllers.stack import stacked
+from memsuite.controllers.windows.positions import positions_in_episode
 from memsuite.ops import diagonal_scan
 from memsuite.types import State
 

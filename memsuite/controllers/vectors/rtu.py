@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from memsuite.controllers.base import ZeroBegin
-from memsuite.controllers.init import fourier_phases, log_rate_on_ring, ring_of
+from memsuite.controllers.init import log_rate_on_ring
 from memsuite.controllers.stack import stacked
 from memsuite.errors import UsageError
 from memsuite.ops import diagonal_scan, narrow_linear
@@ -37,7 +37,7 @@ class RTULayer(ZeroBegin):
         hidden_dim: width of the state and of the features, an even number.
         memory_horizon: steps H over which the initial weights should retain a state: r is then between
             ``exp(-1/H)`` and ``exp(-1/(4 H))``, and the phases are a Fourier code
-            (:func:`memsuite.controllers.init.fourier_phases`). None for the ring and the phases below.
+            (:func:`fourier_phases`). None for the ring and the phases below.
         r_min: inner radius of the ring without a horizon.
         r_max: outer radius of the ring without a horizon, below 1.
         max_phase: largest phase without a horizon, in radians.
@@ -102,3 +102,20 @@ class RTULayer(ZeroBegin):
 
 
 RTU = stacked(RTULayer)
+
+
+def ring_of(horizon: int) -> tuple[float, float]:
+    """Return the radii between which 0.37 to 0.78 of a state is left after a horizon."""
+    steps = max(horizon, 2)
+    return math.exp(-1 / steps), math.exp(-0.25 / steps)
+
+
+def fourier_phases(size: int, horizon: int) -> Tensor:
+    """Draw phases: half of them are at most ``pi / horizon``, the others are spread up to ``pi``.
+
+    An input can be read at any time from the first half; the others also encode the age of the input. Together they
+    are a Fourier code: a linear map can read the input of a given number of steps ago from it.
+    """
+    phases = math.pi * (1 - torch.rand(size))
+    phases[::2] /= max(horizon, 2)
+    return phases

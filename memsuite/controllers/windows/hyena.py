@@ -11,7 +11,6 @@ from torch.nn.functional import conv1d
 
 from memsuite.controllers.base import Placement, ZeroBegin
 from memsuite.controllers.blocks import RMSNorm, at_least
-from memsuite.controllers.conv import ShortConv
 from memsuite.controllers.stack import stacked
 from memsuite.controllers.windows.window import usual_context
 from memsuite.controllers.wrapped import WholeSequence
@@ -67,7 +66,7 @@ class HyenaLayer(ZeroBegin, WholeSequence):
         at_least("context_length", self.context_length, 1)
         at_least("conv_width", conv_width, 2)
         self.project = nn.Linear(width, 3 * width, bias=False)
-        self.conv = ShortConv(3 * width, conv_width, bias=False)
+        self.conv = nn.Conv1d(3 * width, 3 * width, conv_width, groups=3 * width, bias=False)
         self.first, self.second = nn.Linear(1 + 2 * BANDS, INNER), nn.Linear(INNER, INNER)
         self.last = nn.Linear(INNER, width, bias=False)
         self.present, self.gate_bias = nn.Parameter(torch.randn(width)), nn.Parameter(torch.ones(width))
@@ -88,7 +87,8 @@ class HyenaLayer(ZeroBegin, WholeSequence):
         """Return ``gated``, zeros ``[B, context_length - 1, D]``, and ``conv``, the short convolution's buffer."""
         like = self.present
         gated = like.new_zeros(batch_size, self.context_length - 1, self.feature_dim, device=device or like.device)
-        return {"gated": gated, "conv": self.conv.init_state(batch_size, device)}
+        buffer = gated.new_zeros(batch_size, self.conv.kernel_size[0] - 1, 3 * self.feature_dim)
+        return {"gated": gated, "conv": buffer}
 
     def filter(self) -> Tensor:
         """Return the filter ``[context_length, D]``, the present step first."""
@@ -102,16 +102,19 @@ class HyenaLayer(ZeroBegin, WholeSequence):
     def read(self, x_TBD: Tensor, state: State) -> tuple[Tensor, State]:
         """Gate, convolve and gate again, without resets."""
         before = cast(dict[str, Tensor], state)
-        no_reset = torch.zeros(x_TBD.shape[:2], dtype=torch.bool, device=x_TBD.device)
-        mixed, buffer = self.conv.sequence(self.project(x_TBD), before["conv"], no_reset)
+        mixed, buffer = _convolved(before["conv"], self.project(x_TBD).to(self.present.dtype), self.conv.weight)
         v, gate_in, gate_out = mixed.chunk(3, dim=-1)
-        z = (gate_in * v).transpose(0, 1)
-        window = torch.cat([before["gated"], z], dim=1)
-        kernel = self.filter().flip(0).t().unsqueeze(1)
-        summed = conv1d(window.transpose(1, 2), kernel, groups=self.feature_dim).permute(2, 0, 1)
-        y = (gate_out + self.gate_bias) * (summed + self.present * z.transpose(0, 1))
-        kept = window[:, window.shape[1] - self.context_length + 1 :]
+        z = gate_in * v
+        summed, kept = _convolved(before["gated"], z, self.filter().flip(0).t().unsqueeze(1))
+        y = (gate_out + self.gate_bias) * (summed + self.present * z)
         return self.out(self.norm(y.to(self.norm.weight.dtype))), {"gated": kept, "conv": buffer}
 
 
 Hyena = stacked(HyenaLayer)
+
+
+def _convolved(buffer_BSD: Tensor, x_TBD: Tensor, kernel_D1L: Tensor) -> tuple[Tensor, Tensor]:
+    """Convolve each channel, after the S = L - 1 inputs before; return ``[T, B, D]`` and the last L - 1 inputs."""
+    window = torch.cat([buffer_BSD, x_TBD.transpose(0, 1)], dim=1)
+    y = conv1d(window.transpose(1, 2), kernel_D1L, groups=len(kernel_D1L)).permute(2, 0, 1)
+    return y, window[:, len(x_TBD) :]

@@ -12,7 +12,7 @@ from torch.nn.functional import pad
 
 from memsuite.controllers.base import Placement, ZeroBegin
 from memsuite.controllers.blocks import at_least
-from memsuite.controllers.positions import positions_in_episode
+from memsuite.controllers.windows.positions import positions_in_episode
 from memsuite.errors import UsageError
 from memsuite.types import State
 

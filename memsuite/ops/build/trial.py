@@ -51,6 +51,10 @@ def _call_what_a_gpu_leaves_to_pytorch(h: Tensor) -> None:
     for beta in (None, ones):
         y, _ = ops.matrix_scan(queries, queries, queries, -ones, reset, state * h.view(3, 1, 4, 1), beta)
         lstm = lstm + y[:, :, 0]
+    wide = torch.ones(2, 3, 1, 4)
+    for erase in (None, 0.1 * wide):
+        y, _ = ops.delta_scan(wide, wide, wide, -wide, reset, state * h.view(3, 1, 4, 1), erase, erase)
+        lstm = lstm + y[:, :, 0]
     conv = ops.short_conv(lstm, torch.ones(4, 4), None, torch.zeros(3, 3, 4), reset)
     x = ops.gated_out(conv.unsqueeze(2), x, torch.ones(4, 4), 1e-8, 1) + ops.rms_norm(lstm, torch.ones(4), 1e-8)
     x = ops.gated_mlp(x, torch.ones(12, 4), torch.ones(4, 6), 1e-8)

@@ -176,7 +176,6 @@ def _setup(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> 
     states, cells, totals, peaks, gates = output
     ctx.mark_non_differentiable(peaks, gates)
     ctx.save_for_backward(states, cells, totals, gates, reset, h0, c0, n0, w_hh)
-    ctx.set_materialize_grads(False)
 
 
 def _autograd(
