@@ -16,6 +16,11 @@ from memsuite.controllers.lru import LRU, LRULayer
 from memsuite.controllers.lstm import LSTM, LSTMLayer
 from memsuite.controllers.mamba import Mamba, MambaLayer
 from memsuite.controllers.mamba2 import Mamba2, Mamba2Layer
+from memsuite.controllers.matrices.deltaproduct import GatedDeltaProduct, GatedDeltaProductLayer
+from memsuite.controllers.matrices.gdn2 import GDN2, GDN2Layer
+from memsuite.controllers.matrices.hgrn2 import HGRN2, HGRN2Layer
+from memsuite.controllers.matrices.kda import KDA, KDALayer
+from memsuite.controllers.matrices.rwkv7 import RWKV7, RWKV7Layer
 from memsuite.controllers.matrices.shm import SHM, SHMLayer
 from memsuite.controllers.mingru import MinGRU, MinGRULayer
 from memsuite.controllers.mlstm import MLSTM, MLSTMLayer
@@ -54,6 +59,11 @@ LAYERS: dict[str, type[Controller]] = {
     "s5": S5Layer,
     "slstm": SLSTMLayer,
     "shm": SHMLayer,
+    "hgrn2": HGRN2Layer,
+    "kda": KDALayer,
+    "gdn2": GDN2Layer,
+    "gated_deltaproduct": GatedDeltaProductLayer,
+    "rwkv7": RWKV7Layer,
     "gtrxl": GTrXLLayer,
     "fox": FoXLayer,
     "hyena": HyenaLayer,
@@ -64,12 +74,16 @@ CONTROLLERS: dict[str, type[Controller]] = {name: stacked(layer) for name, layer
 __all__ = [
     "CONTROLLERS",
     "FFM",
+    "GDN2",
     "GRU",
+    "HGRN2",
+    "KDA",
     "LAYERS",
     "LRU",
     "LSTM",
     "MLSTM",
     "RTU",
+    "RWKV7",
     "S5",
     "SHM",
     "SLSTM",
@@ -78,6 +92,7 @@ __all__ = [
     "FoX",
     "GTrXL",
     "GatedDeltaNet",
+    "GatedDeltaProduct",
     "Hyena",
     "LinearAttention",
     "Mamba",

@@ -25,7 +25,7 @@ from memsuite.laws.compare import TOLERANCE, Finding, compared, episode_of, plac
 from memsuite.types import State
 
 POISONS = (1e3, float("inf"), float("nan"))
-NUDGE = 1e-7  # of the input, to see the last digits of a float64 model
+NUDGE = 3e-8  # of the input, to see the last digits of a float64 model
 
 
 def modes_agree(controller: Controller, case: Case) -> Finding:
