@@ -12,7 +12,6 @@ from memsuite.controllers.base import Controller, accepted_arguments, check_argu
 from memsuite.controllers.gated_deltanet import GatedDeltaNet, GatedDeltaNetLayer
 from memsuite.controllers.gru import GRU, GRULayer
 from memsuite.controllers.linear_attention import LinearAttention, LinearAttentionLayer
-from memsuite.controllers.lru import LRU, LRULayer
 from memsuite.controllers.lstm import LSTM, LSTMLayer
 from memsuite.controllers.mamba import Mamba, MambaLayer
 from memsuite.controllers.mamba2 import Mamba2, Mamba2Layer
@@ -22,13 +21,14 @@ from memsuite.controllers.matrices.hgrn2 import HGRN2, HGRN2Layer
 from memsuite.controllers.matrices.kda import KDA, KDALayer
 from memsuite.controllers.matrices.rwkv7 import RWKV7, RWKV7Layer
 from memsuite.controllers.matrices.shm import SHM, SHMLayer
-from memsuite.controllers.mingru import MinGRU, MinGRULayer
 from memsuite.controllers.mlstm import MLSTM, MLSTMLayer
-from memsuite.controllers.pseudo_mamba import PseudoMamba, PseudoMambaLayer
 from memsuite.controllers.stack import Stack, stacked
 from memsuite.controllers.transformer import Transformer, TransformerLayer
 from memsuite.controllers.vectors.elman import Elman, ElmanLayer
 from memsuite.controllers.vectors.ffm import FFM, FFMLayer
+from memsuite.controllers.vectors.lru import LRU, LRULayer
+from memsuite.controllers.vectors.mingru import MinGRU, MinGRULayer
+from memsuite.controllers.vectors.pseudo_mamba import PseudoMamba, PseudoMambaLayer
 from memsuite.controllers.vectors.rtu import RTU, RTULayer
 from memsuite.controllers.vectors.s5 import S5, S5Layer
 from memsuite.controllers.vectors.slstm import SLSTM, SLSTMLayer

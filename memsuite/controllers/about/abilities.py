@@ -52,7 +52,7 @@ ABILITIES = {
     "shm": Abilities("matrix", by_input=True),
     "hgrn2": Abilities("matrix", by_input=True),
     "kda": Abilities("matrix", by_input=True),
-    "gdn2": Abilities("matrix", by_input=True, sign_changing=True),
+    "gdn2": Abilities("matrix", by_input=True),
     "gated_deltaproduct": Abilities("matrix", by_input=True, sign_changing=True),
     "rwkv7": Abilities("matrix", by_input=True, sign_changing=True),
     "gtrxl": Abilities("window"),
