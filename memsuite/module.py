@@ -31,6 +31,7 @@ from memsuite.rl.needs import check_needs
 from memsuite.rl.optimizer import make_optimizer
 from memsuite.rl.outcome import STATISTICS, gather_statistics
 from memsuite.rl.resolve import build_config, model_of, plan, resolve, shares_scripts
+from memsuite.rl.saved.classes import own_defaults
 from memsuite.rl.saved.fits import check_saved
 from memsuite.rl.saved.restore import restored
 from memsuite.rl.saved.resume import (
@@ -182,7 +183,10 @@ class MemoryPPO(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the configuration and the whole state of the next iteration, as plain values and tensors."""
-        checkpoint["memsuite"] = {"schema": SCHEMA, **sealed(self.config.plain()), **self.course.state_dict()}
+        config = self.config.plain()
+        checkpoint["memsuite"] = {"schema": SCHEMA, **sealed(config), **self.course.state_dict()}
+        if defaults := own_defaults(config):
+            checkpoint["memsuite"]["defaults"] = defaults
         if self.actor is not None:
             checkpoint["memsuite"]["run"] = {
                 "ranks": gathered(acting_state(self.course.task, self.actor, self._running_return, self._generators)),

@@ -7,7 +7,7 @@
 namespace memsuite {
 namespace {
 
-Tensor rotary(const Tensor& x, const Tensor& cos, const Tensor& sin) {
+Tensor turned(const Tensor& x, const Tensor& cos, const Tensor& sin, int direction) {
   STD_TORCH_CHECK(x.dim() > 1 && last_of(x) % 2 == 0, "memsuite::rotary: x must be [.., H, 2 F]");
   const int64_t heads = x.size(x.dim() - 2), half = last_of(x) / 2;
   const ScalarType type = x.scalar_type();
@@ -17,7 +17,7 @@ Tensor rotary(const Tensor& x, const Tensor& cos, const Tensor& sin) {
   const Output y(x, shape_of(x, 2 * half));
   by_type(x, [&](auto number) {
     using T = decltype(number);
-    RotaryJob<T> job{heads, half};
+    RotaryJob<T> job{heads, half, static_cast<T>(direction)};
     job.x = in, job.cos = c, job.sin = s, job.y = y;
     share(heads > 0 ? rows_of(x) / heads : 0, 4 * heads * half, 1,
           [&](int64_t first, int64_t last) { kernels<RotaryKernels<T>>().forward(job, first, last); });
@@ -25,8 +25,15 @@ Tensor rotary(const Tensor& x, const Tensor& cos, const Tensor& sin) {
   return y.tensor;
 }
 
+Tensor rotary(const Tensor& x, const Tensor& cos, const Tensor& sin) { return turned(x, cos, sin, 1); }
+
+Tensor rotary_backward(const Tensor& grad, const Tensor& cos, const Tensor& sin) { return turned(grad, cos, sin, -1); }
+
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(memsuite, CPU, m) { m.impl("rotary", TORCH_BOX(&Widened<&rotary>::call)); }
+STABLE_TORCH_LIBRARY_IMPL(memsuite, CPU, m) {
+  m.impl("rotary", TORCH_BOX(&Widened<&rotary>::call));
+  m.impl("rotary_backward", TORCH_BOX(&Widened<&rotary_backward>::call));
+}
 
 }  // namespace memsuite

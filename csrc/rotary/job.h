@@ -9,6 +9,7 @@ namespace memsuite {
 template <class T>
 struct RotaryJob {
   int64_t heads, half;
+  T direction;  // 1, or -1 to turn back
   const T *x = nullptr, *cos = nullptr, *sin = nullptr;
   T* y = nullptr;
 };

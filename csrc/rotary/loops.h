@@ -14,7 +14,8 @@ void rotary(const RotaryJob<T>& job, int64_t first, int64_t last) {
       T* y = job.y + (row * job.heads + h) * 2 * job.half;
       over<T>(job.half, [&](auto full, int64_t i, int n) __attribute__((always_inline)) {
         constexpr bool F = decltype(full)::value;
-        const Vec<T> cos = load<F>(job.cos + row * job.half + i, n), sin = load<F>(job.sin + row * job.half + i, n);
+        const Vec<T> cos = load<F>(job.cos + row * job.half + i, n),
+                     sin = splat(job.direction) * load<F>(job.sin + row * job.half + i, n);
         const Vec<T> a = load<F>(x + i, n), b = load<F>(x + job.half + i, n);
         store<F>(y + i, a * cos - b * sin, n);
         store<F>(y + job.half + i, a * sin + b * cos, n);

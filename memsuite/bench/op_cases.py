@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from memsuite.ops.fused.gated_out import SILU
+from memsuite.ops.fused.wide_linear import PLAIN
 
 WIDTH, STATES, HEADS, TAPS, INPUTS, RESETS = 128, 16, 4, 4, 9, 0.01
 STEPPED = 2048  # environments of a step
@@ -80,9 +81,9 @@ def _matrix_step(steps: int, batch: int) -> list[Any]:
     return [*(x[0] for x in (q, k, v, log_decay)), s0, None]
 
 
-def _conv(steps: int, batch: int) -> list[Tensor]:
+def _conv(steps: int, batch: int) -> list[Any]:
     filters = [_drawn(WIDTH, TAPS), _drawn(WIDTH)]
-    return [_drawn(steps, batch, WIDTH), *filters, _drawn(batch, TAPS - 1, WIDTH), _resets(steps, batch)]
+    return [_drawn(steps, batch, WIDTH), *filters, _drawn(batch, TAPS - 1, WIDTH), _resets(steps, batch), False]
 
 
 def _narrow(steps: int, batch: int) -> list[Tensor]:
@@ -104,6 +105,27 @@ def _out(steps: int, batch: int) -> list[Any]:
 
 def _mlp(steps: int, batch: int) -> list[Any]:
     return [_drawn(steps, batch, WIDTH), _drawn(4 * WIDTH, WIDTH), _drawn(WIDTH, 2 * WIDTH), 1e-8]
+
+
+def _wide(steps: int, batch: int) -> list[Any]:
+    return [_drawn(steps, batch, WIDTH), _drawn(3 * WIDTH, WIDTH), _drawn(3 * WIDTH), PLAIN]
+
+
+def _skip(steps: int, batch: int) -> list[Any]:
+    rows = torch.randn(3, steps, batch, 2 * WIDTH)
+    return [*rows, _drawn(2 * WIDTH), _drawn(WIDTH, 2 * WIDTH), None]
+
+
+def _turned(steps: int, batch: int) -> list[Tensor]:
+    size = WIDTH // HEADS
+    angle = _drawn(steps, batch, size // 2)
+    return [_drawn(steps, batch, HEADS, size), angle.cos(), angle.sin()]
+
+
+def _window(steps: int, batch: int) -> list[Tensor]:
+    q, k, v = torch.randn(3, steps, batch, HEADS, WIDTH // HEADS)
+    age = torch.arange(steps).unsqueeze(1).expand(steps, batch).contiguous()  # one episode, all of which is seen
+    return [q, k, v, age]
 
 
 def _surrogate(steps: int, batch: int) -> list[Any]:
@@ -148,6 +170,21 @@ def _plain_out(y: Tensor, gate: Tensor, weight: Tensor, eps: float, _: int) -> T
     return functional.linear(made.flatten(-2), weight)
 
 
+def _plain_skip(y: Tensor, u: Tensor, z: Tensor, skip: Tensor, weight: Tensor, _: None) -> Tensor:
+    return functional.linear((y + skip * u) * functional.silu(z), weight)
+
+
+def _plain_rotation(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    a, b = x.chunk(2, dim=-1)
+    cos, sin = cos.unsqueeze(-2), sin.unsqueeze(-2)
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
+
+
+def _plain_attention(q: Tensor, k: Tensor, v: Tensor, _: Tensor) -> Tensor:
+    q, k, v = (x.permute(1, 2, 0, 3) for x in (q, k, v))
+    return functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+
 def _plain_loss(logits: Tensor, values: Tensor, actions: Tensor, *given: Any) -> Tensor:
     old, _, advantages, returns = (x.detach() for x in given[:4])
     distribution = torch.distributions.Categorical(logits=logits, validate_args=False)
@@ -188,6 +225,10 @@ CASES: dict[str, tuple[str, Callable[[int, int], list[Any]], Callable[[list[Any]
     "rms_norm": ("rms_norm", _norm, lambda inputs: (functional.rms_norm, [inputs[0], [WIDTH], *inputs[1:]])),
     "gated_out": ("gated_out", _out, lambda inputs: (_plain_out, inputs)),
     "gated_mlp": ("gated_mlp", _mlp, lambda inputs: (_plain_mlp, inputs)),
+    "wide_linear": ("wide_linear", _wide, lambda inputs: (functional.linear, inputs[:3])),
+    "skip_out": ("skip_out", _skip, lambda inputs: (_plain_skip, inputs)),
+    "rotary": ("rotary", _turned, lambda inputs: (_plain_rotation, inputs)),
+    "window_attention": ("window_attention", _window, lambda inputs: (_plain_attention, inputs)),
     "surrogate": ("surrogate", _surrogate, lambda inputs: (_plain_loss, inputs)),
 }
 # The smallest number of times that forward and backward must read or write an array of the size of the states.
@@ -203,10 +244,14 @@ BACKWARD: dict[str, Callable[[Tensor, list[Tensor], tuple[Tensor, ...]], list[Te
     "selective_scan": lambda grad, inputs, saved: [grad, torch.zeros_like(saved[2]), *inputs[:6], saved[1]],
     "matrix_scan": lambda grad, inputs, saved: [grad, torch.zeros_like(saved[2]), *inputs[:5], saved[1], inputs[6]],
     "matrix_step": lambda grad, inputs, saved: [grad, torch.zeros_like(saved[1]), *inputs],
-    "short_conv": lambda grad, inputs, saved: [grad, *inputs[:2], *inputs[3:]],
+    "short_conv": lambda grad, inputs, saved: [grad, *inputs],
     "narrow_linear": lambda grad, inputs, saved: [grad, inputs[0]],
     "normed_linear": lambda grad, inputs, saved: [grad, *inputs[:2], *saved[1:]],
     "rms_norm": lambda grad, inputs, saved: [grad, *inputs[:2], saved[1]],
     "gated_out": lambda grad, inputs, saved: [grad, *inputs],
     "gated_mlp": lambda grad, inputs, saved: [grad, *inputs[:3], *saved[1:]],
+    "wide_linear": lambda grad, inputs, saved: [grad, *inputs[:2], *saved, inputs[3]],
+    "skip_out": lambda grad, inputs, saved: [grad, *inputs],
+    "rotary": lambda grad, inputs, saved: [grad, *inputs[1:]],
+    "window_attention": lambda grad, inputs, saved: [grad, *inputs, *saved],
 }

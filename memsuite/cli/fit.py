@@ -46,6 +46,7 @@ from memsuite.module import MemoryPPO
 from memsuite.reading import positive
 from memsuite.rl import envs_per_process
 from memsuite.rl.needs import check_needs
+from memsuite.rl.saved.classes import check_defaults
 from memsuite.rl.saved.fits import check_run
 from memsuite.rl.saved.restore import check_size, settings_of
 from memsuite.runs import PPOConfig, RunConfig
@@ -73,6 +74,8 @@ class FitCLI(LightningCLI):
             own = is_sealed(read["memsuite"])
             if not (own or is_trusted(arguments)):
                 check_names(self.checkpoint, config, typed_names(arguments))
+            if not is_trusted(arguments):
+                check_defaults(self.checkpoint, read["memsuite"])
             with settings_of(self.checkpoint):
                 check_size(self.checkpoint, read["state_dict"], RunConfig.from_plain(config))
         if verb == "fit":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from itertools import pairwise
@@ -40,6 +41,16 @@ class Arguments(ArgumentParser):
     It does not need Lightning: ``memsuite suite`` reads the settings of a thousand runs by it.
     """
 
+    below: frozenset[str] = frozenset()  # settings that the user wrote under ``model``
+
+    def dump(self, cfg: Any, **how: Any) -> str:
+        """Return a configuration as text; where it is printed, settings written under ``model`` are there, too."""
+        text: str = super().dump(cfg, **how)
+        if not hasattr(self, "print_config"):
+            return text
+        written = "".join(f"  {name}: {json.dumps(cfg.as_dict()[name])}\n" for name in sorted(self.below))
+        return text.replace("\nmodel:\n", f"\nmodel:\n{written}")
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise the mistake in one line."""
         raise UsageError(self._in_one_line(message)) from ex
@@ -66,6 +77,7 @@ class Arguments(ArgumentParser):
                 content = self._content_of(path)
                 word = f"{name}={content}" if equals else content
             elif (found := re.fullmatch(r"--model\.(\w+)((?:\.\w+)*)", name)) and found[1] in NAMES:
+                self.below |= {found[1]}
                 word = f"--{found[1]}{found[2]}{equals}{value}"
             lifted.append(word)
             before = word
@@ -74,6 +86,7 @@ class Arguments(ArgumentParser):
     def _content_of(self, path: str) -> str:
         """Return the content of a configuration file, as it was read, with no setting under ``model``."""
         content = self.check_config_file(str(find("configuration", path)))
+        self.below |= {name for name in content.get("model", ()) if name in NAMES}
         try:
             top = lift(content)
         except UsageError as error:

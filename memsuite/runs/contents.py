@@ -168,6 +168,10 @@ def _check_saved(saved: dict[str, Any]) -> None:
     check_settings(mapping(saved.get("config"), "config"))
     whole(saved.get("iteration"), "iteration")
     maybe(whole)(saved.get("schema"), "schema")
+    for which, defaults in mapping(saved.get("defaults") or {}, "defaults").items():
+        for name, value in mapping(defaults, f"defaults.{which}").items():
+            if type(value) not in PLAIN:
+                raise Wrong(f"defaults.{which}.{name}", value, "a plain value")
     if not isinstance(saved.get("seal", ""), str):
         raise Wrong("seal", saved["seal"], "text")
     for name, kind in (("env_steps", whole), ("episodes", number)):  # not in older checkpoints

@@ -88,6 +88,23 @@ def test_files_merge_and_the_command_line_has_the_last_word(tmp_path, monkeypatc
     assert (ppo["epochs"], ppo["clip"], ppo["learning_rate"]) == (5, 0.1, 0.01)
 
 
+@pytest.mark.parametrize("given", ["--config a.yaml", "--model.horizon 77 --model.task_args.num_cues 4"])
+def test_what_is_written_under_model_is_printed_there_too(tmp_path, monkeypatch, capsys, given):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.yaml").write_text("model: {horizon: 77, task_args: {num_cues: 4}}\n")
+    printed = []
+    for line in (given, "--config printed.yaml"):
+        with pytest.raises(SystemExit):
+            main(f"fit {line} --print_config".split())
+        printed.append(capsys.readouterr().out)
+        (tmp_path / "printed.yaml").write_text(printed[-1])
+    config = yaml.safe_load(printed[0])
+    for settings in (config, config["model"]):
+        assert (settings["horizon"], settings["task_args"]) == (77, {"num_cues": 4})
+    assert "seed" not in config["model"]
+    assert printed[0] == printed[1]
+
+
 def test_the_saved_config_repeats_the_run(run, tmp_path):
     run("fit --out x --model.ppo.epochs 1", *TINY)
     run("fit --config x/config.yaml --out y")

@@ -34,18 +34,26 @@ def _forward(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
 
 
+def _backward(grad: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    return _forward(grad, cos, -sin)  # the transpose of a rotation turns back
+
+
 def _setup(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
     ctx.save_for_backward(*inputs[1:])
 
 
 def _autograd(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    cos, sin = ctx.saved_tensors
-    return torch.ops.memsuite.rotary(grad, cos, -sin), None, None  # the transpose of a rotation turns back
+    return torch.ops.memsuite.rotary_backward(grad, *ctx.saved_tensors), None, None
 
 
 define(
     "rotary(Tensor x, Tensor cos, Tensor sin) -> Tensor",
     _forward,
     lambda x, cos, sin: x.new_empty(x.shape),
+)
+define(
+    "rotary_backward(Tensor grad, Tensor cos, Tensor sin) -> Tensor",
+    _backward,
+    lambda grad, cos, sin: grad.new_empty(grad.shape),
 )
 differentiate("rotary", _autograd, _setup)

@@ -14,6 +14,7 @@ from memsuite.controllers import CONTROLLERS, controller_class
 from memsuite.controllers.base import check_given
 from memsuite.errors import UsageError
 from memsuite.rl.resolve import build_config, plan, resolve
+from memsuite.rl.saved.classes import check_defaults
 from memsuite.runs import RunConfig
 from memsuite.runs.checkpoints import (
     check_weights,
@@ -57,6 +58,8 @@ def restored(build: Callable[..., ModuleT], path: str | Path, device: Any, setti
     config = completed_checkpoint(checkpoint["memsuite"])
     if not (trust or is_sealed(checkpoint["memsuite"])):
         check_names(path, config, settings)
+    if not trust:
+        check_defaults(path, checkpoint["memsuite"])
     with settings_of(path):
         saved = RunConfig.from_plain(config)
         check_size(path, checkpoint["state_dict"], saved)
