@@ -75,6 +75,12 @@ def _matrix_delta(steps: int, batch: int) -> list[Any]:
     return [*_matrix(steps, batch)[:-1], torch.rand(steps, batch, HEADS)]
 
 
+def _delta(steps: int, batch: int) -> list[Any]:
+    q, k, v, log_decay, reset, s0, _ = _matrix(steps, batch)
+    decays = log_decay.unsqueeze(-1).expand_as(k).contiguous()
+    return [q, k, v, decays, reset, s0, 0.5 * k, decays.exp() * k]
+
+
 def _matrix_step(steps: int, batch: int) -> list[Any]:
     """Draw one step of as many environments as share scripts by default, whatever the size of the block."""
     q, k, v, log_decay, _, s0, _ = _matrix(1, STEPPED)
@@ -218,6 +224,7 @@ CASES: dict[str, tuple[str, Callable[[int, int], list[Any]], Callable[[list[Any]
     "selective_scan": ("selective_scan", _selective, _mamba_ssm),
     "matrix_scan": ("matrix_scan", _matrix, None),
     "matrix_scan, delta": ("matrix_scan", _matrix_delta, None),
+    "delta_scan": ("delta_scan", _delta, None),
     "matrix_step": ("matrix_step", _matrix_step, None),
     "short_conv": ("short_conv", _conv, _conv1d),
     "narrow_linear": ("narrow_linear", _narrow, lambda inputs: (functional.linear, inputs)),
@@ -243,6 +250,7 @@ BACKWARD: dict[str, Callable[[Tensor, list[Tensor], tuple[Tensor, ...]], list[Te
     "slstm_scan": lambda grad, inputs, saved: [grad, None, None, *saved[:3], saved[4], *inputs[1:5], inputs[6]],
     "selective_scan": lambda grad, inputs, saved: [grad, torch.zeros_like(saved[2]), *inputs[:6], saved[1]],
     "matrix_scan": lambda grad, inputs, saved: [grad, torch.zeros_like(saved[2]), *inputs[:5], saved[1], inputs[6]],
+    "delta_scan": lambda grad, inputs, saved: [grad, torch.zeros_like(saved[2]), *inputs[:5], saved[1], *inputs[6:]],
     "matrix_step": lambda grad, inputs, saved: [grad, torch.zeros_like(saved[1]), *inputs],
     "short_conv": lambda grad, inputs, saved: [grad, *inputs],
     "narrow_linear": lambda grad, inputs, saved: [grad, inputs[0]],
