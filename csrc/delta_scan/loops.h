@@ -1,19 +1,11 @@
 // The edited matrix state over a sequence, step by step: a state of this size stays in the first-level cache.
 #pragma once
 
+#include "common/fold.h"
 #include "common/offer.h"
-#include "common/simd.h"
 #include "delta_scan/job.h"
 
 namespace memsuite::MEMSUITE_LEVEL {
-
-template <class T>
-MEMSUITE_INLINE T sum_of(Vec<T> v) {
-  T sum = 0;
-#pragma GCC unroll 16
-  for (int i = 0; i < Simd<T>::lanes; ++i) sum += v[i];
-  return sum;
-}
 
 // The vectors of one head at one step.
 template <class T>
@@ -41,6 +33,34 @@ MEMSUITE_INLINE DeltaStep<T> delta_step(const DeltaScanJob<T>& job, int64_t t, i
 template <class T>
 MEMSUITE_INLINE bool delta_resets(const DeltaScanJob<T>& job, int64_t t, int64_t n) {
   return job.reset[t * job.batch + n / job.heads_each];
+}
+
+constexpr int64_t kAhead = 3;  // steps by which rows are prefetched: they lie too far apart for the processor to guess
+
+template <class T>
+MEMSUITE_INLINE void delta_prefetch(const T* rows, int64_t row, int64_t size) {
+  if (rows == nullptr) return;
+  for (int64_t i = 0; i < size; i += 64 / static_cast<int64_t>(sizeof(T))) __builtin_prefetch(rows + row * size + i);
+}
+
+// Prefetches the inputs of one head at a step, or what its backward pass reads and writes besides.
+template <class T>
+MEMSUITE_INLINE void delta_prefetch_inputs(const DeltaScanJob<T>& job, int64_t t, int64_t n) {
+  if (t >= job.steps) return;
+  const int64_t row = t * job.batch * job.heads_each + n;
+  const T* const all[] = {job.q, job.k, job.log_decay, job.erase, job.address};
+  for (const T* rows : all) delta_prefetch(rows, row, job.keys);
+  delta_prefetch(job.v, row, job.values);
+}
+
+template <class T>
+MEMSUITE_INLINE void delta_prefetch_outputs(const DeltaScanJob<T>& job, int64_t t, int64_t n) {
+  if (t < 0) return;
+  const int64_t row = t * job.batch * job.heads_each + n;
+  const T* const all[] = {job.d_q, job.d_k, job.d_log_decay, job.d_erase, job.d_address};
+  for (const T* rows : all) delta_prefetch(rows, row, job.keys);
+  delta_prefetch(job.grad, row, job.values);
+  delta_prefetch<T>(job.d_v, row, job.values);
 }
 
 // found[V] = S^T address: what the state holds at the address.
@@ -84,6 +104,7 @@ void delta_forward(const DeltaScanJob<T>& job, int64_t first, int64_t last) {
     for (int64_t t = 0; t < job.steps; ++t) {
       if (t % job.chunk == 0) memcpy(job.states + (t / job.chunk * heads + n) * size, state, sizeof(T) * size);
       if (delta_resets(job, t, n)) memset(state, 0, sizeof(T) * size);
+      delta_prefetch_inputs(job, t + kAhead, n);
       const DeltaStep<T> step = delta_step(job, t, n, decay.data);
       if constexpr (Erase) delta_found(job, state, step, found.data);
       delta_advance<T, Erase>(job, state, state, step, found.data, job.y + (t * heads + n) * job.values);
@@ -100,6 +121,7 @@ void delta_replay(const DeltaScanJob<T>& job, T* before, int64_t begin, int64_t 
     T* state = before + at * size;
     if (delta_resets(job, begin + at, n)) memset(state, 0, sizeof(T) * size);
     if (at + 1 == count) break;
+    delta_prefetch_inputs(job, begin + at + kAhead, n);
     const DeltaStep<T> step = delta_step(job, begin + at, n, decay);
     if constexpr (Erase) delta_found(job, state, step, found);
     delta_advance<T, Erase>(job, state, state + size, step, found, static_cast<T*>(nullptr));
@@ -118,44 +140,57 @@ MEMSUITE_INLINE void delta_gradients(const DeltaScanJob<T>& job, int64_t t, int6
     delta_found(job, state, step, found);
     memset(d_found, 0, sizeof(T) * V);
   }
-  for (int64_t i = 0; i < job.keys; ++i) {
-    const Vec<T> a = splat<T>(step.decay[i]), k = splat<T>(step.k[i]), q = splat<T>(step.q[i]);
-    Vec<T> e{}, for_q{}, for_k{}, for_decay{}, for_erase{};
-    if constexpr (Erase) e = splat<T>(step.erase[i]);
-    over<T>(V, [&](auto full, int64_t j, int count) __attribute__((always_inline)) {
-      constexpr bool F = decltype(full)::value;
-      const Vec<T> old = load<F>(state + i * V + j, count), v = load<F>(step.v + j, count),
-                   g = load<F>(grad + j, count);
-      const Vec<T> d = load<F>(d_state + i * V + j, count) + q * g;
-      Vec<T> now = a * old + k * v;
-      if constexpr (Erase) {
-        const Vec<T> u = load<F>(found + j, count);
-        now -= e * u;
-        for_erase -= d * u;
-        store<F>(d_found + j, load<F>(d_found + j, count) - e * d, count);
-      }
-      for_q += now * g;
-      for_k += d * v;
-      for_decay += d * old;
-      store<F>(d_v + j, load<F>(d_v + j, count) + k * d, count);
-      store<F>(d_state + i * V + j, Erase ? d : a * d, count);
-    });
-    job.d_q[at + i] = sum_of<T>(for_q);
-    job.d_k[at + i] = sum_of<T>(for_k);
-    job.d_log_decay[at + i] = step.decay[i] * sum_of<T>(for_decay);
-    if constexpr (Erase) job.d_erase[at + i] = sum_of<T>(for_erase);
-  }
-  if constexpr (Erase) {
-    for (int64_t i = 0; i < job.keys; ++i) {
-      const Vec<T> a = splat<T>(step.decay[i]), r = splat<T>(step.address[i]);
-      Vec<T> for_address{};
+  constexpr int L = Simd<T>::lanes;  // rows of keys whose sums over the values are taken together
+  for (int64_t first = 0; first < job.keys; first += L) {
+    const int rows = lanes_of<T>(job.keys - first);
+    Vec<T> for_q[L] = {}, for_k[L] = {}, for_decay[L] = {}, for_erase[L] = {};
+    for (int r = 0; r < rows; ++r) {
+      const int64_t i = first + r;
+      const Vec<T> a = splat<T>(step.decay[i]), k = splat<T>(step.k[i]), q = splat<T>(step.q[i]);
+      Vec<T> e{}, sum_q{}, sum_k{}, sum_decay{}, sum_erase{};
+      if constexpr (Erase) e = splat<T>(step.erase[i]);
       over<T>(V, [&](auto full, int64_t j, int count) __attribute__((always_inline)) {
         constexpr bool F = decltype(full)::value;
-        const Vec<T> d_u = load<F>(d_found + j, count);
-        for_address += load<F>(state + i * V + j, count) * d_u;
-        store<F>(d_state + i * V + j, a * load<F>(d_state + i * V + j, count) + r * d_u, count);
+        const Vec<T> old = load<F>(state + i * V + j, count), v = load<F>(step.v + j, count);
+        const Vec<T> g = load<F>(grad + j, count), d = load<F>(d_state + i * V + j, count) + q * g;
+        Vec<T> now = a * old + k * v;
+        if constexpr (Erase) {
+          const Vec<T> u = load<F>(found + j, count);
+          now -= e * u;
+          sum_erase -= d * u;
+          store<F>(d_found + j, load<F>(d_found + j, count) - e * d, count);
+        }
+        sum_q += now * g;
+        sum_k += d * v;
+        sum_decay += d * old;
+        store<F>(d_v + j, load<F>(d_v + j, count) + k * d, count);
+        store<F>(d_state + i * V + j, Erase ? d : a * d, count);
       });
-      job.d_address[at + i] = sum_of<T>(for_address);
+      for_q[r] = sum_q, for_k[r] = sum_k, for_decay[r] = sum_decay, for_erase[r] = sum_erase;
+    }
+    store<false>(job.d_q + at + first, fold<L, T>(for_q), rows);
+    store<false>(job.d_k + at + first, fold<L, T>(for_k), rows);
+    const Vec<T> decays = load<false>(step.decay + first, rows);
+    store<false>(job.d_log_decay + at + first, decays * fold<L, T>(for_decay), rows);
+    if constexpr (Erase) store<false>(job.d_erase + at + first, fold<L, T>(for_erase), rows);
+  }
+  if constexpr (Erase) {
+    for (int64_t first = 0; first < job.keys; first += L) {
+      const int rows = lanes_of<T>(job.keys - first);
+      Vec<T> for_address[L] = {};
+      for (int r = 0; r < rows; ++r) {
+        const int64_t i = first + r;
+        const Vec<T> a = splat<T>(step.decay[i]), address = splat<T>(step.address[i]);
+        Vec<T> sum{};
+        over<T>(V, [&](auto full, int64_t j, int count) __attribute__((always_inline)) {
+          constexpr bool F = decltype(full)::value;
+          const Vec<T> d_u = load<F>(d_found + j, count);
+          sum += load<F>(state + i * V + j, count) * d_u;
+          store<F>(d_state + i * V + j, a * load<F>(d_state + i * V + j, count) + address * d_u, count);
+        });
+        for_address[r] = sum;
+      }
+      store<false>(job.d_address + at + first, fold<L, T>(for_address), rows);
     }
   }
 }
@@ -172,6 +207,7 @@ void delta_backward(const DeltaScanJob<T>& job, int64_t first, int64_t last) {
       const int64_t count = left < job.chunk ? left : job.chunk;
       delta_replay<T, Erase>(job, before.data, begin, count, n, decay.data, found.data);
       for (int64_t at = count - 1; at >= 0; --at) {
+        delta_prefetch_outputs(job, begin + at - kAhead, n);
         const DeltaStep<T> step = delta_step(job, begin + at, n, decay.data);
         delta_gradients<T, Erase>(job, begin + at, n, before.data + at * size, d_state, step, found.data, d_found.data);
         if (delta_resets(job, begin + at, n)) memset(d_state, 0, sizeof(T) * size);
