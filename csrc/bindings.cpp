@@ -3,7 +3,9 @@
 // They are one translation unit because the compiler takes longer to read torch's headers than to compile a binding. So
 // two bindings may have functions of the same name only if these take different jobs.
 #include "common/cpu.cpp"
+#include "delta_scan/cpu.cpp"
 #include "diagonal_scan/cpu.cpp"
+#include "elman_scan/cpu.cpp"
 #include "gated_mlp/cpu.cpp"
 #include "gated_out/cpu.cpp"
 #include "gru_scan/cpu.cpp"
@@ -19,6 +21,7 @@
 #include "selective_scan/cpu.cpp"
 #include "short_conv/cpu.cpp"
 #include "skip_out/cpu.cpp"
+#include "slstm_scan/cpu.cpp"
 #include "surrogate/cpu.cpp"
 #include "wide_linear/cpu.cpp"
 #include "window_attention/cpu.cpp"

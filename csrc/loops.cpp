@@ -4,6 +4,8 @@
 #include "diagonal_scan/loops.h"
 
 #include "common/packing_loops.h"
+#include "delta_scan/loops.h"
+#include "elman_scan/loops.h"
 #include "gated_mlp/loops.h"
 #include "gated_out/loops.h"
 #include "gru_scan/loops.h"
@@ -19,6 +21,7 @@
 #include "selective_scan/loops.h"
 #include "short_conv/loops.h"
 #include "skip_out/loops.h"
+#include "slstm_scan/loops.h"
 #include "surrogate/loops.h"
 #include "wide_linear/loops.h"
 #include "window_attention/loops.h"

@@ -16,6 +16,7 @@ VERBS = {
     "suite": "run a grid of runs that survives being stopped: memsuite suite basic_v1",
     "tasks": "list the tasks and what each difficulty means",
     "controllers": "list the sequence models, their parameters and the size of their state",
+    "check": "hold your own controller, or those built in, to the laws; status 1 if one is broken",
     "build": "compile the ops ahead of their first use",
     "compare": "set results against a baseline, cell by cell; status 1 if something is worse",
     "report": "make one page of results: tables, curves, maps",

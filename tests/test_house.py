@@ -25,6 +25,7 @@ LEVELS = {
     "shipped": 1,
     "ops": 1,
     "metrics": 1,
+    "laws": 6,
     "storage": 3,
     "trainers": 3,
     "tasks": 3,

@@ -40,6 +40,15 @@ def _lstm(steps: int, batch: int) -> list[Tensor]:
     return [_drawn(steps, batch, 4 * WIDTH), _resets(steps, batch), *states, *weights]
 
 
+def _elman(steps: int, batch: int) -> list[Tensor]:
+    return [*_pscan(steps, batch), _drawn(WIDTH, WIDTH) / WIDTH**0.5, _drawn(WIDTH)]
+
+
+def _slstm(steps: int, batch: int) -> list[Tensor]:
+    drive, reset, *state, weights, biases = _lstm(steps, batch)
+    return [drive, reset, *state, torch.rand(batch, WIDTH) + 1, torch.zeros(batch, WIDTH), weights, biases]
+
+
 def _lru(steps: int, batch: int) -> list[Tensor]:
     decay = torch.polar(torch.full([WIDTH], 0.99), torch.rand(WIDTH))
     drive, h0 = _drawn(steps, batch, WIDTH, kind=decay.dtype), _drawn(batch, WIDTH, kind=decay.dtype)
@@ -64,6 +73,12 @@ def _matrix(steps: int, batch: int) -> list[Any]:
 
 def _matrix_delta(steps: int, batch: int) -> list[Any]:
     return [*_matrix(steps, batch)[:-1], torch.rand(steps, batch, HEADS)]
+
+
+def _delta(steps: int, batch: int) -> list[Any]:
+    q, k, v, log_decay, reset, s0, _ = _matrix(steps, batch)
+    decays = log_decay.unsqueeze(-1).expand_as(k).contiguous()
+    return [q, k, v, decays, reset, s0, 0.5 * k, decays.exp() * k]
 
 
 def _matrix_step(steps: int, batch: int) -> list[Any]:
@@ -125,13 +140,13 @@ def _surrogate(steps: int, batch: int) -> list[Any]:
 
 
 def _layer(kind: type[nn.RNNBase]) -> Callable[[list[Any]], Forward]:
-    """Return the function that ``nn.GRU`` or ``nn.LSTM`` calls, with the parameters among its arguments."""
+    """Return the function that ``nn.GRU``, ``nn.LSTM`` or ``nn.RNN`` calls, with the parameters among its arguments."""
     layer = kind(1, WIDTH)  # type: ignore[arg-type, call-arg]
 
     def forward(x: Tensor, *parameters: Tensor) -> Tensor:
         zero = torch.zeros(1, x.shape[1], WIDTH)
         begin = (zero, zero) if kind is nn.LSTM else zero
-        run: Any = torch.lstm if kind is nn.LSTM else torch.gru
+        run: Any = {nn.LSTM: torch.lstm, nn.GRU: torch.gru, nn.RNN: torch.rnn_tanh}[kind]
         return run(x, begin, parameters, True, 1, 0.0, True, False, False)[0]  # type: ignore[no-any-return]
 
     return lambda inputs: (forward, [torch.randn(*inputs[0].shape[:2], 1), *layer.parameters()])
@@ -204,9 +219,12 @@ CASES: dict[str, tuple[str, Callable[[int, int], list[Any]], Callable[[list[Any]
     "diagonal_scan, complex": ("diagonal_scan", _lru, None),
     "gru_scan": ("gru_scan", _gru, _layer(nn.GRU)),
     "lstm_scan": ("lstm_scan", _lstm, _layer(nn.LSTM)),
+    "elman_scan": ("elman_scan", _elman, _layer(nn.RNN)),
+    "slstm_scan": ("slstm_scan", _slstm, None),
     "selective_scan": ("selective_scan", _selective, _mamba_ssm),
     "matrix_scan": ("matrix_scan", _matrix, None),
     "matrix_scan, delta": ("matrix_scan", _matrix_delta, None),
+    "delta_scan": ("delta_scan", _delta, None),
     "matrix_step": ("matrix_step", _matrix_step, None),
     "short_conv": ("short_conv", _conv, _conv1d),
     "narrow_linear": ("narrow_linear", _narrow, lambda inputs: (functional.linear, inputs)),
@@ -228,8 +246,11 @@ BACKWARD: dict[str, Callable[[Tensor, list[Tensor], tuple[Tensor, ...]], list[Te
     "diagonal_scan": lambda grad, inputs, saved: [grad, inputs[0], saved[0], *inputs[2:]],
     "gru_scan": lambda grad, inputs, saved: [grad, *saved, *inputs[1:4]],
     "lstm_scan": lambda grad, inputs, saved: [grad, None, *saved, *inputs[1:5]],
+    "elman_scan": lambda grad, inputs, saved: [grad, saved[0], *inputs[1:4]],
+    "slstm_scan": lambda grad, inputs, saved: [grad, None, None, *saved[:3], saved[4], *inputs[1:5], inputs[6]],
     "selective_scan": lambda grad, inputs, saved: [grad, torch.zeros_like(saved[2]), *inputs[:6], saved[1]],
     "matrix_scan": lambda grad, inputs, saved: [grad, torch.zeros_like(saved[2]), *inputs[:5], saved[1], inputs[6]],
+    "delta_scan": lambda grad, inputs, saved: [grad, torch.zeros_like(saved[2]), *inputs[:5], saved[1], *inputs[6:]],
     "matrix_step": lambda grad, inputs, saved: [grad, torch.zeros_like(saved[1]), *inputs],
     "short_conv": lambda grad, inputs, saved: [grad, *inputs],
     "narrow_linear": lambda grad, inputs, saved: [grad, inputs[0]],

@@ -2,7 +2,8 @@
 
 Parameters and state are counted at the arguments given. Retention is how much of the feature at a query depends on a
 cue shown H steps before, at initialisation against that H (0: nothing; a policy learns from 0.1 and not from 0.01).
-Devices are those at hand on which the model has just run forward and backward.
+Devices are those at hand on which the model has just run forward and backward. What a model expresses is the kind of
+its state, and what a step can do to it: keep it by the input, change its signs, map it by recurrent weights.
 """
 
 from __future__ import annotations
@@ -11,17 +12,17 @@ import argparse
 import json
 from typing import Any
 
-import torch
 from rich import box
 from rich.table import Table
 
 from memsuite.analysis.retention import CUES, retention
-from memsuite.controllers import CONTROLLERS, Controller, controller_class, make_controller
-from memsuite.controllers.base import accepted_arguments
+from memsuite.controllers.about.abilities import ABILITIES, Abilities
+from memsuite.controllers.about.match import KINDS, nearest_of, read_match
 from memsuite.errors import UsageError
 from memsuite.launch.allocator import keep_freed_memory
 from memsuite.launch.plain import PlainParser, for_tables, whole_numbers
 from memsuite.launch.plain import console as plain_console
+from memsuite.launch.sizes import add_sizes, build, devices, named, runs_on
 
 HORIZONS = (50, 200, 1000, 5000, 20_000)
 
@@ -44,21 +45,16 @@ def main(verb: str, arguments: list[str]) -> int:
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Read the options."""
     parser = PlainParser(prog="memsuite controllers", description=__doc__.partition(":")[2])
-    parser.add_argument("names", nargs="*", help="names, or paths of your own classes: my_module.MyModel; default: all")
+    add_sizes(parser, hidden_dim=128, input_dim=17)
     parser.add_argument("--controllers", help="the same, comma-separated")
     parser.add_argument("--json", action="store_true", help="print JSON in place of a table")
-    parser.add_argument("--hidden_dim", type=int, default=128, help="width; default: 128")
-    parser.add_argument("--depth", type=int, default=1, help="layers; default: 1")
-    parser.add_argument("--memory_horizon", type=int, help="steps to be initialised for; default: the model's default")
-    parser.add_argument("--input_dim", type=int, default=17, help="width of the observation; default: 17")
+    parser.add_argument("--match", help="show each at the hidden_dim nearest to a size: parameters:60000, state:4096")
     parser.add_argument(
         "--horizons", default=",".join(map(str, HORIZONS)), help="of the retention, comma-separated; none: leave it out"
     )
     options = parser.parse_args(arguments)
-    given = [*options.names, *(options.controllers.split(",") if options.controllers else [])]
-    options.controllers = given or list(CONTROLLERS)
-    for name in given:
-        controller_class(name)  # an unknown one is named before anything is measured
+    options.controllers = named([*options.names, *(options.controllers.split(",") if options.controllers else [])])
+    options.match = options.match and read_match(options.match)
     options.horizons = [] if options.horizons == "none" else whole_numbers("--horizons", options.horizons)
     if options.horizons and min(options.horizons) < 2:
         raise UsageError(f"--horizons has {min(options.horizons)}; the least is 2")
@@ -68,60 +64,43 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def describe(name: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Count one controller's parameters and state, and measure it."""
-
-    def build(memory_horizon: int | None) -> Controller:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            sizes = {"hidden_dim": options.hidden_dim, "depth": options.depth}
-            if "hidden_dim" not in accepted_arguments(controller_class(name)):  # a class of one's own has its own size
-                del sizes["hidden_dim"]
-            return make_controller(name, input_dim=options.input_dim, memory_horizon=memory_horizon, **sizes)
-
-    controller = build(options.memory_horizon)
+    """Count one controller's parameters and state, and measure it, at the width given or at the one that matches."""
+    options, matches = argparse.Namespace(**vars(options)), True
+    if options.match:
+        try:
+            options.hidden_dim, _ = nearest_of(name, options.input_dim, options.match, {"depth": options.depth})
+        except UsageError:  # of a size that no width changes
+            matches = False
+    controller = build(name, options, options.memory_horizon)
+    abilities = ABILITIES.get(name)
     return {
         "name": name,
-        "parameters": sum(parameter.numel() for parameter in controller.parameters()),
+        "hidden_dim": controller.feature_dim if matches else None,
+        "parameters": KINDS["parameters"](controller),
         "state_floats": controller.state_floats(),
-        "retention": {horizon: retention(build(horizon), horizon) for horizon in options.horizons},
+        "expresses": abilities and abilities._asdict(),
+        "retention": {horizon: retention(build(name, options, horizon), horizon) for horizon in options.horizons},
         "devices": [device for device in devices() if runs_on(controller, device)],
         "summary": (type(controller).__doc__ or "").strip().splitlines()[0].replace(":math:", "").replace("`", ""),
     }
 
 
-def devices() -> list[str]:
-    """List the kinds of device at hand."""
-    return ["cpu"] + [kind for kind in ("cuda", "mps") if getattr(torch, kind).is_available()]
-
-
-def runs_on(controller: Controller, device: str) -> bool:
-    """Run a few steps forward and backward on a device; tell whether that works."""
-    home = next(controller.parameters()).device
-    try:
-        controller.to(device)
-        x, is_first = torch.zeros(3, 2, controller.input_dim, device=device), torch.zeros(3, 2, device=device)
-        features, _ = controller.forward_sequence(x, controller.init_state(2, device), is_first.bool())
-        features.sum().backward()  # type: ignore[no-untyped-call]
-    except (RuntimeError, NotImplementedError, TypeError):
-        return False
-    finally:
-        controller.to(home)
-    return True
-
-
 def table(rows: list[dict[str, Any]], options: argparse.Namespace) -> Table:
     """Lay out the rows."""
-    title = f"hidden_dim {options.hidden_dim}, depth {options.depth}" + "; retention after H steps" * bool(
-        options.horizons
-    )
+    width = "at {1:,} {0}".format(*options.match) if options.match else f"hidden_dim {options.hidden_dim}"
+    title = f"{width}, depth {options.depth}" + "; retention after H steps" * bool(options.horizons)
     headings = [f"{horizon:,}" for horizon in options.horizons]
     headings[:1] = [f"H {heading}" for heading in headings[:1]]
     found = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     found.add_column("controller", no_wrap=True, min_width=16)
-    for heading in ("params", "state", *headings, "runs on"):
+    sizes = ["width"] * bool(options.match) + ["params", "state"]
+    for heading in (*sizes, *headings, "runs on"):
         found.add_column(heading, justify="right", no_wrap=True)
+    found.add_column("expresses", no_wrap=True)
     for row in rows:
         held = [f"{value:.3f}" for value in row["retention"].values()]
-        sizes = [f"{row[key]:,}" for key in ("parameters", "state_floats")]
-        found.add_row(row["name"], *sizes, *held, ", ".join(row["devices"]))
+        sizes = [f"{row[key] or 0:,}" for key in ("hidden_dim", "parameters", "state_floats")][not options.match :]
+        sizes[0] = "any" if row["hidden_dim"] is None else sizes[0]
+        expresses = Abilities(**row["expresses"]).in_words() if row["expresses"] else ""
+        found.add_row(row["name"], *sizes, *held, ", ".join(row["devices"]), expresses)
     return found

@@ -12,15 +12,30 @@ from memsuite.controllers.base import Controller, accepted_arguments, check_argu
 from memsuite.controllers.gated_deltanet import GatedDeltaNet, GatedDeltaNetLayer
 from memsuite.controllers.gru import GRU, GRULayer
 from memsuite.controllers.linear_attention import LinearAttention, LinearAttentionLayer
-from memsuite.controllers.lru import LRU, LRULayer
 from memsuite.controllers.lstm import LSTM, LSTMLayer
 from memsuite.controllers.mamba import Mamba, MambaLayer
 from memsuite.controllers.mamba2 import Mamba2, Mamba2Layer
-from memsuite.controllers.mingru import MinGRU, MinGRULayer
+from memsuite.controllers.matrices.deltaproduct import GatedDeltaProduct, GatedDeltaProductLayer
+from memsuite.controllers.matrices.gdn2 import GDN2, GDN2Layer
+from memsuite.controllers.matrices.hgrn2 import HGRN2, HGRN2Layer
+from memsuite.controllers.matrices.kda import KDA, KDALayer
+from memsuite.controllers.matrices.rwkv7 import RWKV7, RWKV7Layer
+from memsuite.controllers.matrices.shm import SHM, SHMLayer
 from memsuite.controllers.mlstm import MLSTM, MLSTMLayer
-from memsuite.controllers.pseudo_mamba import PseudoMamba, PseudoMambaLayer
 from memsuite.controllers.stack import Stack, stacked
 from memsuite.controllers.transformer import Transformer, TransformerLayer
+from memsuite.controllers.vectors.elman import Elman, ElmanLayer
+from memsuite.controllers.vectors.ffm import FFM, FFMLayer
+from memsuite.controllers.vectors.lru import LRU, LRULayer
+from memsuite.controllers.vectors.mingru import MinGRU, MinGRULayer
+from memsuite.controllers.vectors.pseudo_mamba import PseudoMamba, PseudoMambaLayer
+from memsuite.controllers.vectors.rtu import RTU, RTULayer
+from memsuite.controllers.vectors.s5 import S5, S5Layer
+from memsuite.controllers.vectors.slstm import SLSTM, SLSTMLayer
+from memsuite.controllers.vectors.trace import Trace, TraceLayer
+from memsuite.controllers.windows.fox import FoX, FoXLayer
+from memsuite.controllers.windows.gtrxl import GTrXL, GTrXLLayer
+from memsuite.controllers.windows.hyena import Hyena, HyenaLayer
 from memsuite.controllers.wrapped import WholeSequence, wrap
 from memsuite.errors import UsageError, unknown
 from memsuite.imports import class_at
@@ -37,25 +52,55 @@ LAYERS: dict[str, type[Controller]] = {
     "gated_deltanet": GatedDeltaNetLayer,
     "mlstm": MLSTMLayer,
     "transformer": TransformerLayer,
+    "trace": TraceLayer,
+    "elman": ElmanLayer,
+    "rtu": RTULayer,
+    "ffm": FFMLayer,
+    "s5": S5Layer,
+    "slstm": SLSTMLayer,
+    "shm": SHMLayer,
+    "hgrn2": HGRN2Layer,
+    "kda": KDALayer,
+    "gdn2": GDN2Layer,
+    "gated_deltaproduct": GatedDeltaProductLayer,
+    "rwkv7": RWKV7Layer,
+    "gtrxl": GTrXLLayer,
+    "fox": FoXLayer,
+    "hyena": HyenaLayer,
 }
 # A model's class is the stack of its layer: ``CONTROLLERS["gru"]`` is ``GRU``.
 CONTROLLERS: dict[str, type[Controller]] = {name: stacked(layer) for name, layer in LAYERS.items()}
 
 __all__ = [
     "CONTROLLERS",
+    "FFM",
+    "GDN2",
     "GRU",
+    "HGRN2",
+    "KDA",
     "LAYERS",
     "LRU",
     "LSTM",
     "MLSTM",
+    "RTU",
+    "RWKV7",
+    "S5",
+    "SHM",
+    "SLSTM",
     "Controller",
+    "Elman",
+    "FoX",
+    "GTrXL",
     "GatedDeltaNet",
+    "GatedDeltaProduct",
+    "Hyena",
     "LinearAttention",
     "Mamba",
     "Mamba2",
     "MinGRU",
     "PseudoMamba",
     "Stack",
+    "Trace",
     "Transformer",
     "WholeSequence",
     "controller_class",

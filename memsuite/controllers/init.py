@@ -70,6 +70,12 @@ def lstm_chrono_(weight_hh: Tensor, bias_ih: Tensor, bias_hh: Tensor, horizon: i
     bias_ih[size : 2 * size] = log_uniform_times(size, horizon)
 
 
+def log_rate_on_ring(size: int, r_min: float, r_max: float) -> Tensor:
+    """Draw ``log(-log r)`` for radii uniform by area on a ring; in float64, because float32 may round radii to 1."""
+    area = torch.empty(size, dtype=torch.float64).uniform_(r_min**2, r_max**2)
+    return (-0.5 * area.log()).log().to(torch.get_default_dtype())
+
+
 def inverse_softplus(y: Tensor) -> Tensor:
     """Return ``x`` with ``softplus(x) = y``, for any ``y > 0``, also a very small one."""
     return y + torch.log(-torch.expm1(-y))

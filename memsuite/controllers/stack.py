@@ -12,8 +12,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from memsuite.controllers.base import Controller
+from memsuite.controllers.base import Controller, Placement
 from memsuite.controllers.blocks import Bare, Block, at_least
+from memsuite.controllers.windows.gated_block import GatedBlock
 from memsuite.errors import UsageError
 from memsuite.imports import parameters_of
 from memsuite.ops import narrow_linear
@@ -85,7 +86,7 @@ class Stack(Controller):
         if any(one.feature_dim != width for one in layers):
             raise UsageError(f"{layer.__name__} cannot be stacked: its features are not as wide as its input, {width}")
         self.blocks = nn.ModuleList(
-            Block(one, width, mlp_ratio, placed.shift) if placed.embed or index else Bare(one)
+            placed_block(one, width, mlp_ratio, placed) if placed.embed or index else Bare(one)
             for index, one in enumerate(layers)
         )
 
@@ -144,6 +145,13 @@ class Stack(Controller):
             yield from cast(Bare, block).layer.recurrent_parameters()
             if isinstance(block, Block) and block.shift is not None:
                 yield block.shift
+
+
+def placed_block(layer: Controller, width: int, mlp_ratio: float, placed: Placement) -> Bare:
+    """Put a layer into the kind of block that its class asks for."""
+    if placed.gated:
+        return GatedBlock(layer, width, mlp_ratio)
+    return Block(layer, width, mlp_ratio, placed.shift)
 
 
 @functools.cache

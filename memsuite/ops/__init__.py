@@ -21,7 +21,9 @@ from memsuite.ops.fused.skip_out import skip_out
 from memsuite.ops.fused.surrogate import surrogate
 from memsuite.ops.fused.wide_linear import split_linear, wide_linear
 from memsuite.ops.fused.window_attention import window_attention
+from memsuite.ops.scans.delta_scan import delta_scan
 from memsuite.ops.scans.diagonal_scan import diagonal_scan
+from memsuite.ops.scans.elman_scan import elman_scan
 from memsuite.ops.scans.gru_scan import gru_scan
 from memsuite.ops.scans.lstm_scan import lstm_scan
 from memsuite.ops.scans.matrix_scan import matrix_scan
@@ -29,11 +31,14 @@ from memsuite.ops.scans.matrix_step import matrix_step
 from memsuite.ops.scans.pscan import pscan
 from memsuite.ops.scans.resets import states_before
 from memsuite.ops.scans.selective_scan import selective_scan, selective_step
+from memsuite.ops.scans.slstm_scan import slstm_scan
 from memsuite.ops.schema import REFERENCES
 
 __all__ = [
     "REFERENCES",
+    "delta_scan",
     "diagonal_scan",
+    "elman_scan",
     "gated_mlp",
     "gated_out",
     "gru_scan",
@@ -50,6 +55,7 @@ __all__ = [
     "selective_step",
     "short_conv",
     "skip_out",
+    "slstm_scan",
     "split_linear",
     "states_before",
     "surrogate",

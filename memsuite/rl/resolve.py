@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from memsuite.controllers import controller_class
+from memsuite.controllers.about.match import matched_width, read_match
 from memsuite.errors import UsageError, unknown
 from memsuite.imports import parameters_of
 from memsuite.reading import positive
@@ -99,7 +100,7 @@ def resolve(config: RunConfig, course: Course) -> RunConfig:
         config,
         horizon=horizon,
         task_args=arguments,
-        controller_args=_controller_arguments(config, task.steps_to_remember()),
+        controller_args=_controller_arguments(config, task),
         steps=config.steps or positive(course.budget),
         ppo=ResolvedPPO(**{**vars(ppo), **filled}),
     )
@@ -157,10 +158,19 @@ def check_sharing(config: RunConfig, task: Task) -> None:
         )
 
 
-def _controller_arguments(config: RunConfig, steps_to_remember: int) -> dict[str, Any]:
-    """Return every argument of the controller that a file can hold: its own defaults, and what was given."""
+def _controller_arguments(config: RunConfig, task: Task) -> dict[str, Any]:
+    """Return every argument of the controller that a file can hold: its own defaults, and what was given.
+
+    ``match`` is replaced by the ``hidden_dim`` that it stands for, so that a stored run says its width.
+    """
     parameters = parameters_of(controller_class(config.controller))
     found = {name: one.default for name, one in parameters.items() if is_plain(one.default)}
     if "memory_horizon" in parameters:
-        found["memory_horizon"] = steps_to_remember
-    return found | (config.controller_args or {})
+        found["memory_horizon"] = task.steps_to_remember()
+    found |= config.controller_args or {}
+    if (match := found.pop("match", None)) is None or "match" in parameters:
+        return found if match is None else {**found, "match": match}
+    if "hidden_dim" in (config.controller_args or {}):
+        raise UsageError("controller_args has both hidden_dim and match, which sets it: keep one")
+    width = matched_width(config.controller, task.observation_dim, read_match(match), found)
+    return {**found, "hidden_dim": width}

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable
 from dataclasses import replace
 
 from memsuite.controllers import controller_class
+from memsuite.controllers.about.match import TOLERANCE, nearest_width
 from memsuite.controllers.base import accepted_arguments
 from memsuite.errors import UsageError
 from memsuite.rl.resolve import model_of
 from memsuite.runs import RunConfig
 from memsuite.tasks import Task
-
-STEP = 4  # widths are multiples of it, which heads and vectors divide
-COARSE = 16
-WIDEST = 8192
-TOLERANCE = 0.1  # how far from the number asked for the nearest width may be
 
 
 def equal_width(config: RunConfig, task: Task, parameters: int) -> int:
@@ -43,24 +37,3 @@ def equal_width(config: RunConfig, task: Task, parameters: int) -> int:
     if abs(found - parameters) > TOLERANCE * parameters:
         raise UsageError(f"no width of {name} has about {parameters:,} parameters; hidden_dim {width} has {found:,}")
     return width
-
-
-def nearest_width(count: Callable[[int], int], parameters: int) -> tuple[int, int]:
-    """Return the width with nearest to a number of parameters, and the number that it has.
-
-    Args:
-        count: the parameters at a width, which grow with it; a :class:`UsageError` for a width that is not allowed.
-        parameters: the number asked for.
-    """
-    low, high = 0, COARSE
-    while high < WIDEST and count(high) < parameters:
-        low, high = high, high * 2
-    while high - low > COARSE:
-        middle = (low + high) // 2 // COARSE * COARSE
-        low, high = (middle, high) if count(middle) < parameters else (low, middle)
-    found = {high: count(high)}
-    for width in range(max(STEP, low), high, STEP):
-        with contextlib.suppress(UsageError):  # a width that the heads do not divide
-            found[width] = count(width)
-    width = min(found, key=lambda one: abs(found[one] - parameters))
-    return width, found[width]

@@ -7,9 +7,10 @@ from one_line import answer_in
 
 from memsuite.__main__ import main
 from memsuite.controllers import GRU
+from memsuite.controllers.about.match import STEP, TOLERANCE, nearest_width
 from memsuite.errors import UsageError
 from memsuite.module import MemoryPPO
-from memsuite.rl.width import STEP, TOLERANCE, equal_width, nearest_width
+from memsuite.rl.width import equal_width
 from memsuite.runs import RunConfig
 
 TINY = "--set steps=25600 --set num_envs=64 --set evaluation_episodes=8 --set model.ppo.draws=4 --jobs 1"

@@ -18,6 +18,8 @@ OPS = [
     "pscan",
     "gru_scan",
     "lstm_scan",
+    "elman_scan",
+    "slstm_scan",
     "diagonal",
     "diagonal-varying",
     "diagonal-complex",
@@ -46,6 +48,11 @@ def arguments(case: str, steps: int, batch: int, size: int, reset: float = 0.2) 
     if case == "lstm_scan":
         weights = [draw(4 * size, size) / size**0.5, draw(4 * size)]
         return [draw(steps, batch, 4 * size), erase, h0, draw(batch, size), *weights]
+    if case == "elman_scan":
+        return [x, erase, h0, draw(size, size) / size**0.5, draw(size)]
+    if case == "slstm_scan":
+        state = [h0, draw(batch, size), 1 + draw(batch, size).square(), draw(batch, size)]
+        return [draw(steps, batch, 4 * size), erase, *state, draw(4 * size, size) / size**0.5, draw(4 * size)]
     if case == "selective":
         rates, dt = -draw(size, 5).exp(), draw(steps, batch, size).exp()
         return [x, dt, rates, draw(steps, batch, 5), draw(steps, batch, 5), erase, draw(batch, size, 5)]
@@ -60,6 +67,11 @@ def backward_arguments(case: str, inputs: list[Tensor], outputs: tuple[Tensor, .
         return [grad, *outputs, *inputs[1:4]]
     if case == "lstm_scan":
         return [grad, torch.randn_like(outputs[1]), *outputs, *inputs[1:5]]
+    if case == "elman_scan":
+        return [grad, *outputs, *inputs[1:4]]
+    if case == "slstm_scan":
+        also = [torch.randn_like(outputs[1]), torch.randn_like(outputs[2])]
+        return [grad, *also, *outputs[:3], outputs[4], *inputs[1:5], inputs[6]]
     if case == "selective":
         return [grad, torch.randn_like(outputs[2]), *inputs[:6], outputs[1]]
     return [grad, inputs[0], outputs[0], *inputs[2:]]
@@ -133,7 +145,7 @@ def test_a_reset_erases_a_poisoned_state_and_its_gradient(case, level):
     at = next(i for i, x in enumerate(inputs) if x.dtype == torch.bool)
     inputs[at][0, 1] = True
     state = at + 1
-    for x in inputs[state : state + 1 + (case == "lstm_scan")]:
+    for x in inputs[state : state + {"lstm_scan": 2, "slstm_scan": 4}.get(case, 1)]:
         x[1] = float("nan")
     outputs = as_tuple(getattr(torch.ops.memsuite, op)(*inputs))
     # The selective scan saves the unmodified state before a block; the others return states after steps.
@@ -164,7 +176,15 @@ def test_threads_change_no_bit(case, shape):
 def test_registration_and_gradient(case):
     inputs = [x.requires_grad_(x.dtype != torch.bool) for x in arguments(case, 4, 2, 3)]
     torch.library.opcheck(getattr(torch.ops.memsuite, op_of(case)), tuple(inputs))
-    assert torch.autograd.gradcheck(getattr(ops, op_of(case)), inputs)
+    if case == "slstm_scan":  # the stabiliser has no gradient, and what is held does not depend on it
+        inputs[5].requires_grad_(False)
+    assert torch.autograd.gradcheck(held if case == "slstm_scan" else getattr(ops, op_of(case)), inputs)
+
+
+def held(*inputs: Tensor) -> tuple[Tensor, ...]:
+    """Return what an sLSTM holds: its cell and its normaliser without the stabiliser, and its output."""
+    h, c, n, m = ops.slstm_scan(*inputs)
+    return h, c * m.exp(), n * m.exp()
 
 
 @pytest.mark.parametrize("case", OPS)

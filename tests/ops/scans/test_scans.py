@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from memsuite.ops import diagonal_scan, gru_scan, lstm_scan, pscan
+from memsuite.ops import diagonal_scan, elman_scan, gru_scan, lstm_scan, pscan, slstm_scan
 
 STEPS, BATCH, WIDTH = 7, 3, 4
 
@@ -30,6 +30,12 @@ def arguments(op: str, reset: Tensor) -> tuple[Tensor, ...]:
         return decay, draw(STEPS, BATCH, WIDTH), reset, draw(BATCH, WIDTH)
     if op == "pscan":
         return draw(STEPS, BATCH, WIDTH), reset, draw(BATCH, WIDTH)
+    if op == "elman_scan":
+        return draw(STEPS, BATCH, WIDTH), reset, draw(BATCH, WIDTH), draw(WIDTH, WIDTH), draw(WIDTH)
+    if op == "slstm_scan":
+        state = [draw(BATCH, WIDTH), draw(BATCH, WIDTH), torch.rand(BATCH, WIDTH).double().add(1).requires_grad_()]
+        weights = draw(4 * WIDTH, WIDTH), draw(4 * WIDTH)
+        return draw(STEPS, BATCH, 4 * WIDTH), reset, *state, draw(BATCH, WIDTH).detach(), *weights
     if op == "lstm_scan":
         state = draw(BATCH, WIDTH), draw(BATCH, WIDTH)
         return draw(STEPS, BATCH, 4 * WIDTH), reset, *state, draw(4 * WIDTH, WIDTH), draw(4 * WIDTH)
@@ -45,6 +51,8 @@ OPS = {
     "pscan": pscan,
     "gru_scan": gru_scan,
     "lstm_scan": lambda *inputs: torch.stack(lstm_scan(*inputs)),
+    "elman_scan": elman_scan,
+    "slstm_scan": lambda *inputs: torch.stack(slstm_scan(*inputs)[:1]),
     "diagonal_scan": diagonal_scan,
     "diagonal_scan-varying": diagonal_scan,
     "diagonal_scan-complex": diagonal_scan,
@@ -77,7 +85,7 @@ def test_a_reset_erases_whatever_came_before(op, poison):
     inputs[drive] = inputs[drive].clone()
     inputs[drive][2, 0] = poison
     dirty = OPS[op](*inputs)
-    time = 1 if op == "lstm_scan" else 0  # h and c are stacked in the first dimension
+    time = 1 if op in ("lstm_scan", "slstm_scan") else 0  # their parts are stacked in the first dimension
     assert not torch.equal(dirty, clean)
     assert torch.equal(dirty.narrow(time, 4, 3), clean.narrow(time, 4, 3))
     assert torch.equal(dirty.narrow(time + 1, 1, 2), clean.narrow(time + 1, 1, 2))
@@ -129,12 +137,12 @@ def test_lstm_gradient_of_one_output_alone(used):
     assert torch.autograd.gradcheck(lambda *inputs: lstm_scan(*inputs)[used], arguments("lstm_scan", resets("some")))
 
 
-@pytest.mark.parametrize("op", ["gru_scan", "lstm_scan", "diagonal_scan"])
+@pytest.mark.parametrize("op", ["gru_scan", "lstm_scan", "elman_scan", "slstm_scan", "diagonal_scan"])
 def test_blocks_of_the_backward_pass_join(op, monkeypatch):
     inputs = arguments(op, resets("some"))
     expected = torch.autograd.grad(size_of(OPS[op](*inputs)), [x for x in inputs if x.requires_grad])
     module = importlib.import_module(f"memsuite.ops.scans.{op}")
-    monkeypatch.setattr(module, "BLOCK", 2 * BATCH * WIDTH * (4 if op == "lstm_scan" else 1))
+    monkeypatch.setattr(module, "BLOCK", 2 * BATCH * WIDTH * (4 if op in ("lstm_scan", "slstm_scan") else 1))
     parts = torch.autograd.grad(size_of(OPS[op](*inputs)), [x for x in inputs if x.requires_grad])
     for one, other in zip(parts, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-12)

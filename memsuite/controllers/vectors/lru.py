@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from memsuite.controllers.base import ZeroBegin
+from memsuite.controllers.init import log_rate_on_ring
 from memsuite.controllers.stack import stacked
 from memsuite.ops import diagonal_scan, narrow_linear
 from memsuite.types import State
@@ -60,7 +61,7 @@ class LRULayer(ZeroBegin):
         if memory_horizon is not None:
             steps = max(memory_horizon, 2)
             r_min, r_max, max_phase = math.exp(-1 / steps), math.exp(-0.25 / steps), math.pi
-        self.nu_log = nn.Parameter(_nu_log(self.state_dim, r_min, r_max))
+        self.nu_log = nn.Parameter(log_rate_on_ring(self.state_dim, r_min, r_max))
         phases = max_phase * (1 - torch.rand(self.state_dim))
         if memory_horizon is not None:
             phases[::2] /= max(memory_horizon, 2)
@@ -109,9 +110,3 @@ class LRULayer(ZeroBegin):
 
 
 LRU = stacked(LRULayer)
-
-
-def _nu_log(size: int, r_min: float, r_max: float) -> Tensor:
-    """Draw ``log(-log r)`` for radii uniform by area on a ring; in float64, because float32 may round radii to 1."""
-    area = torch.empty(size, dtype=torch.float64).uniform_(r_min**2, r_max**2)
-    return (-0.5 * area.log()).log().to(torch.get_default_dtype())

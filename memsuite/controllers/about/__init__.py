@@ -1,0 +1,1 @@
+"""What is told about models: their sizes, and what they can express."""

@@ -1,0 +1,115 @@
+"""The common part of KDA, Gated DeltaNet-2 and Gated DeltaProduct: projections, convolution, decays and the output."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from memsuite.controllers.blocks import Linear
+from memsuite.controllers.conv import ShortConv
+from memsuite.controllers.init import inverse_softplus, log_uniform_times
+from memsuite.controllers.matrices.edited import Edit, EditedMatrix, Plan
+from memsuite.controllers.matrix_memory import Aside, HeadNorm
+from memsuite.ops.fused.gated_out import SIGMOID
+
+
+class DeltaRuleLayer(EditedMatrix):
+    r"""Heads whose matrix decays and is edited by the delta rule; a subclass says with which strengths.
+
+    .. math::
+        q, k, v = \mathrm{silu}(\mathrm{conv}(W_{q,k,v} x) + b_q), \quad q = q / |q|, \quad k = k / |k|, \quad
+        \log \alpha = -e^{A}\, \mathrm{softplus}(W_\alpha x + b_\alpha) \\
+        o = W_o (\mathrm{norm}(S^\top q) \odot \sigma(W_g x + b_g))
+
+    Args:
+        width: width of the input and of the features.
+        memory_horizon: as of the models.
+        num_heads: number of heads; ``width`` is a multiple of it.
+        conv_width: number of steps that the convolution sees, at least 2.
+        edits: edits a step, each with its own keys and values.
+        decays: how many decays there are: ``width`` for one of each channel, ``num_heads`` for one of each head.
+    """
+
+    def __init__(
+        self, width: int, memory_horizon: int | None, num_heads: int, conv_width: int, edits: int, decays: int
+    ) -> None:
+        super().__init__(width, num_heads)
+        self.edits, channels = edits, (1 + 2 * edits) * width
+        self.qkv = Linear(width, channels, bias=False)
+        self.conv = ShortConv(channels, conv_width, bias=False)
+        self.decay = nn.Sequential(nn.Linear(width, self.head_dim, bias=False), nn.Linear(self.head_dim, decays))
+        self.query_bias = nn.Parameter(torch.empty(width).uniform_(-1, 1))
+        self.gate = Linear(width, width)
+        self.norm = HeadNorm(width)
+        self.out = nn.Linear(width, width, bias=False)
+        with torch.no_grad():
+            self.gate.bias.fill_(1.0)
+            if memory_horizon is None:
+                rate, scale = torch.empty(decays).uniform_(-6.9, -2.3).exp(), 16 * (1 - torch.rand(num_heads))
+            else:
+                rate, scale = (-log_uniform_times(decays, memory_horizon)).exp(), torch.ones(num_heads)
+            self.log_scale = nn.Parameter(scale.log())
+            bias = self.decay[1].bias
+            assert isinstance(bias, Tensor)
+            bias.copy_(inverse_softplus(rate))
+            if memory_horizon is not None:
+                self.bind()
+
+    def bind(self) -> None:
+        """Set the query projection equal to the first key's, as in ``gated_deltanet``, so that recall works at once."""
+        width, taps = self.feature_dim, self.conv.weight
+        follow = self.num_heads // 2 * self.head_dim
+        self.qkv.weight[:width] = self.qkv.weight[width : 2 * width]
+        self.query_bias.mul_(0.3)
+        taps.mul_(0.1)
+        now = torch.ones(len(taps))
+        now[2 * width - follow : 2 * width] = 0.0
+        taps[:, 0, -1] += now
+        taps[:, 0, -2] += 1 - now
+
+    @abstractmethod
+    def edit(self, at: int, k: Tensor, v: Tensor, log_decay: Tensor, x: Tensor) -> Edit:
+        """Return edit number ``at`` of a step, from its unit keys, its values and the decay of the step."""
+
+    def init_aside(self, batch_size: int, like: Tensor) -> Aside:
+        """Return the convolution's buffer, ``conv`` ``[B, conv_width - 1, (1 + 2 edits) width]``."""
+        return {"conv": self.conv.init_state(batch_size, like.device)}
+
+    def plan(self, x: Tensor, aside: Aside, is_first_TB: Tensor | None) -> Plan:
+        """Convolve, split into heads, and form the edits."""
+        parts, buffer = self._convolve(x, aside["conv"], is_first_TB)
+        q, *rest = (self.heads(part) for part in parts)
+        keys, values = rest[: self.edits], rest[self.edits :]
+        rate = self.heads(softplus(self.decay(x).to(q.dtype)))
+        log_decay = (-self.log_scale.exp().unsqueeze(-1) * rate).expand_as(q)
+        pairs = enumerate(zip(keys, values, strict=True))
+        edits = [self.edit(at, unit(k), v, log_decay, x) for at, (k, v) in pairs]
+        return Plan(unit(q), edits, {"conv": buffer})
+
+    def _convolve(self, x: Tensor, buffer: Tensor, is_first_TB: Tensor | None) -> tuple[Sequence[Tensor], Tensor]:
+        """Return queries, keys and values, ``[.., width]`` each, and the next buffer."""
+        count, width = 1 + 2 * self.edits, self.feature_dim
+        if is_first_TB is None:
+            bias = torch.cat([self.query_bias, self.query_bias.new_zeros((count - 1) * width)])
+            mixed, buffer = self.conv.step(self.qkv(x), buffer, bias)
+            return mixed.chunk(count, dim=-1), buffer
+        parts = self.qkv(x).chunk(count, dim=-1)
+        return self.conv.sequence(parts, buffer, is_first_TB, [self.query_bias, *[None] * (count - 1)])
+
+    def read(self, y: Tensor, x: Tensor, more: tuple[Tensor, ...]) -> Tensor:
+        """Normalise, gate and mix the heads."""
+        return self.norm.mixed(y, self.gate(x), self.out, SIGMOID)
+
+    def recurrent_parameters(self) -> Iterator[nn.Parameter]:
+        """Yield the parameters that decide how long the state is kept, as in ``gated_deltanet``."""
+        yield self.log_scale
+        yield from self.decay.parameters()
+
+
+def unit(x: Tensor) -> Tensor:
+    """Scale vectors to unit length; a vector that is nearly zero stays nearly zero."""
+    return x * torch.rsqrt(x.square().sum(-1, keepdim=True) + 1e-6)

@@ -1,0 +1,1 @@
+"""Models whose state is a vector, or a few vectors."""

@@ -1,0 +1,1 @@
+"""Models whose state holds the last steps of the episode."""

@@ -1,0 +1,86 @@
+"""The Forgetting Transformer (Lin et al. 2025, arXiv 2503.02130): attention that fades by gates from the input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import logsigmoid, scaled_dot_product_attention
+
+from memsuite.controllers.blocks import RMSNorm
+from memsuite.controllers.init import log_uniform_times
+from memsuite.controllers.stack import stacked
+from memsuite.controllers.windows.window import Entries, View, WindowMemory
+
+
+class FoXLayer(WindowMemory):
+    r"""Forgetting attention to the last ``context_length`` steps of the episode, the present one included.
+
+    .. math::
+        f_t = \sigma(w_f^\top x_t + b_f), \quad
+        s_{ij} = q_i^\top k_j / \sqrt{d} + \sum_{l = j + 1}^{i} \log f_l, \quad
+        y_i = W_o\, \mathrm{norm}(\mathrm{softmax}_j(s_{ij})\, v_j)
+
+    Each head has its own forget gate. There are no position encodings: the gates tell the age of a step. The paper's
+    "Pro" block, with an output gate and shifted keys and values, is not built here. The norm before the output
+    projection is that of the ``transformer`` here, for the same reason: untrained attention averages over the context.
+
+    State: ``context_length (2 input_dim + num_heads)`` floats and the position. Cost per step:
+    ``input_dim (4 input_dim + 2 context_length)`` multiply-adds and ``num_heads context_length`` exponentials.
+
+    Args:
+        input_dim: width of the input and of the features.
+        memory_horizon: steps H to remember; sets the context if ``context_length`` is not given, and the gates' biases
+            are then the logarithms of times between one and four H. None for biases of zero.
+        context_length: number of visible steps; None for ``memory_horizon + 1``, or 512 without a horizon.
+        num_heads: number of attention heads; ``input_dim`` is a multiple of it.
+        chunk: number of queries computed at once; this changes time and memory, but not the result.
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        memory_horizon: int | None = None,
+        context_length: int | None = None,
+        num_heads: int = 4,
+        chunk: int = 128,
+    ) -> None:
+        super().__init__(input_dim, num_heads, context_length, memory_horizon, chunk)
+        self.query = nn.Linear(input_dim, input_dim, bias=False)
+        self.key_value = nn.Linear(input_dim, 2 * input_dim, bias=False)
+        self.forget = nn.Linear(input_dim, num_heads)
+        self.norm = RMSNorm(input_dim)
+        self.out = nn.Linear(input_dim, input_dim, bias=False)
+        with torch.no_grad():
+            self.forget.bias.zero_()
+            if memory_horizon is not None:
+                self.forget.weight.zero_()
+                self.forget.bias.copy_(log_uniform_times(num_heads, memory_horizon))
+
+    def widths(self) -> dict[str, int]:
+        """Return the widths of keys, values and the gates' logarithms."""
+        return {"keys": self.feature_dim, "values": self.feature_dim, "log_forget": self.num_heads}
+
+    def entries(self, x_BTD: Tensor) -> Entries:
+        """Compute keys, values and the gates' logarithms."""
+        dtype = self.out.weight.dtype
+        keys, values = self.key_value(x_BTD).to(dtype).chunk(2, dim=-1)
+        return {"keys": keys, "values": values, "log_forget": logsigmoid(self.forget(x_BTD).to(dtype))}
+
+    def attend(self, x_BQD: Tensor, cached: Entries, view: View) -> Tensor:
+        """Attend with what the gates have left of each step."""
+        total = cached["log_forget"].cumsum(1).transpose(1, 2)  # [B, num_heads, K]
+        faded = total[..., -x_BQD.shape[1] :].unsqueeze(-1) - total.unsqueeze(-2)
+        bias = faded.masked_fill(~view.seen.unsqueeze(1), -torch.inf)
+        keys, values = (self.heads(cached[name]) for name in ("keys", "values"))
+        query = self.heads(self.query(x_BQD).to(keys.dtype))
+        y = scaled_dot_product_attention(query, keys, values, bias)
+        return self.out(self.norm(y.transpose(1, 2).flatten(-2).to(self.norm.weight.dtype)))  # type: ignore[no-any-return]
+
+    def recurrent_parameters(self) -> Iterator[nn.Parameter]:
+        """Yield the parameters of the gates, which decide how long a step is seen."""
+        yield from self.forget.parameters()
+
+
+FoX = stacked(FoXLayer)

@@ -1,0 +1,61 @@
+"""The block of the gated Transformer-XL (Parisotto et al. 2019, arXiv 1910.06764)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import relu
+
+from memsuite.controllers.base import Controller
+from memsuite.controllers.blocks import Bare, RMSNorm
+
+
+class GRUGate(nn.Module):
+    r"""A gate in place of a residual sum: how much of a branch's output y takes the place of the stream x.
+
+    .. math::
+        r = \sigma(W_r y + U_r x), \quad z = \sigma(W_z y + U_z x - b), \quad
+        h = \tanh(W_h y + U_h (r \odot x)), \quad x' = (1 - z) \odot x + z \odot h
+
+    Args:
+        width: width of the stream.
+        bias: initial value of b; a larger one passes more of the stream, the paper's is 2.
+    """
+
+    def __init__(self, width: int, bias: float = 2.0) -> None:
+        super().__init__()
+        self.branch = nn.Linear(width, 3 * width, bias=False)
+        self.stream, self.candidate = nn.Linear(width, 2 * width, bias=False), nn.Linear(width, width, bias=False)
+        self.bias = nn.Parameter(torch.full((width,), bias))
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """Gate ``[.., width]``."""
+        (y_r, y_z, y_h), (x_r, x_z) = self.branch(y).chunk(3, dim=-1), self.stream(x).chunk(2, dim=-1)
+        h = torch.tanh(y_h + self.candidate(torch.sigmoid(y_r + x_r) * x))
+        return torch.lerp(x, h.to(x.dtype), torch.sigmoid(y_z + x_z - self.bias).to(x.dtype))
+
+
+class GatedBlock(Bare):
+    """A layer, then a perceptron: each reads the normalised stream, and a gate admits its rectified output.
+
+    Args:
+        layer: the layer.
+        width: width of the stream.
+        mlp_ratio: inner width of the perceptron, as a multiple of ``width``; 0 for no perceptron.
+    """
+
+    def __init__(self, layer: Controller, width: int, mlp_ratio: float) -> None:
+        super().__init__(layer)
+        inner = round(mlp_ratio * width)
+        self.norm, self.gate = RMSNorm(width), GRUGate(width)
+        self.mlp = None
+        if inner:
+            self.mlp = nn.Sequential(RMSNorm(width), nn.Linear(width, inner), nn.ReLU(), nn.Linear(inner, width))
+            self.mlp_gate = GRUGate(width)
+
+    def forward(self, u: Tensor, run: Callable[[Controller, Tensor], Tensor]) -> Tensor:
+        """Gate the outputs of the layer and of the perceptron into the stream ``[.., width]``."""
+        u = self.gate(u, relu(run(self.layer, self.norm(u))))
+        return u if self.mlp is None else self.mlp_gate(u, relu(self.mlp(u)))

@@ -1,0 +1,124 @@
+"""The check finds planted faults, names where they are, and passes what is sound."""
+
+import json
+
+import pytest
+import torch
+from faulty import FAULTS, Sound
+
+from memsuite.__main__ import main
+from memsuite.controllers import CONTROLLERS, Controller, make_controller
+from memsuite.laws import LAWS, check
+from memsuite.laws.compare import episode_of
+
+
+def test_a_sound_controller_breaks_no_law():
+    report = check(Sound(9), horizons=[10], cost=True)
+    assert report.holds, report.findings
+    assert list(report.findings) == list(LAWS)
+    assert 0 < report.retention[10] < 1
+    assert all(0 < cost < 1e5 for cost in report.microseconds.values())
+
+
+@pytest.mark.parametrize("cls", FAULTS, ids=lambda cls: cls.__name__)
+def test_a_planted_fault_is_found_and_placed(cls):
+    law, word = FAULTS[cls]
+    finding = check(cls(5)).findings[law]
+    assert not finding.holds
+    assert word in finding.where, finding
+
+
+def test_the_gradient_of_a_parameter_is_named():
+    class Frozen(Sound):
+        def sequence_step(self, x, state):
+            features, after = self.forward_step(x, state)
+            return features.detach() + self.now(x) - self.now(x).detach(), after
+
+    where = check(Frozen(5)).findings["both modes agree"].where
+    assert where.startswith("gradient of"), where
+
+
+@pytest.mark.parametrize("name", CONTROLLERS)
+def test_every_built_in_controller_passes(name):
+    report = check(make_controller(name, input_dim=9, hidden_dim=16, memory_horizon=20))
+    assert report.holds, {law: report.findings[law] for law in report.broken()}
+
+
+def test_a_law_that_raises_is_broken_and_says_why():
+    class Fragile(Sound):
+        def forward_sequence(self, x_TBD, state, is_first_TB):
+            if len(x_TBD) > 1:
+                raise ValueError("too long for me")
+            return super().forward_sequence(x_TBD, state, is_first_TB)
+
+    report = check(Fragile(5))
+    assert "too long for me" in report.findings["both modes agree"].where
+    assert not report.holds
+
+
+def test_a_check_changes_neither_the_controller_nor_the_generator():
+    controller = make_controller("gru", input_dim=5, hidden_dim=8).train()
+    before, seed = {name: one.clone() for name, one in controller.state_dict().items()}, torch.random.get_rng_state()
+    check(controller)
+    assert torch.equal(seed, torch.random.get_rng_state())
+    assert controller.training
+    assert all(torch.equal(one, before[name]) for name, one in controller.state_dict().items())
+    assert all(parameter.grad is None for parameter in controller.parameters())
+
+
+def test_an_episode_is_counted_within_its_row():
+    is_first = torch.tensor([[False], [True], [False], [True]])
+    assert episode_of(is_first, 0, 0) == "step 0 of the episode that was carried in"
+    assert episode_of(is_first, 2, 0) == "step 1 of episode 1"
+    assert episode_of(is_first, 3, 0) == "step 0 of episode 2"
+
+
+def run(capsys, *words):
+    status = main(["check", *words])
+    return status, capsys.readouterr()
+
+
+def test_the_verb_ends_with_status_1_where_a_law_is_broken(capsys, monkeypatch):
+    status, out = run(capsys, "faulty.GradientCut", "--hidden_dim", "8", "--input_dim", "9", "--json")
+    (found,) = json.loads(out.out)
+    assert (status, found["name"], found["holds"]) == (1, "faulty.GradientCut", False)
+    assert found["laws"]["both modes agree"]["where"].startswith("gradient of")
+    assert found["laws"]["resets erase"]["holds"]
+
+
+def test_the_verb_shows_every_law_and_passes_what_is_sound(capsys):
+    status, out = run(capsys, "faulty.Sound", "--hidden_dim", "8", "--horizons", "10")
+    assert status == 0
+    assert all(law in out.out for law in LAWS)
+    assert "retention after 10 steps" in out.out
+    assert "a step" in out.out
+
+
+def test_several_controllers_have_a_line_each(capsys):
+    status, out = run(capsys, "faulty.Sound", "faulty.GrowingCache", "gru", "--hidden_dim", "8")
+    assert status == 1
+    lines = {line.split()[0]: line for line in out.out.splitlines() if line.strip()}
+    assert "all hold" in lines["faulty.Sound"]
+    assert "BROKEN" in lines["faulty.GrowingCache"]
+    assert "the state is bounded" in out.out
+    assert "all hold" in lines["gru"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["gruu"], "did you mean: gru"),
+        (["gru", "--depht", "2"], "did you mean: --depth"),
+        (["gru", "--horizons", "none,2"], "whole numbers"),
+        (["gru", "--input_dim", "0"], "above 0"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(capsys, words, message):
+    status, out = run(capsys, *words)
+    assert status == 2
+    assert message in out.err
+    assert out.err.count("\n") == 1
+
+
+def test_the_class_of_the_laws_is_a_controller_as_the_guide_says():
+    assert all(issubclass(cls, Controller) for cls in FAULTS)
