@@ -78,6 +78,10 @@ def main(argv: list[str] | None = None) -> int:
 def _run(verb: str, rest: list[str]) -> int:
     if verb not in VERBS:
         raise unknown("verb", verb, VERBS)
+    from memsuite.imports import COPIES, PLACES
+
+    PLACES.clear()  # of a command before this one in the same process
+    COPIES.clear()
     name = "fit" if verb in ("fit", "validate", "test") else verb
     status: int = importlib.import_module(f"memsuite.cli.{name}").main(verb, rest)
     return status

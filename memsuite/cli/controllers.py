@@ -85,7 +85,7 @@ def describe(name: str, options: argparse.Namespace) -> dict[str, Any]:
         "state_floats": controller.state_floats(),
         "retention": {horizon: retention(build(horizon), horizon) for horizon in options.horizons},
         "devices": [device for device in devices() if runs_on(controller, device)],
-        "summary": (type(controller).__doc__ or "").strip().splitlines()[0].replace(":math:", "").replace("`", ""),
+        "summary": (type(controller).__doc__ or "").strip().partition("\n")[0].replace(":math:", "").replace("`", ""),
     }
 
 
