@@ -44,6 +44,7 @@ API = {
         ["analysis", "analysis/probes", "metrics.py"],
     ),
 }
+OF_A_TERMINAL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")  # colours and the like in what a command has printed
 LINK = re.compile(r"\]\((?!https?:|#|data:)([^)#\s]+)(#[\w-]+)?\)")
 
 
@@ -94,7 +95,7 @@ def _markdown_of(path: Path) -> tuple[str, dict[str, bytes]]:
     text, resources = exporter.from_filename(
         str(path), resources={"unique_key": path.stem, "output_files_dir": path.stem}
     )
-    return text, dict(resources["outputs"])
+    return OF_A_TERMINAL.sub("", text), dict(resources["outputs"])
 
 
 def _index_of_notebooks(paths: list[Path]) -> str:

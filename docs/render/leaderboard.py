@@ -16,7 +16,7 @@ from render.common import ROOT, grouped, table
 
 FILE = ROOT / "results" / "reference_v2.jsonl"
 SUBMISSIONS = ROOT / "results" / "submissions"
-HEADINGS = ("rank", "model", "from", "parameters", "state floats", "tasks", "at target", "seeds", "mean score")
+HEADINGS = ("rank", "model", "mean score", "at target", "tasks", "seeds", "parameters", "state floats", "from")
 
 
 class Entry(NamedTuple):
@@ -102,10 +102,10 @@ def row_of(number: int, entry: Entry) -> list[str]:
     return [
         str(number) if entry.whole else "",
         entry.model,
-        entry.by,
-        *sizes,
-        str(len(entry.tasks)),
-        str(solved),
-        " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1])))),
         f"{entry.score:.3f}",
+        str(solved),
+        str(len(entry.tasks)),
+        " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1])))),
+        *sizes,
+        entry.by,
     ]
