@@ -40,6 +40,7 @@ NOT_HERE = {
     "export OMP_NUM_THREADS": "the tests run with one thread",
     "pip install": "tests/test_wheel.py installs a wheel",
     "memsuite compare --models my_module": "tests/analysis/test_compare_guide.py has the runs it needs",
+    "memsuite suite easy_v1 --set controller=my_module": "a model that only a reader has; tests/suite/test_changes.py",
     "memsuite submit": "needs finished runs; tests/test_submissions.py makes and checks submissions",
     "wandb": "needs an account; tests/cli/test_run_names.py runs what the sweep's agent would, offline",
     "torchrun": "starts several processes: tests/resuming/test_processes.py runs its like",
