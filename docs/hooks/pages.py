@@ -45,6 +45,7 @@ API = {
     ),
 }
 OF_A_TERMINAL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")  # colours and the like in what a command has printed
+OF_THE_ROOM = {"controllers": "make_controller, controller_class"}  # what is defined in a room's __init__
 LINK = re.compile(r"\]\((?!https?:|#|data:)([^)#\s]+)(#[\w-]+)?\)")
 
 
@@ -115,6 +116,9 @@ def _index_of_api() -> str:
 
 def _page_of_api(name: str, text: str, parts: list[str]) -> str:
     lines = [f"# {'memsuite' if name == 'memsuite' else f'memsuite.{name}'}", "", text, ""]
+    if members := OF_THE_ROOM.get(name):
+        options = f"{{heading_level: 3, members: [{members}], show_submodules: false}}"
+        lines += [f"## memsuite.{name}", "", f"::: memsuite.{name}", f"    options: {options}", ""]
     for part in parts:
         path = PACKAGE / part
         for file in [path] if path.suffix else sorted(path.glob("*.py")):
