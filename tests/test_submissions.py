@@ -104,6 +104,7 @@ def test_a_tampered_or_incomplete_one_is_one_line(folder, capfd, change, words):
         (lambda content: content["runs"][0].pop("versions"), "does not say its versions"),
         (lambda content: content["runs"].append(content["runs"][0]), "runs 1 and 3 have the same settings and seed"),
         (lambda content: content.update(runs=[]), "holds no run"),
+        (lambda content: content.update(by=7), "name and by must be texts"),
         (lambda content: content.update(source={}), "its file sent_model.py is not in the submission"),
     ],
 )

@@ -60,6 +60,8 @@ def verify(content: Any, where: str) -> list[RunResult]:
         raise UsageError(f"{where} has no {missing[0]!r}, so it is not whole; make it again with memsuite submit RUN")
     if content["digest"] != digest_of(content):
         raise UsageError(f"{where} is not as it was made: its content has another digest; make it again")
+    if not all(isinstance(content[name], str) for name in ("name", "by")):
+        raise UsageError(f"{where}: name and by must be texts")
     runs, source = content["runs"], content["source"]
     if not isinstance(runs, list) or not runs or not all(isinstance(run, dict) for run in runs):
         raise UsageError(f"{where} holds no run")
