@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 
 CPP := $(wildcard csrc/*.cpp csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.cuh tests/ops/build/emulated/*.h)
 
-.PHONY: setup demo test notebooks peers clusters test-slow fuzz learn docs reference reference-v1 recipe recipe-v1 controls horizons beyond bench-peers gpu-check check clean
+.PHONY: setup demo test test-pythons notebooks jupyter site peers clusters test-slow fuzz learn docs reference reference-v1 recipe recipe-v1 controls horizons beyond bench-peers gpu-check check clean
 
 setup: $(VENV)/.ready
 
@@ -41,6 +41,32 @@ notebooks: setup
 	@begin=$$SECONDS; set -e; mkdir -p notebooks/executed; \
 	  $(RUN)/jupyter execute --timeout 600 --output 'executed/{notebook_name}' notebooks/*.ipynb; \
 	  echo "the notebooks took $$((SECONDS - begin)) s"
+
+# Opens the notebooks in a browser.
+jupyter: setup
+	$(RUN)/pip install --quiet --disable-pip-version-check 'jupyterlab>=4.2'
+	$(RUN)/jupyter lab notebooks
+
+$(VENV)/.docs: $(VENV)/.ready
+	$(RUN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
+	touch $@
+
+# The documentation as a site that can be searched, into site/: python -m http.server -d site shows it. Nothing is downloaded; a
+# link that leads nowhere, and every other warning, fails. The notebooks are run first where they have changed.
+NOTEBOOKS := $(wildcard notebooks/*.ipynb)
+site: $(VENV)/.docs $(NOTEBOOKS:notebooks/%=notebooks/executed/%)
+	@begin=$$SECONDS; set -e; \
+	  NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build --quiet; \
+	  echo "the site took $$((SECONDS - begin)) s: site/index.html"
+
+notebooks/executed/%.ipynb: notebooks/%.ipynb
+	@mkdir -p notebooks/executed
+	$(RUN)/jupyter execute --timeout 600 --output 'executed/{notebook_name}' $<
+
+# The tests, once with every Python that is found, each in an environment of its own.
+PYTHONS ?= 3.10 3.11 3.12 3.13
+test-pythons:
+	tests/pythons.sh $(PYTHONS)
 
 # Other people's agents on our tasks, and POPGym's environments under our agents, need their packages.
 peers: setup
@@ -118,4 +144,4 @@ gpu-check: setup
 	  echo "the check took $$((SECONDS - begin)) s"
 
 clean:
-	rm -rf $(VENV) runs .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venvs site runs .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -13,13 +13,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from render import measurements, runs, second_recipe, short_cells
+from render import leaderboard, measurements, runs, second_recipe, short_cells
 
 from memsuite.files import write_atomically
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 TABLES: dict[str, Callable[[], str]] = {
+    "leaderboard": leaderboard.section,
     "reference_easy": functools.partial(runs.reference, "easy"),
     "reference_medium": functools.partial(runs.reference, "medium"),
     "second_recipe": second_recipe.section,

@@ -20,6 +20,7 @@ VERBS = {
     "build": "compile the ops ahead of their first use",
     "compare": "set results against a baseline, cell by cell; status 1 if something is worse",
     "report": "make one page of results: tables, curves, maps",
+    "submit": "make a file of results for the leaderboard, or check one",
     "retention": "evaluate a trained agent at horizons far beyond its own",
     "bench": "measure the speed of tasks, training and ops: memsuite bench --help lists the parts",
 }
@@ -78,6 +79,10 @@ def main(argv: list[str] | None = None) -> int:
 def _run(verb: str, rest: list[str]) -> int:
     if verb not in VERBS:
         raise unknown("verb", verb, VERBS)
+    from memsuite.imports import COPIES, PLACES
+
+    PLACES.clear()  # of a command before this one in the same process
+    COPIES.clear()
     name = "fit" if verb in ("fit", "validate", "test") else verb
     from memsuite.launch.light import light_import
 

@@ -19,11 +19,12 @@ INSTALLED = tuple({f"{sysconfig.get_path(name)}/" for name in ("stdlib", "platst
 def users_line(error: BaseException) -> str | None:
     """Return ``file:line`` of the innermost frame outside memsuite and installed packages; None if there is none."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if _is_users(frame.filename)]
+    own = [frame for frame in frames if is_users_file(frame.filename)]
     return f"{shown(own[-1].filename)}:{own[-1].lineno}" if own else None
 
 
-def _is_users(filename: str) -> bool:
+def is_users_file(filename: str) -> bool:
+    """Tell whether a file is neither memsuite's nor one of Python's and of installed packages."""
     return not filename.startswith((HERE, "<", *INSTALLED))
 
 

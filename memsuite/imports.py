@@ -1,4 +1,4 @@
-"""Modules of the user's own, found by their path: first in the folder where the command starts."""
+"""Modules of the user's own, found by their path: where the command starts, or beside the file that names them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from memsuite.blame import in_one_line, is_mistake, words_of
 from memsuite.errors import UsageError
@@ -23,7 +23,7 @@ def class_at(path: str, base: type[ClassT], kind: str) -> type[ClassT]:
     """Import ``my_module.MyClass``; a UsageError if it is not there or not a subclass of ``base``.
 
     Args:
-        path: module and class, looked for where the command was started and then on Python's path.
+        path: module and class, looked for where the command was started, in :data:`PLACES`, then on Python's path.
         base: what it must be a subclass of.
         kind: what it is called in the error.
     """
@@ -58,39 +58,94 @@ def parameters_of(cls: type) -> Mapping[str, inspect.Parameter]:
     return found
 
 
+PLACES: list[Path] = []  # folders besides the current one in which a user's files are found, the first wins
+COPIES: list[Path] = []  # folders with copies of a user's files, named where one is missing
+
+
+def also_in(folder: str | Path) -> None:
+    """Find a user's files in this folder too, after the current one and those that were named before.
+
+    Args:
+        folder: where a configuration or a suite lies that names them.
+    """
+    place = Path(folder).resolve()
+    if place.is_dir() and place != Path.cwd() and place not in PLACES:
+        PLACES.append(place)
+
+
+def file_of(name: str) -> Path | None:
+    """Return the file of a user's own module: the first of the current folder and :data:`PLACES`; None if none has it.
+
+    Args:
+        name: of the module, with dots.
+    """
+    return next((file for folder in (Path.cwd(), *PLACES) if (file := file_in(folder, name))), None)
+
+
+def file_in(folder: Path, name: str) -> Path | None:
+    """Return the file of a module, where a folder has it; otherwise None."""
+    inside = folder.joinpath(*name.split("."))
+    return next((file for file in (inside.with_suffix(".py"), inside / "__init__.py") if file.is_file()), None)
+
+
 def module_at(name: str) -> ModuleType:
-    """Import a module: the file in the current folder before one of that name anywhere else.
+    """Import a module: the file in the current folder before those of the other places and of Python's path.
 
     A file that has the name of a module of Python's, or of one that was loaded from elsewhere, is loaded beside it.
+
+    Raises:
+        ModuleNotFoundError: there is no such file; the text says where it was looked for.
     """
-    file = Path.cwd().joinpath(*name.split(".")).with_suffix(".py")
+    file = file_of(name)
     before = sys.modules.get(name)
-    with current_folder_first():
-        if file.is_file() and before is not None and Path(getattr(before, "__file__", None) or "").resolve() != file:
-            return _beside(name, file)
-        return importlib.import_module(name)
+    with own_folders_first():
+        if _is_other(file, before):
+            return _beside(name, cast(Path, file))
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name not in (name, name.partition(".")[0]):  # one that the user's file imports
+                raise
+            raise ModuleNotFoundError(_not_found(name), name=error.name) from error
+
+
+def _is_other(file: Path | None, loaded: ModuleType | None) -> bool:
+    """Tell whether a file is not the module that was loaded under its name."""
+    if file is None or file.name == "__init__.py" or loaded is None:
+        return False
+    return Path(getattr(loaded, "__file__", None) or "").resolve() != file.resolve()
+
+
+def _not_found(name: str) -> str:
+    file = "/".join(name.split(".")) + ".py"
+    where = " or ".join(["this folder", *map(str, PLACES)])
+    copies = [folder / file for folder in COPIES if (folder / file).is_file()]
+    bring = "start where it lies, or copy it here"
+    if copies:
+        bring = f"cp {copies[0]} . brings it, or add --trust (trust=True) to use that copy"
+    return f"no file {file} in {where}, nor a module {name!r} on Python's path; {bring}"
 
 
 @contextmanager
-def current_folder_first() -> Iterator[None]:
-    """Look for modules in the current folder first during the block, and last after it.
+def own_folders_first() -> Iterator[None]:
+    """Look for modules in the current folder and the other places first during the block, and last after it.
 
     Last, because a user's file that is called like a module of Python's must not take its place for other packages.
     """
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
+    first = [str(Path.cwd()), *map(str, PLACES)]
+    sys.path[:0] = first
     importlib.invalidate_caches()
     try:
         yield
     finally:
-        sys.path.remove(here)
-        current_folder_too()
+        for folder in first:
+            sys.path.remove(folder)
+        own_folders_too()
 
 
-def current_folder_too() -> None:
-    """Look for modules in the current folder after everywhere else."""
-    if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))
+def own_folders_too() -> None:
+    """Look for modules in the current folder and the other places after everywhere else."""
+    sys.path += [folder for folder in map(str, (Path.cwd(), *PLACES)) if folder not in sys.path]
 
 
 def _beside(name: str, file: Path) -> ModuleType:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from memsuite.errors import UsageError
 from memsuite.module import MemoryPPO
 
 
@@ -20,4 +21,7 @@ def load(path: str | Path, trust: bool = False) -> MemoryPPO:
     Raises:
         UsageError: there is no whole checkpoint, or it names a module and is not trusted.
     """
-    return MemoryPPO.load_from_checkpoint(path, trust=trust).eval()
+    try:
+        return MemoryPPO.load_from_checkpoint(path, trust=trust).eval()
+    except UsageError as error:
+        raise error.with_traceback(None) from None  # the line says it; how memsuite came to it helps nobody

@@ -82,7 +82,7 @@ class MemoryPPO(pl.LightningModule):
         self.config = resolve(given, self.course)
         self.ppo = ppo = cast(ResolvedPPO, self.config.ppo)
         self.num_envs, self.seed = cast(int, self.config.num_envs), self.config.seed
-        self.evaluation_episodes = self.config.evaluation_episodes
+        self.evaluation_episodes = cast(int, self.config.evaluation_episodes)
         sizes = self.task.num_actions, self.task.observation_dim
         self.credit = Credit(ppo.discount, ppo.gae_lambda, ppo.consequences == "tested", *sizes)
         self.model = self.fresh_model()
@@ -282,7 +282,8 @@ class MemoryPPO(pl.LightningModule):
 
         The episodes of a stream are the same in every call.
         """
-        return evaluate(self.task, self.model, episodes, stream(self.seed, name, self.device))
+        with self.seconds.timed("evaluation"):
+            return evaluate(self.task, self.model, episodes, stream(self.seed, name, self.device))
 
     def validation_step(self, batch: str, batch_idx: int) -> None:
         """Evaluate; during ``fit`` on a quarter of the episodes, with a row for the loggers."""

@@ -7,7 +7,7 @@ import json
 import torch
 
 TIMES = ("steps_per_second", "wall_seconds", "cpu_seconds", "hardware", "versions", "commit", "command")
-TIMES += ("wall_seconds_to_target", "cpu_seconds_to_target")
+TIMES += ("wall_seconds_to_target", "cpu_seconds_to_target", "evaluation_share")
 
 
 def end_state(folder) -> dict:

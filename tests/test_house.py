@@ -36,6 +36,7 @@ LEVELS = {
     "loading": 7,
     "callbacks": 7,
     "analysis": 5,
+    "submissions": 6,
     "suite": 3,
     "launch": 8,
     "bench": 9,

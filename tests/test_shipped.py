@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -125,3 +126,8 @@ def test_an_unknown_name_is_one_line_with_the_nearest(line, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     answer = answer_in(tmp_path, lambda: capfd.readouterr().err)
     assert UNKNOWN[line] in answer(*line.split())
+
+
+def test_tests_with_every_python_name_those_that_are_not_there():
+    ended = subprocess.run([ROOT / "tests" / "pythons.sh", "9.9"], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (1, "passed: none; failed: none; no interpreter: 9.9\n")

@@ -25,7 +25,7 @@ SECTIONS = ("Install", "Train an agent", "Run a grid", "Compare models")
 SUITE = ["--set", "steps=64000", "--set", "num_envs=16", "--set", "evaluation_episodes=8", "--set", "model.ppo.draws=4"]
 # Tests of the source distribution that read its files: results, configurations, notebooks, docs and the Makefile.
 OF_FILES = ["test_shipped.py", "test_tables.py", "test_published.py", "test_house.py", "suite/test_grid.py"]
-OF_FILES += ["suite/test_guide.py", "test_measurements.py", "test_controls.py", "test_notebooks.py"]
+OF_FILES += ["suite/test_guide.py", "test_measurements.py", "test_controls.py", "test_notebooks.py", "test_site.py"]
 
 
 def call(*words: str | Path, cwd: Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:

@@ -105,7 +105,7 @@ def summary(cells: pd.DataFrame) -> Grid:
             told += [f"{row['return']:.1f}", interval_text(row, "return", 1)] if _known(row["return"]) else ["", ""]
         target = f"{row['target_success']:.2f}" if _known(row["target_success"]) else ""
         solved, seeds = row.get("solved_seeds"), f"{row['seeds']:.0f}" if _known(row["seeds"]) else ""
-        solved = f"{solved:.0f} of {seeds}" if _known(solved) and target else seeds
+        solved = f"{solved:.0f} of {seeds}" if _known(solved) and target else f"{seeds} seeds"
         rows.append([*_named(names, index), *success, *told, target, solved])
     return Grid("Results over seeds, with intervals", headings, rows, left=2 + len(_apart(names)))
 

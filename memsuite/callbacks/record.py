@@ -148,6 +148,7 @@ def describe_run(module: MemoryPPO, outcome: dict[str, float]) -> dict[str, Any]
         "unbound": anchors.unbound,
         "steps_to_remember": task.steps_to_remember(),
         "steps_per_second": module.env_steps / training if training else None,
+        "evaluation_share": module.seconds["evaluation"][0] / training if training else None,
         "world_size": world_size(),
         "parameters": sum(parameter.numel() for parameter in module.model.parameters()),
         "skipped_updates": module.guard.total,

@@ -81,7 +81,7 @@ def describe(name: str, options: argparse.Namespace) -> dict[str, Any]:
         "expresses": abilities and abilities._asdict(),
         "retention": {horizon: retention(build(name, options, horizon), horizon) for horizon in options.horizons},
         "devices": [device for device in devices() if runs_on(controller, device)],
-        "summary": (type(controller).__doc__ or "").strip().splitlines()[0].replace(":math:", "").replace("`", ""),
+        "summary": (type(controller).__doc__ or "").strip().partition("\n")[0].replace(":math:", "").replace("`", ""),
     }
 
 

@@ -20,12 +20,11 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from memsuite import trainers
 from memsuite.callbacks import Checkpoints, Curriculum, ProgressBar, RunRecord
 from memsuite.errors import Stopped, UsageError, unknown
-from memsuite.imports import current_folder_too
 from memsuite.launch.allocator import keep_freed_memory, modules_left_alone
-from memsuite.launch.arguments import options
-from memsuite.launch.folder import check_space, default_folder, own_folder
+from memsuite.launch.arguments import options, told_of_classes
+from memsuite.launch.folder import check_space, own_folder, run_name
 from memsuite.launch.hints import hint_at_retention
-from memsuite.launch.loggers import go_on_logging
+from memsuite.launch.loggers import end_wandb, go_on_logging, in_run_folder
 from memsuite.launch.messages import as_text, how_to_go_on, interval_of, log_to, summary, told_in_one_line
 from memsuite.launch.parser import Parser
 from memsuite.launch.plain import console as plain_console
@@ -41,7 +40,14 @@ from memsuite.launch.resuming import (
     own_settings,
     typed_names,
 )
-from memsuite.launch.trainer import TRAINER_DEFAULTS, check_trainer, quiet_lightning, wandb_logger
+from memsuite.launch.sources import keep_sources, look_beside
+from memsuite.launch.trainer import (
+    TRAINER_DEFAULTS,
+    check_trainer,
+    iterations_between_evaluations,
+    quiet_lightning,
+    wandb_logger,
+)
 from memsuite.module import MemoryPPO
 from memsuite.reading import positive
 from memsuite.rl import envs_per_process
@@ -63,9 +69,9 @@ class FitCLI(LightningCLI):
 
     def __init__(self, verb: str, arguments: list[str]) -> None:
         self.verb, self.given = verb, arguments
-        current_folder_too()  # for callbacks and loggers of the user's own
         self.command = shlex.join(["memsuite", verb, *arguments])
         self.checkpoint = asked_checkpoint(verb, arguments)
+        look_beside(arguments, folder_of(self.checkpoint), is_trusted(arguments))
         read = read_checkpoint(self.checkpoint) if self.checkpoint else None
         self.saved: dict[str, Any] | None = read["memsuite"] if read else None
         own = False
@@ -118,6 +124,8 @@ class FitCLI(LightningCLI):
         )
         trust = "import the modules that the checkpoint names, for a task or a controller of your own"
         parser.add_argument("--trust", action="store_true", help=trust)
+        modules = "a folder in which files of your own are found, besides the current one and those of --config"
+        parser.add_argument("--modules", type=str | None, default=None, help=modules)
         parser.add_argument(
             "--evaluate_every",
             type=positive | None,
@@ -149,7 +157,8 @@ class FitCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Build the module and the trainer from the settings."""
-        self.config_init = self.parser.instantiate_classes(self.config)
+        with told_of_classes():
+            self.config_init = self.parser.instantiate_classes(self.config)
         settings = {name: self.config_init[name] for name in NAMES}
         self.model = MemoryPPO(RunConfig(**settings, ppo=self.config_init.model.ppo))
         self.trainer = self.instantiate_trainer()
@@ -161,7 +170,8 @@ class FitCLI(LightningCLI):
             raise UsageError("ckpt_path is no setting of a run; give it on the command line: --ckpt_path ...")
         if config.trust and "--trust" not in self.given:
             raise UsageError("trust is no setting of a run; give it on the command line: --trust")
-        self.out = Path(config.out or folder_of(self.checkpoint) or default_folder(config))
+        self.run_name = run_name(config, self.parser.get_defaults())
+        self.out = Path(config.out or folder_of(self.checkpoint) or f"runs/{self.run_name}")
         config.out = str(self.out)
         choose_devices(config)
         check_trainer(config.trainer)
@@ -185,15 +195,15 @@ class FitCLI(LightningCLI):
         config = self.config
         given = self.config_init.trainer.logger
         loggers: list[Any] = [MetricsCSV(self.out)]  # first: it tells Lightning where the run lies
-        loggers += given if isinstance(given, list) else [given] if given else []
+        given = given if isinstance(given, list) else [given] if given else []
+        loggers += [in_run_folder(logger, self.out) for logger in given]
         if self.verb == "fit":
             if config.wandb_mode != "disabled":
-                loggers.append(wandb_logger(self.out, config, self.resumes))
+                loggers.append(wandb_logger(self.out, config, self.run_name, self.resumes))
             self.record = RunRecord(self.out, self.command)
             # The record comes last: it writes the result when everything else is done.
             callbacks = [ProgressBar(), Checkpoints(self.out, config.checkpoint_every), self.record]
-            every = config.evaluate_every or max(5, self.model.course.iterations // 20)
-            kwargs["val_check_interval"] = min(every, self.model.course.iterations)
+            kwargs["val_check_interval"] = iterations_between_evaluations(self.model, config.evaluate_every)
         else:
             loggers, callbacks = [], []
             self.save_config_callback = None
@@ -259,9 +269,11 @@ def fit(cli: FitCLI) -> int:
         log = stack.enter_context(log_to(cli.out))
         stack.enter_context(told_in_one_line(cli.out, cli.model))
         log.debug(cli.command)
+        keep_sources(cli.out, cli.model.config)
         hint_at_retention(cli.model)
         stack.enter_context(modules_left_alone())
         go_on_logging(trainer.loggers, cli.out, cli.resumes, cli.env_steps)
+        stack.push(lambda kind, *_: end_wandb(trainer.loggers, kind))
         with started(trainer, ["fit", *cli.given], functools.partial(how_to_go_on, cli.out)):
             trainer.fit(cli.model, ckpt_path=checkpoint)
         if cli.record.result is None:

@@ -21,12 +21,13 @@ from memsuite.launch.plain import PlainParser, Unbroken, for_tables
 from memsuite.launch.plain import console as plain_console
 from memsuite.reading import positive
 from memsuite.shipped import find
-from memsuite.suite import estimate, store
-from memsuite.suite.changes import read_changes
+from memsuite.suite import store
+from memsuite.suite.changes import key_values, read_changes
 from memsuite.suite.drive import Drive
 from memsuite.suite.grid import Run, Suite, choose, read_suite
 from memsuite.suite.launch import Launcher, LocalLauncher, forkserver, slots
 from memsuite.suite.listing import listing
+from memsuite.suite.plan import show_plan
 from memsuite.suite.view import View
 from memsuite.suite.worker import die_with_suite
 
@@ -56,7 +57,7 @@ def main(verb: str, arguments: list[str]) -> int:
     looking, elsewhere = f"looking at {len(runs)} runs", options.launcher != "local"
     checked: Checked = apart(suite, looking, options.dry_run, _check, runs, elsewhere)
     if options.dry_run:
-        dry_run(runs, checked.sizes, len(slots(options.jobs, checked.gpus)))
+        show_plan(runs, checked.sizes, len(slots(options.jobs, checked.gpus)))
         return 0
     launcher = make_launcher(options, suite, checked)
     with contextlib.redirect_stdout(cast(TextIO, Unbroken(sys.stdout))):
@@ -158,48 +159,6 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"cannot make the folder {folder}: {error.strerror}") from error
-
-
-def key_values(option: str, given: list[str]) -> dict[str, Any]:
-    """Read ``KEY=VALUE``, the value as YAML."""
-    import yaml
-
-    from memsuite.reading import UniqueKeys
-
-    settings = {}
-    for each in given:
-        key, equals, value = each.partition("=")
-        if not (key and equals):
-            raise UsageError(f"--{option} {each}: write it as KEY=VALUE")
-        try:
-            settings[key] = yaml.load(value, UniqueKeys)
-        except yaml.YAMLError:
-            raise UsageError(f"--{option} {each}: {value!r} is not a value in YAML") from None
-    return settings
-
-
-def dry_run(runs: list[Run], sizes: list[estimate.Size], jobs: int) -> None:
-    """Print the command lines, and a table of what they cost."""
-    for run in runs:
-        print(run.command)
-    known, left = 0, 0.0
-    rows = [("run", "state", "environment steps", "estimated time")]
-    for run, size in zip(runs, sizes, strict=True):
-        seconds, kind = estimate.seconds(size), store.look(run).kind
-        known += seconds is not None
-        left += 0.0 if kind == "finished" else seconds or 0.0
-        time = "not known" if seconds is None else estimate.in_words(seconds)
-        rows.append((run.id, kind, f"{size.env_steps:,}", time))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    print()
-    for name, state, steps, time in rows:
-        print(f"{name:<{widths[0]}}  {state:<{widths[1]}}  {steps:>{widths[2]}}  {time:>{widths[3]}}")
-    print()
-    total = sum(size.env_steps for size in sizes)
-    still = f"about {estimate.in_words(left / jobs)} with --jobs {jobs}" if known else "for a time that is not known"
-    print(f"{len(runs)} runs, {total:,} environment steps; still to do: {still}")
-    if known:
-        print(f"An estimate for {known} of {len(runs)} runs: {estimate.BASIS}.")
 
 
 def conclude(drive: Drive, console: Console, command: str, suite: Suite) -> int:

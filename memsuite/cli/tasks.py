@@ -159,6 +159,7 @@ def draw(tasks: list[str], folder: Path, seed: int) -> int:
     for name in tasks:
         task = get_task_config(name, "easy").make()
         path = folder / f"{name}.png"
-        draw_episode(task, f"{name}, easy: horizon {task.horizon}", path, torch.Generator().manual_seed(seed))
+        generator = torch.Generator().manual_seed(zlib.crc32(f"{name}/{seed}".encode()))  # an episode of its own each
+        draw_episode(task, f"{name}, easy: horizon {task.horizon}", path, generator)
         print(path)
     return 0

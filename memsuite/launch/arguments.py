@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any, NoReturn
 
@@ -156,6 +158,23 @@ class Arguments(ArgumentParser):
         if found := re.match(r"Not of type positive: (.*)", text):
             return found[1]
         return text
+
+
+@contextmanager
+def told_of_classes() -> Iterator[None]:
+    """Say in one line why a class that a setting names, such as a logger, cannot be made.
+
+    Raises:
+        UsageError: with what the class itself says, among all that the parser tells of the types it has tried.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if isinstance(error, UsageError) or "Union subtypes" not in str(error):
+            raise
+        tried = re.findall(r"^  - (.*)$", str(error), re.MULTILINE)
+        own = [line for line in tried if not line.startswith(("Not a valid subclass", "Expected a"))]
+        raise UsageError(f"a class in the settings cannot be made: {flat(own[0] if own else str(error))}") from error
 
 
 def options(arguments: list[str], name: str) -> list[str]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from jsonargparse import Namespace
 from torch import nn
@@ -14,16 +17,50 @@ from torch import nn
 from memsuite.errors import UsageError
 from memsuite.files import remove_leftovers, watched, write_atomically
 from memsuite.runs.config import IDENTITY
-from memsuite.runs.folder import CHECKPOINTS, HELD, LOG, METRICS, WEIGHTS, run_id
+from memsuite.runs.folder import CHECKPOINTS, HARMFUL, HELD, LOG, METRICS, SOURCE, WEIGHTS, mark, run_id
+from memsuite.runs.trust import ONE_START
 from memsuite.system import lock, locked_folder
 
 PATIENCE = 0.5  # seconds: whoever only asks whether a folder is held takes its lock for less
+LONGEST = 60  # letters of what a run's name says of its settings
+# What belongs to one start of a run, or to where it runs and who is told.
+NOT_OF_A_NAME = (*ONE_START, "device", "wandb_mode", "checkpoint_every", "trainer.logger", "trainer.devices")
 SMALL = 1_000_000  # bytes for what a checkpoint holds besides weights and moments: episodes, generators, memory
 
 
-def default_folder(config: Namespace) -> str:
-    """Name the run folder after what is run: ``runs/delayed_cue-medium/gru/seed0``."""
-    return f"runs/{run_id({name: config[name] for name in IDENTITY})}"
+def run_name(config: Namespace, usual: Namespace) -> str:
+    """Name a run after what tells it from others: ``delayed_cue-medium/gru-learning_rate0.002/seed0``.
+
+    Two runs have one name only if no setting differs that may change what they compute. Where the settings that are
+    not the usual ones make a long name, its end is a short hash of them.
+
+    Args:
+        config: the settings.
+        usual: every setting's default.
+    """
+    own, defaults = flat_settings(config), flat_settings(usual)
+    other = {key: value for key, value in own.items() if value != defaults.get(key)}
+    marks = "".join(f"-{mark(key, value)}" for key, value in other.items())
+    leaves = {key.rpartition(".")[2] for key in other}
+    if len(marks) > LONGEST or HARMFUL.search(marks) or len(leaves) < len(other):
+        digest = hashlib.sha256(json.dumps(other, sort_keys=True).encode()).hexdigest()[:8]
+        marks = f"{HARMFUL.sub('_', marks)[:LONGEST].rstrip('-_.')}-{digest}"
+    return run_id({name: config[name] for name in IDENTITY}, marks)
+
+
+def flat_settings(config: Namespace) -> dict[str, Any]:
+    """Return the settings that may change what a run computes, with dots, as plain values."""
+    found: dict[str, Any] = {}
+
+    def add(name: str, value: Any) -> None:
+        if isinstance(value, dict) and "class_path" not in value:
+            for key, each in value.items():
+                add(f"{name}.{key}" if name else str(key), each)
+        elif value is not None and not name.startswith(NOT_OF_A_NAME) and name not in IDENTITY:
+            found[name] = json.loads(json.dumps(value, default=str))
+
+    add("", config.as_dict())
+    return found
 
 
 @contextmanager
@@ -49,6 +86,7 @@ def own_folder(folder: Path, resuming: bool, overwrite: bool) -> Iterator[None]:
                 refuse_held(folder)  # by a run that ended a moment ago
             for name in (*HELD, *WEIGHTS):
                 (folder / name).unlink(missing_ok=True)
+            shutil.rmtree(folder / SOURCE, ignore_errors=True)
             log.truncate(0)
         with watched(folder):
             yield

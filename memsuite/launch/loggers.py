@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import csv
+import os
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
 from memsuite.errors import UsageError
 from memsuite.files import write_json
 from memsuite.runs.collection import read_json
 from memsuite.runs.folder import LOGGERS, METRICS
 
+MLFLOW = "mlflow"  # whose runs have ids
+USUAL = "lightning_logs"  # Lightning's name where none is given
 NUMBERED = {"tensorboard": TensorBoardLogger, "csv": CSVLogger}  # those that make a folder of a new number each start
 
 
@@ -42,6 +45,11 @@ def go_on_logging(loggers: Sequence[Any], folder: Path, resuming: bool, env_step
             _rewind(logger, env_steps)
         if ours:
             now[name] = [logger.version for logger in ours]
+    if runs := _go_on_in_mlflow(loggers, before.get(MLFLOW, [])):
+        now[MLFLOW] = runs
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            _begin_wandb(logger)
     for logger in loggers if logged else ():
         if not isinstance(logger, (*NUMBERED.values(),)) and not hasattr(logger, "rewind"):
             logger.log_metrics = _only_new(logger.log_metrics, logged)
@@ -49,6 +57,48 @@ def go_on_logging(loggers: Sequence[Any], folder: Path, resuming: bool, env_step
         write_json(folder / LOGGERS, now)
     else:
         (folder / LOGGERS).unlink(missing_ok=True)
+
+
+def _go_on_in_mlflow(loggers: Sequence[Any], before: list[int | str]) -> list[int | str]:
+    """Have MLflow's loggers go on in their runs of before; return the ids of their runs."""
+    ours = [logger for logger in loggers if isinstance(logger, MLFlowLogger)]
+    for logger, number in zip(ours, before, strict=False):
+        logger._run_id = logger._run_id or str(number)
+    return [str(logger.run_id) for logger in ours]
+
+
+def _begin_wandb(logger: WandbLogger) -> None:
+    """Begin a run in W&B before training does.
+
+    Raises:
+        UsageError: W&B cannot be reached, or nobody is logged in.
+    """
+    from wandb.errors import Error
+
+    try:
+        _ = logger.experiment
+    except Error as error:
+        text = " ".join(str(error).split()).partition(". ")[0]
+        raise UsageError(f"W&B: {text}; run 'wandb login' first, or keep the log here: --wandb_mode offline") from error
+
+
+def end_wandb(loggers: Sequence[Any], kind: type[BaseException] | None) -> None:
+    """End the runs in W&B, as failed after an exception, so that the next run of this process has one of its own."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.experiment.finish(exit_code=int(kind is not None))
+
+
+def in_run_folder(logger: Any, folder: Path) -> Any:
+    """Return a logger as it is, but for one of TensorBoard's with a relative ``save_dir``: that is in the run folder.
+
+    So ``tensorboard --logdir runs`` shows every run under its name. A name or a version of the user's stays.
+    """
+    if isinstance(logger, TensorBoardLogger) and not os.path.isabs(logger._root_dir):
+        logger._root_dir = str(folder / logger._root_dir)
+        if logger._name == USUAL and logger._version is None:
+            logger._name = logger._version = ""
+    return logger
 
 
 def _rewind(logger: Any, env_steps: int) -> None:
@@ -103,7 +153,7 @@ def _remembered(path: Path) -> dict[str, list[int | str]]:
         content = read_json(path) if path.is_file() else {}
     except UsageError:
         return {}
-    found = {name: content.get(name) for name in NUMBERED} if isinstance(content, dict) else {}
+    found = {name: content.get(name) for name in (*NUMBERED, MLFLOW)} if isinstance(content, dict) else {}
     return {name: _versions(value) for name, value in found.items() if isinstance(value, list)}
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from typing import Any, cast
 
+from memsuite.imports import also_in
 from memsuite.launch.arguments import Arguments
 from memsuite.rl.course import Course
 from memsuite.rl.resolve import model_of, plan, resolve
@@ -54,6 +55,8 @@ class Look:
         Raises:
             UsageError: what ``memsuite fit`` would say.
         """
+        if run.modules:
+            also_in(run.modules)
         given, course = plan(self._config(run))
         return resolve(given, course), course
 

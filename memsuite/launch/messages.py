@@ -32,6 +32,7 @@ from memsuite.runs.folder import LOG, WEIGHTS
 log = logging.getLogger("memsuite")
 OUT_OF_MEMORY = re.compile("can't allocate memory|out of memory|not enough memory|ALLOC_FAILED", re.IGNORECASE)
 HOW_TO_FIND = "put it back, or go on where it is now with: memsuite fit --ckpt_path last --out FOLDER"
+FEW = 32  # episodes: the interval of a mean return is wide
 UNUSED = "some parameters of the model take no part in its loss; several processes then need"
 
 
@@ -148,16 +149,20 @@ def summary(result: dict[str, Any], folder: Path) -> Table:
         title=f"{result['task']} {result['difficulty']}, {result['controller']}, seed {result['seed']}",
         show_header=False,
     )
+    table.add_column()
+    table.add_column(overflow="fold")  # a path that is cut off leads nowhere
     if result["success"] is None:
         interval = interval_of(result["return_low"], result["return_high"], 1)
-        table.add_row(
-            "greedy return", f"{result['return_mean']:.1f}  ({interval}, {result['episodes_evaluated']} episodes)"
-        )
+        table.add_row("greedy return", f"{result['return_mean']:.1f}  ({interval}, {episodes_of(result)})")
     else:
         _add_success(table, result)
     processes = f", {result['world_size']} processes" if result["world_size"] > 1 else ""
     trained = f"{result['env_steps']:,} environment steps, {result['steps_per_second']:,.0f} steps/s{processes}"
     table.add_row("trained", trained)
+    if result["evaluation_share"] is not None:
+        few = result["success"] is None and result["episodes_evaluated"] < FEW
+        more = "; --evaluation_episodes 100 asks for more" if few else ""
+        table.add_row("evaluated", f"in {result['evaluation_share']:.0%} of the time that training took{more}")
     table.add_row("run folder", str(folder))
     return table
 
@@ -169,10 +174,15 @@ def interval_of(low: float | None, high: float | None, digits: int) -> str:
     return f"95% interval {low:.{digits}f} to {high:.{digits}f}"
 
 
+def episodes_of(result: dict[str, Any]) -> str:
+    """Say how many episodes a result was evaluated on."""
+    return f"{result['episodes_evaluated']} episode{'s' * (result['episodes_evaluated'] != 1)}"
+
+
 def _add_success(table: Table, result: dict[str, Any]) -> None:
     interval = interval_of(result["success_low"], result["success_high"], 3)
     reached = "reached" if result["reached_target"] else "not reached"
-    table.add_row("greedy success", f"{result['success']:.3f}  ({interval}, {result['episodes_evaluated']} episodes)")
+    table.add_row("greedy success", f"{result['success']:.3f}  ({interval}, {episodes_of(result)})")
     if result["chance"] is not None:
         table.add_row("chance", f"{result['chance']:.3f}  (best without memory)")
     table.add_row("target", f"{result['target_success']:.2f}  {reached}")

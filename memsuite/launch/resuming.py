@@ -36,7 +36,7 @@ class SaveConfig(SaveConfigCallback):
         """Write it."""
         config = copy.deepcopy(self.config)
         config.out, config.ckpt_path, config.overwrite, config.devices = None, None, False, None
-        config.trust = False
+        config.trust, config.modules = False, None
         text = self.parser.dump(config, skip_none=False)
         folder = trainer.loggers[0].save_dir  # trainer.log_dir would wait for the processes that save nothing
         assert folder is not None

@@ -11,7 +11,9 @@ from jsonargparse import Namespace
 from jsonargparse._deprecated import JsonargparseDeprecationWarning
 
 from memsuite.errors import UsageError
+from memsuite.module import MemoryPPO
 from memsuite.rl import check_precision
+from memsuite.runs.recipes import usual_evaluations
 
 TRAINER_DEFAULTS = {
     "max_epochs": 1,
@@ -63,6 +65,18 @@ def check_trainer(settings: Any) -> None:
         raise UsageError("trainer.logger is true; metrics.csv is written anyway, and other loggers are named by class")
 
 
+def iterations_between_evaluations(module: MemoryPPO, asked: int | None) -> int:
+    """Return how many iterations a run takes from one evaluation to the next.
+
+    Args:
+        module: of the run.
+        asked: what the user has asked for; None for the usual number of evaluations.
+    """
+    course, config = module.course, module.config
+    number = usual_evaluations(config.task, course.budget, course.full_task.horizon, module.evaluation_episodes)
+    return min(asked or max(5, course.iterations // number), course.iterations)
+
+
 def quiet_lightning() -> None:
     """Keep Lightning's advice about data loaders and devices, which does not apply here, off the screen."""
     for name in ("lightning.pytorch", "lightning.fabric"):
@@ -72,20 +86,22 @@ def quiet_lightning() -> None:
         warnings.filterwarnings("ignore", text)
 
 
-def wandb_logger(folder: Path, config: Namespace, resuming: bool) -> Any:
+def wandb_logger(folder: Path, config: Namespace, name: str, resuming: bool) -> Any:
     """Return the W&B logger for this run; a run that goes on goes on under its id there.
 
     Args:
         folder: the run folder.
         config: the settings.
+        name: of the run.
         resuming: the run of that folder is gone on with.
     """
     from lightning.pytorch.loggers import WandbLogger
 
     folder.mkdir(parents=True, exist_ok=True)
-    name = f"{config.task}-{config.difficulty}/{config.controller}/seed{config.seed}"
-    before = sorted((folder / "wandb").glob("*run-*-*")) if resuming else []
-    number = before[-1].name.rpartition("-")[2] if before else None
+    before = sorted((folder / "wandb").glob("*run-*/run-*.wandb")) if resuming else []
+    number = before[-1].stem.removeprefix("run-") if before else None
     again: dict[str, Any] = {"id": number, "resume": "allow"} if number else {}
     offline = config.wandb_mode == "offline"
-    return WandbLogger(project="memsuite", name=name, save_dir=str(folder), offline=offline, **again)
+    logger = WandbLogger(project="memsuite", name=name, save_dir=str(folder.absolute()), offline=offline, **again)
+    logger._wandb_init.pop("anonymous", None)  # which W&B has given up, and warns of
+    return logger

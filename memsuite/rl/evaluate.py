@@ -8,17 +8,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
 from memsuite.controllers.base import is_own
 from memsuite.distributed import from_first, rank
 from memsuite.rl.actor_critic import ActorCritic
 from memsuite.rl.needs import check_evaluation
 from memsuite.rl.randomness import own_randomness
-from memsuite.rl.rollout import begin, collect
+from memsuite.rl.rollout import Actor, begin, collect
 from memsuite.rl.streams import stream
 from memsuite.tasks import ScriptedTask, Task
 
 SCRIPTED_ENVS, STEPPED_ENVS = 256, 64  # environments side by side; fewer if each must be stepped
+BLOCK = 32  # steps between two looks at whether all environments that end early have ended
 MOST_STEPS = 1 << 22  # environments times horizon, about half a gigabyte: four environments at a million steps
 
 
@@ -54,14 +56,29 @@ def _evaluate(task: Task, model: ActorCritic, episodes: int, generator: torch.Ge
         for start in range(0, episodes, side_by_side):
             source = _source(task, generator, start)
             actor = begin(task, model, min(side_by_side, episodes - start), source)
-            # No episode is longer than the horizon, so the first episode of every environment ends within it. Later
-            # episodes are ignored: in environments that end early they would count short episodes twice.
-            trajectory, _ = collect(task, model, actor, task.horizon, None)
-            ended = (trajectory.terminated | trajectory.truncated).long()
+            correct, scored, rewards, ended = _played(task, model, actor)
+            # Later episodes are ignored: in environments that end early they would count short episodes twice.
             first = ended.cumsum(0) - ended == 0
-            success.update(trajectory.correct & first, trajectory.scored & first)
-            returns.update((trajectory.rewards * first).sum(0))
+            success.update(correct & first, scored & first)
+            returns.update((rewards * first).sum(0))
     return success.compute() | returns.compute()
+
+
+def _played(task: Task, model: ActorCritic, actor: Actor) -> list[Tensor]:
+    """Play until the first episode of every environment has ended, which is within the horizon.
+
+    Returns:
+        ``correct``, ``scored``, ``rewards`` and whether an episode ended (0 or 1), ``[T, B]`` each.
+    """
+    at_once = isinstance(task, ScriptedTask) or task.can_fork  # episodes that all end at the horizon
+    block, left, parts = task.horizon if at_once else BLOCK, task.horizon, []
+    waiting = torch.ones_like(actor.timestep.is_first)
+    while left and waiting.any():
+        trajectory, actor = collect(task, model, actor, min(block, left), None)
+        ended = trajectory.terminated | trajectory.truncated
+        parts.append((trajectory.correct, trajectory.scored, trajectory.rewards, ended.long()))
+        left, waiting = left - len(ended), waiting & ~ended.any(0)
+    return [torch.cat(columns) for columns in zip(*parts, strict=True)]
 
 
 def _source(task: Task, generator: torch.Generator, start: int) -> torch.Generator:

@@ -13,12 +13,13 @@ from memsuite.reading import positive
 from memsuite.rl.actor_critic import ActorCritic, make_actor_critic
 from memsuite.rl.course import Course
 from memsuite.rl.streams import envs_per_process, stream
-from memsuite.runs.config import NAMES, RunConfig, is_plain
+from memsuite.runs.config import NAMES, RunConfig, is_plain, nested
 from memsuite.runs.ppo import ResolvedPPO
 from memsuite.runs.recipes import (
     GYM,
     usual_critic,
     usual_draws,
+    usual_episodes,
     usual_matrix_scale,
     usual_minibatches,
     usual_num_envs,
@@ -43,7 +44,8 @@ def build_config(config: RunConfig | None, settings: dict[str, Any]) -> RunConfi
 def plan(config: RunConfig) -> tuple[RunConfig, Course]:
     """Return the settings with their sizes filled in, and the course of the run that they ask for."""
     preset = get_task_config(config.task, config.difficulty)
-    task_args = dict(**({} if config.horizon is None else {"horizon": config.horizon}), **(config.task_args or {}))
+    task_args = dict(**({} if config.horizon is None else {"horizon": config.horizon}))
+    task_args = dict(**task_args, **nested(config.task_args or {}))
     config = resolve_size(config, preset.make(**task_args))
     assert config.num_envs is not None
     return config, Course(preset, task_args, config.num_envs, config.ppo.rollout_length, config.steps)
@@ -102,6 +104,8 @@ def resolve(config: RunConfig, course: Course) -> RunConfig:
         task_args=arguments,
         controller_args=_controller_arguments(config, task),
         steps=config.steps or positive(course.budget),
+        evaluation_episodes=config.evaluation_episodes
+        or positive(usual_episodes(config.task, course.budget, task.horizon)),
         ppo=ResolvedPPO(**{**vars(ppo), **filled}),
     )
     if shares_scripts(found):

@@ -31,7 +31,10 @@ def count_iterations(steps: int | None, num_envs: int, rollout_length: int, defa
     if steps is None:
         return max(1, default // per_iteration)
     if steps < per_iteration:
-        raise UsageError(f"steps is {steps}, less than {per}; the least is {per_iteration}")
+        raise UsageError(
+            f"steps is {steps}, less than {per}; the least is {per_iteration}; or "
+            "lower num_envs, or ppo.rollout_length (one episode if not given)"
+        )
     return steps // per_iteration
 
 

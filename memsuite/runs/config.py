@@ -12,7 +12,6 @@ from memsuite.errors import UsageError, unknown
 from memsuite.reading import positive
 from memsuite.runs.ppo import PPOConfig
 
-EVALUATION_EPISODES = positive(1024)
 Objective = Literal["ppo", "supervised"]
 DIFFICULTIES = ("easy", "medium", "hard", "extreme")
 MOST_SEED = 2**32 - 1  # what NumPy's generator takes
@@ -35,6 +34,8 @@ class RunConfig:
         steps: environment steps to train for at most; the difficulty's budget if not given.
         seed: decides the weights, the episodes and the actions.
         evaluation_episodes: episodes of the final evaluation; the evaluations during training use a quarter of them.
+            1024 if not given; fewer for a Gymnasium environment where evaluation would otherwise take more than a
+            fifth of the steps of training.
         objective: ppo, or supervised: the cross-entropy of the right actions at scored steps, from the same episodes
             with the same optimiser. What it reaches is the ceiling of the model under this training.
         init_from: a run folder or a checkpoint whose weights the run begins with.
@@ -50,16 +51,15 @@ class RunConfig:
     num_envs: positive | None = None
     steps: positive | None = None
     seed: int = 0
-    evaluation_episodes: positive = EVALUATION_EPISODES
+    evaluation_episodes: positive | None = None
     objective: Objective = "ppo"
     init_from: str | None = None
     ppo: PPOConfig = field(default_factory=PPOConfig)
 
     def __post_init__(self) -> None:
-        if (self.num_envs is not None and self.num_envs < 1) or self.evaluation_episodes < 1:
-            raise UsageError(
-                f"num_envs is {self.num_envs}, evaluation_episodes {self.evaluation_episodes}; the least is 1"
-            )
+        for name in ("num_envs", "evaluation_episodes"):
+            if (number := getattr(self, name)) is not None and number < 1:
+                raise UsageError(f"{name} is {number}; the least is 1")
         check_seed(self.seed)
         if self.objective not in get_args(Objective):
             raise unknown("objective", self.objective, get_args(Objective))
@@ -110,6 +110,24 @@ IDENTITY = {name: getattr(RunConfig, name) for name in ("task", "difficulty", "h
 FIXED = ("task", "difficulty", "horizon", "task_args", "controller", "controller_args", "num_envs", "seed", "objective")
 FIXED_PPO = ("rollout_length", "draws")
 GROUPS = ("model", "model.ppo", "trainer", "task_args", "controller_args")  # keys that hold other settings
+
+
+def nested(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments of which a name with a dot is one within a mapping: ``env_args.max_steps``, as it is typed.
+
+    Raises:
+        UsageError: the name before the dot has a value that is no mapping.
+    """
+    found: dict[str, Any] = {}
+    for name, value in arguments.items():
+        above, dot, below = name.partition(".")
+        if not dot:
+            found[name] = {**value, **found.get(name, {})} if isinstance(value, Mapping) else value
+        elif isinstance(found.setdefault(above, {}), dict):
+            found[above] = {**found[above], **nested({below: value})}
+        else:
+            raise UsageError(f"{above} is {found[above]!r}, so it has no {below!r}; give one of the two")
+    return found
 
 
 def is_plain(value: Any) -> bool:

@@ -13,11 +13,19 @@ LOG = "log.txt"
 RETENTION = "retention.json"
 LOGGERS = "loggers.json"  # the folders of the loggers that number them, so that a run goes on in its own
 CHECKPOINTS = "checkpoints"
+SOURCE = "source"  # copies of the user's own files that the run was made with
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"  # in the folder of checkpoints
 # What tells that a folder holds a run, and what else goes with it.
 HELD = (RESULT, CONFIG, METRICS)
 WEIGHTS = (f"{CHECKPOINTS}/{LAST}", f"{CHECKPOINTS}/{PREVIOUS}")
 HARMFUL = re.compile(r"[^\w.+:-]+")  # what is not put into the name of a folder
+
+
+def mark(key: str, value: Any) -> str:
+    """Spell one setting for the name of a run: ``hidden_dim64``, ``critic_memory``."""
+    leaf = key.rpartition(".")[2]
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return f"{leaf}{value}" if number else f"{leaf}_{value}"
 
 
 def run_id(settings: Mapping[str, Any], label: str = "") -> str:

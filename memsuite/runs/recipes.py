@@ -19,6 +19,8 @@ FIRST = "v1"  # the recipe of results that name no schema
 # What the first recipe did where it had no setting yet.
 LATER: dict[str, Any] = {"draws": 1, "advantage": "gae", "optimizer": "adam", "matrix_lr_scale": 1.0}
 THE_SAME = ("recompute",)  # settings of how a result is computed, which change nothing of it; older results lack them
+MOST_EPISODES, MOST_EVALUATIONS = 1024, 20  # of the final evaluation, and on the way
+EVALUATION_SHARE = 0.2  # most of the steps of training that evaluations of a Gymnasium environment take by default
 NO_TASK = {"scripted": {"discount": 0.0, "gae_lambda": 0.0}, "stepped": {"discount": 0.99, "gae_lambda": 0.95}}
 
 
@@ -69,6 +71,37 @@ def completed_config(config: Mapping[str, Any], run: Mapping[str, Any]) -> dict[
 def completed(run: Mapping[str, Any]) -> dict[str, Any]:
     """Return a record of the first schema with its configuration resolved by the defaults of its time."""
     return {**run, "config": completed_config(run.get("config") or {}, run)}
+
+
+def usual_episodes(task: str, steps: int, horizon: int) -> int:
+    """Return the episodes of the final evaluation of a run that names no number.
+
+    Args:
+        task: of the run. An environment of Gymnasium is stepped one by one, so evaluating it costs what training does.
+        steps: environment steps of training.
+        horizon: of an episode.
+    """
+    whole = _episodes_to_spend(steps, horizon) / 3 if task.startswith(GYM) else MOST_EPISODES
+    return min(MOST_EPISODES, max(1, int(whole)))
+
+
+def usual_evaluations(task: str, steps: int, horizon: int, episodes: int) -> int:
+    """Return the number of evaluations on the way of a run that does not say how often.
+
+    Args:
+        task: of the run.
+        steps: environment steps of training.
+        horizon: of an episode.
+        episodes: those of the final evaluation; one on the way has a quarter of them.
+    """
+    if not task.startswith(GYM):
+        return MOST_EVALUATIONS
+    left = _episodes_to_spend(steps, horizon) - episodes
+    return min(MOST_EVALUATIONS, max(1, int(left / max(1, episodes // 4))))
+
+
+def _episodes_to_spend(steps: int, horizon: int) -> float:
+    return steps * EVALUATION_SHARE / horizon
 
 
 def usual_critic(

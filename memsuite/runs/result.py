@@ -72,6 +72,7 @@ class RunResult:
         wall_seconds: wall time of the run.
         cpu_seconds: CPU time of all its processes.
         steps_per_second: environment steps for each second of training.
+        evaluation_share: wall time of evaluations, those on the way and the last, relative to that of training.
         world_size: processes that trained together.
         parameters: numbers that are learnt.
         state_floats: numbers that the memory of one episode holds.
@@ -121,6 +122,7 @@ class RunResult:
     wall_seconds: float | None = None
     cpu_seconds: float | None = None
     steps_per_second: float | None = None
+    evaluation_share: float | None = None
     world_size: int | None = None
     parameters: int | None = None
     state_floats: int | None = None

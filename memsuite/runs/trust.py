@@ -20,7 +20,7 @@ PLAIN = re.compile(r"[\w .,/+@#%=~-]*")  # a text that no reader of YAML takes f
 SETTING = re.compile(r"[\w:,-]*")  # a text for the Trainer that is no path of a class
 WRAPPERS = ("GymV21Environment", "GymV26Environment")  # Gymnasium's ids that make the environment another id names
 OURS = ("memsuite.callbacks.Curriculum", "memsuite.callbacks.StopAtTarget")
-ONE_START = ("out", "overwrite", "ckpt_path", "trust", "config")  # what belongs to one start of a run
+ONE_START = ("out", "overwrite", "ckpt_path", "trust", "modules", "config")  # what belongs to one start of a run
 
 
 def check_names(path: Path, settings: Mapping[str, Any], typed: Collection[str] = ()) -> None:

@@ -42,6 +42,20 @@ def read_changes(given: Sequence[str]) -> Changes:
     return changes
 
 
+def key_values(option: str, given: list[str]) -> dict[str, Any]:
+    """Read ``KEY=VALUE``, the value as YAML."""
+    settings = {}
+    for each in given:
+        key, equals, value = each.partition("=")
+        if not (key and equals):
+            raise UsageError(f"--{option} {each}: write it as KEY=VALUE")
+        try:
+            settings[key] = yaml.load(value, UniqueKeys)
+        except yaml.YAMLError:
+            raise UsageError(f"--{option} {each}: {value!r} is not a value in YAML") from None
+    return settings
+
+
 def changed(content: Settings, changes: Changes) -> Settings:
     """Return the content of a suite's file with the changes made.
 

@@ -13,15 +13,17 @@ import math
 import os
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from memsuite.errors import UsageError, nearest, unknown
 from memsuite.files import spelt
+from memsuite.imports import file_in
 from memsuite.reading import positive, read_mapping
 from memsuite.runs.config import IDENTITY
-from memsuite.runs.folder import HARMFUL, run_id
+from memsuite.runs.folder import HARMFUL, mark, run_id
+from memsuite.runs.trust import module_in
 from memsuite.shipped import find
 from memsuite.suite.changes import Changes, changed
 from memsuite.suite.content import ENTRY_KEYS, Settings, axes_of, flatten, is_mapping, list_of, mapping
@@ -42,6 +44,7 @@ class Run:
         configs: configuration files that ``fit`` reads first.
         settings: dotted keys of ``fit`` and their values.
         asked: the settings including those of the files; they decide whether a folder holds this run.
+        modules: the folder of the suite's file, where a task or a controller of the user's own lies there.
     """
 
     id: str
@@ -49,11 +52,13 @@ class Run:
     configs: tuple[str, ...]
     settings: Settings
     asked: Settings
+    modules: str | None = None
 
     @property
     def options(self) -> list[str]:
         """The run's settings as options of ``memsuite fit``."""
-        words = [word for path in self.configs for word in ("--config", path)]
+        words = ["--modules", self.modules] if self.modules else []
+        words += [word for path in self.configs for word in ("--config", path)]
         return words + [word for key, value in self.settings.items() for word in option(key, value)]
 
     @property
@@ -114,9 +119,17 @@ def read_suite(path: Path, out: Path | None = None, changes: Changes | None = No
         folder = out or Path("runs") / name
         launchers = {key: mapping(content, key) for key in LAUNCHERS}
         content = changed(content, changes) if changes else content
-        return Suite(path, folder, _expand(content, path, folder, changes or {}), launchers, _parameters(content))
+        runs = [_finding_files(run, path.parent) for run in _expand(content, path, folder, changes or {})]
+        return Suite(path, folder, runs, launchers, _parameters(content))
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
+
+
+def _finding_files(run: Run, beside: Path) -> Run:
+    """Return a run that finds a task or a controller of the user's beside the suite, if the current folder has none."""
+    modules = [module_in(str(run.asked.get(name) or "")) for name in ("task", "controller")]
+    there = any(module and not file_in(Path.cwd(), module) and file_in(beside, module) for module in modules)
+    return replace(run, modules=str(beside)) if there else run
 
 
 def _parameters(content: Settings) -> int | None:
@@ -182,7 +195,7 @@ def _combinations(entry: Settings, shared: Settings, grid: Settings) -> Iterator
     for values in itertools.product(*axes.values()):
         chosen = dict(zip(axes, values, strict=True))
         marks = [] if name is None else [str(name)]
-        marks += [_mark(key, value) for key, value in chosen.items() if key not in IDENTITY]
+        marks += [mark(key, value) for key, value in chosen.items() if key not in IDENTITY]
         settings = shared | own | _spread(chosen)
         yield {key: settings[key] for key in sorted(settings, key=_order)}, "".join(f"-{mark}" for mark in marks)
 
@@ -212,13 +225,6 @@ def _order(key: str) -> tuple[int, str]:
     """Return a sort key that puts the settings that identify a run first."""
     names = list(IDENTITY)
     return names.index(key) if key in names else len(names), key
-
-
-def _mark(key: str, value: Any) -> str:
-    """Spell one value of an axis: ``hidden_dim64``, ``critic_memory``."""
-    leaf = key.rpartition(".")[2]
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return f"{leaf}{value}" if number else f"{leaf}_{value}"
 
 
 def _run(settings: Settings, asked: Settings, label: str, configs: tuple[str, ...], folder: Path) -> Run:

@@ -127,6 +127,31 @@ class LocalLauncher:
         self.stop(at_once=True)
 
 
+def in_a_fork(run: Run, folder: str, overwrite: bool) -> int:
+    """Work on one run in a process of its own, forked after the imports; return its exit status.
+
+    For a process that is used for many runs, as a worker of Ray's. Interrupted, it lets the run save and end. If it is
+    killed, the run ends with it.
+
+    Args:
+        run: the run.
+        folder: the working directory, to which the run's paths are relative.
+        overwrite: delete a run with other settings first.
+    """
+    gpus = os.environ.get("CUDA_VISIBLE_DEVICES")  # those of this run alone; the fork server has the first one's
+    process = forkserver().Process(target=_run_on, args=(gpus, run, folder, overwrite))
+    process.start()
+    try:
+        process.join()
+    except BaseException:
+        process.terminate()
+        process.join()
+        raise
+    status = process.exitcode or 0
+    process.close()
+    return status
+
+
 def _run_on(gpu: str | None, run: Run, folder: str, overwrite: bool) -> None:
     """Run in this process, on this GPU alone."""
     die_with_suite()

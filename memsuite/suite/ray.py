@@ -1,7 +1,8 @@
 """Runs as Ray tasks, on this machine or on the cluster that RAY_ADDRESS or ``address`` names.
 
-All nodes must see the folder of the suite under the same path. Every task is a process of its own. When a node dies,
-Ray starts its tasks elsewhere, and they continue from the last checkpoint.
+All nodes must see the folder of the suite under the same path. Ray's workers stay, each with a fork server that has
+done the slow imports once; every run is a process of its own, forked from it. When a node dies, Ray starts its tasks
+elsewhere, and they continue from the last checkpoint.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from memsuite.errors import UsageError, unknown
 from memsuite.shipped import extra
 from memsuite.suite.content import Settings
 from memsuite.suite.grid import Run
-from memsuite.suite.worker import KILLED, work_with_one_thread
+from memsuite.suite.launch import in_a_fork
+from memsuite.suite.worker import KILLED
 
 try:
     import ray
@@ -52,8 +54,8 @@ class RayLauncher:
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
             if chosen["num_gpus"] is None:
                 chosen["num_gpus"] = 1 if ray.cluster_resources().get("GPU") else 0
-            # max_calls=1: every task gets a process of its own.
-            self._task = ray.remote(max_calls=1, max_retries=retries)(work_with_one_thread)
+            # max_calls=0: a worker that uses a GPU would otherwise end with its task. It uses none, its child does.
+            self._task = ray.remote(max_calls=0, max_retries=retries)(in_a_fork)
             self._task.options(**chosen)  # raises now if an option is wrong
         except (ConnectionError, ValueError, TypeError, RuntimeError) as error:
             raise UsageError(f"ray: {' '.join(str(error).split())}") from error

@@ -6,7 +6,7 @@ import importlib
 import logging
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from memsuite.errors import Stopped, UsageError
 from memsuite.imports import module_at
 from memsuite.shipped import extra
 from memsuite.tasks.base import Anchors, Task
-from memsuite.tasks.gym_values import ENDS, NUMBER, check_ends, check_numbers, check_observation
+from memsuite.tasks.gym_values import ENDS, NUMBER, check_ends, check_numbers, check_observation, check_spaces
 from memsuite.types import TimeStep
 
 log = logging.getLogger("memsuite")
@@ -70,11 +70,8 @@ class GymTask(Task):
         env = self._make()
         self._close(env)
         spaces = self._gymnasium.spaces
-        actions, seen = (getattr(env, name, None) for name in ("action_space", "observation_space"))
-        if not isinstance(actions, spaces.Discrete):
-            raise UsageError(f"gym:{env_id}: its actions are {actions}; only discrete ones are supported")
-        if not isinstance(seen, spaces.Space) or not seen.is_np_flattenable:
-            raise UsageError(f"gym:{env_id}: its observations, {seen}, have no fixed size")
+        actions, seen = (cast(Any, getattr(env, name, None)) for name in ("action_space", "observation_space"))
+        check_spaces(f"gym:{env_id}", spaces, actions, seen)
         self._first_action = int(actions.start)
         self._width = width = spaces.flatdim(seen)
         if not all(0 <= index < width for index in self.mask):

@@ -6,8 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from memsuite.errors import UsageError
+
 NUMBER = (int, float)  # includes bool, a subclass of int
 ENDS = (False, True)
+LONGEST = 120  # letters of a space in a message
 
 
 def check_numbers(**values: Any) -> None:
@@ -23,6 +26,37 @@ def check_ends(**values: Any) -> None:
     for name, value in values.items():
         if value not in ENDS:
             raise ValueError(f"its {name} is {value!r}; it must be true or false")
+
+
+def check_spaces(who: str, spaces: Any, actions: Any, seen: Any) -> None:
+    """Raise a usage error for spaces that a policy over a few actions cannot serve, with what to do about it.
+
+    Args:
+        who: names the environment.
+        spaces: Gymnasium's module of that name.
+        actions: the space of the actions.
+        seen: the space of the observations.
+    """
+    if not isinstance(actions, spaces.Discrete):
+        raise UsageError(
+            f"{who}: its actions are {shown(actions)}; only discrete ones are supported: list the ones to choose among "
+            "in a wrapper, gymnasium.wrappers.TransformAction(env, lambda i: ACTIONS[i], Discrete(len(ACTIONS)))"
+        )
+    try:
+        fits = isinstance(seen, spaces.Space) and seen.is_np_flattenable
+    except NotImplementedError:  # a space of somebody's own
+        fits = False
+    if not fits:
+        raise UsageError(
+            f"{who}: its observations, {shown(seen)}, have no fixed size in numbers: leave out texts and the like in a "
+            "wrapper, gymnasium.wrappers.FilterObservation(env, [...]), and register the environment so wrapped"
+        )
+
+
+def shown(space: Any) -> str:
+    """Return a space as text of one line that is not too long."""
+    text = " ".join(str(space).split())
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def check_observation(spaces: Any, space: Any, seen: Any) -> None:

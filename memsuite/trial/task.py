@@ -17,6 +17,7 @@ from memsuite.tasks import ScriptedTask, Task
 from memsuite.tasks.gym_task import GymTask
 from memsuite.types import Script, TimeStep
 
+WIDE, LARGE = 1024, 20.0  # numbers of an observation, and their size, from which on a network reads them badly
 ENVS = 5
 FIELDS = ("observations", "targets", "scored")  # of a script
 MOST = 200_000  # steps of all environments that a trial draws
@@ -55,13 +56,20 @@ def try_environment(who: str, task: GymTask, device: torch.device) -> Iterator[s
     """Take a few steps in an environment, which checks what it is given itself."""
     with contextlib.closing(task.fresh()) as task:
         try:
-            task.reset(1, _generator(device))
-            for _ in range(3):
-                task.step(torch.randint(task.num_actions, (1,), device=device))
+            seen = [task.reset(1, _generator(device)).observation]
+            actions = [torch.randint(task.num_actions, (1,), device=device) for _ in range(3)]
+            seen += [task.step(action).observation for action in actions]
         except Stopped as error:
             raise UsageError(str(error)) from error.__cause__
         if task.masked:
             yield f"{who}: an action that its action_mask does not allow is taken as the next one that it allows"
+        largest = float(torch.stack(seen).abs().max())
+        if task.observation_dim >= WIDE or largest > LARGE:
+            yield (
+                f"{who}: an observation is {task.observation_dim:,} numbers of up to {largest:.4g}, which the network "
+                "reads as they are; make them few and about 1 in size in a wrapper (gymnasium.wrappers: "
+                "RescaleObservation, ResizeObservation, NormalizeObservation), or leave some out with --task_args.mask"
+            )
 
 
 def first_steps(task: Task, steps: int, device: torch.device) -> Tensor:

@@ -167,7 +167,10 @@ def test_other_precisions_train(run, precision, controller):
 def test_more_loggers_by_config(run, tmp_path, logger):
     given = f'[{{"class_path": "lightning.pytorch.loggers.{logger}", "init_args": {{"save_dir": "more"}}}}]'
     assert run("fit", "--out", "x", f"--trainer.logger={given}", *TINY)[0] == 0
-    assert list((tmp_path / "more").rglob("*events*" if logger == "TensorBoardLogger" else "metrics.csv"))
+    if logger == "TensorBoardLogger":  # in the run folder, so that tensorboard --logdir runs shows the runs' names
+        assert [path.parent for path in tmp_path.rglob("*events*")] == [tmp_path / "x" / "more"]
+    else:
+        assert list((tmp_path / "more").rglob("metrics.csv"))
     assert (tmp_path / "x" / "metrics.csv").exists()
 
 

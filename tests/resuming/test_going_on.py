@@ -35,15 +35,14 @@ def test_tensorboard_goes_on_in_its_folder_and_shows_every_row_once(fit, tmp_pat
     (tmp_path / "tb.yaml").write_text(TENSORBOARD)
     fit("--config", "tb.yaml", "--steps", "200", "--checkpoint_every", "3")
     content = torch.load("x/checkpoints/last.ckpt", weights_only=True)
-    (tmp_path / "tb" / "lightning_logs" / "version_7").mkdir()  # of another run
     last = tmp_path / "x" / "checkpoints" / "last.ckpt"
     last.unlink()
     (tmp_path / "x" / "checkpoints" / "previous.ckpt").rename(last)  # as if killed: rows after it come once more
     (tmp_path / "x" / "result.json").unlink()
     fit("--ckpt_path", "last", "--steps", "320")
-    folders = sorted(path.name for path in (tmp_path / "tb" / "lightning_logs").iterdir())
-    assert folders == ["version_0", "version_7"]
-    events = EventAccumulator(str(tmp_path / "tb" / "lightning_logs" / "version_0"))
+    assert not (tmp_path / "tb").exists()
+    assert {path.name[:19] for path in (tmp_path / "x" / "tb").iterdir()} == {"events.out.tfevents", "hparams.yaml"}
+    events = EventAccumulator(str(tmp_path / "x" / "tb"))
     events.Reload()
     steps = [event.step for event in events.Scalars("success")]
     assert content["memsuite"]["env_steps"] == 200

@@ -103,16 +103,18 @@ def learning_curves(table: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
     known = {_key(key): own for key, own in curves.groupby([*CELL, "seed"], dropna=False)}
     with plt.rc_context(SETTINGS):
         figure, panels = panels_of(plt, len(rows))
+        told: set[str] = set()
         for panel, name in zip(panels, rows, strict=False):
             own = table[table["cell"] == name]
             measures = measure(own)
+            told.add("greedy success" if measures == "success" else "greedy return")
             for key, runs in group_cells(own).items():
                 of_seeds = [known[(*key, seed)] for seed in runs["seed"] if (*key, seed) in known]
                 drawn = [curve[["env_steps", measures]].dropna().to_numpy(float) for curve in of_seeds]
                 if any(len(curve) for curve in drawn):
                     _band(panel, [curve for curve in drawn if len(curve)], runs["model"].iloc[0], styles)
             _guides(panel, own, name, measures)
-        finish(figure, panels, len(rows), "environment steps", "greedy success")
+        finish(figure, panels, len(rows), "environment steps", " or ".join(sorted(told, reverse=True)))
         return figure  # type: ignore[no-any-return]
 
 

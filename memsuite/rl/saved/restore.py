@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from memsuite.controllers import CONTROLLERS, controller_class
 from memsuite.controllers.base import check_given
 from memsuite.errors import UsageError
+from memsuite.imports import COPIES, also_in
 from memsuite.rl.resolve import build_config, plan, resolve
 from memsuite.rl.saved.classes import check_defaults
 from memsuite.runs import RunConfig
@@ -22,6 +23,7 @@ from memsuite.runs.checkpoints import (
     find_checkpoint,
     read_checkpoint,
 )
+from memsuite.runs.folder import SOURCE
 from memsuite.runs.recipes import GYM
 from memsuite.runs.seal import is_sealed
 from memsuite.runs.trust import check_names, module_in
@@ -58,6 +60,10 @@ def restored(build: Callable[..., ModuleT], path: str | Path, device: Any, setti
     config = completed_checkpoint(checkpoint["memsuite"])
     if not (trust or is_sealed(checkpoint["memsuite"])):
         check_names(path, config, settings)
+    copies = path.parent.parent / SOURCE
+    if trust:
+        also_in(copies)
+    COPIES.append(copies)
     if not trust:
         check_defaults(path, checkpoint["memsuite"])
     with settings_of(path):

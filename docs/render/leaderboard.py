@@ -1,0 +1,111 @@
+"""The leaderboard: published and submitted runs, a row a model, ranked where all tasks of a tier were run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import mean, median
+from typing import NamedTuple
+
+from memsuite.analysis.results import variant
+from memsuite.runs import RunResult
+from memsuite.runs.collection import read_collection
+from memsuite.runs.config import DIFFICULTIES
+from memsuite.submissions import read_submission, verify
+from memsuite.tasks import PRESETS
+from render.common import ROOT, grouped, table
+
+FILE = ROOT / "results" / "reference_v2.jsonl"
+SUBMISSIONS = ROOT / "results" / "submissions"
+HEADINGS = ("rank", "model", "mean score", "at target", "tasks", "seeds", "parameters", "state floats", "from")
+
+
+class Entry(NamedTuple):
+    """A model on a tier."""
+
+    tier: str
+    model: str
+    by: str
+    runs: list[RunResult]
+
+    @property
+    def tasks(self) -> dict[str, list[RunResult]]:
+        """Its runs by their tasks."""
+        return grouped(self.runs, lambda run: run.task)
+
+    @property
+    def score(self) -> float:
+        """The mean over tasks of the mean over seeds."""
+        return mean(mean(run.score or 0.0 for run in runs) for runs in self.tasks.values())
+
+    @property
+    def whole(self) -> bool:
+        """Whether it has run every task of the tier."""
+        return self.tasks.keys() == {task for task, tier in PRESETS if tier == self.tier}
+
+
+def section(file: Path = FILE, submissions: Path = SUBMISSIONS) -> str:
+    """Lay out the leaderboard of every tier of which something was run.
+
+    Args:
+        file: the published runs.
+        submissions: the folder of what was submitted.
+
+    Raises:
+        UsageError: a submission is not whole.
+    """
+    found = [RunResult.read(run, str(file)) for run in read_collection(file)]
+    entries = entries_of(found, "published")
+    for path in sorted(submissions.glob("*.json")):
+        content = read_submission(path)
+        entries += entries_of(verify(content, str(path)), f"{one_line(content['name'])}, by {one_line(content['by'])}")
+    parts = []
+    for tier in DIFFICULTIES:
+        if own := sorted((one for one in entries if one.tier == tier), key=lambda one: (not one.whole, -one.score)):
+            parts += [
+                f"## {tier.capitalize()}",
+                table(HEADINGS, [row_of(number, one) for number, one in enumerate(own, 1)]),
+            ]
+    return "\n\n".join(parts)
+
+
+def entries_of(results: list[RunResult], by: str) -> list[Entry]:
+    """Return the models of some runs, tier by tier: runs by PPO of the tasks of memsuite, within their budgets."""
+    counted = [run for run in results if run.objective == "ppo" and (run.task, run.difficulty) in PRESETS]
+    counted = [run for run in counted if within_budget(run)]
+    models = grouped(counted, lambda run: (run.difficulty, name_of(run)))
+    return [Entry(tier, name, by, runs) for (tier, name), runs in models.items()]
+
+
+def within_budget(run: RunResult) -> bool:
+    """Tell whether a run is of the tier as it is: its horizon and arguments, and no more steps than its budget."""
+    preset = PRESETS[run.task, run.difficulty]
+    given = {name: value for name, value in (run.config.get("task_args") or {}).items() if name in preset.args}
+    return run.horizon == preset.horizon and given == preset.args and (run.env_steps or 0) <= preset.steps
+
+
+def name_of(run: RunResult) -> str:
+    """Return a model's name, with the settings that differ from the recipe."""
+    settings = variant(run)[1]
+    return f"`{run.controller}`" + (f" ({one_line(settings)})" if settings else "")
+
+
+def one_line(text: str) -> str:
+    """Return a text of somebody else's so that it stays within its place of a table."""
+    return "".join(letter if letter.isalnum() or letter in " .,-_=+@()[]" else " " for letter in text)[:80]
+
+
+def row_of(number: int, entry: Entry) -> list[str]:
+    """Return the row of a model; only those that have run every task of the tier have a rank."""
+    solved = sum(all(run.reached_target for run in runs) for runs in entry.tasks.values())
+    sizes = [f"{median(getattr(run, name) or 0 for run in entry.runs):,.0f}" for name in ("parameters", "state_floats")]
+    seeds = sorted({len(runs) for runs in entry.tasks.values()})
+    return [
+        str(number) if entry.whole else "",
+        entry.model,
+        f"{entry.score:.3f}",
+        str(solved),
+        str(len(entry.tasks)),
+        " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1])))),
+        *sizes,
+        entry.by,
+    ]
