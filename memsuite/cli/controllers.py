@@ -24,7 +24,7 @@ from memsuite.launch.plain import PlainParser, for_tables, whole_numbers
 from memsuite.launch.plain import console as plain_console
 from memsuite.launch.sizes import add_sizes, build, devices, named, runs_on
 
-HORIZONS = (50, 200, 1000, 5000, 20_000)
+HORIZONS = (50, 200, 1000)
 
 
 def main(verb: str, arguments: list[str]) -> int:
