@@ -85,7 +85,7 @@ def _apart(name: str, got: Tensor, expected: Tensor, truth: Tensor, case: Case) 
         return Finding(0.0, allowed)
     scale = max(1.0, float(truth.abs().max()))
     difference = (got - expected).abs() / scale
-    allowed += 4 * float((expected - truth).abs().max()) / scale
+    allowed += 8 * float((expected - truth).abs().max()) / scale
     error = float(difference.max())
     return Finding(error, allowed, place(name, difference, allowed, case) if error > 0 or error != error else "")
 

@@ -41,7 +41,7 @@ def test_it_is_null_in_json_and_unknown_in_words(tmp_path, monkeypatch, capsys):
     line = "fit --task gym:CartPole-v1 --difficulty easy --num_envs 2 --steps 64 --model.ppo.rollout_length 16 --out x"
     more = "--device cpu --evaluation_episodes 1 --controller_args.hidden_dim 4"
     assert main([*line.split(), *more.split()]) == 0
-    assert "95% interval unknown, 1 episodes" in capsys.readouterr().out
+    assert "95% interval unknown, 1 episode)" in capsys.readouterr().out
     result = json.loads((tmp_path / "x" / "result.json").read_text())
     assert (result["return_low"], result["return_high"]) == (None, None)
     assert result["return_mean"] >= 1

@@ -170,10 +170,9 @@ def _setup(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor, T
 
 
 def _autograd(ctx: Any, grad: Tensor, _: Tensor, grad_last: Tensor) -> tuple[Tensor | None, ...]:
-    erases = ctx.saved_tensors[-1] is not None
-    d_q, d_k, d_v, d_decay, d_s0, d_erase, d_address = torch.ops.memsuite.delta_scan_backward(
-        grad, grad_last, *ctx.saved_tensors
-    )
+    saved = ctx.saved_tensors  # read once, as torch.utils.checkpoint demands
+    erases = saved[-1] is not None
+    d_q, d_k, d_v, d_decay, d_s0, d_erase, d_address = torch.ops.memsuite.delta_scan_backward(grad, grad_last, *saved)
     return d_q, d_k, d_v, d_decay, None, d_s0, d_erase if erases else None, d_address if erases else None
 
 

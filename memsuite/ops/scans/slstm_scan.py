@@ -183,10 +183,9 @@ def _autograd(
 ) -> tuple[Tensor | None, ...]:
     if grad is None and grad_cells is None and grad_totals is None:
         return (None,) * 8
-    grad = torch.zeros_like(ctx.saved_tensors[0]) if grad is None else grad
-    d_gi, d_h0, d_c0, d_n0, d_w, d_b = torch.ops.memsuite.slstm_scan_backward(
-        grad, grad_cells, grad_totals, *ctx.saved_tensors
-    )
+    saved = ctx.saved_tensors  # read once, as torch.utils.checkpoint demands
+    grad = torch.zeros_like(saved[0]) if grad is None else grad
+    d_gi, d_h0, d_c0, d_n0, d_w, d_b = torch.ops.memsuite.slstm_scan_backward(grad, grad_cells, grad_totals, *saved)
     return d_gi, None, d_h0, d_c0, d_n0, None, d_w, d_b
 
 
@@ -229,4 +228,4 @@ define(
     _backward,
     _fake_backward,
 )
-differentiate("slstm_scan", _autograd, _setup)
+differentiate("slstm_scan", _autograd, _setup, read=())
