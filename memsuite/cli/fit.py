@@ -71,7 +71,7 @@ class FitCLI(LightningCLI):
         self.verb, self.given = verb, arguments
         self.command = shlex.join(["memsuite", verb, *arguments])
         self.checkpoint = asked_checkpoint(verb, arguments)
-        look_beside(arguments, folder_of(self.checkpoint), is_trusted(arguments))
+        look_beside(arguments, folder_of(self.checkpoint), "--trust" in arguments)
         read = read_checkpoint(self.checkpoint) if self.checkpoint else None
         self.saved: dict[str, Any] | None = read["memsuite"] if read else None
         own = False
