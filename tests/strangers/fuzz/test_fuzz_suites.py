@@ -159,7 +159,9 @@ def with_fault(plan: Plan) -> str:
         content[key] = ODD[which]
     elif where in ("setting", "axis"):
         value = SETTINGS[key][int(which)]
-        content["grid"].pop(key, None)
+        # An axis of the setting, or of something in it, would be stronger than a setting, and right.
+        content["grid"] = {axis: each for axis, each in content["grid"].items() if not f"{axis}.".startswith(f"{key}.")}
+        content["grid"].setdefault("seed", [0])
         content.pop("entries", None)
         content.pop("exclude", None)
         content.pop("overrides", None)
