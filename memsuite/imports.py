@@ -83,8 +83,11 @@ def file_of(name: str) -> Path | None:
 
 
 def file_in(folder: Path, name: str) -> Path | None:
-    """Return the file of a module, where a folder has it; otherwise None."""
-    inside = folder.joinpath(*name.split("."))
+    """Return the file of a module, where a folder has it; otherwise None, also for what is no name of a module."""
+    parts = name.split(".")
+    if not all(part.isidentifier() for part in parts):
+        return None
+    inside = folder.joinpath(*parts)
     return next((file for file in (inside.with_suffix(".py"), inside / "__init__.py") if file.is_file()), None)
 
 

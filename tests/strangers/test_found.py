@@ -16,9 +16,11 @@ from test_tasks import Recall, changed, interactive
 
 from memsuite.__main__ import main
 from memsuite.blame import in_one_line
+from memsuite.cli.suite_check import check
 from memsuite.errors import LINE, Stopped, UsageError
-from memsuite.imports import class_at
+from memsuite.imports import class_at, file_in
 from memsuite.rl import PPOConfig
+from memsuite.suite.grid import read_suite
 from memsuite.tasks.gym_task import GymTask
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "analysis"))
@@ -270,3 +272,13 @@ def test_messages_are_one_short_line_whatever_they_hold():
         assert text.endswith("the fix")
         assert len(text) < LINE
     assert in_one_line(ValueError("a\r\x1b[0mb\nc")) == "ValueError: a"
+
+
+@pytest.mark.parametrize("name", ["..", "../.", "a..b", "/.x", "."])
+def test_what_is_no_name_of_a_module_is_looked_for_in_no_folder(name, tmp_path):
+    assert file_in(tmp_path, name) is None
+    (tmp_path / "s.yaml").write_text(
+        f"name: drawn\nsettings: {{steps: 1000000, task: '{name}'}}\ngrid: {{seed: [0]}}\n"
+    )
+    with pytest.raises(UsageError):
+        check(read_suite(tmp_path / "s.yaml").runs, elsewhere=False)

@@ -161,7 +161,8 @@ def with_fault(plan: Plan) -> str:
         value = SETTINGS[key][int(which)]
         # An axis of the setting, or of something in it, would be stronger than a setting, and right.
         content["grid"] = {axis: each for axis, each in content["grid"].items() if not f"{axis}.".startswith(f"{key}.")}
-        content["grid"].setdefault("seed", [0])
+        if not content["grid"]:
+            content["grid"] = {"task": ["delayed_cue"]} if key == "seed" else {"seed": [0]}
         content.pop("entries", None)
         content.pop("exclude", None)
         content.pop("overrides", None)
