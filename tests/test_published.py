@@ -53,7 +53,7 @@ def test_what_is_there_of_an_unfinished_suite_is_of_it(name):
 def test_every_cell_has_all_its_seeds_and_one_commit(path):
     for cell, runs in read_results(path).groupby(CELL, dropna=False):
         assert path.stem in UNFINISHED or runs["seed"].tolist() == SEEDS, cell
-        assert runs["commit"].nunique() == 1, cell
+        assert path.stem in UNFINISHED or runs["commit"].nunique() == 1, cell
         assert not runs["commit"].iloc[0].endswith("dirty"), cell
 
 

@@ -14,7 +14,7 @@ RESULTS = Path(__file__).parents[2] / "results"
 PEER = """peer=echo '{"steps_per_cpu_second": 1000}'"""
 # Every subcommand at its smallest size, with the published file of its results; test_threads.py covers the missing one.
 SMALL = {
-    "environments": ("bench", ["--tasks", "delayed_cue", "--repeats", "1"]),
+    "environments": ("environments", ["--tasks", "delayed_cue", "--repeats", "1"]),
     "training": ("bench", ["--controllers", "pseudo_mamba", "--horizons", "20", "--repeats", "1"]),
     "scaling": ("scaling", ["--controllers", "pseudo_mamba", "--horizons", "20", "--repeats", "1"]),
     "ops": ("ops", ["--repeats", "1"]),
