@@ -1,8 +1,11 @@
 // Shared by recurrences with several gates: their packed weights and the walk through time.
 #pragma once
 
+#include "common/gated_job.h"
 #include "common/matmul.h"
+#include "common/outer.h"
 #include "common/scan.h"
+#include "common/widening.h"
 
 namespace memsuite::MEMSUITE_LEVEL {
 
@@ -52,6 +55,42 @@ void gated_walk(const Job& job, const T* packed, int64_t first, int64_t last) {
       over_rows<Most>(first, last, step);
     }
   }
+}
+
+// Carries the gradients of a step's G gates, one row d_gi [G size] for each row of the batch, back to the states before
+// it: back [rows][size] = d_gi W.
+template <int G, class T>
+void gated_flow(const T* const* d_gi, const T* packed, T* back, int64_t rows, int64_t size) {
+  constexpr int64_t width = 2 * Simd<T>::lanes;
+  for (int64_t column = 0; column < size; column += width) {
+    const T* block = packed + column * G * size;
+    const Widening<T> flow{d_gi, block, nullptr, nullptr, nullptr, back, G * size, size, column};
+    over_rows<kFlowRows>(0, rows, flow);
+  }
+}
+
+// Sets the rows [size] of `back` to zero where an episode begins at step t; `back` begins with row `first`.
+template <class Job, class T>
+void gated_erase(const Job& job, T* back, int64_t t, int64_t first, int64_t last) {
+  for (int64_t b = first; b < last; ++b)
+    if (job.reset[t * job.batch + b]) memset(back + (b - first) * job.size, 0, sizeof(T) * job.size);
+}
+
+// Fills tiles [first, last) of kOuterRows rows of d_w and d_b, where d_gi holds the gradients of all G gates.
+template <int G, class Job>
+void gated_weights(const Job& job, int64_t first, int64_t last) {
+  const int64_t rows = G * job.size;
+  const RowGradients<std::remove_reference_t<decltype(*job.d_gi)>> part{job.d_gi, rows, rows};
+  outer_products(job.d_w, job.d_b, &part, rows, job.size, job.steps * job.batch, first, last,
+                 [&](int64_t k) { return before(job, job.states, k / job.batch, k % job.batch); });
+}
+
+// The loops of a recurrence with G gates.
+template <int G, class Job, class T>
+constexpr GatedKernels<Job, T> gated_kernels(void (*forward)(const Job&, const T*, int64_t, int64_t),
+                                             void (*backward)(const Job&, const T*, int64_t, int64_t),
+                                             void (*weights)(const Job&, int64_t, int64_t)) {
+  return {gates_packed_size<T, G>, pack_gates<T, G>, forward, backward, weights, kOuterRows};
 }
 
 }  // namespace memsuite::MEMSUITE_LEVEL

@@ -67,6 +67,23 @@ void product(Product<T> work, const T* packed, int64_t count) {
   }
 }
 
+// Adds the outer products of `count` left rows and right rows to sums [left_width, right_width]. `columns` holds
+// kBlockRows padded right rows, `numbers` kBlockRows kOuterRows numbers.
+template <class T>
+void add_outer(T* sums, const T* const* left, int64_t left_width, const T* const* right, int64_t right_width,
+               int64_t count, T* columns, T* numbers) {
+  constexpr int R = kOuterRows;
+  pack_columns<T, 2>(columns, right, count, right_width);
+  for (int64_t m = 0; m < left_width; m += R) {
+    const int64_t rows = left_width - m < R ? left_width - m : R;
+    if (rows < R) memset(numbers, 0, sizeof(T) * R * count);
+    for (int64_t k = 0; k < count; ++k)
+      rows == R ? memcpy(numbers + k * R, left[k] + m, sizeof(T) * R)
+                : memcpy(numbers + k * R, left[k] + m, sizeof(T) * rows);
+    outer_tile(sums + m * right_width, numbers, columns, rows, right_width, count);
+  }
+}
+
 // Sums over rows of the outer product of a left row and a right row, [left_width, right_width].
 template <class T>
 struct OuterSums {
@@ -84,16 +101,7 @@ struct OuterSums {
   }
 
   void add(const T* const* left, const T* const* right, int64_t count) const {
-    constexpr int R = kOuterRows;
-    pack_columns<T, 2>(columns.data, right, count, right_width);
-    for (int64_t m = 0; m < left_width; m += R) {
-      const int64_t rows = left_width - m < R ? left_width - m : R;
-      if (rows < R) memset(numbers.data, 0, sizeof(T) * R * count);
-      for (int64_t k = 0; k < count; ++k)
-        rows == R ? memcpy(numbers.data + k * R, left[k] + m, sizeof(T) * R)
-                  : memcpy(numbers.data + k * R, left[k] + m, sizeof(T) * rows);
-      outer_tile(sums + m * right_width, numbers.data, columns.data, rows, right_width, count);
-    }
+    add_outer(sums, left, left_width, right, right_width, count, columns.data, numbers.data);
   }
 };
 

@@ -4,8 +4,6 @@
 
 #include "common/gated_loops.h"
 #include "common/offer.h"
-#include "common/outer.h"
-#include "common/widening.h"
 #include "elman_scan/job.h"
 
 namespace memsuite::MEMSUITE_LEVEL {
@@ -47,7 +45,6 @@ void elman_forward(const ElmanScanJob<T>& job, const T* packed, int64_t first, i
 // Fills d_gi and d_h0 of rows [first, last) of the batch, from the last step to the first.
 template <class T>
 void elman_backward(const ElmanScanJob<T>& job, const T* packed, int64_t first, int64_t last) {
-  constexpr int64_t width = 2 * Simd<T>::lanes;
   const int64_t size = job.size;
   T* back = job.d_h0 + first * size;
   Scratch<const T*> rows(last - first);
@@ -64,34 +61,16 @@ void elman_backward(const ElmanScanJob<T>& job, const T* packed, int64_t first, 
         store<F>(job.d_gi + row + i, d_h * (splat<T>(1) - h * h), n);
       });
     }
-    for (int64_t column = 0; column < size; column += width) {
-      const Widening<T> flow{rows.data, packed + column * size, nullptr, nullptr, nullptr, back, size, size, column};
-      over_rows<kFlowRows>(0, last - first, flow);
-    }
-    for (int64_t b = first; b < last; ++b)
-      if (job.reset[t * job.batch + b]) memset(back + (b - first) * size, 0, sizeof(T) * size);
+    gated_flow<1>(rows.data, packed, back, last - first, size);
+    gated_erase(job, back, t, first, last);
   }
-}
-
-// Fills tiles [first, last) of kOuterRows rows of d_w and d_b, after elman_backward has filled d_gi.
-template <class T>
-void elman_weights(const ElmanScanJob<T>& job, int64_t first, int64_t last) {
-  const RowGradients<T> part{job.d_gi, job.size, job.size};
-  outer_products(job.d_w, job.d_b, &part, job.size, job.size, job.steps * job.batch, first, last,
-                 [&](int64_t k) { return before(job, job.states, k / job.batch, k % job.batch); });
 }
 
 template <class T>
 struct Offer<ElmanScanKernels<T>> {
   static constexpr ElmanScanKernels<T> all() {
-    ElmanScanKernels<T> all{};
-    all.packed_size = gates_packed_size<T, 1>;
-    all.pack = pack_gates<T, 1>;
-    all.forward = elman_forward<T>;
-    all.backward = elman_backward<T>;
-    all.weights = elman_weights<T>;
-    all.outer_rows = kOuterRows;
-    return all;
+    using Job = ElmanScanJob<T>;
+    return gated_kernels<1, Job, T>(elman_forward<T>, elman_backward<T>, gated_weights<1, Job>);
   }
 };
 template const ElmanScanKernels<float>& offered();

@@ -168,8 +168,7 @@ void gru_backward(const GruScanJob<T>& job, const T* packed, int64_t first, int6
       const GruFlow<T> flow{job, back, packed + column * 3 * size, t, first, column};
       over_rows<kFlowRows>(first, last, flow);
     }
-    for (int64_t b = first; b < last; ++b)
-      if (job.reset[t * job.batch + b]) memset(back + (b - first) * size, 0, sizeof(T) * size);
+    gated_erase(job, back, t, first, last);
   }
 }
 
@@ -185,14 +184,7 @@ void gru_weights(const GruScanJob<T>& job, int64_t first, int64_t last) {
 template <class T>
 struct Offer<GruScanKernels<T>> {
   static constexpr GruScanKernels<T> all() {
-    GruScanKernels<T> all{};
-    all.packed_size = gates_packed_size<T, 3>;
-    all.pack = pack_gates<T, 3>;
-    all.forward = gru_forward<T>;
-    all.backward = gru_backward<T>;
-    all.weights = gru_weights<T>;
-    all.outer_rows = kOuterRows;
-    return all;
+    return gated_kernels<3, GruScanJob<T>, T>(gru_forward<T>, gru_backward<T>, gru_weights<T>);
   }
 };
 template const GruScanKernels<float>& offered();

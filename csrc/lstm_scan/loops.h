@@ -3,8 +3,6 @@
 
 #include "common/gated_loops.h"
 #include "common/offer.h"
-#include "common/outer.h"
-#include "common/widening.h"
 #include "lstm_scan/job.h"
 
 namespace memsuite::MEMSUITE_LEVEL {
@@ -114,7 +112,6 @@ MEMSUITE_INLINE void lstm_gate_gradients(const LstmScanJob<T>& job, int64_t t, i
 // Fills d_gi, d_h0 and d_c0 of rows [first, last) of the batch, from the last step to the first.
 template <class T>
 void lstm_backward(const LstmScanJob<T>& job, const T* packed, int64_t first, int64_t last) {
-  constexpr int64_t width = 2 * Simd<T>::lanes;
   const int64_t size = job.size;
   T *back_h = job.d_h0 + first * size, *back_c = job.d_c0 + first * size;
   Scratch<const T*> rows(last - first);
@@ -125,39 +122,17 @@ void lstm_backward(const LstmScanJob<T>& job, const T* packed, int64_t first, in
       lstm_gate_gradients(job, t, b, back_h + (b - first) * size, back_c + (b - first) * size);
       rows.data[b - first] = job.d_gi + (t * job.batch + b) * 4 * size;
     }
-    for (int64_t column = 0; column < size; column += width) {
-      const T* block = packed + column * 4 * size;
-      const Widening<T> flow{rows.data, block, nullptr, nullptr, nullptr, back_h, 4 * size, size, column};
-      over_rows<kFlowRows>(0, last - first, flow);
-    }
-    for (int64_t b = first; b < last; ++b) {
-      if (!job.reset[t * job.batch + b]) continue;
-      memset(back_h + (b - first) * size, 0, sizeof(T) * size);
-      memset(back_c + (b - first) * size, 0, sizeof(T) * size);
-    }
+    gated_flow<4>(rows.data, packed, back_h, last - first, size);
+    gated_erase(job, back_h, t, first, last);
+    gated_erase(job, back_c, t, first, last);
   }
-}
-
-// Fills tiles [first, last) of kOuterRows rows of d_w and d_b, after lstm_backward has filled d_gi.
-template <class T>
-void lstm_weights(const LstmScanJob<T>& job, int64_t first, int64_t last) {
-  const int64_t size = job.size;
-  const RowGradients<T> part{job.d_gi, 4 * size, 4 * size};
-  outer_products(job.d_w, job.d_b, &part, 4 * size, size, job.steps * job.batch, first, last,
-                 [&](int64_t k) { return before(job, job.states, k / job.batch, k % job.batch); });
 }
 
 template <class T>
 struct Offer<LstmScanKernels<T>> {
   static constexpr LstmScanKernels<T> all() {
-    LstmScanKernels<T> all{};
-    all.packed_size = gates_packed_size<T, 4>;
-    all.pack = pack_gates<T, 4>;
-    all.forward = lstm_forward<T>;
-    all.backward = lstm_backward<T>;
-    all.weights = lstm_weights<T>;
-    all.outer_rows = kOuterRows;
-    return all;
+    using Job = LstmScanJob<T>;
+    return gated_kernels<4, Job, T>(lstm_forward<T>, lstm_backward<T>, gated_weights<4, Job>);
   }
 };
 template const LstmScanKernels<float>& offered();

@@ -3,23 +3,16 @@
 
 #include "common/gated_loops.h"
 #include "common/offer.h"
-#include "common/outer.h"
-#include "common/widening.h"
 #include "slstm_scan/job.h"
 
 namespace memsuite::MEMSUITE_LEVEL {
 
 constexpr int kSlstmRows = kAccumulators / 4;  // rows of a forward tile, which has four gates
 
-// log(sigmoid(x)) = min(x, 0) - log1p(y) with y = exp(-|x|), and log1p(y) = 2 atanh(y / (2 + y)) by its series.
+// log(sigmoid(x)) = min(x, 0) - log(1 + exp(-|x|)).
 template <class T>
 MEMSUITE_INLINE Vec<T> log_sigmoid(Vec<T> x) {
-  constexpr int terms = sizeof(T) == 4 ? 8 : 17;
-  const Vec<T> y = exp<T>(x < Vec<T>{} ? x : -x), s = y / (y + splat<T>(2)), square = s * s;
-  Vec<T> sum = splat<T>(T(1) / (2 * terms + 1));
-#pragma GCC unroll 20
-  for (int k = terms - 1; k >= 0; --k) sum = sum * square + splat<T>(T(1) / (2 * k + 1));
-  return at_most(x, T(0)) - splat<T>(2) * s * sum;
+  return at_most(x, T(0)) - log1p_of_fraction<T>(exp<T>(x < Vec<T>{} ? x : -x));
 }
 
 // A part of the state before step t of row b, given what it was first and after each step; null if a reset erased it.
@@ -127,7 +120,6 @@ MEMSUITE_INLINE void slstm_gate_gradients(const SlstmScanJob<T>& job, int64_t t,
 // Fills d_gi, d_h0, d_c0 and d_n0 of rows [first, last) of the batch, from the last step to the first.
 template <class T>
 void slstm_backward(const SlstmScanJob<T>& job, const T* packed, int64_t first, int64_t last) {
-  constexpr int64_t width = 2 * Simd<T>::lanes;
   const int64_t size = job.size, all = (last - first) * size;
   T *back_h = job.d_h0 + first * size, *back_c = job.d_c0 + first * size, *back_n = job.d_n0 + first * size;
   Scratch<const T*> rows(last - first);
@@ -139,38 +131,16 @@ void slstm_backward(const SlstmScanJob<T>& job, const T* packed, int64_t first, 
       slstm_gate_gradients(job, t, b, back_h + at, back_c + at, back_n + at);
       rows.data[b - first] = job.d_gi + (t * job.batch + b) * 4 * size;
     }
-    for (int64_t column = 0; column < size; column += width) {
-      const T* block = packed + column * 4 * size;
-      const Widening<T> flow{rows.data, block, nullptr, nullptr, nullptr, back_h, 4 * size, size, column};
-      over_rows<kFlowRows>(0, last - first, flow);
-    }
-    for (int64_t b = first; b < last; ++b) {
-      if (!job.reset[t * job.batch + b]) continue;
-      for (T* back : parts) memset(back + (b - first) * size, 0, sizeof(T) * size);
-    }
+    gated_flow<4>(rows.data, packed, back_h, last - first, size);
+    for (T* back : parts) gated_erase(job, back, t, first, last);
   }
-}
-
-// Fills tiles [first, last) of kOuterRows rows of d_w and d_b, after slstm_backward has filled d_gi.
-template <class T>
-void slstm_weights(const SlstmScanJob<T>& job, int64_t first, int64_t last) {
-  const int64_t size = job.size;
-  const RowGradients<T> part{job.d_gi, 4 * size, 4 * size};
-  outer_products(job.d_w, job.d_b, &part, 4 * size, size, job.steps * job.batch, first, last,
-                 [&](int64_t k) { return before(job, job.states, k / job.batch, k % job.batch); });
 }
 
 template <class T>
 struct Offer<SlstmScanKernels<T>> {
   static constexpr SlstmScanKernels<T> all() {
-    SlstmScanKernels<T> all{};
-    all.packed_size = gates_packed_size<T, 4>;
-    all.pack = pack_gates<T, 4>;
-    all.forward = slstm_forward<T>;
-    all.backward = slstm_backward<T>;
-    all.weights = slstm_weights<T>;
-    all.outer_rows = kOuterRows;
-    return all;
+    using Job = SlstmScanJob<T>;
+    return gated_kernels<4, Job, T>(slstm_forward<T>, slstm_backward<T>, gated_weights<4, Job>);
   }
 };
 template const SlstmScanKernels<float>& offered();

@@ -157,22 +157,6 @@ void window_forward(const WindowAttentionJob<T>& job, int64_t first, int64_t las
   }
 }
 
-// Adds the outer products of the rows of `left` (one number for each key) and `right` to sums [keys][size].
-template <class T>
-void window_outer(T* sums, const T* const* left, const T* const* right, const WindowBlock<T>& block, int64_t size,
-                  T* numbers, T* columns) {
-  constexpr int R = kOuterRows;
-  pack_columns<T, 2>(columns, right, block.count, size);
-  for (int64_t m = 0; m < block.width; m += R) {
-    const int64_t rows = block.width - m < R ? block.width - m : R;
-    if (rows < R) memset(numbers, 0, sizeof(T) * R * block.count);
-    for (int64_t k = 0; k < block.count; ++k)
-      rows == R ? memcpy(numbers + k * R, left[k] + m, sizeof(T) * R)
-                : memcpy(numbers + k * R, left[k] + m, sizeof(T) * rows);
-    outer_tile(sums + (block.from + m) * size, numbers, columns, rows, size, block.count);
-  }
-}
-
 // d_scores = weights (d_weights - mean) scale, in place of d_weights.
 template <class T>
 MEMSUITE_INLINE void window_softmax_back(T* d_row, const T* weights, int64_t width, T mean, T scale) {
@@ -219,8 +203,9 @@ void window_backward(const WindowAttentionJob<T>& job, int64_t first, int64_t la
         window_softmax_back(flows.at.at[i], weights.at.at[i], block.width, mean, scale);
       }
       product_along(flows.rows(), d_q.at, k_along.data, keys, size, block);
-      window_outer(d_k.data, flows.rows(), q.at, block, size, numbers.data, columns.data);
-      window_outer(d_v.data, weights.rows(), grad.at, block, size, numbers.data, columns.data);
+      const int64_t from = block.from * size;
+      add_outer(d_k.data + from, flows.rows(), block.width, q.at, size, block.count, columns.data, numbers.data);
+      add_outer(d_v.data + from, weights.rows(), block.width, grad.at, size, block.count, columns.data, numbers.data);
       t += block.count;
     }
     for (int64_t s = 0; s < keys; ++s) {

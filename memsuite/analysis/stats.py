@@ -24,17 +24,21 @@ class Interval:
 
 
 def sampling_variance(low: Any, high: Any) -> Numbers:
-    """Return the sampling variance of each run's success over its evaluation episodes, from its 95% interval."""
+    """Return the sampling variance of each run's success or mean return over its episodes, from its 95% interval."""
     return np.asarray(((np.asarray(high, float) - np.asarray(low, float)) / (2 * Z95)) ** 2)
 
 
 def _spread(values: Numbers, sampling: Numbers) -> float:
     """Return the variance of a run of a cell: the variance between seeds, but at least the sampling variance.
 
-    The lower bound is needed because seeds that all end at 1.000 do not show that the next one must.
+    The lower bound is needed because seeds that all end at 1.000 do not show that the next one must. Of runs of one
+    episode it is not known; the variance of a single such run is NaN.
     """
-    between = float(np.var(values, ddof=1)) if len(values) > 1 else 0.0
-    return max(between, float(np.mean(sampling)))
+    least = float(np.mean(sampling))
+    if len(values) == 1:
+        return least
+    between = float(np.var(values, ddof=1))
+    return between if math.isnan(least) else max(between, least)
 
 
 def mean_interval(values: Sequence[float], sampling: Any, confidence: float = 0.95) -> Interval:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 
-from memsuite.errors import UsageError
-from memsuite.launch.plain import PlainParser, for_tables, whole_numbers
+from memsuite.launch.plain import PlainParser, for_tables
 from memsuite.launch.plain import console as plain_console
-from memsuite.launch.sizes import add_sizes, build, named
+from memsuite.launch.sizes import add_sizes, build, horizons_of, named
 from memsuite.laws.check import Report, check
 from memsuite.laws.table import overview, table_of
 
@@ -19,9 +18,7 @@ def main(verb: str, arguments: list[str]) -> int:
     parser.add_argument("--horizons", default="20,200", help="of the retention; none: leave it out; default: 20,200")
     parser.add_argument("--json", action="store_true", help="print JSON in place of a table")
     options = parser.parse_args(arguments)
-    horizons = [] if options.horizons == "none" else whole_numbers("--horizons", options.horizons)
-    if horizons and min(horizons) < 2:
-        raise UsageError(f"--horizons has {min(horizons)}; the least is 2")
+    horizons = horizons_of(options.horizons)
     names = named(options.names)
     reports: dict[str, Report] = {}
     with plain_console(stderr=True).status("") as status:

@@ -20,9 +20,9 @@ from memsuite.controllers.about.abilities import ABILITIES, Abilities
 from memsuite.controllers.about.match import KINDS, nearest_of, read_match
 from memsuite.errors import UsageError
 from memsuite.launch.allocator import keep_freed_memory
-from memsuite.launch.plain import PlainParser, for_tables, whole_numbers
+from memsuite.launch.plain import PlainParser, for_tables
 from memsuite.launch.plain import console as plain_console
-from memsuite.launch.sizes import add_sizes, build, devices, named, runs_on
+from memsuite.launch.sizes import add_sizes, build, devices, horizons_of, named, runs_on
 
 HORIZONS = (50, 200, 1000)
 
@@ -55,9 +55,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     options.controllers = named([*options.names, *(options.controllers.split(",") if options.controllers else [])])
     options.match = options.match and read_match(options.match)
-    options.horizons = [] if options.horizons == "none" else whole_numbers("--horizons", options.horizons)
-    if options.horizons and min(options.horizons) < 2:
-        raise UsageError(f"--horizons has {min(options.horizons)}; the least is 2")
+    options.horizons = horizons_of(options.horizons)
     if options.input_dim <= CUES:
         raise UsageError(f"--input_dim is {options.input_dim}; retention needs {CUES} cues and a query, {CUES + 1}")
     return options

@@ -89,6 +89,12 @@ class RMSNorm(nn.RMSNorm):
         return rms_norm(x, self.weight, cast(float, self.eps))
 
 
+def unit(x: Tensor) -> Tensor:
+    """Scale vectors, along the last dimension, to unit length; a vector that is nearly zero stays nearly zero."""
+    size = x.shape[-1]
+    return rms_norm(x, x.new_full((size,), size**-0.5), 1e-6 / size)
+
+
 def at_least(name: str, value: float, least: float) -> None:
     """Raise a UsageError if an argument is below its smallest allowed value."""
     if value < least:

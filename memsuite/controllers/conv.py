@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from memsuite.ops import short_conv
+from memsuite.ops import short_conv, split_linear
 
 
 class ShortConv(nn.Conv1d):
@@ -83,3 +83,53 @@ class ShortConv(nn.Conv1d):
         for x, tap in zip(delayed[1:], taps[1:], strict=True):
             y = torch.addcmul(y, x, tap)
         return y
+
+
+def project_and_convolve(
+    project: nn.Linear, conv: ShortConv, query_bias: Tensor, x: Tensor, buffer: Tensor, is_first_TB: Tensor | None
+) -> tuple[Sequence[Tensor], Tensor]:
+    """Project an input to queries, keys and values, and convolve them; the first part, the queries, has a bias.
+
+    Args:
+        project: the map to all parts, each as wide as the input.
+        conv: over all parts, without a bias of its own.
+        query_bias: of the queries, ``[width]``.
+        x: ``[B, width]``, or ``[T, B, width]`` for a whole sequence.
+        buffer: the inputs of the convolution before ``x``.
+        is_first_TB: bool ``[T, B]``; None for a single step, whose state has already been reset.
+
+    Returns:
+        The parts, ``[.., width]`` each, and the next buffer.
+    """
+    width = x.shape[-1]
+    count = project.out_features // width
+    if is_first_TB is None:
+        bias = torch.cat([query_bias, query_bias.new_zeros((count - 1) * width)])
+        mixed, buffer = conv.step(project(x), buffer, bias)
+        return mixed.chunk(count, dim=-1), buffer
+    parts = split_linear(x, project.weight, [width] * count)
+    return conv.sequence(parts, buffer, is_first_TB, [query_bias, *[None] * (count - 1)])
+
+
+def bind_queries(project: nn.Linear, conv: ShortConv, query_bias: Tensor, follow: int) -> None:
+    """Set the query projection equal to the one of the keys after it, so that recall works before training.
+
+    Queries and values read the present step, and so do the keys but for the last ``follow`` channels of the first keys,
+    which read the step before.
+
+    Args:
+        project: the map to queries, keys and values.
+        conv: over all of them; without taps for the step before, all keys read the present step.
+        query_bias: of the queries.
+        follow: number of channels of the keys that read the step before.
+    """
+    width, taps = len(query_bias), conv.weight
+    follow = follow if taps.shape[-1] > 1 else 0
+    project.weight[:width] = project.weight[width : 2 * width]
+    query_bias.mul_(0.3)
+    taps.mul_(0.1)
+    now = torch.ones(len(taps))
+    now[2 * width - follow : 2 * width] = 0.0
+    taps[:, 0, -1] += now
+    if follow:
+        taps[:, 0, -2] += 1 - now

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
-from memsuite.controllers.blocks import Linear
-from memsuite.controllers.conv import ShortConv
+from memsuite.controllers.blocks import Linear, unit
+from memsuite.controllers.conv import ShortConv, bind_queries, project_and_convolve
 from memsuite.controllers.init import inverse_softplus, log_uniform_times
 from memsuite.controllers.matrix_memory import Aside, Drive, HeadNorm, MatrixMemory
 from memsuite.controllers.stack import stacked
-from memsuite.ops import rms_norm, split_linear, wide_linear
+from memsuite.ops import wide_linear
 from memsuite.ops.fused.gated_out import SILU
 from memsuite.ops.fused.wide_linear import SOFTPLUS
 
@@ -74,16 +74,7 @@ class GatedDeltaNetLayer(MatrixMemory):
         item that was shown together with the repeated item. The keys of the other half read the step before: these
         retrieve the item that was shown right after it.
         """
-        width, taps = self.feature_dim, self.conv.weight
-        follow = self.num_heads // 2 * self.key_dim if taps.shape[-1] > 1 else 0
-        self.qkv.weight[:width] = self.qkv.weight[width : 2 * width]
-        self.query_bias.mul_(0.3)
-        taps.mul_(0.1)
-        now = torch.ones(3 * width)
-        now[2 * width - follow : 2 * width] = 0.0
-        taps[:, 0, -1] += now
-        if follow:
-            taps[:, 0, -2] += 1 - now
+        bind_queries(self.qkv, self.conv, self.query_bias, self.num_heads // 2 * self.key_dim)
 
     def init_aside(self, batch_size: int, like: Tensor) -> Aside:
         """Return the convolution's buffer, ``conv`` ``[B, conv_width - 1, 3 width]``."""
@@ -91,20 +82,11 @@ class GatedDeltaNetLayer(MatrixMemory):
 
     def drive(self, x: Tensor, aside: Aside, is_first_TB: Tensor | None) -> tuple[Drive, Aside]:
         """Convolve, and split into heads."""
-        parts, buffer = self._convolve(x, aside["conv"], is_first_TB)
+        parts, buffer = project_and_convolve(self.qkv, self.conv, self.query_bias, x, aside["conv"], is_first_TB)
         q, k, v = (self.heads(part) for part in parts)
         rate = wide_linear(x, self.decay.weight, self.decay.bias, SOFTPLUS).to(v.dtype)
         log_decay = -self.log_scale.exp() * rate
-        return Drive(_unit(q), _unit(k), v, log_decay, torch.sigmoid(self.write(x).to(v.dtype))), {"conv": buffer}
-
-    def _convolve(self, x: Tensor, buffer: Tensor, is_first_TB: Tensor | None) -> tuple[Sequence[Tensor], Tensor]:
-        """Return queries, keys and values, ``[.., width]`` each, and the next buffer."""
-        if is_first_TB is None:
-            bias = torch.cat([self.query_bias, self.query_bias.new_zeros(2 * self.feature_dim)])
-            mixed, buffer = self.conv.step(self.qkv(x), buffer, bias)
-            return mixed.chunk(3, dim=-1), buffer
-        parts = split_linear(x, self.qkv.weight, [self.feature_dim] * 3)
-        return self.conv.sequence(parts, buffer, is_first_TB, [self.query_bias, None, None])
+        return Drive(unit(q), unit(k), v, log_decay, torch.sigmoid(self.write(x).to(v.dtype))), {"conv": buffer}
 
     def read(self, y: Tensor, x: Tensor) -> Tensor:
         """Normalise, gate and mix the heads."""
@@ -121,9 +103,3 @@ class GatedDeltaNetLayer(MatrixMemory):
 
 
 GatedDeltaNet = stacked(GatedDeltaNetLayer)
-
-
-def _unit(x: Tensor) -> Tensor:
-    """Scale vectors to unit length; a vector that is nearly zero stays nearly zero."""
-    size = x.shape[-1]
-    return rms_norm(x, x.new_full((size,), size**-0.5), 1e-6 / size)

@@ -8,6 +8,8 @@ import torch
 
 from memsuite.controllers import CONTROLLERS, Controller, controller_class, make_controller
 from memsuite.controllers.base import accepted_arguments
+from memsuite.errors import UsageError
+from memsuite.launch.plain import whole_numbers
 from memsuite.reading import positive
 
 
@@ -25,6 +27,18 @@ def add_sizes(
     parser.add_argument(
         "--input_dim", type=positive, default=input_dim, help=f"width of the observation; default: {input_dim}"
     )
+
+
+def horizons_of(text: str, least: int = 2) -> list[int]:
+    """Read ``--horizons``: numbers of steps, or none.
+
+    Raises:
+        UsageError: it is neither, or a number is below the least.
+    """
+    horizons = [] if text == "none" else whole_numbers("--horizons", text)
+    if horizons and min(horizons) < least:
+        raise UsageError(f"--horizons has {min(horizons)}; the least is {least}")
+    return horizons
 
 
 def named(names: list[str]) -> list[str]:

@@ -37,9 +37,9 @@ class PPOConfig:
             where environments share scripts and ``adam`` elsewhere.
         matrix_lr_scale: the rate of the matrices under ``muon``, as a multiple of ``learning_rate``; null takes the
             controller's own factor.
-        recurrent_lr_scale: the rate of the controller's recurrent parameters, as a multiple of it; null takes
-            (40 / steps to remember) ** 1.25, at most 1. Small steps keep a memory at
-            the fixed point where it holds, and the longer it must hold, the smaller.
+        recurrent_lr_scale: the rate of the controller's recurrent parameters, as a multiple of the rate that they would
+            have otherwise; null takes (40 / steps to remember) ** 1.25, at most 1. Small steps keep a memory at the
+            fixed point where it holds, and the longer it must hold, the smaller.
         adam_beta1: Adam's momentum. Once a step is clipped its gradient is gone, but momentum goes on; less overshoots
             less.
         draws: environments that share a script: the memory reads the script once, and each of them draws its own

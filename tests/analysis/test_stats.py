@@ -1,5 +1,7 @@
 """Intervals are tested against SciPy and by their coverage, aggregates against rliable."""
 
+import math
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -89,3 +91,12 @@ def test_the_probability_of_improvement_equals_rliable():
     found = probability_of_improvement(list(zip(SCORES, others, strict=True)), resamples=5000)
     assert found.mean == pytest.approx(0.61666667)
     assert [found.low, found.high] == pytest.approx([0.39979167, 0.83333333], abs=0.02)
+
+
+def test_the_interval_of_one_run_of_one_episode_is_unknown():
+    found = mean_interval([5.0], [math.nan])
+    assert found.mean == 5.0
+    assert math.isnan(found.low)
+    assert math.isnan(found.high)
+    between = mean_interval([5.0, 7.0, 9.0], [math.nan, 0.0, 0.0])  # what seeds differ by is known all the same
+    assert between == mean_interval([5.0, 7.0, 9.0], [0.0] * 3)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from memsuite.controllers.blocks import Linear
-from memsuite.controllers.conv import ShortConv
+from memsuite.controllers.blocks import Linear, unit
+from memsuite.controllers.conv import ShortConv, bind_queries, project_and_convolve
 from memsuite.controllers.init import inverse_softplus, log_uniform_times
 from memsuite.controllers.matrices.edited import Edit, EditedMatrix, Plan
 from memsuite.controllers.matrix_memory import Aside, HeadNorm
@@ -41,7 +41,7 @@ class DeltaRuleLayer(EditedMatrix):
         self.edits, channels = edits, (1 + 2 * edits) * width
         self.qkv = Linear(width, channels, bias=False)
         self.conv = ShortConv(channels, conv_width, bias=False)
-        self.decay = nn.Sequential(nn.Linear(width, self.head_dim, bias=False), nn.Linear(self.head_dim, decays))
+        self.decay = nn.Sequential(nn.Linear(width, self.key_dim, bias=False), nn.Linear(self.key_dim, decays))
         self.query_bias = nn.Parameter(torch.empty(width).uniform_(-1, 1))
         self.gate = Linear(width, width)
         self.norm = HeadNorm(width)
@@ -61,15 +61,7 @@ class DeltaRuleLayer(EditedMatrix):
 
     def bind(self) -> None:
         """Set the query projection equal to the first key's, as in ``gated_deltanet``, so that recall works at once."""
-        width, taps = self.feature_dim, self.conv.weight
-        follow = self.num_heads // 2 * self.head_dim
-        self.qkv.weight[:width] = self.qkv.weight[width : 2 * width]
-        self.query_bias.mul_(0.3)
-        taps.mul_(0.1)
-        now = torch.ones(len(taps))
-        now[2 * width - follow : 2 * width] = 0.0
-        taps[:, 0, -1] += now
-        taps[:, 0, -2] += 1 - now
+        bind_queries(self.qkv, self.conv, self.query_bias, self.num_heads // 2 * self.key_dim)
 
     @abstractmethod
     def edit(self, at: int, k: Tensor, v: Tensor, log_decay: Tensor, x: Tensor) -> Edit:
@@ -81,7 +73,7 @@ class DeltaRuleLayer(EditedMatrix):
 
     def plan(self, x: Tensor, aside: Aside, is_first_TB: Tensor | None) -> Plan:
         """Convolve, split into heads, and form the edits."""
-        parts, buffer = self._convolve(x, aside["conv"], is_first_TB)
+        parts, buffer = project_and_convolve(self.qkv, self.conv, self.query_bias, x, aside["conv"], is_first_TB)
         q, *rest = (self.heads(part) for part in parts)
         keys, values = rest[: self.edits], rest[self.edits :]
         rate = self.heads(softplus(self.decay(x).to(q.dtype)))
@@ -89,16 +81,6 @@ class DeltaRuleLayer(EditedMatrix):
         pairs = enumerate(zip(keys, values, strict=True))
         edits = [self.edit(at, unit(k), v, log_decay, x) for at, (k, v) in pairs]
         return Plan(unit(q), edits, {"conv": buffer})
-
-    def _convolve(self, x: Tensor, buffer: Tensor, is_first_TB: Tensor | None) -> tuple[Sequence[Tensor], Tensor]:
-        """Return queries, keys and values, ``[.., width]`` each, and the next buffer."""
-        count, width = 1 + 2 * self.edits, self.feature_dim
-        if is_first_TB is None:
-            bias = torch.cat([self.query_bias, self.query_bias.new_zeros((count - 1) * width)])
-            mixed, buffer = self.conv.step(self.qkv(x), buffer, bias)
-            return mixed.chunk(count, dim=-1), buffer
-        parts = self.qkv(x).chunk(count, dim=-1)
-        return self.conv.sequence(parts, buffer, is_first_TB, [self.query_bias, *[None] * (count - 1)])
 
     def read(self, y: Tensor, x: Tensor, more: tuple[Tensor, ...]) -> Tensor:
         """Normalise, gate and mix the heads."""
@@ -108,8 +90,3 @@ class DeltaRuleLayer(EditedMatrix):
         """Yield the parameters that decide how long the state is kept, as in ``gated_deltanet``."""
         yield self.log_scale
         yield from self.decay.parameters()
-
-
-def unit(x: Tensor) -> Tensor:
-    """Scale vectors to unit length; a vector that is nearly zero stays nearly zero."""
-    return x * torch.rsqrt(x.square().sum(-1, keepdim=True) + 1e-6)

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm
 
-from memsuite.controllers.blocks import Linear
+from memsuite.controllers.blocks import Linear, unit
 from memsuite.controllers.init import log_uniform_times
-from memsuite.controllers.matrices.delta_rule import unit
 from memsuite.controllers.matrices.edited import Edit, EditedMatrix, Plan
 from memsuite.controllers.matrix_memory import Aside
 from memsuite.controllers.stack import stacked

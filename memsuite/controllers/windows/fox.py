@@ -62,11 +62,11 @@ class FoXLayer(WindowMemory):
         """Return the widths of keys, values and the gates' logarithms."""
         return {"keys": self.feature_dim, "values": self.feature_dim, "log_forget": self.num_heads}
 
-    def entries(self, x_BTD: Tensor) -> Entries:
+    def entries(self, x: Tensor, positions: Tensor) -> Entries:
         """Compute keys, values and the gates' logarithms."""
         dtype = self.out.weight.dtype
-        keys, values = self.key_value(x_BTD).to(dtype).chunk(2, dim=-1)
-        return {"keys": keys, "values": values, "log_forget": logsigmoid(self.forget(x_BTD).to(dtype))}
+        keys, values = self.key_value(x).to(dtype).chunk(2, dim=-1)
+        return {"keys": keys, "values": values, "log_forget": logsigmoid(self.forget(x).to(dtype))}
 
     def attend(self, x_BQD: Tensor, cached: Entries, view: View) -> Tensor:
         """Attend with what the gates have left of each step."""

@@ -82,9 +82,9 @@ class GTrXLLayer(WindowMemory):
         """Return the widths of keys and values."""
         return {"keys": self.feature_dim, "values": self.feature_dim}
 
-    def entries(self, x_BTD: Tensor) -> Entries:
+    def entries(self, x: Tensor, positions: Tensor) -> Entries:
         """Compute keys and values."""
-        keys, values = self.key_value(x_BTD).to(self.out.weight.dtype).chunk(2, dim=-1)
+        keys, values = self.key_value(x).to(self.out.weight.dtype).chunk(2, dim=-1)
         return {"keys": keys, "values": values}
 
     def attend(self, x_BQD: Tensor, cached: Entries, view: View) -> Tensor:

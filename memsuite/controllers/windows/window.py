@@ -57,6 +57,7 @@ class WindowMemory(ZeroBegin):
     ) -> None:
         super().__init__()
         at_least("num_heads", num_heads, 1)
+        at_least("chunk", chunk, 1)
         if width % num_heads:
             raise UsageError(f"hidden_dim {width} is no multiple of num_heads {num_heads}")
         self.input_dim = self.feature_dim = width
@@ -74,8 +75,13 @@ class WindowMemory(ZeroBegin):
         """Return the widths of what is cached of a step, by name."""
 
     @abstractmethod
-    def entries(self, x_BTD: Tensor) -> Entries:
-        """Compute what is cached of each step."""
+    def entries(self, x: Tensor, positions: Tensor) -> Entries:
+        """Compute what is cached of each step.
+
+        Args:
+            x: ``[.., D]``, with any two dimensions before the last.
+            positions: position of each step in its episode, ``[..]``.
+        """
 
     @abstractmethod
     def attend(self, x_BQD: Tensor, cached: Entries, view: View) -> Tensor:
@@ -84,6 +90,12 @@ class WindowMemory(ZeroBegin):
     def heads(self, x: Tensor) -> Tensor:
         """Split ``[B, steps, D]`` into ``[B, num_heads, steps, D / num_heads]``."""
         return x.view(*x.shape[:-1], self.num_heads, -1).transpose(1, 2)
+
+    def reset_mask(self, state: State, is_first_B: Tensor) -> State:
+        """Empty the caches of the rows that begin an episode; if there is no such row, return the state uncopied."""
+        if is_first_B.device.type == "cpu" and not bool(is_first_B.any()):
+            return state
+        return super().reset_mask(state, is_first_B)
 
     def init_state(self, batch_size: int, device: torch.device | str | None = None) -> State:
         """Return empty caches and the position."""
@@ -99,38 +111,61 @@ class WindowMemory(ZeroBegin):
         # At position 0 this episode has written nothing to the caches, so their content belongs to an earlier one.
         position = cast(dict[str, Tensor], state)["position"]
         before = cast(dict[str, Tensor], self.reset_mask(state, position == 0))
-        x_B1D = x_BD.unsqueeze(1)
-        cached = {name: torch.cat([before[name][:, 1:], new], dim=1) for name, new in self.entries(x_B1D).items()}
-        reach = min(self.context_length, _most(position, self.context_length) + 1)
+        x_B1D, at = x_BD.unsqueeze(1), position.unsqueeze(1)
+        cached = {name: appended(before[name], new) for name, new in self.entries(x_B1D, at).items()}
+        reach = self._reach(position, any(part.requires_grad for part in cached.values()))
         age = torch.arange(reach - 1, -1, -1, device=x_BD.device).unsqueeze(0)
-        view = View(age, (age <= position.unsqueeze(1)).unsqueeze(1), position.unsqueeze(1))
+        view = View(age, (age <= at).unsqueeze(1), at)
+        # A slice of the whole cache would be differentiated like any other.
         near = cached if reach == self.context_length else {name: part[:, -reach:] for name, part in cached.items()}
         return self.attend(x_B1D, near, view).squeeze(1), {**cached, "position": position + 1}
 
+    def _reach(self, position: Tensor, learns: bool) -> int:
+        """Return how many cached steps to attend to: those that any row has seen, or all of them.
+
+        When the step is differentiated, a slice of more than half of the cache would cost more than it saves: its
+        gradient is allocated and filled at the length of the whole cache.
+        """
+        reach = min(self.context_length, _most(position, self.context_length) + 1)
+        return self.context_length if learns and 2 * reach > self.context_length else reach
+
     def forward_sequence(self, x_TBD: Tensor, state: State, is_first_TB: Tensor) -> tuple[Tensor, State]:
-        """Attend chunk by chunk."""
+        """Attend to the carried steps and to those of the sequence."""
         before = cast(dict[str, Tensor], state)
         # The position alone hides the steps of an earlier episode, so the caches need no reset.
         position = before["position"].masked_fill(is_first_TB[0], 0)
-        positions, x = positions_in_episode(is_first_TB, position).t(), x_TBD.transpose(0, 1)
+        positions = positions_in_episode(is_first_TB, position)
         carried = min(self.context_length, _most(position, self.context_length))
-        seen = torch.arange(carried, 0, -1, device=x.device) <= position.unsqueeze(1)
-        every = {
-            name: torch.cat([_zero_unseen(before[name][:, self.context_length - carried :], seen), new], dim=1)
-            for name, new in self.entries(x).items()
-        }
-        features = self._in_chunks(x, every, positions, carried)
-        after = {name: self._cache(part, positions[:, -1:]) for name, part in every.items()}
-        return features.transpose(0, 1), {**after, "position": positions[:, -1] + 1}
+        every = self.entries(x_TBD, positions)
+        if carried:
+            seen = torch.arange(carried, 0, -1, device=x_TBD.device) <= position.unsqueeze(1)
+            old = {name: _zero_unseen(before[name][:, self.context_length - carried :], seen) for name in every}
+            every = {name: torch.cat([old[name].transpose(0, 1), new]) for name, new in every.items()}
+        features = self.attend_sequence(x_TBD, every, positions, carried)
+        after = {name: self._cache(part.transpose(0, 1), positions[-1]) for name, part in every.items()}
+        return features, {**after, "position": positions[-1] + 1}
 
-    def _cache(self, part: Tensor, last_B1: Tensor) -> Tensor:
-        """Return the last ``context_length`` steps, with zeros for steps before the episode of ``last_B1``."""
-        newest = part[:, -self.context_length :]
+    def _cache(self, part_BTW: Tensor, last_B: Tensor) -> Tensor:
+        """Return the last ``context_length`` steps, with zeros for steps before the episode of position ``last_B``."""
+        newest = part_BTW[:, -self.context_length :]
         newest = pad(newest, (0, 0, self.context_length - newest.shape[1], 0))
-        return _zero_unseen(newest, torch.arange(self.context_length - 1, -1, -1, device=part.device) <= last_B1)
+        ages = torch.arange(self.context_length - 1, -1, -1, device=newest.device)
+        return _zero_unseen(newest, ages <= last_B.unsqueeze(1))
+
+    def attend_sequence(self, x_TBD: Tensor, every: Entries, positions_TB: Tensor, carried: int) -> Tensor:
+        """Attend chunk by chunk; return features ``[T, B, D]``.
+
+        Args:
+            x_TBD: the sequence.
+            every: the entries of the carried steps and of the sequence, ``[carried + T, B, width]`` each.
+            positions_TB: of the sequence's steps in their episodes.
+            carried: number of steps before the sequence.
+        """
+        batch_first = {name: part.transpose(0, 1) for name, part in every.items()}
+        return self._in_chunks(x_TBD.transpose(0, 1), batch_first, positions_TB.t(), carried).transpose(0, 1)
 
     def _in_chunks(self, x: Tensor, every: Entries, positions: Tensor, carried: int) -> Tensor:
-        """Attend chunk by chunk; ``every`` has the entries of the carried steps and of the sequence.
+        """Attend chunk by chunk, with the batch in the first dimension of everything.
 
         The tensors are split and joined, never sliced, because every slice would allocate a gradient as long as the
         whole sequence.
@@ -150,6 +185,25 @@ class WindowMemory(ZeroBegin):
             cached = {name: torch.cat(part[window], dim=1) for name, part in parts.items()}
             out.append(self.attend(x_i, cached, View(age, seen, at)))
         return torch.cat(out, dim=1)
+
+
+class Appended(torch.autograd.Function):
+    """A cache without its oldest step and with a new one; its gradient is written once, and not filled with zeros."""
+
+    @staticmethod
+    def forward(ctx: Any, cache_BCD: Tensor, new_B1D: Tensor) -> Tensor:
+        """Drop the oldest step and append the new one."""
+        return torch.cat([cache_BCD[:, 1:], new_B1D], dim=1)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the gradients of the cache, whose oldest step was dropped, and of the new step."""
+        return torch.cat([torch.zeros_like(grad[:, :1]), grad[:, :-1]], dim=1), grad[:, -1:]
+
+
+def appended(cache_BCD: Tensor, new_B1D: Tensor) -> Tensor:
+    """Append a step to a cache, which keeps its length."""
+    return Appended.apply(cache_BCD, new_B1D)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def usual_context(memory_horizon: int | None) -> int:
