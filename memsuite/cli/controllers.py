@@ -16,7 +16,7 @@ from rich import box
 from rich.table import Table
 
 from memsuite.analysis.retention import CUES, retention
-from memsuite.controllers.about.abilities import ABILITIES, Abilities
+from memsuite.controllers.about.abilities import Abilities
 from memsuite.controllers.about.match import KINDS, nearest_of, read_match
 from memsuite.errors import UsageError
 from memsuite.launch.allocator import keep_freed_memory
@@ -70,7 +70,7 @@ def describe(name: str, options: argparse.Namespace) -> dict[str, Any]:
         except UsageError:  # of a size that no width changes
             matches = False
     controller = build(name, options, options.memory_horizon)
-    abilities = ABILITIES.get(name)
+    abilities = controller.abilities
     return {
         "name": name,
         "hidden_dim": controller.feature_dim if matches else None,

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils.checkpoint import checkpoint
 
+from memsuite.controllers.about.abilities import Abilities
 from memsuite.errors import UsageError, unknown
 from memsuite.imports import parameters_of
 from memsuite.types import State
@@ -51,6 +52,7 @@ class Controller(nn.Module, ABC):
     feature_dim: int
     # The rate of its matrices where their updates are orthogonalised, relative to Adam's.
     matrix_factor: float = 1.0
+    abilities: Abilities | None = None  # what it can express, where that is known
 
     @abstractmethod
     def init_state(self, batch_size: int, device: torch.device | str | None = None) -> State:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from memsuite.controllers.about.abilities import Abilities
 from memsuite.controllers.blocks import Linear, unit
 from memsuite.controllers.conv import ShortConv, bind_queries, project_and_convolve
 from memsuite.controllers.init import inverse_softplus, log_uniform_times
@@ -42,6 +43,8 @@ class GatedDeltaNetLayer(MatrixMemory):
         num_heads: number of heads; ``input_dim`` is a multiple of it.
         conv_width: number of steps that the convolution sees.
     """
+
+    abilities = Abilities("matrix", by_input=True)
 
     def __init__(
         self, input_dim: int, memory_horizon: int | None = None, num_heads: int = 4, conv_width: int = 4

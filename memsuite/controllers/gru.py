@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from memsuite.controllers.about.abilities import RECURRENT
 from memsuite.controllers.base import VectorMemory
 from memsuite.controllers.init import default_uniform_, gru_integrator_
 from memsuite.controllers.stack import stacked
@@ -35,6 +36,8 @@ class GRULayer(VectorMemory):
             state fades slowly. Above 1 (1.1 works well), every unit goes to one of two stable points and stays there:
             it is a latch that keeps the sign of its input, but not the size.
     """
+
+    abilities = RECURRENT
 
     def __init__(
         self, input_dim: int, hidden_dim: int = 128, memory_horizon: int | None = None, gain: float = 1.0

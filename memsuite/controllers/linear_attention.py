@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from memsuite.controllers.about.abilities import Abilities
 from memsuite.controllers.matrix_memory import Aside, Drive, HeadNorm, MatrixMemory
 from memsuite.controllers.stack import stacked
 from memsuite.ops import wide_linear
@@ -33,6 +34,8 @@ class LinearAttentionLayer(MatrixMemory):
         input_dim: width of the input and of the features.
         num_heads: number of heads; ``input_dim`` is a multiple of it.
     """
+
+    abilities = Abilities("matrix")
 
     def __init__(self, input_dim: int, num_heads: int = 4) -> None:
         super().__init__(input_dim, num_heads)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from memsuite.controllers.about.abilities import Abilities
 from memsuite.controllers.base import Placement, ZeroBegin
 from memsuite.controllers.blocks import Linear, at_least
 from memsuite.controllers.conv import ShortConv
@@ -59,6 +60,8 @@ class MambaLayer(ZeroBegin):
         dt_min: shortest time step without a horizon.
         dt_max: longest time step without a horizon.
     """
+
+    abilities = Abilities("vector", by_input=True)
 
     def __init__(
         self,

@@ -12,6 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from memsuite.controllers.about.abilities import Abilities
 from memsuite.controllers.base import Placement, ZeroBegin
 from memsuite.controllers.blocks import RMSNorm
 from memsuite.controllers.conv import ShortConv
@@ -63,6 +64,8 @@ class Mamba2Layer(ZeroBegin):
         dt_min: shortest time step without a horizon.
         dt_max: longest time step without a horizon.
     """
+
+    abilities = Abilities("matrix", by_input=True)
 
     def __init__(
         self,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
+from memsuite.controllers.about.abilities import Abilities
 from memsuite.controllers.blocks import Linear
 from memsuite.controllers.init import log_uniform_times
 from memsuite.controllers.matrix_memory import Aside, Drive, HeadNorm, MatrixMemory
@@ -44,6 +45,8 @@ class MLSTMLayer(MatrixMemory):
             then the logarithms of times between one and four H. None for the paper's biases, 3 to 6.
         num_heads: number of heads; ``input_dim`` is a multiple of it.
     """
+
+    abilities = Abilities("matrix", by_input=True)
 
     def __init__(self, input_dim: int, memory_horizon: int | None = None, num_heads: int = 4) -> None:
         super().__init__(input_dim, num_heads, extra=1)

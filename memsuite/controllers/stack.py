@@ -179,6 +179,7 @@ def stacked(layer: type[Controller]) -> type[Stack]:
     short = layer.__name__.removesuffix("Layer")
     name = short if short != layer.__name__ else f"Stacked{short}"
     body = {"__init__": __init__, "__doc__": stack_documentation(layer, signature), "__module__": layer.__module__}
+    body["abilities"] = layer.abilities
     body["matrix_factor"] = MATRIX_FACTORS["blocks" if layer.placement().embed else "recurrence"]
     return cast(type[Stack], type(name, (Stack,), body))
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
+from memsuite.controllers.about.abilities import Abilities
 from memsuite.controllers.blocks import EPSILON, RMSNorm
 from memsuite.controllers.stack import stacked
 from memsuite.controllers.windows.positions import positions_in_episode
@@ -43,6 +44,8 @@ class TransformerLayer(WindowMemory):
         chunk: number of queries computed at once where the op is not used; this changes time and memory, but not the
             result.
     """
+
+    abilities = Abilities("window")
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ from one_line import answer_in
 
 from memsuite.__main__ import main
 from memsuite.controllers import CONTROLLERS, LAYERS, make_controller
-from memsuite.controllers.about.abilities import ABILITIES, Abilities
+from memsuite.controllers.about.abilities import Abilities
 from memsuite.controllers.about.match import KINDS, TOLERANCE, matched_width, nearest_of, read_match
 from memsuite.errors import UsageError
 from memsuite.module import MemoryPPO
@@ -86,7 +86,7 @@ def test_a_wrong_match_is_told_in_one_line(capsys, tmp_path):
 
 
 def test_every_model_says_what_it_can_express():
-    assert list(ABILITIES) == list(LAYERS)
+    assert all(isinstance(layer.abilities, Abilities) for layer in LAYERS.values())
     assert Abilities("matrix", sign_changing=True).in_words() == "matrix, signs"
 
 
@@ -107,7 +107,7 @@ def step_of(layer, x, begun, names):
     return step
 
 
-@pytest.mark.parametrize("name", [name for name, can in ABILITIES.items() if can.state != "window"])
+@pytest.mark.parametrize("name", [name for name, layer in LAYERS.items() if layer.abilities.state != "window"])
 def test_signs_change_where_it_is_said(name):
     """The eigenvalues of a step, by its derivative, at random weights, states and inputs."""
     torch.manual_seed(0)
@@ -127,4 +127,4 @@ def test_signs_change_where_it_is_said(name):
         run = step_of(layer, torch.randn(1, 8, dtype=torch.float64), begun, names)
         values = torch.linalg.eigvals(torch.autograd.functional.jacobian(run, flat))
         negative |= bool(((values.real < -1e-6) | (values.imag.abs() > 1e-6)).any())
-    assert negative == ABILITIES[name].sign_changing
+    assert negative == LAYERS[name].abilities.sign_changing

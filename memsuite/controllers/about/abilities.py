@@ -31,31 +31,3 @@ class Abilities(NamedTuple):
 
 RECURRENT = Abilities("vector", by_input=True, sign_changing=True, recurrent_weights=True)
 TURNING = Abilities("vector", sign_changing=True)
-ABILITIES = {
-    "gru": RECURRENT,
-    "lstm": RECURRENT,
-    "pseudo_mamba": Abilities("vector"),
-    "mingru": Abilities("vector", by_input=True),
-    "lru": TURNING,
-    "mamba": Abilities("vector", by_input=True),
-    "mamba2": Abilities("matrix", by_input=True),
-    "linear_attention": Abilities("matrix"),
-    "gated_deltanet": Abilities("matrix", by_input=True),
-    "mlstm": Abilities("matrix", by_input=True),
-    "transformer": Abilities("window"),
-    "trace": Abilities("vector"),
-    "elman": Abilities("vector", sign_changing=True, recurrent_weights=True),
-    "rtu": TURNING,
-    "ffm": TURNING,
-    "s5": TURNING,
-    "slstm": RECURRENT,
-    "shm": Abilities("matrix", by_input=True),
-    "hgrn2": Abilities("matrix", by_input=True),
-    "kda": Abilities("matrix", by_input=True),
-    "gdn2": Abilities("matrix", by_input=True),
-    "gated_deltaproduct": Abilities("matrix", by_input=True, sign_changing=True),
-    "rwkv7": Abilities("matrix", by_input=True, sign_changing=True),
-    "gtrxl": Abilities("window"),
-    "fox": Abilities("window", by_input=True),
-    "hyena": Abilities("window"),
-}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from memsuite.controllers.about.abilities import Abilities
 from memsuite.controllers.blocks import at_least
 from memsuite.controllers.matrices.delta_rule import DeltaRuleLayer
 from memsuite.controllers.matrices.edited import Edit
@@ -35,6 +36,8 @@ class GatedDeltaProductLayer(DeltaRuleLayer):
         num_edits: edits of a step, n.
         negative_eigenvalues: whether ``beta`` reaches up to 2, as above; up to 1 if not.
     """
+
+    abilities = Abilities("matrix", by_input=True, sign_changing=True)
 
     def __init__(
         self,

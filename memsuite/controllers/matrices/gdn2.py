@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from memsuite.controllers.about.abilities import Abilities
 from memsuite.controllers.matrices.delta_rule import DeltaRuleLayer
 from memsuite.controllers.matrices.edited import Edit
 from memsuite.controllers.stack import stacked
@@ -30,6 +31,8 @@ class GDN2Layer(DeltaRuleLayer):
         num_heads: number of heads; ``input_dim`` is a multiple of it.
         conv_width: number of steps that the convolution sees, at least 2.
     """
+
+    abilities = Abilities("matrix", by_input=True)
 
     def __init__(
         self, input_dim: int, memory_horizon: int | None = None, num_heads: int = 4, conv_width: int = 4

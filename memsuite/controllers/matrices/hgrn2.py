@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, silu
 
+from memsuite.controllers.about.abilities import Abilities
 from memsuite.controllers.blocks import Linear
 from memsuite.controllers.init import log_uniform_times
 from memsuite.controllers.matrices.edited import Edit, EditedMatrix, Plan
@@ -37,6 +38,8 @@ class HGRN2Layer(EditedMatrix):
             logarithms of times between one and four H. None for biases of zero.
         num_heads: number of heads; ``input_dim`` is a multiple of it.
     """
+
+    abilities = Abilities("matrix", by_input=True)
 
     write_scale: Tensor
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from memsuite.controllers.about.abilities import Abilities
 from memsuite.controllers.matrices.delta_rule import DeltaRuleLayer
 from memsuite.controllers.matrices.edited import Edit
 from memsuite.controllers.stack import stacked
@@ -35,6 +36,8 @@ class KDALayer(DeltaRuleLayer):
         negative_eigenvalues: whether ``beta`` reaches up to 2, so that a step can change the sign of what is held under
             a key (Grazzi et al. 2024, arXiv 2411.12537).
     """
+
+    abilities = Abilities("matrix", by_input=True)
 
     def __init__(
         self,

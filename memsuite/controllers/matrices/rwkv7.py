@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm
 
+from memsuite.controllers.about.abilities import Abilities
 from memsuite.controllers.blocks import Linear, unit
 from memsuite.controllers.init import log_uniform_times
 from memsuite.controllers.matrices.edited import Edit, EditedMatrix, Plan
@@ -47,6 +48,8 @@ class RWKV7Layer(EditedMatrix):
             one to four H. None for rates spread over all that are possible.
         num_heads: number of heads; ``input_dim`` is a multiple of it. The maps of low rank have the width of a head.
     """
+
+    abilities = Abilities("matrix", by_input=True, sign_changing=True)
 
     def __init__(self, input_dim: int, memory_horizon: int | None = None, num_heads: int = 4) -> None:
         super().__init__(input_dim, num_heads)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
+from memsuite.controllers.about.abilities import Abilities
 from memsuite.controllers.base import ZeroBegin
 from memsuite.controllers.stack import stacked
 from memsuite.controllers.windows.positions import positions_in_episode
@@ -46,6 +47,8 @@ class SHMLayer(ZeroBegin):
         memory_size: rows and columns of the memory.
         table_size: rows of the table of calibrations.
     """
+
+    abilities = Abilities("matrix", by_input=True)
 
     def __init__(
         self,

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from memsuite.controllers.about.abilities import Abilities
 from memsuite.controllers.base import VectorMemory
 from memsuite.controllers.init import default_uniform_
 from memsuite.controllers.stack import stacked
@@ -34,6 +35,8 @@ class ElmanLayer(VectorMemory):
         identity: whether the recurrent weights begin as the identity (Le, Jaitly & Hinton 2015, arXiv 1504.00941) in
             place of an orthogonal matrix; it needs a ``memory_horizon``.
     """
+
+    abilities = Abilities("vector", sign_changing=True, recurrent_weights=True)
 
     def __init__(
         self, input_dim: int, hidden_dim: int = 128, memory_horizon: int | None = None, identity: bool = False

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm
 
+from memsuite.controllers.about.abilities import TURNING
 from memsuite.controllers.base import ZeroBegin
 from memsuite.controllers.init import log_uniform_times
 from memsuite.controllers.stack import stacked
@@ -42,6 +43,8 @@ class FFMLayer(ZeroBegin):
         memory_size: number of traces, with a rate each.
         context_size: number of frequencies.
     """
+
+    abilities = TURNING
 
     def __init__(
         self,

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from memsuite.controllers.about.abilities import Abilities
 from memsuite.controllers.base import VectorMemory
 from memsuite.controllers.init import log_uniform_times
 from memsuite.controllers.stack import stacked
@@ -35,6 +36,8 @@ class MinGRULayer(VectorMemory):
             logarithms of times between one and four horizons, so that ``(1 - z)^horizon`` is 0.37 to 0.78. None for
             PyTorch's default initialisation.
     """
+
+    abilities = Abilities("vector", by_input=True)
 
     write_scale: Tensor
 

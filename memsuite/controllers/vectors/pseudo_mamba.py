@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from memsuite.controllers.about.abilities import Abilities
 from memsuite.controllers.base import Placement, VectorMemory
 from memsuite.controllers.blocks import EPSILON, RMSNorm
 from memsuite.controllers.stack import stacked
@@ -37,6 +38,8 @@ class PseudoMambaLayer(VectorMemory):
         gated: whether the features are normalised and gated; every layer, including the first, is then in a residual
             block.
     """
+
+    abilities = Abilities("vector")
 
     def __init__(self, input_dim: int, hidden_dim: int = 128, gated: bool = False) -> None:
         super().__init__()

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from memsuite.controllers.about.abilities import TURNING
 from memsuite.controllers.base import ZeroBegin
 from memsuite.controllers.init import log_rate_on_ring
 from memsuite.controllers.stack import stacked
@@ -42,6 +43,8 @@ class RTULayer(ZeroBegin):
         r_max: outer radius of the ring without a horizon, below 1.
         max_phase: largest phase without a horizon, in radians.
     """
+
+    abilities = TURNING
 
     def __init__(
         self,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, linear
 
+from memsuite.controllers.about.abilities import TURNING
 from memsuite.controllers.base import Placement, ZeroBegin
 from memsuite.controllers.init import log_uniform_times
 from memsuite.controllers.stack import stacked
@@ -43,6 +44,8 @@ class S5Layer(ZeroBegin):
             log-uniform between 0.001 and 0.1.
         state_dim: complex numbers in the state; None for ``input_dim / 2``, as many floats as features.
     """
+
+    abilities = TURNING
 
     def __init__(self, input_dim: int, memory_horizon: int | None = None, state_dim: int | None = None) -> None:
         super().__init__()

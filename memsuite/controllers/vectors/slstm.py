@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import rms_norm
 
+from memsuite.controllers.about.abilities import RECURRENT
 from memsuite.controllers.base import Placement, ZeroBegin
 from memsuite.controllers.blocks import EPSILON, at_least
 from memsuite.controllers.init import log_uniform_times
@@ -45,6 +46,8 @@ class SLSTMLayer(ZeroBegin):
             exponential gates are zero. None for random weights and the paper's biases, 3 to 6.
         num_heads: number of heads; ``input_dim`` is a multiple of it.
     """
+
+    abilities = RECURRENT
 
     def __init__(self, input_dim: int, memory_horizon: int | None = None, num_heads: int = 4) -> None:
         super().__init__()

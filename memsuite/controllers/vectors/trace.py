@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import rms_norm, silu
 
+from memsuite.controllers.about.abilities import Abilities
 from memsuite.controllers.base import ZeroBegin
 from memsuite.controllers.blocks import EPSILON
 from memsuite.controllers.stack import stacked
@@ -38,6 +39,8 @@ class TraceLayer(ZeroBegin):
         memory_horizon: steps to remember; None for 50.
         num_traces: number of traces.
     """
+
+    abilities = Abilities("vector")
 
     rates: Tensor
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, scaled_dot_product_attention
 
+from memsuite.controllers.about.abilities import Abilities
 from memsuite.controllers.blocks import RMSNorm
 from memsuite.controllers.init import log_uniform_times
 from memsuite.controllers.stack import stacked
@@ -37,6 +38,8 @@ class FoXLayer(WindowMemory):
         num_heads: number of attention heads; ``input_dim`` is a multiple of it.
         chunk: number of queries computed at once; this changes time and memory, but not the result.
     """
+
+    abilities = Abilities("window", by_input=True)
 
     def __init__(
         self,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
+from memsuite.controllers.about.abilities import Abilities
 from memsuite.controllers.base import Placement
 from memsuite.controllers.blocks import RMSNorm, at_least
 from memsuite.controllers.stack import stacked
@@ -48,6 +49,8 @@ class GTrXLLayer(WindowMemory):
         gradient_window: steps of a segment beyond which no gradient flows; None for a gradient through the context.
         chunk: number of queries computed at once; this changes time and memory, but not the result.
     """
+
+    abilities = Abilities("window")
 
     def __init__(
         self,

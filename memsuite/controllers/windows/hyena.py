@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv1d
 
+from memsuite.controllers.about.abilities import Abilities
 from memsuite.controllers.base import Placement, ZeroBegin
 from memsuite.controllers.blocks import RMSNorm, at_least
 from memsuite.controllers.stack import stacked
@@ -50,6 +51,8 @@ class HyenaLayer(ZeroBegin, WholeSequence):
         context_length: length of the filter in steps; None for ``memory_horizon + 1``, or 512 without a horizon.
         conv_width: number of steps that the short convolution sees, at least 2.
     """
+
+    abilities = Abilities("window")
 
     rates: Tensor
 
