@@ -10,6 +10,7 @@ from render import leaderboard
 from memsuite.__main__ import main
 from memsuite.errors import UsageError
 from memsuite.submissions import digest_of, read_submission, rerun, verify
+from memsuite.tasks import TASKS
 
 MODEL = """
 from memsuite.controllers import GRU
@@ -168,7 +169,18 @@ def test_the_leaderboard_has_a_row_for_it(folder, tmp_path):
 
 def test_runs_beyond_the_budget_or_of_other_tasks_do_not_count(folder):
     results = verify(read_submission("sent.json"), "sent.json")
-    assert len(leaderboard.entries_of(results, "x")) == 1
+    assert len(leaderboard.entries_of(results, "x", set())) == 1
     for change in ({"horizon": 60}, {"env_steps": 10**12}, {"objective": "supervised"}, {"task": "gym:CartPole-v1"}):
         other = [type(run)(**{**vars(run), **change}) for run in results]
-        assert leaderboard.entries_of(other, "x") == []
+        assert leaderboard.entries_of(other, "x", set()) == []
+
+
+def test_a_rank_needs_the_tasks_that_were_published(folder):
+    """A task that is added later takes no rank away; where nothing was published, all tasks count."""
+    results = verify(read_submission("sent.json"), "sent.json")
+    tier = results[0].difficulty
+    (entry,) = leaderboard.entries_of(results, "x", {(run.task, tier) for run in results})
+    assert entry.whole
+    for published in (set(), {(task, tier) for task in TASKS}):
+        (entry,) = leaderboard.entries_of(results, "x", published)
+        assert not entry.whole

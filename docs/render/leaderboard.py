@@ -1,4 +1,4 @@
-"""The leaderboard: published and submitted runs, a row a model, ranked where all tasks of a tier were run."""
+"""The leaderboard: published and submitted runs, a row a model, ranked where all published tasks of a tier were run."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ class Entry(NamedTuple):
     model: str
     by: str
     runs: list[RunResult]
+    asked: frozenset[str]  # the tasks of the tier that count
 
     @property
     def tasks(self) -> dict[str, list[RunResult]]:
@@ -39,8 +40,8 @@ class Entry(NamedTuple):
 
     @property
     def whole(self) -> bool:
-        """Whether it has run every task of the tier."""
-        return self.tasks.keys() == {task for task, tier in PRESETS if tier == self.tier}
+        """Whether it has run every task of the tier that counts."""
+        return self.tasks.keys() >= self.asked
 
 
 def section(file: Path = FILE, submissions: Path = SUBMISSIONS) -> str:
@@ -54,10 +55,12 @@ def section(file: Path = FILE, submissions: Path = SUBMISSIONS) -> str:
         UsageError: a submission is not whole.
     """
     found = [RunResult.read(run, str(file)) for run in read_collection(file)]
-    entries = entries_of(found, "published")
+    published = {(run.task, run.difficulty) for run in found}
+    entries = entries_of(found, "published", published)
     for path in sorted(submissions.glob("*.json")):
         content = read_submission(path)
-        entries += entries_of(verify(content, str(path)), f"{one_line(content['name'])}, by {one_line(content['by'])}")
+        by = f"{one_line(content['name'])}, by {one_line(content['by'])}"
+        entries += entries_of(verify(content, str(path)), by, published)
     parts = []
     for tier in DIFFICULTIES:
         if own := sorted((one for one in entries if one.tier == tier), key=lambda one: (not one.whole, -one.score)):
@@ -68,12 +71,24 @@ def section(file: Path = FILE, submissions: Path = SUBMISSIONS) -> str:
     return "\n\n".join(parts)
 
 
-def entries_of(results: list[RunResult], by: str) -> list[Entry]:
-    """Return the models of some runs, tier by tier: runs by PPO of the tasks of memsuite, within their budgets."""
+def entries_of(results: list[RunResult], by: str, published: set[tuple[str, str]]) -> list[Entry]:
+    """Return the models of some runs, tier by tier.
+
+    Args:
+        results: the runs; those by PPO of the tasks of memsuite count, within their budgets.
+        by: who has sent them.
+        published: tasks and tiers of which there are published runs.
+    """
     counted = [run for run in results if run.objective == "ppo" and (run.task, run.difficulty) in PRESETS]
     counted = [run for run in counted if within_budget(run)]
     models = grouped(counted, lambda run: (run.difficulty, name_of(run)))
-    return [Entry(tier, name, by, runs) for (tier, name), runs in models.items()]
+    return [Entry(tier, name, by, runs, _asked(tier, published)) for (tier, name), runs in models.items()]
+
+
+def _asked(tier: str, published: set[tuple[str, str]]) -> frozenset[str]:
+    """Return the tasks that a model must have run for a rank; all of a tier of which nothing was published."""
+    of_tier = frozenset(task for task, difficulty in published if difficulty == tier)
+    return of_tier or frozenset(task for task, difficulty in PRESETS if difficulty == tier)
 
 
 def within_budget(run: RunResult) -> bool:
@@ -95,7 +110,7 @@ def one_line(text: str) -> str:
 
 
 def row_of(number: int, entry: Entry) -> list[str]:
-    """Return the row of a model; only those that have run every task of the tier have a rank."""
+    """Return the row of a model; only those that have run every published task of the tier have a rank."""
     solved = sum(all(run.reached_target for run in runs) for runs in entry.tasks.values())
     sizes = [f"{median(getattr(run, name) or 0 for run in entry.runs):,.0f}" for name in ("parameters", "state_floats")]
     seeds = sorted({len(runs) for runs in entry.tasks.values()})
