@@ -3,7 +3,7 @@
 Every measurement runs in its own process, so that the peak memory is that of the measurement alone. It makes whole
 training iterations on delayed cue in 8 environments: a rollout, and one epoch over one minibatch with full
 backpropagation through time. A model is linear in the horizon if a step takes the same time and the same memory at
-every horizon. The only model that is not linear in time is attention to the whole episode.
+every horizon. The only models that are not linear in time are those that look at the whole episode anew at each step.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from rich.console import Console
 from rich.table import Table
 
 from memsuite.bench.measure import prepare
+from memsuite.controllers import controller_class
 from memsuite.launch.allocator import modules_left_alone
 from memsuite.module import MemoryPPO
 from memsuite.rl import PPOConfig, begin, collect, gae, minibatch_losses, stream
 
 NUM_ENVS = 8
 ENOUGH = 40_000  # smallest number of environment steps in a measurement
-LONGEST_ATTENTION = 5000  # steps; the transformer is not measured above, because its cost grows with its context
+LONGEST_WINDOW = 5000  # steps; beyond them no model that looks at a window of the last steps, whose cost grows with it
 
 
 def measure(console: Console, controllers: list[str], horizons: list[int], repeats: int) -> list[dict[str, Any]]:
@@ -42,7 +43,8 @@ def measure(console: Console, controllers: list[str], horizons: list[int], repea
     """
     rows = []
     for controller in controllers:
-        asked = [horizon for horizon in horizons if controller != "transformer" or horizon <= LONGEST_ATTENTION]
+        bounded = controller_class(controller).abilities.state != "window"
+        asked = [horizon for horizon in horizons if bounded or horizon <= LONGEST_WINDOW]
         runs: dict[int, list[dict[str, float]]] = {horizon: [] for horizon in asked}
         for repeat in range(repeats):
             for horizon in asked:

@@ -29,14 +29,15 @@ class Placement(NamedTuple):
         mlp_ratio: default inner width of the blocks' perceptrons, as a multiple of the stream's width; 0 for none.
         depth: default number of layers. It is two for the models that are published as stacks of residual blocks; a
             single layer of these cannot learn to bind items across steps.
-        gated: whether gates take the place of the residual sums (:mod:`memsuite.controllers.windows.gated_block`).
+        gate_bias: initial bias of gates that take the place of the residual sums
+            (:mod:`memsuite.controllers.windows.gated_block`); None for sums.
     """
 
     embed: bool = False
     shift: float = 0.0
     mlp_ratio: float = 2.0
     depth: int = 1
-    gated: bool = False
+    gate_bias: float | None = None
 
 
 class Controller(nn.Module, ABC):

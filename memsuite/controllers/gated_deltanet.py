@@ -23,13 +23,13 @@ class GatedDeltaNetLayer(MatrixMemory):
 
     .. math::
         q, k, v = \mathrm{silu}(\mathrm{conv}(W_{q,k,v} x) + b_q), \quad q = q / |q|, \quad k = k / |k| \\
-        \beta = \sigma(W_\beta x), \quad \log \alpha = -e^{A}\, \mathrm{softplus}(W_\alpha x + b_\alpha) \\
+        \beta = s\, \sigma(W_\beta x), \quad \log \alpha = -e^{A}\, \mathrm{softplus}(W_\alpha x + b_\alpha) \\
         S_t = \alpha_t (I - \beta_t k_t k_t^\top) S_{t-1} + \beta_t k_t v_t^\top, \quad
         o_t = W_o (\mathrm{norm}(S_t^\top q_t) \odot \mathrm{silu}(W_g x_t + b_g))
 
-    Each channel has a short causal convolution, and each head a norm. The queries' factor :math:`1 / \sqrt{d}` is left
-    out, because the norm would remove it. The paper has no biases. Ours are in the queries and in the gate: a blank
-    input then writes nothing but still gets an answer.
+    with :math:`s = 1`. Each channel has a short causal convolution, and each head a norm. The queries' factor
+    :math:`1 / \sqrt{d}` is left out, because the norm would remove it. The paper has no biases. Ours are in the queries
+    and in the gate: a blank input then writes nothing but still gets an answer.
 
     State, with ``D = input_dim``: ``D^2 / num_heads`` floats, and ``3 D (conv_width - 1)`` of the convolution. Cost per
     step: ``5 D^2 + 3 D^2 / num_heads`` multiply-adds.
@@ -42,14 +42,22 @@ class GatedDeltaNetLayer(MatrixMemory):
             and 0.1, and queries, keys and convolution are random and independent.
         num_heads: number of heads; ``input_dim`` is a multiple of it.
         conv_width: number of steps that the convolution sees.
+        negative_eigenvalues: whether :math:`s = 2`, so that a step can change the sign of what is held under a key
+            (Grazzi et al. 2024, arXiv 2411.12537).
     """
 
     abilities = Abilities("matrix", by_input=True)
 
     def __init__(
-        self, input_dim: int, memory_horizon: int | None = None, num_heads: int = 4, conv_width: int = 4
+        self,
+        input_dim: int,
+        memory_horizon: int | None = None,
+        num_heads: int = 4,
+        conv_width: int = 4,
+        negative_eigenvalues: bool = False,
     ) -> None:
         super().__init__(input_dim, num_heads)
+        self.strength = 2.0 if negative_eigenvalues else 1.0
         width = input_dim
         self.qkv = Linear(width, 3 * width, bias=False)
         self.conv = ShortConv(3 * width, conv_width, bias=False)
@@ -89,7 +97,9 @@ class GatedDeltaNetLayer(MatrixMemory):
         q, k, v = (self.heads(part) for part in parts)
         rate = wide_linear(x, self.decay.weight, self.decay.bias, SOFTPLUS).to(v.dtype)
         log_decay = -self.log_scale.exp() * rate
-        return Drive(unit(q), unit(k), v, log_decay, torch.sigmoid(self.write(x).to(v.dtype))), {"conv": buffer}
+        beta = torch.sigmoid(self.write(x).to(v.dtype))
+        beta = beta if self.strength == 1 else self.strength * beta
+        return Drive(unit(q), unit(k), v, log_decay, beta), {"conv": buffer}
 
     def read(self, y: Tensor, x: Tensor) -> Tensor:
         """Normalise, gate and mix the heads."""

@@ -26,6 +26,7 @@ from memsuite.types import State
 
 WRITE_GAIN = 0.05  # found by experiment: an item written once is then far above the epsilon of the norm that reads it
 HEADDIM = 64  # default of the package
+SMALLEST_DECAY = 1e-30  # the logarithm of zero is no number; a state is gone either way
 CHUNK = 64  # number of steps in a chunk of the package's kernel
 
 
@@ -37,6 +38,9 @@ class Mamba2Layer(ZeroBegin):
         \Delta = \mathrm{softplus}(\delta + b_\Delta) \\
         S' = e^{\Delta A} S + B (\Delta u)^\top, \quad y = S'^\top C + D u, \quad
         W_{out}\, \mathrm{norm}(y \odot \mathrm{silu}(z)), \quad A = -e^{A_{log}}
+
+    With ``negative_eigenvalues`` the decay is :math:`2 e^{\Delta A} - 1` in place of :math:`e^{\Delta A}`, so that a
+    step can change the sign of a state (Grazzi et al. 2024, arXiv 2411.12537).
 
     Each head has one :math:`\Delta`, :math:`A` and :math:`D`; all heads share :math:`B` and :math:`C` (``ngroups =
     1``); RMSNorm comes after the gate. The default ``d_state`` is half the package's 128, at half the cost of a step:
@@ -55,14 +59,16 @@ class Mamba2Layer(ZeroBegin):
         memory_horizon: steps H over which the initial weights should retain the state. The heads then decay over one to
             four H (rates of 1, time steps of ``1 / (4 H)`` to ``1 / H``). B and C are scaled by the square root of H,
             because such a short time step writes little. The convolution passes the present step and has no bias, so
-            that a blank input writes nothing, and ``D`` is 0. None for the package's initialisation, with ``dt_min``
-            and ``dt_max``.
+            that a blank input writes nothing, and ``D`` is 0. With negative eigenvalues the time steps are half as
+            long, because they then count twice. None for the package's initialisation, with ``dt_min`` and ``dt_max``.
         d_state: rows of each head's state.
         d_conv: width of the convolution.
         expand: number of channels, as a multiple of ``input_dim``.
         headdim: channels of a head; None for the greatest common divisor of the package's 64 and the channels.
         dt_min: shortest time step without a horizon.
         dt_max: longest time step without a horizon.
+        negative_eigenvalues: whether the decay lies between -1 and 1, as above, and not between 0 and 1. The package's
+            kernel has no such decay, so that memsuite's op runs on a GPU too.
     """
 
     abilities = Abilities("matrix", by_input=True)
@@ -77,11 +83,13 @@ class Mamba2Layer(ZeroBegin):
         headdim: int | None = None,
         dt_min: float = 0.001,
         dt_max: float = 0.1,
+        negative_eigenvalues: bool = False,
     ) -> None:
         super().__init__()
         check_sizes(d_state, d_conv, expand)
         self.input_dim = self.feature_dim = input_dim
         self.d_inner, self.d_state = expand * input_dim, d_state
+        self.negative_eigenvalues = negative_eigenvalues
         self.headdim = headdim or math.gcd(HEADDIM, self.d_inner)
         if self.headdim < 1 or self.d_inner % self.headdim:
             raise UsageError(f"headdim {headdim} does not divide the {self.d_inner} channels (expand * hidden_dim)")
@@ -90,7 +98,7 @@ class Mamba2Layer(ZeroBegin):
         self.in_proj = nn.Linear(input_dim, self.d_inner + convolved + self.num_heads, bias=False)
         self.conv1d = ShortConv(convolved, d_conv)
         if memory_horizon is not None:
-            dt_max = 1 / max(memory_horizon, 2)
+            dt_max = 1 / max(memory_horizon, 2) / (2 if negative_eigenvalues else 1)
             dt_min = dt_max / 4
         self.dt_bias = nn.Parameter(time_step_bias(self.num_heads, dt_min, dt_max))
         self.A_log = nn.Parameter(torch.empty(self.num_heads).uniform_(1, 16).log())
@@ -127,7 +135,9 @@ class Mamba2Layer(ZeroBegin):
         z, *ubc, dt = self._project(x_BD)
         mixed, conv = self.conv1d.step(torch.cat(ubc, dim=-1), its["conv"])
         u, b, c = self._by_head(*torch.split(mixed, self._sizes(), dim=-1))
-        y, ssm = matrix_step(c, b, u * dt.unsqueeze(-1), dt * self._rates(), its["ssm"])
+        log_decay, sign = self._decay(dt)
+        before = its["ssm"] if sign is None else its["ssm"] * sign[..., None, None]
+        y, ssm = matrix_step(c, b, u * dt.unsqueeze(-1), log_decay, before)
         return self._read(y, u, z), {"conv": conv, "ssm": ssm}
 
     def forward_sequence(self, x_TBD: Tensor, state: State, is_first_TB: Tensor) -> tuple[Tensor, State]:
@@ -136,15 +146,32 @@ class Mamba2Layer(ZeroBegin):
         z, *ubc, dt = self._project(x_TBD)
         mixed, conv = self.conv1d.sequence(ubc, its["conv"], is_first_TB)
         u, b, c = self._by_head(*mixed)
-        scan = package_scan() if u.is_cuda and u.dtype == torch.float32 else None
+        packaged = u.is_cuda and u.dtype == torch.float32 and not self.negative_eigenvalues
+        scan = package_scan() if packaged else None
         if scan is not None:
             y, ssm = run_package(scan, u, dt, self._rates(), b, c, is_first_TB, its["ssm"])
-        else:
-            y, ssm = matrix_scan(c, b, u * dt.unsqueeze(-1), dt * self._rates(), is_first_TB, its["ssm"])
+            return self._read(y, u, z), {"conv": conv, "ssm": ssm}
+        log_decay, sign = self._decay(dt)
+        v = u * dt.unsqueeze(-1)
+        if sign is None:
+            y, ssm = matrix_scan(c, b, v, log_decay, is_first_TB, its["ssm"])
+        else:  # the scan carries the state times the product of all signs so far, which needs no sign of its own
+            signs = sign.cumprod(0).unsqueeze(-1)
+            y, ssm = matrix_scan(c, b, v * signs, log_decay, is_first_TB, its["ssm"])
+            y, ssm = y * signs, ssm * signs[-1].unsqueeze(-1)
         return self._read(y, u, z), {"conv": conv, "ssm": ssm}
 
     def _rates(self) -> Tensor:
         return -self.A_log.exp()
+
+    def _decay(self, dt: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the logarithm of the size of the decay ``[.., num_heads]``, and its sign; None if all are positive."""
+        log_decay = dt * self._rates()
+        if not self.negative_eigenvalues:
+            return log_decay, None
+        decay = 2 * log_decay.exp() - 1
+        sign = torch.where(decay.detach() < 0, -1.0, 1.0).to(decay.dtype)
+        return decay.abs().clamp(min=SMALLEST_DECAY).log(), sign
 
     def _sizes(self) -> list[int]:
         """Return the numbers of channels of the convolution's parts: u, B and C."""

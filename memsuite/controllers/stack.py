@@ -149,8 +149,8 @@ class Stack(Controller):
 
 def placed_block(layer: Controller, width: int, mlp_ratio: float, placed: Placement) -> Bare:
     """Put a layer into the kind of block that its class asks for."""
-    if placed.gated:
-        return GatedBlock(layer, width, mlp_ratio)
+    if placed.gate_bias is not None:
+        return GatedBlock(layer, width, mlp_ratio, placed.gate_bias)
     return Block(layer, width, mlp_ratio, placed.shift)
 
 

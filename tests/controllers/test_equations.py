@@ -163,8 +163,9 @@ def test_linear_attention_answers_many_blank_steps_later_as_at_once():
 
 
 @horizons
-def test_gated_deltanet_is_its_equation(horizon):
-    memory = layer("gated_deltanet", horizon)
+@pytest.mark.parametrize("negative", [False, True])
+def test_gated_deltanet_is_its_equation(horizon, negative):
+    memory = layer("gated_deltanet", horizon, negative_eigenvalues=negative)
     x, is_first = sequence(HIDDEN, steps=70, resets=0.05)
     features, state, after = run_from_noise(memory, x, is_first)
     s, window = state["matrix"], torch.cat([torch.zeros(2, 1, 3 * HIDDEN), state["conv"]], 1)
@@ -176,7 +177,7 @@ def test_gated_deltanet_is_its_equation(horizon):
         q, k, v = mixed.chunk(3, dim=-1)
         q, k, v = ((u / (1 + torch.exp(-u))).view(2, 4, -1) for u in (q + memory.query_bias, k, v))
         q, k = (u / (u.square().sum(-1, keepdim=True) + 1e-6).sqrt() for u in (q, k))
-        beta = 1 / (1 + torch.exp(-(x[t] @ memory.write.weight.t())))
+        beta = (1 + negative) / (1 + torch.exp(-(x[t] @ memory.write.weight.t())))
         rate = torch.log1p(torch.exp(x[t] @ memory.decay.weight.t() + memory.decay.bias))
         alpha = torch.exp(-memory.log_scale.exp() * rate)[..., None, None]
         eye = torch.eye(2, dtype=torch.float64)

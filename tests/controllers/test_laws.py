@@ -42,6 +42,8 @@ VARIANTS = {
     "elman, from the identity": {"identity": True, "memory_horizon": 50},
     "slstm, one layer of two heads": {"depth": 1, "num_heads": 2},
     "shm, 2 layers": {"depth": 2, "memory_size": 12},
+    "gated_deltanet, negative eigenvalues": {"negative_eigenvalues": True},
+    "mamba2, negative eigenvalues": {"negative_eigenvalues": True, "dt_min": 0.5, "dt_max": 2.0},
     "kda, negative eigenvalues": {"negative_eigenvalues": True},
     "gated_deltaproduct, 3 edits of 2 heads": {"num_edits": 3, "num_heads": 2},
     "gtrxl, 3 steps of context in chunks of 2": {"context_length": 3, "chunk": 2},

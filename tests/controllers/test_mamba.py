@@ -2,6 +2,7 @@
 
 import functools
 import importlib.util
+import math
 from pathlib import Path
 
 import pytest
@@ -116,10 +117,44 @@ def test_a_blank_input_is_no_drive_with_a_horizon(name):
     assert not state["ssm"].any()
 
 
-@every_block
-def test_the_slowest_and_the_fastest_state_hold_the_horizon(name):
+def test_negative_eigenvalues_are_their_equation():
+    """A decay of ``2 exp(dt A) - 1`` (arXiv 2411.12537): the state of every step against a loop in double precision."""
+    torch.manual_seed(0)
+    layer = Mamba2Layer(8, negative_eigenvalues=True, d_state=4, headdim=4, dt_min=0.2, dt_max=2.0).double()
+    x, is_first = torch.randn(40, 2, 8, dtype=torch.float64), torch.rand(40, 2) < 0.1
+    state = {key: torch.randn_like(leaf) for key, leaf in layer.init_state(2).items()}
+    y, after = layer.forward_sequence(x, state, is_first)
+    *_, dt = layer._project(x)
+    decay = 2 * torch.exp(-dt * layer.A_log.exp()) - 1
+    assert (decay < 0).any()
+    assert (decay > 0).any()
+    s, conv = state["ssm"], state["conv"]
+    for t in range(40):
+        s, conv = (leaf * ~is_first[t].view(-1, *[1] * (leaf.dim() - 1)) for leaf in (s, conv))
+        z, *ubc, _ = layer._project(x[t])
+        mixed, conv = layer.conv1d.step(torch.cat(ubc, -1), conv)
+        u, b, c = mixed[:, :16].view(2, 4, 4), mixed[:, 16:20], mixed[:, 20:]
+        s = decay[t][..., None, None] * s + torch.einsum("bn,bhp,bh->bhnp", b, u, dt[t])
+        read = torch.einsum("bn,bhnp->bhp", c, s) + layer.D.unsqueeze(-1) * u
+        gated = read.flatten(-2) * torch.nn.functional.silu(z)
+        normed = gated * (gated.square().mean(-1, keepdim=True) + 1e-5).rsqrt() * layer.norm.weight
+        torch.testing.assert_close(y[t], normed @ layer.out_proj.weight.t(), rtol=0, atol=1e-10)
+    torch.testing.assert_close(after["ssm"], s, rtol=0, atol=1e-10)
+
+
+def test_a_decay_of_zero_is_a_forgotten_state():
+    layer = Mamba2Layer(8, negative_eigenvalues=True, d_state=4).double()
+    log_decay, sign = layer._decay(torch.full((1, 1), math.log(2), dtype=torch.float64) / layer.A_log.exp())
+    assert (log_decay < -30).all()
+    assert sign.abs().eq(1).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"), [*((name, {}) for name in LAYERS), ("mamba2", {"negative_eigenvalues": True})]
+)
+def test_the_slowest_and_the_fastest_state_hold_the_horizon(name, arguments):
     """After H blank steps every state has kept between ``exp(-1)`` and nearly all of its value."""
-    layer = LAYERS[name](16, memory_horizon=500)
+    layer = LAYERS[name](16, memory_horizon=500, **arguments)
     state = layer.init_state(1)
     state["ssm"] += 1
     x = torch.zeros(500, 1, 16)

@@ -126,10 +126,10 @@ def test_s5_is_its_equation(horizon):
     same(after, torch.view_as_real(s))
 
 
-def test_s5_writes_a_cue_at_unit_size_for_any_horizon():
-    memory = make_controller("s5", input_dim=5, hidden_dim=64, memory_horizon=1000).layers[0]
-    x = torch.randn(8000, 1, 64)
-    _, state = memory.forward_sequence(x, memory.init_state(1), torch.zeros(8000, 1, dtype=torch.bool))
+@pytest.mark.parametrize("horizon", [20, 1000, 100_000])
+def test_s5_writes_a_cue_at_unit_size_for_any_horizon(horizon):
+    memory = make_controller("s5", input_dim=5, hidden_dim=64, memory_horizon=horizon).layers[0]
+    _, state = memory.forward_step(torch.randn(64, 64), memory.init_state(64))
     assert 0.5 < float(state.detach().square().sum(-1).mean()) < 2
 
 

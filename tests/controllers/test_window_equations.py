@@ -91,8 +91,8 @@ def test_the_gradient_ends_at_the_segment(window, reached):
     assert x.grad.abs().sum((1, 2)).nonzero().flatten().tolist() == list(reached)
 
 
-def test_the_gate_of_gtrxl_is_its_equation_and_opens_little():
-    gate = GRUGate(HIDDEN).double()
+def test_the_gate_of_gtrxl_is_its_equation():
+    gate = GRUGate(HIDDEN, bias=2.0).double()
     x, y = torch.randn(2, 3, HIDDEN, dtype=torch.float64)
     w_r, w_z, w_h = gate.branch.weight.chunk(3)
     u_r, u_z = gate.stream.weight.chunk(2)
@@ -104,6 +104,7 @@ def test_the_gate_of_gtrxl_is_its_equation_and_opens_little():
 def test_gtrxl_is_a_stack_of_gated_blocks():
     model = make_controller("gtrxl", input_dim=5, hidden_dim=HIDDEN, memory_horizon=6, mlp_ratio=2.0).double()
     assert [type(block) for block in model.blocks] == [GatedBlock] * 2
+    assert float(model.blocks[0].gate.bias.detach()[0]) < type(model.layers[0]).placement().gate_bias == 2
     x = torch.randn(4, 1, 5, dtype=torch.float64)
     is_first = torch.arange(4).unsqueeze(1) == 0
     features, _ = model.forward_sequence(x, model.init_state(1), is_first)

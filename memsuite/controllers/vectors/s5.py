@@ -39,9 +39,9 @@ class S5Layer(ZeroBegin):
     Args:
         input_dim: width of the input and of the features.
         memory_horizon: steps H over which the initial weights should retain a state. The step sizes are then such that
-            the state decays over one to four H, and ``B`` is scaled so that a white input gives a state of unit size,
-            as in the LRU: with the paper's ``B`` a cue would be written at a size of one over H. None for step sizes
-            log-uniform between 0.001 and 0.1.
+            the state decays over one to four H, and ``B`` is scaled so that a single input is written at unit size:
+            with the paper's ``B`` it would be written at a size of one over H, which the residual stream would hide.
+            None for step sizes log-uniform between 0.001 and 0.1.
         state_dim: complex numbers in the state; None for ``input_dim / 2``, as many floats as features.
     """
 
@@ -86,11 +86,10 @@ class S5Layer(ZeroBegin):
         return decay, (decay - 1) / values
 
     def _unit_gain(self) -> Tensor:
-        """Return the factors of ``B`` with which a white input gives a state of unit size."""
-        decay, hold = self._discrete()
+        """Return the factors of ``B`` with which a single input is written at unit size."""
+        _, hold = self._discrete()
         # A frequency that turns by about a whole circle in a step hardly writes; its factor is bounded.
-        written = torch.maximum(hold.abs(), 0.1 * self.log_step.exp())
-        return (1 - decay.abs().square()).sqrt() / written
+        return 1 / torch.maximum(hold.abs(), 0.1 * self.log_step.exp())
 
     def _drive(self, x: Tensor, hold: Tensor) -> Tensor:
         """Return the input of the state, complex ``[.., state_dim]``."""

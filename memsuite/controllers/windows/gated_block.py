@@ -21,10 +21,10 @@ class GRUGate(nn.Module):
 
     Args:
         width: width of the stream.
-        bias: initial value of b; a larger one passes more of the stream, the paper's is 2.
+        bias: initial value of b; a larger one passes more of the stream.
     """
 
-    def __init__(self, width: int, bias: float = 2.0) -> None:
+    def __init__(self, width: int, bias: float) -> None:
         super().__init__()
         self.branch = nn.Linear(width, 3 * width, bias=False)
         self.stream, self.candidate = nn.Linear(width, 2 * width, bias=False), nn.Linear(width, width, bias=False)
@@ -44,16 +44,17 @@ class GatedBlock(Bare):
         layer: the layer.
         width: width of the stream.
         mlp_ratio: inner width of the perceptron, as a multiple of ``width``; 0 for no perceptron.
+        gate_bias: initial bias of the gates.
     """
 
-    def __init__(self, layer: Controller, width: int, mlp_ratio: float) -> None:
+    def __init__(self, layer: Controller, width: int, mlp_ratio: float, gate_bias: float) -> None:
         super().__init__(layer)
         inner = round(mlp_ratio * width)
-        self.norm, self.gate = RMSNorm(width), GRUGate(width)
+        self.norm, self.gate = RMSNorm(width), GRUGate(width, gate_bias)
         self.mlp = None
         if inner:
             self.mlp = nn.Sequential(RMSNorm(width), nn.Linear(width, inner), nn.ReLU(), nn.Linear(inner, width))
-            self.mlp_gate = GRUGate(width)
+            self.mlp_gate = GRUGate(width, gate_bias)
 
     def forward(self, u: Tensor, run: Callable[[Controller, Tensor], Tensor]) -> Tensor:
         """Gate the outputs of the layer and of the perceptron into the stream ``[.., width]``."""

@@ -16,6 +16,9 @@ from memsuite.controllers.windows.window import Entries, View, WindowMemory
 from memsuite.errors import UsageError
 
 BASE = 10_000.0  # base of the sinusoids of the ages, as published
+PUBLISHED_BIAS = 2.0  # of the gates: an eighth of what a branch says enters the stream
+# A quarter enters. With the bias of the paper a tenth of what one layer shows is remembered, too little to learn from.
+OPEN_BIAS = 1.0
 
 
 class GTrXLLayer(WindowMemory):
@@ -43,7 +46,8 @@ class GTrXLLayer(WindowMemory):
 
     Args:
         input_dim: width of the input and of the features.
-        memory_horizon: steps to remember; sets the context if ``context_length`` is not given.
+        memory_horizon: steps to remember; sets the context if ``context_length`` is not given, and begins with gates
+            that are further open (a bias of 1). None for the paper's bias of 2.
         context_length: number of visible steps; None for ``memory_horizon + 1``, or 512 without a horizon.
         num_heads: number of attention heads; ``input_dim`` is a multiple of it, and even.
         gradient_window: steps of a segment beyond which no gradient flows; None for a gradient through the context.
@@ -77,9 +81,9 @@ class GTrXLLayer(WindowMemory):
         self.out = nn.Linear(input_dim, input_dim, bias=False)
 
     @classmethod
-    def placement(cls, **_: Any) -> Placement:
+    def placement(cls, memory_horizon: int | None = None, **_: Any) -> Placement:
         """Return a gated block for every layer, including the first."""
-        return Placement(embed=True, depth=2, gated=True)
+        return Placement(embed=True, depth=2, gate_bias=PUBLISHED_BIAS if memory_horizon is None else OPEN_BIAS)
 
     def widths(self) -> dict[str, int]:
         """Return the widths of keys and values."""
