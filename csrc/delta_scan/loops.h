@@ -128,19 +128,38 @@ void delta_replay(const DeltaScanJob<T>& job, T* before, int64_t begin, int64_t 
   }
 }
 
-// The gradients of one step. On entry d_state is the gradient of the state after it, on return of the state before it.
-template <class T, bool Erase>
-MEMSUITE_INLINE void delta_gradients(const DeltaScanJob<T>& job, int64_t t, int64_t n, const T* state, T* d_state,
-                                     const DeltaStep<T>& step, T* found, T* d_found) {
-  const int64_t row = t * job.batch * job.heads_each + n, at = row * job.keys, V = job.values;
-  const T* grad = job.grad + row * V;
-  T* d_v = job.d_v + row * V;
-  memset(d_v, 0, sizeof(T) * V);
-  if constexpr (Erase) {
-    delta_found(job, state, step, found);
-    memset(d_found, 0, sizeof(T) * V);
+// What the gradients of one step are made of: the state before it, the gradient of the state after it, which becomes
+// that of the state before, and where the vectors' gradients go.
+template <class T>
+struct DeltaGradient {
+  const DeltaScanJob<T>& job;
+  const DeltaStep<T>& step;
+  const T *state, *found, *grad;
+  T *d_state, *d_v;
+  int64_t at;  // of the step's keys in the job's arrays
+};
+
+// Stores the sums of some rows of keys, or adds them to those of the columns of values before.
+template <class T>
+MEMSUITE_INLINE void delta_put(T* to, const Vec<T>* sums, Vec<T> factor, int rows, bool add) {
+  Vec<T> sum = factor * fold<Simd<T>::lanes, T>(sums);
+  if (add) sum += load<false>(to, rows);
+  store<false>(to, sum, rows);
+}
+
+// The gradients from N vectors of values, from column j on; with N = 1 only `count` lanes are taken unless Full. What a
+// column needs of the values stays in registers while all rows of keys pass.
+template <class T, bool Erase, int N, bool Full>
+MEMSUITE_INLINE void delta_columns(const DeltaGradient<T>& of, int64_t j, int count) {
+  constexpr int L = Simd<T>::lanes;
+  const DeltaScanJob<T>& job = of.job;
+  const DeltaStep<T>& step = of.step;
+  const int64_t V = job.values;
+  Vec<T> v[N], g[N], u[N] = {}, d_v[N] = {}, d_u[N] = {};
+  for (int c = 0; c < N; ++c) {
+    v[c] = load<Full>(step.v + j + c * L, count), g[c] = load<Full>(of.grad + j + c * L, count);
+    if constexpr (Erase) u[c] = load<Full>(of.found + j + c * L, count);
   }
-  constexpr int L = Simd<T>::lanes;  // rows of keys whose sums over the values are taken together
   for (int64_t first = 0; first < job.keys; first += L) {
     const int rows = lanes_of<T>(job.keys - first);
     Vec<T> for_q[L] = {}, for_k[L] = {}, for_decay[L] = {}, for_erase[L] = {};
@@ -149,31 +168,26 @@ MEMSUITE_INLINE void delta_gradients(const DeltaScanJob<T>& job, int64_t t, int6
       const Vec<T> a = splat<T>(step.decay[i]), k = splat<T>(step.k[i]), q = splat<T>(step.q[i]);
       Vec<T> e{}, sum_q{}, sum_k{}, sum_decay{}, sum_erase{};
       if constexpr (Erase) e = splat<T>(step.erase[i]);
-      over<T>(V, [&](auto full, int64_t j, int count) __attribute__((always_inline)) {
-        constexpr bool F = decltype(full)::value;
-        const Vec<T> old = load<F>(state + i * V + j, count), v = load<F>(step.v + j, count);
-        const Vec<T> g = load<F>(grad + j, count), d = load<F>(d_state + i * V + j, count) + q * g;
-        Vec<T> now = a * old + k * v;
-        if constexpr (Erase) {
-          const Vec<T> u = load<F>(found + j, count);
-          now -= e * u;
-          sum_erase -= d * u;
-          store<F>(d_found + j, load<F>(d_found + j, count) - e * d, count);
-        }
-        sum_q += now * g;
-        sum_k += d * v;
+      for (int c = 0; c < N; ++c) {
+        T* d_row = of.d_state + i * V + j + c * L;
+        const Vec<T> old = load<Full>(of.state + i * V + j + c * L, count), d = load<Full>(d_row, count) + q * g[c];
+        Vec<T> now = a * old + k * v[c];
+        if constexpr (Erase) now -= e * u[c], sum_erase -= d * u[c], d_u[c] -= e * d;
+        sum_q += now * g[c];
+        sum_k += d * v[c];
         sum_decay += d * old;
-        store<F>(d_v + j, load<F>(d_v + j, count) + k * d, count);
-        store<F>(d_state + i * V + j, Erase ? d : a * d, count);
-      });
+        d_v[c] += k * d;
+        store<Full>(d_row, Erase ? d : a * d, count);
+      }
       for_q[r] = sum_q, for_k[r] = sum_k, for_decay[r] = sum_decay, for_erase[r] = sum_erase;
     }
-    store<false>(job.d_q + at + first, fold<L, T>(for_q), rows);
-    store<false>(job.d_k + at + first, fold<L, T>(for_k), rows);
-    const Vec<T> decays = load<false>(step.decay + first, rows);
-    store<false>(job.d_log_decay + at + first, decays * fold<L, T>(for_decay), rows);
-    if constexpr (Erase) store<false>(job.d_erase + at + first, fold<L, T>(for_erase), rows);
+    const Vec<T> one = splat<T>(1), decays = load<false>(step.decay + first, rows);
+    delta_put(job.d_q + of.at + first, for_q, one, rows, j > 0);
+    delta_put(job.d_k + of.at + first, for_k, one, rows, j > 0);
+    delta_put(job.d_log_decay + of.at + first, for_decay, decays, rows, j > 0);
+    if constexpr (Erase) delta_put(job.d_erase + of.at + first, for_erase, one, rows, j > 0);
   }
+  for (int c = 0; c < N; ++c) store<Full>(of.d_v + j + c * L, d_v[c], count);
   if constexpr (Erase) {
     for (int64_t first = 0; first < job.keys; first += L) {
       const int rows = lanes_of<T>(job.keys - first);
@@ -182,23 +196,36 @@ MEMSUITE_INLINE void delta_gradients(const DeltaScanJob<T>& job, int64_t t, int6
         const int64_t i = first + r;
         const Vec<T> a = splat<T>(step.decay[i]), address = splat<T>(step.address[i]);
         Vec<T> sum{};
-        over<T>(V, [&](auto full, int64_t j, int count) __attribute__((always_inline)) {
-          constexpr bool F = decltype(full)::value;
-          const Vec<T> d_u = load<F>(d_found + j, count);
-          sum += load<F>(state + i * V + j, count) * d_u;
-          store<F>(d_state + i * V + j, a * load<F>(d_state + i * V + j, count) + address * d_u, count);
-        });
+        for (int c = 0; c < N; ++c) {
+          T* d_row = of.d_state + i * V + j + c * L;
+          sum += load<Full>(of.state + i * V + j + c * L, count) * d_u[c];
+          store<Full>(d_row, a * load<Full>(d_row, count) + address * d_u[c], count);
+        }
         for_address[r] = sum;
       }
-      store<false>(job.d_address + at + first, fold<L, T>(for_address), rows);
+      delta_put(job.d_address + of.at + first, for_address, splat<T>(1), rows, j > 0);
     }
   }
+}
+
+// The gradients of one step. On entry d_state is the gradient of the state after it, on return of the state before it.
+template <class T, bool Erase>
+MEMSUITE_INLINE void delta_gradients(const DeltaScanJob<T>& job, int64_t t, int64_t n, const T* state, T* d_state,
+                                     const DeltaStep<T>& step, T* found) {
+  const int64_t row = t * job.batch * job.heads_each + n, V = job.values;
+  constexpr int L = Simd<T>::lanes;
+  if constexpr (Erase) delta_found(job, state, step, found);
+  const DeltaGradient<T> of{job, step, state, found, job.grad + row * V, d_state, job.d_v + row * V, row * job.keys};
+  int64_t j = 0;
+  for (; j + 2 * L <= V; j += 2 * L) delta_columns<T, Erase, 2, true>(of, j, L);
+  for (; j + L <= V; j += L) delta_columns<T, Erase, 1, true>(of, j, L);
+  if (j < V) delta_columns<T, Erase, 1, false>(of, j, static_cast<int>(V - j));
 }
 
 template <class T, bool Erase>
 void delta_backward(const DeltaScanJob<T>& job, int64_t first, int64_t last) {
   const int64_t size = job.keys * job.values, chunks = (job.steps + job.chunk - 1) / job.chunk;
-  Scratch<T> decay(job.keys), found(job.values), d_found(job.values), before(job.chunk * size);
+  Scratch<T> decay(job.keys), found(job.values), before(job.chunk * size);
   for (int64_t n = first; n < last; ++n) {
     T* d_state = job.d_s0 + n * size;
     memcpy(d_state, job.grad_last + n * size, sizeof(T) * size);
@@ -209,7 +236,7 @@ void delta_backward(const DeltaScanJob<T>& job, int64_t first, int64_t last) {
       for (int64_t at = count - 1; at >= 0; --at) {
         delta_prefetch_outputs(job, begin + at - kAhead, n);
         const DeltaStep<T> step = delta_step(job, begin + at, n, decay.data);
-        delta_gradients<T, Erase>(job, begin + at, n, before.data + at * size, d_state, step, found.data, d_found.data);
+        delta_gradients<T, Erase>(job, begin + at, n, before.data + at * size, d_state, step, found.data);
         if (delta_resets(job, begin + at, n)) memset(d_state, 0, sizeof(T) * size);
       }
     }

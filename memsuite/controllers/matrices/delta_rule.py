@@ -41,7 +41,7 @@ class DeltaRuleLayer(EditedMatrix):
         self.edits, channels = edits, (1 + 2 * edits) * width
         self.qkv = Linear(width, channels, bias=False)
         self.conv = ShortConv(channels, conv_width, bias=False)
-        self.decay = nn.Sequential(nn.Linear(width, self.key_dim, bias=False), nn.Linear(self.key_dim, decays))
+        self.decay = nn.Sequential(Linear(width, self.key_dim, bias=False), Linear(self.key_dim, decays))
         self.query_bias = nn.Parameter(torch.empty(width).uniform_(-1, 1))
         self.gate = Linear(width, width)
         self.norm = HeadNorm(width)
@@ -65,7 +65,15 @@ class DeltaRuleLayer(EditedMatrix):
 
     @abstractmethod
     def edit(self, at: int, k: Tensor, v: Tensor, log_decay: Tensor, x: Tensor) -> Edit:
-        """Return edit number ``at`` of a step, from its unit keys, its values and the decay of the step."""
+        """Return edit number ``at`` of a step.
+
+        Args:
+            at: from 0.
+            k: unit keys, ``[.., B, num_heads, key_dim]``.
+            v: values, of the same shape.
+            log_decay: of the step, of the same shape, or ``[.., B, num_heads, 1]`` if a head has one decay.
+            x: the input of the layer.
+        """
 
     def init_aside(self, batch_size: int, like: Tensor) -> Aside:
         """Return the convolution's buffer, ``conv`` ``[B, conv_width - 1, (1 + 2 edits) width]``."""
@@ -77,7 +85,7 @@ class DeltaRuleLayer(EditedMatrix):
         q, *rest = (self.heads(part) for part in parts)
         keys, values = rest[: self.edits], rest[self.edits :]
         rate = self.heads(softplus(self.decay(x).to(q.dtype)))
-        log_decay = (-self.log_scale.exp().unsqueeze(-1) * rate).expand_as(q)
+        log_decay = -self.log_scale.exp().unsqueeze(-1) * rate
         pairs = enumerate(zip(keys, values, strict=True))
         edits = [self.edit(at, unit(k), v, log_decay, x) for at, (k, v) in pairs]
         return Plan(unit(q), edits, {"conv": buffer})

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from memsuite.controllers.about.abilities import Abilities
-from memsuite.controllers.blocks import at_least
+from memsuite.controllers.blocks import Linear, at_least
 from memsuite.controllers.matrices.delta_rule import DeltaRuleLayer
 from memsuite.controllers.matrices.edited import Edit
 from memsuite.controllers.stack import stacked
+from memsuite.ops import wide_linear
 
 
 class GatedDeltaProductLayer(DeltaRuleLayer):
@@ -50,15 +51,16 @@ class GatedDeltaProductLayer(DeltaRuleLayer):
     ) -> None:
         at_least("num_edits", num_edits, 1)
         super().__init__(input_dim, memory_horizon, num_heads, conv_width, edits=num_edits, decays=num_heads)
-        self.write = nn.Linear(input_dim, num_edits * num_heads, bias=False)
+        self.write = Linear(input_dim, num_edits * num_heads, bias=False)
         self.strength = 2.0 if negative_eigenvalues else 1.0
 
     def edit(self, at: int, k: Tensor, v: Tensor, log_decay: Tensor, x: Tensor) -> Edit:
         """Decay at the first edit, and overwrite at every one."""
-        strengths = torch.sigmoid(self.write(x).to(v.dtype)).chunk(self.edits, dim=-1)
-        written = self.strength * strengths[at].unsqueeze(-1) * k
-        log_decay = log_decay if at == 0 else torch.zeros_like(log_decay)
-        return Edit(written, v, log_decay, written, log_decay.exp() * k)
+        strength = torch.sigmoid(wide_linear(x, self.write.weight.chunk(self.edits)[at]).to(v.dtype))
+        written = self.strength * strength.unsqueeze(-1) * k
+        if at:
+            return Edit(written, v, torch.zeros_like(log_decay).expand_as(k), written, k)
+        return Edit(written, v, log_decay.expand_as(k), written, log_decay.exp() * k)
 
 
 GatedDeltaProduct = stacked(GatedDeltaProductLayer)

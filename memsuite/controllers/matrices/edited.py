@@ -77,9 +77,11 @@ class EditedMatrix(MatrixState):
             reset = torch.stack([reset, *[torch.zeros_like(reset)] * (count - 1)], dim=1).flatten(0, 1)
         q = _interleaved([plan.q] * count)
         k, v, log_decay = (_interleaved([one[at] for one in edits]) for at in range(3))
-        erase, address = (
-            _interleaved([one[at] for one in edits]) if edits[0][at] is not None else None for at in (3, 4)
-        )
+        if all(one.erase is one.k for one in edits):  # the delta rule: what is written and erased is joined once
+            erase: Tensor | None = k
+        else:
+            erase = _interleaved([one.erase for one in edits]) if edits[0].erase is not None else None
+        address = _interleaved([one.address for one in edits]) if edits[0].address is not None else None
         y, matrix = delta_scan(q, k, v, log_decay, reset, matrix, erase, address)
         if count > 1:  # the output after the last edit of each step
             y = y.view(len(x_TBD), count, *y.shape[1:]).unbind(1)[-1]

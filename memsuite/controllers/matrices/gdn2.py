@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from memsuite.controllers.about.abilities import Abilities
+from memsuite.controllers.blocks import Linear
 from memsuite.controllers.matrices.delta_rule import DeltaRuleLayer
 from memsuite.controllers.matrices.edited import Edit
 from memsuite.controllers.stack import stacked
@@ -38,8 +39,8 @@ class GDN2Layer(DeltaRuleLayer):
         self, input_dim: int, memory_horizon: int | None = None, num_heads: int = 4, conv_width: int = 4
     ) -> None:
         super().__init__(input_dim, memory_horizon, num_heads, conv_width, edits=1, decays=input_dim)
-        self.erase = nn.Linear(input_dim, input_dim, bias=False)
-        self.write = nn.Linear(input_dim, input_dim, bias=False)
+        self.erase = Linear(input_dim, input_dim, bias=False)
+        self.write = Linear(input_dim, input_dim, bias=False)
 
     def edit(self, at: int, k: Tensor, v: Tensor, log_decay: Tensor, x: Tensor) -> Edit:
         """Erase what the gated key finds, and write the gated value."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from memsuite.controllers.about.abilities import Abilities
+from memsuite.controllers.blocks import Linear
 from memsuite.controllers.matrices.delta_rule import DeltaRuleLayer
 from memsuite.controllers.matrices.edited import Edit
 from memsuite.controllers.stack import stacked
@@ -48,7 +49,7 @@ class KDALayer(DeltaRuleLayer):
         negative_eigenvalues: bool = False,
     ) -> None:
         super().__init__(input_dim, memory_horizon, num_heads, conv_width, edits=1, decays=input_dim)
-        self.write = nn.Linear(input_dim, num_heads, bias=False)
+        self.write = Linear(input_dim, num_heads, bias=False)
         self.strength = 2.0 if negative_eigenvalues else 1.0
 
     def edit(self, at: int, k: Tensor, v: Tensor, log_decay: Tensor, x: Tensor) -> Edit:
