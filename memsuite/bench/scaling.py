@@ -43,7 +43,8 @@ def measure(console: Console, controllers: list[str], horizons: list[int], repea
     """
     rows = []
     for controller in controllers:
-        bounded = controller_class(controller).abilities.state != "window"
+        told = controller_class(controller).abilities
+        bounded = told is None or told.state != "window"
         asked = [horizon for horizon in horizons if bounded or horizon <= LONGEST_WINDOW]
         runs: dict[int, list[dict[str, float]]] = {horizon: [] for horizon in asked}
         for repeat in range(repeats):

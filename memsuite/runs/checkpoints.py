@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -147,7 +148,11 @@ def whole(path: Path, device: Any = "cpu") -> dict[str, Any]:
     text = f"{path} is not a whole memsuite checkpoint"
     try:
         check_sums(path)
-        checkpoint: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # what PyTorch warns of in a strange file, check_contents names
+            checkpoint: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
         check_contents(checkpoint)
     except Wrong as error:
         raise UsageError(f"{text}: {error}") from error

@@ -101,7 +101,7 @@ def shorten_delay(script: Script, begins: int, jitter: int, generator: torch.Gen
 
 def mean_over_jitter(success: Callable[[int], float], horizon: int, jitter: int) -> float:
     """Average an expected success over the effective lengths of an episode, ``horizon - jitter`` to ``horizon``."""
-    return sum(success(horizon - shift) for shift in range(jitter + 1)) / (jitter + 1)
+    return math.fsum(success(horizon - shift) for shift in range(jitter + 1)) / (jitter + 1)
 
 
 def token_at(shown_KBV: Tensor, row_B: Tensor, otherwise_B: Tensor) -> Tensor:
@@ -124,11 +124,16 @@ def largest_share(draws: int, values: int) -> float:
     j!)^V.
     """
     none_above = [_chance_none_above(most, draws, values) for most in range(draws + 1)]
-    return sum(1.0 - chance for chance in none_above[:-1]) / draws
+    return math.fsum(1.0 - chance for chance in none_above[:-1]) / draws
 
 
 def _chance_none_above(most: int, draws: int, values: int) -> float:
     product = [1.0] + [0.0] * draws
     for _ in range(values):
-        product = [sum(product[n - j] / math.factorial(j) for j in range(min(most, n) + 1)) for n in range(draws + 1)]
+        product = [_sum_of_shares(product[: n + 1], most) for n in range(draws + 1)]
     return float(product[draws] * math.factorial(draws) / values**draws)
+
+
+def _sum_of_shares(product: list[float], most: int) -> float:
+    # math.fsum rounds once: the sum of Python rounds differently from version to version.
+    return math.fsum(product[-1 - j] / math.factorial(j) for j in range(min(most, len(product) - 1) + 1))
