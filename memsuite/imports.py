@@ -20,7 +20,7 @@ ClassT = TypeVar("ClassT")
 
 
 def class_at(path: str, base: type[ClassT], kind: str) -> type[ClassT]:
-    """Import ``my_module.MyClass``; a UsageError if it is not there or not a subclass of ``base``.
+    """Import ``my_module.MyClass``; a UsageError if it is not there, not a subclass of ``base``, or abstract.
 
     Args:
         path: module and class, looked for where the command was started, in :data:`PLACES`, then on Python's path.
@@ -39,6 +39,9 @@ def class_at(path: str, base: type[ClassT], kind: str) -> type[ClassT]:
     if not (isinstance(found, type) and issubclass(found, base)):
         wanted = f"{base.__module__.rsplit('.', 1)[0]}.{base.__name__}"
         raise UsageError(f"{kind} {path!r} is not a subclass of {wanted}; docs/extending.md shows how to make one")
+    if inspect.isabstract(found):
+        missing = ", ".join(sorted(vars(found)["__abstractmethods__"]))
+        raise UsageError(f"{kind} {path!r} does not define {missing}; docs/extending.md shows what each {kind} defines")
     return found
 
 

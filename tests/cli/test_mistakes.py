@@ -106,6 +106,8 @@ LINES = {
     "fit --controller lru --controller_args.memory_horizon null --controller_args.r_max 2": "lru",
     "fit --controller os.system": "not a subclass",
     "fit --controller os.path": "not a subclass",
+    "fit --controller memsuite.controllers.Controller": "does not define forward_step, init_state, reset_mask; docs/",
+    "fit --task memsuite.tasks.Task": "does not define",
     "fit --controller .": "controller",
     "fit --controller a..b": "cannot be imported",
     "fit --controller torch.nn.Linear": "not a subclass",
