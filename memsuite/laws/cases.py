@@ -96,7 +96,8 @@ def differentiated(controller: Controller, run: Run, case: Case) -> Outputs:
     outputs = {FEATURES: features, **_real(named_leaves(after))}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
-        weights = {name: torch.randn_like(out) for name, out in outputs.items()}
+        # By shape: randn_like would give a transposed output, which a user may return, other numbers in its places.
+        weights = {name: torch.randn(out.shape, dtype=out.dtype, device=out.device) for name, out in outputs.items()}
     inputs = {"the input": x, **_real(named_leaves(state)), **dict(controller.named_parameters())}
     inputs = {name: leaf for name, leaf in inputs.items() if leaf.requires_grad}
     learnt = [(out, weights[name]) for name, out in outputs.items() if out.requires_grad]

@@ -28,6 +28,19 @@ def test_a_planted_fault_is_found_and_placed(cls):
     assert word in finding.where, finding
 
 
+class BatchFirst(Sound):
+    """Computes a sequence with the batch first, as many libraries do, and returns a transposed view of it."""
+
+    def forward_sequence(self, x_TBD, state, is_first_TB):
+        features, state = super().forward_sequence(x_TBD, state, is_first_TB)
+        return features.transpose(0, 1).contiguous().transpose(0, 1), state
+
+
+def test_the_layout_of_the_features_in_memory_does_not_matter():
+    report = check(BatchFirst(5))
+    assert report.holds, report.findings
+
+
 def test_the_gradient_of_a_parameter_is_named():
     class Frozen(Sound):
         def sequence_step(self, x, state):
