@@ -45,6 +45,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "threads": measurements.threads,
     "hand_over": measurements.hand_over,
     "scaling": measurements.scaling,
+    "other_libraries": measurements.other_libraries,
     "held_before_training": measurements.held_before_training,
     "learnt_at_200": measurements.learnt_at_200,
     "left_far_beyond": measurements.left_far_beyond,

@@ -82,6 +82,16 @@ def scaling() -> str:
     return table(["controller", *times, "last / first", *(f"kB, H = {horizon:,}" for horizon in SCALED_TO[2:])], rows)
 
 
+def other_libraries() -> str:
+    """Lay out which laws the models of other libraries break, and where."""
+    rows = []
+    for model in content_of("other_models"):
+        broken = {law: found for law, found in model["laws"].items() if not found["holds"]}
+        words = [f"{law}: {found['where']}" for law, found in broken.items()]
+        rows.append([f"`{model['name'].removeprefix('other_models.')}`", str(len(broken) or "none"), "<br>".join(words)])
+    return table(["model", "laws broken", "where"], rows)
+
+
 def held_before_training() -> str:
     """Lay out what every controller holds before training."""
     models: Any = content_of("retention")

@@ -149,9 +149,7 @@ def whole(path: Path, device: Any = "cpu") -> dict[str, Any]:
     try:
         check_sums(path)
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # what PyTorch warns of in a strange file, check_contents names
+            warnings.simplefilter("ignore")  # what PyTorch warns of in a strange file, check_contents names
             checkpoint: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
         check_contents(checkpoint)
     except Wrong as error:
