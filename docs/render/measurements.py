@@ -88,7 +88,8 @@ def other_libraries() -> str:
     for model in content_of("other_models"):
         broken = {law: found for law, found in model["laws"].items() if not found["holds"]}
         words = [f"{law}: {found['where']}" for law, found in broken.items()]
-        rows.append([f"`{model['name'].removeprefix('other_models.')}`", str(len(broken) or "none"), "<br>".join(words)])
+        name = model["name"].removeprefix("other_models.")
+        rows.append([f"`{name}`", str(len(broken) or "none"), "<br>".join(words)])
     return table(["model", "laws broken", "where"], rows)
 
 

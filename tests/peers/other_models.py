@@ -1,6 +1,6 @@
 """Sequence models of other libraries as controllers, as their own documentation runs them.
 
-``memsuite check`` holds the laws to them (docs/other_libraries.md): ``pip install torchrl x-transformers mambapy``, then
+``memsuite check`` holds the laws to them (docs/other_libraries.md): ``pip install torchrl x-transformers mambapy``, and
 
     PYTHONPATH=tests/peers memsuite check other_models.TorchRLGRU other_models.TorchRLLSTM torch.nn.GRU torch.nn.LSTM
         other_models.XTransformerCached other_models.MambaPy other_models.MambaPySteps --json
