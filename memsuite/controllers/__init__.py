@@ -19,6 +19,7 @@ from memsuite.controllers.matrices.deltaproduct import GatedDeltaProduct, GatedD
 from memsuite.controllers.matrices.gdn2 import GDN2, GDN2Layer
 from memsuite.controllers.matrices.hgrn2 import HGRN2, HGRN2Layer
 from memsuite.controllers.matrices.kda import KDA, KDALayer
+from memsuite.controllers.matrices.mamba3 import Mamba3, Mamba3Layer
 from memsuite.controllers.matrices.rwkv7 import RWKV7, RWKV7Layer
 from memsuite.controllers.matrices.shm import SHM, SHMLayer
 from memsuite.controllers.mlstm import MLSTM, MLSTMLayer
@@ -64,6 +65,7 @@ LAYERS: dict[str, type[Controller]] = {
     "gdn2": GDN2Layer,
     "gated_deltaproduct": GatedDeltaProductLayer,
     "rwkv7": RWKV7Layer,
+    "mamba3": Mamba3Layer,
     "gtrxl": GTrXLLayer,
     "fox": FoXLayer,
     "hyena": HyenaLayer,
@@ -97,6 +99,7 @@ __all__ = [
     "LinearAttention",
     "Mamba",
     "Mamba2",
+    "Mamba3",
     "MinGRU",
     "PseudoMamba",
     "Stack",

@@ -1,5 +1,7 @@
 """The models whose matrix is edited, against direct transcriptions of the papers' equations."""
 
+import math
+
 import pytest
 import torch
 from test_equations import HIDDEN, erased, head_norm, horizons, layer, run_from_noise, sequence
@@ -47,6 +49,49 @@ class DeltaRule:
         memory, x = self.memory, self.x[t]
         gate = sigmoid(x @ memory.gate.weight.t() + memory.gate.bias)
         return (head_norm(torch.einsum("bhkv,bhk->bhv", s, q), memory.norm.weight) * gate) @ memory.out.weight.t()
+
+
+@horizons
+def test_mamba3_is_its_equation(horizon):
+    """The trapezoidal rule step by step: what a step writes, and what it adds of the input before."""
+    memory = layer("mamba3", horizon, d_state=8, headdim=4, **({} if horizon else {"dt_min": 0.2, "dt_max": 1.0}))
+    x, is_first = sequence(HIDDEN, steps=40, resets=0.1)
+    state = {name: torch.randn_like(leaf) for name, leaf in memory.init_state(2).items()}
+    features, after = memory.forward_sequence(x, state, is_first)
+    s, angle, k, u = (state[name] for name in ("ssm", "angle", "k", "u"))
+    width = memory.d_inner
+    for t in range(40):
+        s, angle, k, u = (erased(leaf, is_first[t]) for leaf in (s, angle, k, u))
+        parts = torch.split(x[t] @ memory.in_proj.weight.t(), [width, width, 8, 8, *[memory.num_heads] * 3, 2], -1)
+        z, u_now, b, c, delta, a, weight, phi = parts
+        dt = torch.log1p(torch.exp(delta + memory.dt_bias))
+        alpha, share = torch.exp(-dt * torch.log1p(torch.exp(a)).clamp(min=1e-4)), sigmoid(weight)
+        angle = angle + math.pi * dt.unsqueeze(-1) * torch.tanh(phi).unsqueeze(1)
+        k_now, q = (
+            turned(unit_rms(one) * norm.weight + bias, angle)
+            for one, norm, bias in (
+                (b.unsqueeze(1), memory.B_norm, memory.B_bias),
+                (c.unsqueeze(1), memory.C_norm, memory.C_bias),
+            )
+        )
+        u_now, z = u_now.view(2, -1, 4), z.view(2, -1, 4) + memory.gate_bias
+        old, new = ((1 - share) * dt * alpha)[..., None, None], (share * dt)[..., None, None]
+        s = alpha[..., None, None] * s + old * outer(k, u) + new * outer(k_now, u_now)
+        k, u = k_now, u_now
+        y = (torch.einsum("bhn,bhnp->bhp", q, s) + memory.D.unsqueeze(-1) * u) * z * sigmoid(z)
+        torch.testing.assert_close(features[t], y.flatten(1) @ memory.out_proj.weight.t(), rtol=0, atol=1e-10)
+    for name, leaf in {"ssm": s, "angle": angle, "k": k, "u": u}.items():
+        torch.testing.assert_close(after[name], leaf, rtol=0, atol=1e-10)
+
+
+def unit_rms(x):
+    return x * (x.square().mean(-1, keepdim=True) + 1e-5).rsqrt()
+
+
+def turned(x, angle):
+    """Turn the channels i and i + 2 of 8 by the angle i, as complex numbers."""
+    number = torch.complex(x[..., :2], x[..., 2:4]) * torch.exp(1j * angle)
+    return torch.cat([number.real, number.imag, x[..., 4:]], -1)
 
 
 @horizons

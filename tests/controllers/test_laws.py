@@ -44,6 +44,7 @@ VARIANTS = {
     "shm, 2 layers": {"depth": 2, "memory_size": 12},
     "gated_deltanet, negative eigenvalues": {"negative_eigenvalues": True},
     "mamba2, negative eigenvalues": {"negative_eigenvalues": True, "dt_min": 0.5, "dt_max": 2.0},
+    "mamba3, 2 heads of 8 channels": {"headdim": 8, "d_state": 4},
     "kda, negative eigenvalues": {"negative_eigenvalues": True},
     "gated_deltaproduct, 3 edits of 2 heads": {"num_edits": 3, "num_heads": 2},
     "gtrxl, 3 steps of context in chunks of 2": {"context_length": 3, "chunk": 2},

@@ -102,6 +102,11 @@ def step_of(layer, x, begun, names):
         else:
             state = parts[0] if names == [""] else tuple(parts)
         _, after = layer.forward_step(x, state)
+        if (
+            isinstance(begun, dict) and "angle" in begun
+        ):  # Mamba-3 holds its state as it was before all turns, and turns what reads and writes it
+            rows = after["ssm"].permute(3, 0, 1, 2)
+            after["ssm"] = layer._turned(rows, -after["angle"].expand(*rows.shape[:-1], -1)).permute(1, 2, 3, 0)
         return torch.cat([leaf.flatten() for leaf in ([after] if names == [""] else [after[name] for name in names])])
 
     return step
@@ -115,6 +120,7 @@ def test_signs_change_where_it_is_said(name):
     begun, negative = layer.init_state(1), False
     if isinstance(begun, dict):
         names = [key for key in begun if key not in ("position", "m")]
+        names = ["ssm"] if "angle" in begun else names
     else:
         names = list(range(len(begun))) if isinstance(begun, tuple) else [""]
     size = sum(leaf.numel() for leaf in ([begun] if names == [""] else [begun[key] for key in names]))
