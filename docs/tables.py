@@ -48,6 +48,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "held_before_training": measurements.held_before_training,
     "learnt_at_200": measurements.learnt_at_200,
     "left_far_beyond": measurements.left_far_beyond,
+    "contamination": measurements.contamination,
+    "records": measurements.records,
 }
 BEGIN, END = "<!-- table: {} -->", "<!-- end -->"
 MARKED = re.compile(rf"^{BEGIN.format('(.*?)')}$(.*?)(?=^{END}$|^<!-- table|\Z)({END})?", re.DOTALL | re.MULTILINE)

@@ -11,6 +11,7 @@ from memsuite.blame import blamed_on, home_of
 from memsuite.errors import UsageError, unknown
 from memsuite.imports import class_at, parameters_of
 from memsuite.runs.config import DIFFICULTIES, is_plain
+from memsuite.runs.ppo import EntropyWeighting
 from memsuite.tasks.assoc_recall import AssocRecall
 from memsuite.tasks.base import Anchors, ScriptedTask, Task, check_declared
 from memsuite.tasks.copy_memory import CopyMemory
@@ -52,7 +53,7 @@ BUDGETS: dict[str, tuple[int, int, int, int]] = {
     "permuted_copy": (150, 500, 1500, 4000),
     "pattern_binding": (150, 500, 1500, 5000),
     "distractor_nav": (30, 100, 300, 1000),  # smaller, because a stepped environment step costs more
-    "t_maze": (30, 100, 300, 1000),
+    "t_maze": (10, 100, 300, 1000),
 }
 
 MOST = 10**9  # largest value of any argument of a task: a script of so many steps fits no memory
@@ -73,6 +74,8 @@ class TaskConfig:
         discount: the discount of the published configuration. In a scripted task actions have no consequences, so the
             best policy is the same at every discount, and 0 has the least variance.
         gae_lambda: lambda of the published configuration; without effect at discount 0.
+        entropy_coefficient: weight of the entropy bonus of the published configuration.
+        entropy_weighting: which steps have it (:class:`~memsuite.runs.ppo.PPOConfig`).
     """
 
     task: str
@@ -84,6 +87,8 @@ class TaskConfig:
     budget: int | None = None
     discount: float = 0.0
     gae_lambda: float = 0.0
+    entropy_coefficient: float = 0.0
+    entropy_weighting: EntropyWeighting = "advantages"
 
     @property
     def steps(self) -> int:
@@ -165,7 +170,7 @@ class TaskConfig:
 
 
 def _presets(
-    task: str, size: str, rows: list[tuple[int, Any, float]], discount: float = 0.0, gae_lambda: float = 0.0
+    task: str, size: str, rows: list[tuple[int, Any, float]], **settings: Any
 ) -> dict[tuple[str, str], TaskConfig]:
     return {
         (task, difficulty): TaskConfig(
@@ -176,8 +181,7 @@ def _presets(
             target,
             UPDATES[difficulty],
             millions * 10**6,
-            discount,
-            gae_lambda,
+            **settings,
         )
         for difficulty, (horizon, value, target), millions in zip(DIFFICULTIES, rows, BUDGETS[task], strict=True)
     }
@@ -200,9 +204,11 @@ PRESETS: dict[tuple[str, str], TaskConfig] = {
         discount=0.9, gae_lambda=0.9,
     ),
     # In the passive maze each step has its own penalty and the turn its own reward, so no later reward needs credit.
+    # The bonus keeps the turn open while walking is learnt; without it the agent walks on at the junction, too.
     **_presets(
         "t_maze", "variant",
         [(50, "passive", 0.95), (200, "passive", 0.90), (1000, "passive", 0.80), (10000, "passive", 0.70)],
+        entropy_coefficient=0.1, entropy_weighting="uniform",
     ),
 }
 # fmt: on
