@@ -22,6 +22,7 @@ SIZES = {
     "to_target_v2": 96,
     "longest_v2": 23,
     "contamination_v2": 110,
+    "t_maze_v2": 11,
     "recipe_v1": 115,
     "controls_v1": 90,
     "horizons_v1": 85,
