@@ -53,7 +53,7 @@ BUDGETS: dict[str, tuple[int, int, int, int]] = {
     "permuted_copy": (150, 500, 1500, 4000),
     "pattern_binding": (150, 500, 1500, 5000),
     "distractor_nav": (30, 100, 300, 1000),  # smaller, because a stepped environment step costs more
-    "t_maze": (10, 100, 300, 1000),
+    "t_maze": (30, 100, 300, 1000),
 }
 
 MOST = 10**9  # largest value of any argument of a task: a script of so many steps fits no memory
