@@ -28,6 +28,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "second_recipe_in_brief": second_recipe.in_brief,
     "to_target": second_recipe.to_target,
     "longest": second_recipe.longest,
+    "t_maze": functools.partial(second_recipe.longest, ROOT / "results" / "t_maze_v2.jsonl"),
     "second_recipe_in_words": second_recipe.in_words,
     "parts_copy_memory": functools.partial(runs.second_recipe, "copy_memory"),
     "parts_delayed_cue": functools.partial(runs.second_recipe, "delayed_cue"),
