@@ -128,10 +128,10 @@ beyond: setup
 	$(RUN)/memsuite retention runs/beyond_v1 --horizons $(BEYOND) --episodes all --out results/beyond.json --plot docs/images/retention.png
 
 # Whether a memory holds through a delay that is not blank: trains or goes on with the suite, then asks every run at 200 to
-# 100,000 steps with three amounts of noise; a blank delay has one episode a cue, of the others 64 are drawn.
+# 100,000 steps with three amounts of noise; a blank delay has one episode a cue, of the others 32 are drawn.
 contamination: setup
 	$(RUN)/memsuite suite configs/suites/contamination_v2.yaml
-	$(RUN)/memsuite retention runs/contamination_v2 --horizons 200,1000,10000,100000 --task_args.noise 0,0.01,0.1 --episodes all,64 \
+	$(RUN)/memsuite retention runs/contamination_v2 --horizons 200,1000,10000,100000 --task_args.noise 0,0.01,0.1 --episodes all,32 \
 	  --out results/contamination.json --plot docs/images/contamination.png
 
 # A wait of 20,000 steps, learnt from scratch: one seed of a GRU and of an LRU, a minute or two.
