@@ -78,7 +78,7 @@ class PPOConfig:
         bptt_steps: cut backpropagation (never the memory) every so many steps; null for the whole rollout.
         recompute: keep the intermediate values of so many steps at a time, and compute those of each such block again
             in the backward pass. The gradient is the same; it costs another forward pass, and the memory of a long
-            rollout is little more than its features. Null keeps everything.
+            rollout is little more than its observations, and the features of its decisions. Null keeps everything.
         max_skipped_updates: end the run after so many updates in a row whose loss or gradient was not finite; each of
             them is skipped.
     """
