@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 
 CPP := $(wildcard csrc/*.cpp csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.cuh tests/ops/build/emulated/*.h)
 
-.PHONY: setup demo test test-pythons notebooks jupyter site peers clusters test-slow fuzz learn docs reference reference-v1 recipe recipe-v1 controls horizons beyond bench-peers gpu-check check clean
+.PHONY: setup demo test test-pythons notebooks jupyter site peers clusters test-slow fuzz learn docs reference reference-v1 recipe recipe-v1 controls horizons beyond contamination longest records bench-peers gpu-check check clean
 
 setup: $(VENV)/.ready
 
@@ -126,6 +126,23 @@ horizons: setup
 beyond: setup
 	$(RUN)/memsuite suite configs/suites/beyond_v1.yaml
 	$(RUN)/memsuite retention runs/beyond_v1 --horizons $(BEYOND) --episodes all --out results/beyond.json --plot docs/images/retention.png
+
+# Whether a memory holds through a delay that is not blank: trains or goes on with the suite, then asks every run at 200 to
+# 100,000 steps with three amounts of noise; a blank delay has one episode a cue, of the others 32 are drawn.
+contamination: setup
+	$(RUN)/memsuite suite configs/suites/contamination_v2.yaml
+	$(RUN)/memsuite retention runs/contamination_v2 --horizons 200,1000,10000,100000 --task_args.noise 0,0.01,0.1 --episodes all,32 \
+	  --out results/contamination.json --plot docs/images/contamination.png
+
+# A wait of 20,000 steps, learnt from scratch: one seed of a GRU and of an LRU, a minute or two.
+longest: setup
+	$(RUN)/memsuite suite configs/suites/longest_v2.yaml --only delayed_cue-extreme-H20000/gru/seed0 --only delayed_cue-extreme-H20000/lru-free/seed0
+
+# All the longest waits (hours), and what they took.
+records: setup
+	$(RUN)/memsuite suite configs/suites/longest_v2.yaml
+	$(RUN)/memsuite report --results runs/longest_v2 --out report --overwrite --collect results/longest_v2.jsonl
+	$(RUN)/memsuite bench records --out results/records.json
 
 # Training beside JAX on one core, in turn, into results/peers.json: about fifteen minutes on a core of its own.
 bench-peers: setup

@@ -28,6 +28,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "second_recipe_in_brief": second_recipe.in_brief,
     "to_target": second_recipe.to_target,
     "longest": second_recipe.longest,
+    "t_maze": functools.partial(second_recipe.longest, ROOT / "results" / "t_maze_v2.jsonl"),
     "second_recipe_in_words": second_recipe.in_words,
     "parts_copy_memory": functools.partial(runs.second_recipe, "copy_memory"),
     "parts_delayed_cue": functools.partial(runs.second_recipe, "delayed_cue"),
@@ -49,6 +50,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "held_before_training": measurements.held_before_training,
     "learnt_at_200": measurements.learnt_at_200,
     "left_far_beyond": measurements.left_far_beyond,
+    "contamination": measurements.contamination,
+    "records": measurements.records,
 }
 BEGIN, END = "<!-- table: {} -->", "<!-- end -->"
 MARKED = re.compile(rf"^{BEGIN.format('(.*?)')}$(.*?)(?=^{END}$|^<!-- table|\Z)({END})?", re.DOTALL | re.MULTILINE)

@@ -57,6 +57,7 @@ SLOW = (
     "memsuite compare",
     "memsuite fit --config configs/tasks/",
     "memsuite retention runs/golden ",
+    "memsuite fit --task t_maze --difficulty easy --controller",
 )
 # Lines of Python that need a package beyond the development set-up (``make peers``) are left out without it.
 NEEDS = {"gym:popgym": "popgym"}

@@ -85,3 +85,14 @@ def test_gymnasium_environments_are_learnt(tmp_path, capsys, name):
     with capsys.disabled():
         print(f"\n{name}: greedy return on seeds 0 to 4: {', '.join(f'{value:.2f}' for value in returns)}")
     assert min(returns) > GYMNASIUM[name]
+
+
+@pytest.mark.learns
+def test_a_gru_learns_the_easy_t_maze(tmp_path):
+    """By the defaults, on a seed that no result is reported of."""
+    folder = tmp_path / "maze"
+    command = ["fit", "--task", "t_maze", "--difficulty", "easy", "--controller", "gru", "--seed", "1000"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    line = [sys.executable, "-m", "memsuite", *command, "--out", str(folder)]
+    subprocess.run(line, cwd=ROOT, env=environment, check=True, capture_output=True)
+    assert json.loads((folder / "result.json").read_text())["success"] >= 0.95

@@ -141,3 +141,42 @@ def draws() -> str:
         steps = f"{own[numbers[-1]]['steps_per_cpu_second']:,.0f}"
         lines.append([f"`{name}`", *scripts, steps])
     return table(["", *(f"K = {number}" for number in numbers), f"environment steps, K = {numbers[-1]}"], lines)
+
+
+def contamination() -> str:
+    """Lay out success far beyond training where the delay is not blank: the mean over the seeds that were run."""
+    groups: dict[tuple[str, float, float], list[Run]] = {}
+    for report in content_of("contamination")["reports"]:
+        noises = report["trained_task_args"]["noise"], report["task_args"]["noise"]
+        groups.setdefault((report["controller"], *noises), []).append(report)
+    horizons = sorted({row["horizon"] for reports in groups.values() for one in reports for row in one["rows"]})
+    rows = []
+    for (name, trained, asked), reports in groups.items():
+        at = {
+            horizon: [row["success"] for one in reports for row in one["rows"] if row["horizon"] == horizon]
+            for horizon in horizons
+        }
+        means = [f"{sum(found) / len(found):.2f}" if found else "-" for found in at.values()]
+        rows.append([f"`{name}`", f"{trained:g}", f"{asked:g}", *means, str(len(reports))])
+    return table(
+        ["model", "noise in training", "noise when asked", *(f"{horizon:,}" for horizon in horizons), "seeds"], rows
+    )
+
+
+def records() -> str:
+    """Lay out what the longest waits took until the target was first reached, and the memory of an update."""
+    rows = []
+    for row in content_of("records")["records"]:
+        reached = [one for one in row["seeds"] if one["env_steps_to_target"] is not None]
+        names = ("updates_to_target", "scripts_to_target", "env_steps_to_target", "cpu_seconds_to_target")
+        spans = ["-"] * len(names)
+        if reached:
+            spans = [
+                f"{min(one[name] for one in reached):,.0f} to {max(one[name] for one in reached):,.0f}"
+                for name in names
+            ]
+        seeds = f"{len(reached)} of {len(row['seeds'])}"
+        rows.append([f"{row['horizon']:,}", f"`{row['controller']}`", seeds, *spans, f"{row['peak_bytes'] / 1e9:.1f}"])
+    return table(
+        ["steps", "model", "seeds at the target", "updates", "scripts", "environment steps", "CPU s", "peak GB"], rows
+    )

@@ -159,7 +159,7 @@ def to_target(file: Path = ROOT / "results" / "to_target_v2.jsonl") -> str:
 
 
 def longest(file: Path = ROOT / "results" / "longest_v2.jsonl") -> str:
-    """Lay out the runs of ``configs/suites/longest_v2.yaml``: a row a run.
+    """Lay out the runs of ``configs/suites/longest_v2.yaml``, or of another suite: a row a run.
 
     Args:
         file: the collected runs; it may hold a part of them, or not be there.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+import yaml
 from torch import Tensor, nn
 
 from memsuite.analysis.waiting import states_after
@@ -57,23 +59,50 @@ def share_that_differs(features_BF: Tensor) -> float:
     return float((feature - feature.mean(0)).norm() / feature.norm())
 
 
-def beyond(module: MemoryPPO, horizons: Sequence[int], episodes: int | None = 256) -> Iterator[dict[str, Any]]:
+def settings_of(given: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return every combination of comma-separated values of the task's arguments, as YAML reads them.
+
+    Args:
+        given: name to text; empty for one setting that replaces nothing.
+    """
+    values = [[yaml.safe_load(value) for value in text.split(",")] for text in given.values()]
+    return [dict(zip(given, one, strict=True)) for one in itertools.product(*values)]
+
+
+def described(setting: Mapping[str, Any]) -> str:
+    """Return arguments of a task in words: ``noise 0.1, jitter 20``."""
+    return ", ".join(f"{name} {spelt(value)}" for name, value in setting.items())
+
+
+def beyond(
+    module: MemoryPPO,
+    horizons: Sequence[int],
+    episodes: int | None = 256,
+    task_args: Mapping[str, Any] | None = None,
+    counted: bool = False,
+) -> Iterator[dict[str, Any]]:
     """Evaluate a trained agent at other horizons than its own, up to a million steps and more.
 
-    Only the horizon of the task changes. The number of episodes side by side is chosen so that their total number of
-    steps, and so the memory use, is about the same at every horizon.
+    Only the horizon of the task changes, and ``task_args``. The number of episodes side by side is chosen so that their
+    total number of steps, and so the memory use, is about the same at every horizon. Drawn episodes are read step for
+    step, whatever the delay holds.
 
     Args:
         module: a trained module (:func:`memsuite.load`) of a memsuite task.
         horizons: steps of an episode, in rising order.
         episodes: number of random episodes at each horizon; None for every possible episode, once
             (:func:`of_every_cue`).
+        task_args: arguments of the task that replace those of training, such as ``{"noise": 0.1}``.
+        counted: take every possible episode, once, where they can be counted, and draw only otherwise.
 
     Yields:
         One row per horizon: ``horizon``, ``success`` with its interval, ``episodes``, ``chance`` (the best without
         memory), ``score``, and ``retention`` (:func:`retention`) if the observation is wide enough for its cues.
     """
-    tasks = [module.preset.make(**{**(module.config.task_args or {}), "horizon": horizon}) for horizon in horizons]
+    arguments = {**(module.config.task_args or {}), **(task_args or {})}
+    tasks = [module.preset.make(**{**arguments, "horizon": horizon}) for horizon in horizons]
+    if counted and all(isinstance(task, DelayedCue) and task.one_a_cue() for task in tasks):
+        episodes = None
     measured = of_every_cue(module, tasks) if episodes is None else of_draws(module, tasks, episodes)
     for task, found in zip(tasks, measured, strict=True):
         anchors = task.anchors()
@@ -127,12 +156,17 @@ def curve(module: MemoryPPO, horizons: Sequence[int], episodes: int | None = 256
     return curve_of(module, list(beyond(module, horizons, episodes)))
 
 
-def curve_of(module: MemoryPPO, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Combine the rows of :func:`beyond` with the description of their agent."""
+def curve_of(
+    module: MemoryPPO, rows: list[dict[str, Any]], task_args: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Combine the rows of :func:`beyond` with the description of their agent, and of what the task was if replaced."""
     about: dict[str, Any] = {
         name: getattr(module.config, name) for name in ("task", "difficulty", "controller", "seed")
     }
     about["controller_args"] = module.config.controller_args
+    if task_args:
+        about["task_args"] = dict(task_args)
+        about["trained_task_args"] = {name: (module.config.task_args or {}).get(name) for name in task_args}
     how = {"trained_horizon": module.task.horizon, "curriculum": module.course.curriculum}
     return {**about, **how, "half_life": half_life(rows), "rows": rows}
 
@@ -148,6 +182,8 @@ def group_reports(reports: Sequence[dict[str, Any]]) -> dict[str, list[dict[str,
         if len({one["trained_horizon"] for one in reports}) > 1:
             name += f", {report['trained_horizon']:,} steps"
         name += "".join(f", {setting} {spelt(value)}" for setting, value in own_arguments(report).items())
+        if report.get("task_args"):
+            name += f", {described(report['task_args'])}, trained with {described(report['trained_task_args'])}"
         if used := report.get("curriculum"):
             name += f", from {used['start']}"
         groups.setdefault(name, []).append(report)

@@ -40,6 +40,7 @@ PARTS: dict[str, tuple[str, dict[str, Any]]] = {
         "training with one thread and with several, in turn",
         {"threads": 2, "controllers": ",".join(CONTROLLERS), "horizons": "200", "repeats": 5},
     ),
+    "records": ("what the longest waits took, and the memory of one update", {"runs": "longest_v2"}),
     "gpu": ("training on a GPU in large batches", {}),
     "peers": (
         "training in turn with other programs that do the same work",
@@ -53,6 +54,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "draws": {
         "help": "comma-separated numbers of environments that share a script; default: the peers' work, where none do"
     },
+    "runs": {"help": "a file of results, or the name of one that comes with memsuite; default: %(default)s"},
     "repeats": {"type": int, "help": "how often each measurement is repeated; default: %(default)s"},
     "threads": {"type": int, "metavar": "N", "help": "how many are set against one; default: %(default)s"},
     "peer": {

@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich import box
 from rich.console import Console
-from rich.table import Column, Table
 
-from memsuite.analysis.retention import beyond, curve_of, group_reports
+from memsuite.analysis.retention import beyond, curve_of, described, settings_of
+from memsuite.analysis.retention_shown import draw, table_of
 from memsuite.errors import UsageError
 from memsuite.files import write_json
 from memsuite.launch.allocator import keep_freed_memory
-from memsuite.launch.plain import PlainParser, for_tables, whole_numbers
+from memsuite.launch.plain import PlainParser, apart, for_tables, whole_numbers
 from memsuite.launch.plain import console as plain_console
 from memsuite.loading import load
 from memsuite.reading import positive
@@ -38,8 +37,9 @@ def main(verb: str, arguments: list[str]) -> int:
     keep_freed_memory()
     command, console = shlex.join(["memsuite", verb, *arguments]), plain_console(stderr=True)
     reports = [
-        measured_before(path, options) or measure_and_keep(path, options, command, console)
+        measured_before(path, options, setting) or measure_and_keep(path, options, setting, command, console)
         for path in runs_in(options.runs)
+        for setting in options.settings
     ]
     if options.out:
         write_out(
@@ -62,16 +62,23 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("runs", nargs="+", type=Path, help=runs)
     parser.add_argument("--horizons", default=USUAL, help=f"comma-separated steps of an episode; default: {USUAL}")
     episodes = f"episodes drawn at each horizon, or {ALL}: every one there is, once (delayed cue has one a cue)"
-    parser.add_argument("--episodes", default="256", help=f"{episodes}; default: 256")
+    both = f"{ALL},64: {ALL} where they can be counted, otherwise 64"
+    parser.add_argument("--episodes", default="256", help=f"{episodes}, or {both}; default: 256")
+    replaced = "arguments of the task that differ from training, such as --task_args.noise 0,0.01: each value in turn"
+    parser.add_argument("--task_args.NAME", dest="task_args", help=replaced)
     parser.add_argument("--plot", help="draw the curves of all runs into this file (png, svg, pdf)")
     parser.add_argument("--out", help="write all curves into this one JSON file too, as results/beyond.json is")
     parser.add_argument("--overwrite", action="store_true", help="measure again what a retention.json already holds")
     trust = "import the modules that a checkpoint names, for a task or a controller of your own"
     parser.add_argument("--trust", action="store_true", help=trust)
     parser.add_argument("--json", action="store_true", help="print JSON in place of tables")
-    options = parser.parse_args(arguments)
+    given, rest = apart(arguments, "--task_args.")
+    options = parser.parse_args(rest)
+    options.settings = settings_of(given)
     options.horizons = sorted(set(whole_numbers("--horizons", options.horizons)))
-    options.episodes = None if options.episodes == ALL else number_of_episodes(options.episodes)
+    first, _, other = options.episodes.partition(",")
+    options.counted = first == ALL
+    options.episodes = None if options.episodes == ALL else number_of_episodes(other if options.counted else first)
     if options.plot:
         from memsuite.analysis.plots.canvas import pyplot
 
@@ -104,15 +111,22 @@ def runs_in(paths: list[Path]) -> list[Path]:
     return found
 
 
-def measured_before(path: Path, options: argparse.Namespace) -> dict[str, Any] | None:
-    """Return what a run's ``retention.json`` holds, if it is what is asked for now, of the checkpoint there is now."""
-    file = path / RETENTION
+def file_of(path: Path, setting: dict[str, Any]) -> Path:
+    """Return where a measurement is kept: ``retention.json``, or with arguments ``retention_noise_0.1.json``."""
+    inserted = "".join(f"_{name}_{value}" for name, value in setting.items())
+    return path / RETENTION.replace(".", f"{inserted}.", 1)
+
+
+def measured_before(path: Path, options: argparse.Namespace, setting: dict[str, Any]) -> dict[str, Any] | None:
+    """Return what a run's measurement holds, if it is what is asked for now, of the checkpoint there is now."""
+    file = file_of(path, setting)
     if options.overwrite or not file.is_file():
         return None
     try:
         report = json.loads(file.read_text())
-        asked = [options.horizons, options.episodes, fingerprint(path)]
+        asked = [options.horizons, options.episodes, fingerprint(path), setting]
         held = [[row["horizon"] for row in report["rows"]], report["episodes"], report["checkpoint"]]
+        held.append(report.get("task_args", {}))
     except (ValueError, KeyError, TypeError):  # of another version, or of somebody else's
         return None
     return {**report, "run": str(path)} if held == asked else None
@@ -123,33 +137,35 @@ def fingerprint(path: Path) -> str:
     return hashlib.sha256(find_checkpoint(path).read_bytes()).hexdigest()
 
 
-def measure_and_keep(path: Path, options: argparse.Namespace, command: str, console: Console) -> dict[str, Any]:
+def measure_and_keep(
+    path: Path, options: argparse.Namespace, setting: dict[str, Any], command: str, console: Console
+) -> dict[str, Any]:
     """Measure one run, and leave the result with how it was made in its folder."""
     began = time.perf_counter(), time.process_time()
-    report = {**measure(path, options, console), "episodes": options.episodes, "checkpoint": fingerprint(path)}
+    report = {**measure(path, options, setting, console), "episodes": options.episodes, "checkpoint": fingerprint(path)}
     report["wall_seconds"], report["cpu_seconds"] = time.perf_counter() - began[0], time.process_time() - began[1]
     report["hardware"], report["versions"] = hardware(torch.device("cpu")), versions()
     report["commit"], report["command"] = commit(), command
     if path.is_dir():
-        write_out(path / RETENTION, report, "the measurement")
+        write_out(file_of(path, setting), report, "the measurement")
     return report
 
 
-def measure(path: Path, options: argparse.Namespace, console: Console) -> dict[str, Any]:
-    """Measure one run at every horizon."""
+def measure(path: Path, options: argparse.Namespace, setting: dict[str, Any], console: Console) -> dict[str, Any]:
+    """Measure one run at every horizon, with these arguments of the task replaced."""
     module = load(path, options.trust)
     config, rows = module.config, []
     if config.task.startswith("gym:"):
         raise UsageError(f"{path}: {config.task} has a horizon of its own, which cannot be made longer")
     for horizon in options.horizons:  # one too short or too long is told before the first is measured
-        task = module.preset.make(**{**(config.task_args or {}), "horizon": horizon})
+        task = module.preset.make(**{**(config.task_args or {}), **setting, "horizon": horizon})
         check_evaluation(task, options.episodes or 1)
     with console.status("") as status:
-        measured = beyond(module, options.horizons, options.episodes)
+        measured = beyond(module, options.horizons, options.episodes, setting, options.counted)
         for horizon in options.horizons:
-            status.update(f"{path}: {options.episodes or ALL} episodes of {horizon:,} steps")
+            status.update(f"{path}: {options.episodes or ALL} episodes of {horizon:,} steps {described(setting)}")
             rows.append(next(measured))
-    return {"run": str(path), **curve_of(module, rows)}
+    return {"run": str(path), **curve_of(module, rows, setting)}
 
 
 def with_training(report: dict[str, Any]) -> dict[str, Any]:
@@ -164,33 +180,3 @@ def write_out(path: Path, content: dict[str, Any], what: str) -> None:
         write_json(path, content)
     except OSError as error:
         raise UsageError(f"cannot write {what} {path}: {error.strerror}") from error
-
-
-def table_of(report: dict[str, Any]) -> Table:
-    """Return the table of one run."""
-    half = f"half of the score is left at {report['half_life']:,.0f} steps" if report["half_life"] else None
-    title = f"{report['run']}: {report['controller']} trained at {report['trained_horizon']:,} steps"
-    headings = ("horizon", "success", "95% interval", "without memory", "score", "retention")
-    columns = [Column(name, justify="right", no_wrap=True) for name in headings]
-    table = Table(*columns, title=title, caption=half, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for row in report["rows"]:
-        interval = f"{row['success_low']:.3f} to {row['success_high']:.3f}"
-        held = "" if row["retention"] is None else f"{row['retention']:.3f}"
-        numbers = [f"{row[name]:.3f}" for name in ("chance", "score")]
-        table.add_row(f"{row['horizon']:,}", f"{row['success']:.3f}", interval, *numbers, held)
-    return table
-
-
-def draw(reports: list[dict[str, Any]], path: Path) -> None:
-    """Draw success against the horizon: a curve for each run, or a panel for each model where it has several seeds."""
-    from memsuite.analysis.plots import success_beyond
-    from memsuite.analysis.plots.beyond import seeds_beyond
-
-    several = len(group_reports(reports)) < len(reports)
-    figure = seeds_beyond(reports) if several else success_beyond(reports)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=150)
-    except OSError as error:
-        raise UsageError(f"cannot write --plot {path}: {error.strerror}") from error
-    print(path)

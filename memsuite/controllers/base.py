@@ -121,7 +121,13 @@ class VectorMemory(ZeroBegin):
 
 
 def forward_in_blocks(
-    controller: Controller, x_TBD: Tensor, state: State, is_first_TB: Tensor, steps: int, recompute: bool = False
+    controller: Controller,
+    x_TBD: Tensor,
+    state: State,
+    is_first_TB: Tensor,
+    steps: int,
+    recompute: bool = False,
+    keep_T: Tensor | None = None,
 ) -> tuple[Tensor, State]:
     """Run :meth:`Controller.forward_sequence` over blocks of time; the state carries its gradient across blocks.
 
@@ -135,12 +141,19 @@ def forward_in_blocks(
         is_first_TB: bool ``[T, B]``.
         steps: number of steps in a block.
         recompute: keep only the state before each block for the backward pass, which computes the block again.
+        keep_T: bool ``[T]``, the steps whose features are returned; None for all.
     """
+
+    def read(x: Tensor, state: State, is_first: Tensor, keep: Tensor | None) -> tuple[Tensor, State]:
+        feature, state = controller.forward_sequence(x, state, is_first)
+        return feature if keep is None else feature[keep], state
+
     features = []
     again = recompute and torch.is_grad_enabled()
-    for x, is_first in zip(torch.split(x_TBD, steps), torch.split(is_first_TB, steps), strict=True):
-        read = functools.partial(checkpoint, controller.forward_sequence, use_reentrant=False)
-        feature, state = (read if again else controller.forward_sequence)(x, state, is_first)
+    keeps = [None] * -(-len(x_TBD) // steps) if keep_T is None else torch.split(keep_T, steps)
+    for x, is_first, keep in zip(torch.split(x_TBD, steps), torch.split(is_first_TB, steps), keeps, strict=True):
+        one = functools.partial(checkpoint, read, use_reentrant=False) if again else read
+        feature, state = one(x, state, is_first, keep)
         features.append(feature)
     return features[0] if len(features) == 1 else torch.cat(features), state
 

@@ -40,6 +40,28 @@ def whole_numbers(option: str, text: str) -> list[int]:
         raise UsageError(f"{option} {text!r} is not a list of whole numbers such as 50,200; {error}") from error
 
 
+def apart(arguments: list[str], prefix: str) -> tuple[dict[str, str], list[str]]:
+    """Take the options that begin with a prefix, such as ``--task_args.noise 0.1``, out of a command line.
+
+    Returns:
+        What is after the prefix, with its value as text; and the other words.
+
+    Raises:
+        UsageError: such an option without a name or a value.
+    """
+    found, rest, words = {}, [], iter(arguments)
+    for word in words:
+        if not word.startswith(prefix):
+            rest.append(word)
+            continue
+        name, _, value = word[len(prefix) :].partition("=")
+        value = value or next(words, "")
+        if not name or not value or value.startswith("--"):
+            raise UsageError(f"{word} needs a name and a value: {prefix}noise 0.1")
+        found[name] = value
+    return found, rest
+
+
 def names_among(kind: str, text: str, valid: Iterable[str]) -> list[str]:
     """Read the comma-separated names of an option, each of which must be valid."""
     names = text.split(",")

@@ -90,12 +90,17 @@ class ActorCritic(nn.Module):
         features, state = self.features(x_TBD, state, is_first_TB)
         return (*self.heads(features, x_TBD), state)
 
-    def features(self, x_TBD: Tensor, state: State, is_first_TB: Tensor) -> tuple[Tensor, State]:
-        """Read a sequence ``[T, B, D]``; return the features ``[T, B, feature_dim]`` and the state after it."""
+    def features(
+        self, x_TBD: Tensor, state: State, is_first_TB: Tensor, keep_T: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """Read a sequence ``[T, B, D]``; return the features ``[T, B, feature_dim]`` and the state after it.
+
+        Where ``keep_T`` ``[T]`` is given, only the features of those steps are returned.
+        """
         x_TBD = x_TBD.to(self.actor.weight.dtype)
         again = self.recompute is not None and torch.is_grad_enabled()
         steps = cast(int, self.recompute) if again else self._block_steps(x_TBD)
-        return forward_in_blocks(self.controller, x_TBD, state, is_first_TB, steps, again)
+        return forward_in_blocks(self.controller, x_TBD, state, is_first_TB, steps, again, keep_T)
 
     def _block_steps(self, x_TBD: Tensor) -> int:
         """Return the steps per block: the whole sequence on an accelerator, or if the state is larger than a block."""

@@ -43,6 +43,8 @@ def group_advantages(returns_NK: Tensor, kind: GroupAdvantage) -> Tensor:
 
 def returns_to_go(rewards: Tensor, discount: float) -> Tensor:
     """Return the discounted sum of the rewards from each step to the end, along the first dimension."""
+    if not discount:
+        return rewards
     out, later = [], torch.zeros_like(rewards[0])
     for reward in reversed(rewards.unbind()):
         later = reward + discount * later

@@ -82,6 +82,7 @@ def resolve(config: RunConfig, course: Course) -> RunConfig:
     ppo = config.ppo
     discount = preset.discount if ppo.discount is None else ppo.discount
     gae_lambda = preset.gae_lambda if ppo.gae_lambda is None else ppo.gae_lambda
+    bonus = preset.entropy_coefficient if ppo.entropy_coefficient is None else ppo.entropy_coefficient
     critic = ppo.critic or usual_critic(discount, ppo.advantage or "gae", config.objective)
     scale = ppo.recurrent_lr_scale
     if scale is None:
@@ -93,6 +94,8 @@ def resolve(config: RunConfig, course: Course) -> RunConfig:
     filled = {
         "discount": discount,
         "gae_lambda": gae_lambda,
+        "entropy_coefficient": bonus,
+        "entropy_weighting": ppo.entropy_weighting or preset.entropy_weighting,
         "critic": critic,
         "optimizer": optimizer,
         "matrix_lr_scale": matrix_scale,

@@ -1,9 +1,9 @@
 """Collects experience: the same trajectory either from a script at once, or by stepping.
 
 A scripted task's observations do not depend on the actions, so its rollout runs the controller over the whole block,
-samples all actions, and compares them with the targets. An interactive task may say how many steps at the beginning of
-an episode no action changes (:attr:`~memsuite.tasks.base.Task.passive_steps`); these are read as a sequence, too. The
-distribution is the same as with stepping, and with the same generators so is the trajectory.
+samples all actions, and compares them with the targets. An interactive task may say how many observations at the
+beginning of an episode no action changes (:attr:`~memsuite.tasks.base.Task.open_steps`); these are read as a sequence,
+too. The distribution is the same as with stepping, and with the same generators so is the trajectory.
 """
 
 from __future__ import annotations
@@ -122,12 +122,11 @@ def _collect_steps(
     now, state = actor.timestep, actor.state
     rows: list[dict[str, Tensor]] = []
     while len(rows) < steps:
-        ahead = task.passive_steps if stretches and bool(now.is_first.all()) else 0
+        ahead = min(task.known_steps, steps - len(rows)) if stretches and bool(now.is_first.all()) else 0
         if ahead:
             most = max(1, CHUNK // len(now.is_first))
-            made, now, state = _stretch(
-                task, model, now, state, min(ahead, steps - len(rows)), uniform, len(rows), most
-            )
+            drawn = None if uniform is None else uniform[len(rows) : len(rows) + ahead]
+            made, now, state = _stretch(task, model, now, state, ahead, drawn, most)
             rows += made
             continue
         logits, values, state = model.step(now.observation, state, now.is_first)
@@ -169,10 +168,9 @@ def _stretch(
     state: State,
     count: int,
     uniform: Tensor | None,
-    at: int,
     most: int,
 ) -> tuple[list[dict[str, Tensor]], TimeStep, State]:
-    """Read steps whose actions change nothing as a sequence, as :func:`_collect_script` does.
+    """Read steps whose observations no action changes as a sequence, as :func:`_collect_script` does, then take them.
 
     Args:
         task: the task, at the beginning of the stretch.
@@ -180,24 +178,36 @@ def _stretch(
         now: the first step of the stretch.
         state: the memory before it.
         count: number of steps.
-        uniform: the numbers that the rollout's actions are drawn by.
-        at: number of the rollout's steps before the stretch.
+        uniform: the numbers that the actions of the stretch are drawn by.
         most: number of steps that are read at once.
     """
-    passive = torch.zeros_like(now.is_first, dtype=torch.int64)
-    seen = [now, *(task.step(passive) for _ in range(count))]
-    rows = []
+    observations, is_first = task.look_ahead(now, count), only_first(now, count)
+    parts = []
     for begin_at in range(0, count, most):
-        part = seen[begin_at : min(begin_at + most, count)]
-        observations, is_first = (
-            torch.stack(x) for x in zip(*((s.observation, s.is_first) for s in part), strict=True)
-        )
-        logits, values, state = model(observations, state, is_first)
-        drawn = None if uniform is None else uniform[at + begin_at : at + begin_at + len(part)]
-        actions = choose(logits, drawn)
-        each = zip(part, seen[begin_at + 1 :], actions, log_prob(logits, actions), values, strict=False)
-        rows += [_row(*one, torch.zeros_like(one[-1])) for one in each]
-    return rows, seen[-1], state
+        at = slice(begin_at, begin_at + most)
+        logits, values, state = model(observations[at], state, is_first[at])
+        actions = choose(logits, None if uniform is None else uniform[at])
+        parts.append((actions, log_prob(logits, actions), values))
+    actions, log_probs, values = (torch.cat(part) for part in zip(*parts, strict=True))
+    rewards, following = task.walk(actions)
+    no = torch.zeros_like(is_first)
+    columns = {
+        "observations": observations,
+        "is_first": is_first,
+        "actions": actions,
+        "log_probs": log_probs,
+        "values": values,
+        "next_values": torch.zeros_like(values),
+        "rewards": rewards.to(values.dtype),
+        **dict.fromkeys(("terminated", "truncated", "scored", "correct"), no),
+    }
+    each = zip(*(column.unbind() for column in columns.values()), strict=True)
+    return [dict(zip(columns, row, strict=True)) for row in each], following, state
+
+
+def only_first(now: TimeStep, count: int) -> Tensor:
+    """Return ``is_first`` ``[count, B]`` of steps of which only the first begins an episode."""
+    return torch.cat([now.is_first.unsqueeze(0), torch.zeros_like(now.is_first).expand(count - 1, -1)])
 
 
 def _final_values(model: ActorCritic, following: TimeStep, state: State, like: Tensor) -> Tensor:

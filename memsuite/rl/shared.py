@@ -218,9 +218,13 @@ class SharedScript(SharedRollout):
         before = list(drawn)
         for index, begin in enumerate(range(0, length, window)):
             at = slice(begin, begin + window)
-            features, state = self.model.features(observations[at], state, is_first[at])
+            # Where blocks are computed again, the features of the other steps would be most of what is kept.
+            keep = scored[at].any(1) if self.model.recompute else None
+            features, state = self.model.features(observations[at], state, is_first[at], keep)
             where = scored[at].flatten().nonzero().squeeze(1)
-            chosen, seen = (x.flatten(0, 1).index_select(0, where) for x in (features, observations[at]))
+            seen = observations[at].flatten(0, 1).index_select(0, where)
+            inside = where if keep is None else scored[at][keep].flatten().nonzero().squeeze(1)
+            chosen = features.flatten(0, 1).index_select(0, inside)
             # As one row of a sequence, because the ops that are fused for sequences then apply here too.
             logits, values = self.model.heads(chosen.unsqueeze(0), seen.unsqueeze(0))
             right = targets[at].flatten().index_select(0, where).unsqueeze(1)

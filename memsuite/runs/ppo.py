@@ -22,7 +22,7 @@ CHOICES = {
     "consequences": get_args(Consequences),
     "optimizer": get_args(Optimizer),
 }
-OPEN = ("critic", "advantage", "optimizer")  # where null stands for a rule
+OPEN = ("critic", "advantage", "optimizer", "entropy_weighting")  # where null stands for a rule
 PRECISIONS = ("32-true", "64-true", "bf16-mixed")  # as Lightning names them
 
 
@@ -55,10 +55,10 @@ class PPOConfig:
         clip: half-width of the ratio's trust interval.
         value_clip: half-width of the critic's; null for none.
         value_coefficient: weight of the critic's loss.
-        entropy_coefficient: weight of the entropy bonus.
-        entropy_weighting: ``advantages`` gives each step a bonus in proportion to its absolute advantage: none where
-            nothing is at stake, whose bonus would disturb the memory through every blank step, and more the more is.
-            ``uniform`` gives every step the same, as in Schulman et al. 2017.
+        entropy_coefficient: weight of the entropy bonus; null takes the task's published one, 0 in most.
+        entropy_weighting: null takes the task's published one. ``advantages`` gives each step a bonus in proportion to
+            its absolute advantage: none where nothing is at stake, whose bonus would disturb the memory through every
+            blank step, and more the more is. ``uniform`` gives every step the same, as in Schulman et al. 2017.
         max_grad_norm: global gradient norm above which the gradient is scaled down.
         discount: gamma in [0, 1]; null takes the task's published one.
         gae_lambda: lambda in [0, 1]; null takes the task's published one.
@@ -78,7 +78,7 @@ class PPOConfig:
         bptt_steps: cut backpropagation (never the memory) every so many steps; null for the whole rollout.
         recompute: keep the intermediate values of so many steps at a time, and compute those of each such block again
             in the backward pass. The gradient is the same; it costs another forward pass, and the memory of a long
-            rollout is little more than its features. Null keeps everything.
+            rollout is little more than its observations, and the features of its decisions. Null keeps everything.
         max_skipped_updates: end the run after so many updates in a row whose loss or gradient was not finite; each of
             them is skipped.
     """
@@ -95,8 +95,8 @@ class PPOConfig:
     clip: float = 0.2
     value_clip: float | None = None
     value_coefficient: float = 0.5
-    entropy_coefficient: float = 0.0
-    entropy_weighting: EntropyWeighting = "advantages"
+    entropy_coefficient: float | None = None
+    entropy_weighting: EntropyWeighting | None = None
     max_grad_norm: float = 0.5
     discount: float | None = None
     gae_lambda: float | None = None
@@ -148,6 +148,8 @@ class ResolvedPPO(PPOConfig):
     draws: int = 1
     advantage: Advantage = "gae"
     minibatches: int = 1
+    entropy_coefficient: float = 0.0
+    entropy_weighting: EntropyWeighting = "advantages"
     discount: float = 0.0
     gae_lambda: float = 0.0
     critic: Critic = "memory"

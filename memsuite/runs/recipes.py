@@ -21,6 +21,7 @@ LATER: dict[str, Any] = {"draws": 1, "advantage": "gae", "optimizer": "adam", "m
 THE_SAME = ("recompute",)  # settings of how a result is computed, which change nothing of it; older results lack them
 MOST_EPISODES, MOST_EVALUATIONS = 1024, 20  # of the final evaluation, and on the way
 EVALUATION_SHARE = 0.2  # most of the steps of training that evaluations of a Gymnasium environment take by default
+NO_BONUS = {"entropy_coefficient": 0.0, "entropy_weighting": "advantages"}  # of a task that has none of its own
 NO_TASK = {"scripted": {"discount": 0.0, "gae_lambda": 0.0}, "stepped": {"discount": 0.99, "gae_lambda": 0.95}}
 
 
@@ -186,6 +187,7 @@ def differences(config: Mapping[str, Any], recipe: str, steps_to_remember: int |
     rules = {
         "discount": task["discount"],
         "gae_lambda": task["gae_lambda"],
+        **{name: task.get(name, value) for name, value in NO_BONUS.items()},
         "critic": usual_critic(own["discount"], own["advantage"], config.get("objective", "ppo")),
         "draws": usual_draws(num_envs, can_share),
         "advantage": "group_mean" if draws > 1 else "gae",

@@ -6,12 +6,14 @@ from memsuite.tasks.copy_memory import CopyMemory
 from memsuite.tasks.delayed_cue import DelayedCue
 from memsuite.tasks.distractor_nav import DistractorNav
 from memsuite.tasks.gym_task import GymTask
+from memsuite.tasks.mazes.t_maze import TMaze
 from memsuite.tasks.multi_cue_delay import MultiCueDelay
 from memsuite.tasks.n_back import NBack
 from memsuite.tasks.pattern_binding import PatternBinding
 from memsuite.tasks.permuted_copy import PermutedCopy
 from memsuite.tasks.registry import (
     PRESETS,
+    SUITE,
     TASKS,
     TaskConfig,
     get_benchmark_suite,
@@ -21,6 +23,7 @@ from memsuite.tasks.registry import (
 
 __all__ = [
     "PRESETS",
+    "SUITE",
     "TASKS",
     "Anchors",
     "AssocRecall",
@@ -33,6 +36,7 @@ __all__ = [
     "PatternBinding",
     "PermutedCopy",
     "ScriptedTask",
+    "TMaze",
     "Task",
     "TaskConfig",
     "get_benchmark_suite",

@@ -50,10 +50,13 @@ class Task(ABC):
         num_actions: number of actions.
         layout: the observation's channels in order, name to width; for pictures and for the anchors' policies.
         passive_steps: number of steps from the beginning of an episode whose actions change no observation or reward.
+        open_steps: number of observations from the beginning of an episode that no action changes, though actions may
+            change rewards and later observations. None of these steps is scored or ends an episode.
         can_fork: whether the task implements :meth:`fork`.
     """
 
     passive_steps: int = 0
+    open_steps: int = 0
     can_fork: bool = False
     _drawn_anew: ClassVar[tuple[str, ...]] = ()  # attributes that reset replaces, so a copy may share them
     horizon: int
@@ -103,6 +106,28 @@ class Task(ABC):
         generator until the episode ends.
         """
         raise UsageError(f"{type(self).__name__} cannot begin several environments with one script")
+
+    @property
+    def known_steps(self) -> int:
+        """Number of observations from the beginning of an episode that can be read before any action is taken."""
+        return max(self.passive_steps, self.open_steps) if self.can_fork else 0
+
+    def look_ahead(self, now: TimeStep, steps: int) -> Tensor:
+        """Return the observations of the next steps, which no action changes, ``[steps, B, D]``; nothing advances.
+
+        Args:
+            now: the present step, the first of an episode.
+            steps: at most ``known_steps``.
+        """
+        other, seen = self.fork(torch.arange(len(now.is_first), device=now.is_first.device)), [now.observation]
+        passive = torch.zeros_like(now.is_first, dtype=torch.int64)
+        seen += [other.step(passive).observation for _ in range(steps - 1)]
+        return torch.stack(seen)
+
+    def walk(self, actions_TB: Tensor) -> tuple[Tensor, TimeStep]:
+        """Take several of the first ``known_steps``; return the rewards ``[T, B]`` and the step that follows."""
+        steps = [self.step(actions_B) for actions_B in actions_TB]
+        return torch.stack([one.reward for one in steps]), steps[-1]
 
     def best_actions(self) -> Tensor:
         """Return the right actions ``[B]`` at the present step, which supervised training needs."""

@@ -12,9 +12,10 @@ from torch import Tensor
 from memsuite.errors import UsageError
 from memsuite.tasks.base import ScriptedTask, Task
 from memsuite.tasks.distractor_nav import DistractorNav
+from memsuite.tasks.mazes.t_maze import TMaze
 from memsuite.tasks.policies import oracle
 
-ARROWS = "·↑↓←→"  # the actions of distractor_nav
+ARROWS = {DistractorNav: "·↑↓←→", TMaze: "→↑←↓"}  # the actions
 INK, MINUS, MARK, GRID = "#1f4e79", "#e08214", "#c0392b", "#d0d0d0"
 
 
@@ -81,8 +82,8 @@ def _played_episode(task: Task, generator: torch.Generator) -> tuple[Tensor, dic
         rows.append(now.observation)
         actions = policy(torch.stack(rows), step, generator)
         now = task.step(actions)
-        if isinstance(task, DistractorNav) and step >= task.horizon - task.budget:
-            above[step] = ARROWS[int(actions[0])]
+        if type(task) in ARROWS and step >= task.known_steps:
+            above[step] = ARROWS[type(task)][int(actions[0])]
     return torch.stack(rows)[:, 0], above, "the oracle's moves, of which the last is scored"
 
 

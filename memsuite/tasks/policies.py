@@ -69,7 +69,12 @@ def _play_steps(task: Task, policy: Policy, num_envs: int, generator: torch.Gene
     now = task.reset(num_envs, generator)
     episode = now.observation.new_empty(task.horizon, *now.observation.shape)
     rows = []
-    for step in range(task.horizon):
+    if ahead := task.known_steps:
+        episode[:ahead] = task.look_ahead(now, ahead)
+        actions = [policy(episode[: step + 1], step, generator) for step in range(ahead)]
+        now = task.walk(torch.stack(actions))[1]
+        rows += [(now.correct, now.scored)] * ahead  # which are blank
+    for step in range(ahead, task.horizon):
         episode[step] = now.observation
         now = task.step(policy(episode[: step + 1], step, generator))
         rows.append((now.correct, now.scored))

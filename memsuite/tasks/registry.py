@@ -11,12 +11,14 @@ from memsuite.blame import blamed_on, home_of
 from memsuite.errors import UsageError, unknown
 from memsuite.imports import class_at, parameters_of
 from memsuite.runs.config import DIFFICULTIES, is_plain
+from memsuite.runs.ppo import EntropyWeighting
 from memsuite.tasks.assoc_recall import AssocRecall
 from memsuite.tasks.base import Anchors, ScriptedTask, Task, check_declared
 from memsuite.tasks.copy_memory import CopyMemory
 from memsuite.tasks.delayed_cue import DelayedCue
 from memsuite.tasks.distractor_nav import DistractorNav
 from memsuite.tasks.gym_task import UNLIMITED, GymTask, limit_of
+from memsuite.tasks.mazes.t_maze import TMaze
 from memsuite.tasks.multi_cue_delay import MultiCueDelay
 from memsuite.tasks.n_back import NBack
 from memsuite.tasks.pattern_binding import PatternBinding
@@ -34,7 +36,11 @@ TASKS: dict[str, type[Task]] = {
     "permuted_copy": PermutedCopy,
     "pattern_binding": PatternBinding,
     "distractor_nav": DistractorNav,
+    "t_maze": TMaze,
 }
+SUITE = tuple(
+    name for name in TASKS if name != "t_maze"
+)  # the benchmark; others are there to stand beside published work
 
 # Million environment steps of a run without an explicit number, for easy, medium, hard and extreme; published results
 # have these budgets. Environments that share a script count separately: with 32, one script read counts 32 times.
@@ -47,6 +53,7 @@ BUDGETS: dict[str, tuple[int, int, int, int]] = {
     "permuted_copy": (150, 500, 1500, 4000),
     "pattern_binding": (150, 500, 1500, 5000),
     "distractor_nav": (30, 100, 300, 1000),  # smaller, because a stepped environment step costs more
+    "t_maze": (30, 100, 300, 1000),
 }
 
 MOST = 10**9  # largest value of any argument of a task: a script of so many steps fits no memory
@@ -67,6 +74,8 @@ class TaskConfig:
         discount: the discount of the published configuration. In a scripted task actions have no consequences, so the
             best policy is the same at every discount, and 0 has the least variance.
         gae_lambda: lambda of the published configuration; without effect at discount 0.
+        entropy_coefficient: weight of the entropy bonus of the published configuration.
+        entropy_weighting: which steps have it (:class:`~memsuite.runs.ppo.PPOConfig`).
     """
 
     task: str
@@ -78,6 +87,8 @@ class TaskConfig:
     budget: int | None = None
     discount: float = 0.0
     gae_lambda: float = 0.0
+    entropy_coefficient: float = 0.0
+    entropy_weighting: EntropyWeighting = "advantages"
 
     @property
     def steps(self) -> int:
@@ -114,7 +125,8 @@ class TaskConfig:
         """Refuse a value that is not a number where one is needed; a user's class may also take other types."""
         number = isinstance(value, int | float) and not isinstance(value, bool)
         default, usual = parameter.default, parameter.annotation in (int, float, "int", "float")
-        wanted = self.task in TASKS or usual or (isinstance(default, int | float) and not isinstance(default, bool))
+        built_in = self.task in TASKS and parameter.annotation not in (str, "str")  # the task checks its texts itself
+        wanted = built_in or usual or (isinstance(default, int | float) and not isinstance(default, bool))
         if wanted and not number:
             raise UsageError(f"{self.task}: {name} must be a number, not {value!r}")
         if parameter.annotation in ("int", int) and not isinstance(value, int):
@@ -158,7 +170,7 @@ class TaskConfig:
 
 
 def _presets(
-    task: str, size: str, rows: list[tuple[int, int, float]], discount: float = 0.0, gae_lambda: float = 0.0
+    task: str, size: str, rows: list[tuple[int, Any, float]], **settings: Any
 ) -> dict[tuple[str, str], TaskConfig]:
     return {
         (task, difficulty): TaskConfig(
@@ -169,8 +181,7 @@ def _presets(
             target,
             UPDATES[difficulty],
             millions * 10**6,
-            discount,
-            gae_lambda,
+            **settings,
         )
         for difficulty, (horizon, value, target), millions in zip(DIFFICULTIES, rows, BUDGETS[task], strict=True)
     }
@@ -191,6 +202,13 @@ PRESETS: dict[tuple[str, str], TaskConfig] = {
     **_presets(
         "distractor_nav", "num_distractors", [(50, 2, 0.90), (200, 5, 0.80), (500, 10, 0.70), (2000, 20, 0.60)],
         discount=0.9, gae_lambda=0.9,
+    ),
+    # In the passive maze each step has its own penalty and the turn its own reward, so no later reward needs credit.
+    # The bonus keeps the turn open while walking is learnt; without it the agent walks on at the junction, too.
+    **_presets(
+        "t_maze", "variant",
+        [(50, "passive", 0.95), (200, "passive", 0.90), (1000, "passive", 0.80), (10000, "passive", 0.70)],
+        entropy_coefficient=0.1, entropy_weighting="uniform",
     ),
 }
 # fmt: on
@@ -233,8 +251,8 @@ def _config_of_own(name: str, cls: type[Task], difficulty: str) -> TaskConfig:
 
 
 def get_benchmark_suite(difficulty: str, tasks: list[str] | None = None) -> list[TaskConfig]:
-    """Return the presets of one difficulty, for all tasks or for the named ones."""
-    return [get_task_config(task, difficulty) for task in (TASKS if tasks is None else tasks)]
+    """Return the presets of one difficulty, for the eight tasks of the suite or for the named ones."""
+    return [get_task_config(task, difficulty) for task in (SUITE if tasks is None else tasks)]
 
 
 def make_task(name: str, difficulty: str = "medium", **overrides: Any) -> Task:

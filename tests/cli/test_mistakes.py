@@ -160,7 +160,7 @@ LINES = {
     "tasks extra": "extra",
     "controllers --hidden_dim x": "hidden_dim",
     "controllers --hidden_dim 0": "hidden_dim",
-    "bench": "a subcommand is missing; the subcommands are: environments, training, scaling, ops, threads, gpu, peers",
+    "bench": "a subcommand is missing; the subcommands are: environments, training, scaling, ops, threads, records",
     "bench thraeds": "no subcommand 'thraeds'; the subcommands are: environments, training",
     "bench --threads 2": "no subcommand '--threads'; the subcommands are: environments, training",
     "bench environments --tasks nothing": "nothing",

@@ -283,3 +283,34 @@ def test_a_walk_collected_one_by_one_earns_what_shared_ones_do():
 def test_what_cannot_be_shared_is_refused(settings, message):
     with pytest.raises(UsageError, match=message):
         module_of(**settings)
+
+
+@pytest.mark.parametrize("objective", ["ppo", "supervised"])
+@pytest.mark.parametrize("bptt_steps", [None, 5])
+@pytest.mark.parametrize("layout", ["ni", "bakker"])
+def test_decisions_from_one_reading_are_those_of_stepping(layout, bptt_steps, objective):
+    """Where no action changes the observations, the draws and the gradient are those of a walk step by step."""
+    found = []
+    for at_once in (True, False):
+        ppo = {"discount": 0.9, "bptt_steps": bptt_steps if at_once else None}
+        module = module_of("t_maze", ppo=ppo, task_args={"layout": layout}, objective=objective)
+        begun = module.task.fresh()
+        if not at_once:
+            begun.open_steps = 0
+        _, rollout = rollout_of(module, 12, begun=begun)
+        ((_, loss),) = rollout.losses(torch.arange(SCRIPTS), [])
+        found.append([*gradients(module, loss.total), rollout.counts])
+    assert float(found[0][0].abs().max()) > 0
+    if bptt_steps is None:
+        assert largest_difference(*found) < 1e-9
+    else:
+        assert torch.equal(found[0][-1], found[1][-1])
+
+
+def test_a_second_pass_over_one_reading_learns_the_same():
+    module = module_of("t_maze", ppo={"discount": 0.9})
+    _, rollout = rollout_of(module, 12)
+    drawn = []
+    first = [float(found.terms[0]) for _, found in rollout.losses(torch.arange(SCRIPTS), drawn)]
+    second = [float(found.terms[0]) for _, found in rollout.losses(torch.arange(SCRIPTS), drawn)]
+    assert first == pytest.approx(second, abs=1e-12)

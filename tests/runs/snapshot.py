@@ -10,7 +10,7 @@ from typing import Any
 from memsuite.controllers import CONTROLLERS
 from memsuite.controllers.memoryless import Memoryless
 from memsuite.runs import PPOConfig, RunConfig
-from memsuite.runs.recipes import THE_SAME
+from memsuite.runs.recipes import NO_BONUS, THE_SAME
 from memsuite.tasks import ScriptedTask
 from memsuite.tasks.registry import PRESETS, TASKS
 
@@ -24,6 +24,8 @@ def snapshot() -> dict[str, Any]:
     tasks: dict[str, Any] = {}
     for (task, difficulty), preset in PRESETS.items():
         entry = {"args": preset.arguments(), "discount": preset.discount, "gae_lambda": preset.gae_lambda}
+        if preset.entropy_coefficient:
+            entry |= {name: getattr(preset, name) for name in NO_BONUS}
         cls = TASKS[task]
         kind = {"scripted": issubclass(cls, ScriptedTask), "can_share": issubclass(cls, ScriptedTask) or cls.can_fork}
         tasks.setdefault(task, kind)[difficulty] = entry

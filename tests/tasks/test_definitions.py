@@ -11,6 +11,7 @@ from memsuite.errors import UsageError
 from memsuite.runs.config import DIFFICULTIES
 from memsuite.tasks import (
     PRESETS,
+    SUITE,
     TASKS,
     ScriptedTask,
     Task,
@@ -30,17 +31,19 @@ SHORTEST = {
     "permuted_copy": 16,
     "pattern_binding": 4,
     "distractor_nav": 8,
+    "t_maze": 2,
 }
 CHANGED = {"jitter": 3, "rewrite": 0.5, "noise": 0.5, "gap": 7, "budget": 6, "vocabulary": 20, "keys": 30, "values": 9}
+CHANGED |= {"variant": "active", "layout": "bakker", "corridor": "carried"}
 
 
-def observed(task: Task, num_envs: int = 64, seed: int = 0) -> list[torch.Tensor]:
-    """All observations, scores and rewards of one episode, under the oracle's actions."""
+def observed(task: Task, num_envs: int = 64, seed: int = 0, play=oracle) -> list[torch.Tensor]:
+    """All observations, scores and rewards of one episode, under the oracle's actions or another policy's."""
     generator = torch.Generator().manual_seed(seed)
     if isinstance(task, ScriptedTask):
         script = task.script(num_envs, generator)
         return [script.observations, script.targets, script.scored]
-    policy, now, rows = oracle(task), task.reset(num_envs, generator), []
+    policy, now, rows = play(task), task.reset(num_envs, generator), []
     for step in range(task.horizon):
         rows.append(now.observation)
         now = task.step(policy(torch.stack(rows), step, generator))
@@ -96,8 +99,9 @@ def test_generator_decides_the_episodes(name):
 )
 def test_every_argument_changes_the_episodes(name, key):
     task = make_task(name, "easy")
-    value = CHANGED.get(key, getattr(task, key, 0) + 1)
-    assert not same(observed(task), observed(make_task(name, "easy", **{key: value})))
+    value = CHANGED[key] if key in CHANGED else getattr(task, key, 0) + 1
+    play = random_policy if key == "corridor" else oracle  # who walks on is not in need of being carried
+    assert not same(observed(task, play=play), observed(make_task(name, "easy", **{key: value}), play=play))
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -145,7 +149,8 @@ def test_impossible_values_are_refused(name, arguments):
 
 
 def test_suite_holds_every_task_of_a_difficulty():
-    assert [config.task for config in get_benchmark_suite("hard")] == list(TASKS)
+    assert [config.task for config in get_benchmark_suite("hard")] == list(SUITE)
+    assert (len(SUITE), set(TASKS) - set(SUITE)) == (8, {"t_maze"})
     assert [config.horizon for config in get_benchmark_suite("easy", ["n_back", "delayed_cue"])] == [100, 50]
 
 

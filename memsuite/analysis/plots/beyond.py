@@ -26,21 +26,11 @@ def seeds_beyond(reports: list[dict[str, Any]]) -> Figure:
     """
     plt, groups = pyplot(), group_reports(reports)
     names = sorted(groups, key=lambda name: _rank(groups[name]))
-    down = -(-len(names) // ACROSS)
     with plt.rc_context(SETTINGS):
-        across = min(ACROSS, len(names))
-        size = (2.55 * across + 0.3, 1.95 * down + 0.6)
-        figure, axes = plt.subplots(
-            down, across, figsize=size, squeeze=False, sharex=True, sharey=True, layout="constrained"
-        )
-        panels = list(axes.ravel())
+        figure, panels = panels_of(plt, len(names))
         counts = {len(runs) for runs in groups.values()}
         for panel, name in zip(panels, names, strict=False):
             _draw(panel, name if len(counts) == 1 else f"{name}, {_seeds(groups[name])}", groups[name])
-        for panel in panels[len(names) :]:
-            panel.set_axis_off()
-        for panel in panels[max(0, len(names) - across) : len(names)]:
-            panel.tick_params(labelbottom=True)
         each = f"; {max(counts)} seeds each, the mean thick" if len(counts) == 1 else ""
         label = f"steps of an episode (trained at the dotted line; grey: without memory{each})"
         figure.supxlabel(label, fontsize=10)
@@ -48,7 +38,22 @@ def seeds_beyond(reports: list[dict[str, Any]]) -> Figure:
         return figure  # type: ignore[no-any-return]
 
 
-def _mean(runs: list[dict[str, Any]]) -> tuple[list[int], Any]:
+def panels_of(plt: Any, count: int) -> tuple[Any, list[Any]]:
+    """Return a figure with so many panels in rows of :data:`ACROSS`, and the panels; all have the same axes."""
+    across, down = min(ACROSS, count), -(-count // ACROSS)
+    size = (2.55 * across + 0.3, 1.95 * down + 0.6)
+    figure, axes = plt.subplots(
+        down, across, figsize=size, squeeze=False, sharex=True, sharey=True, layout="constrained"
+    )
+    panels = list(axes.ravel())
+    for panel in panels[count:]:
+        panel.set_axis_off()
+    for panel in panels[max(0, count - across) : count]:
+        panel.tick_params(labelbottom=True)
+    return figure, panels
+
+
+def mean_of(runs: list[dict[str, Any]]) -> tuple[list[int], Any]:
     """Return the horizons at which every run was measured, and the mean success over the runs at each."""
     found = [{row["horizon"]: row["success"] for row in run["rows"]} for run in runs]
     steps = sorted(set.intersection(*(set(one) for one in found)))
@@ -60,14 +65,14 @@ def _seeds(runs: list[dict[str, Any]]) -> str:
 
 
 def _rank(runs: list[dict[str, Any]]) -> tuple[float, ...]:
-    return tuple(-success for success in reversed(_mean(runs)[1]))
+    return tuple(-success for success in reversed(mean_of(runs)[1]))
 
 
 def _draw(panel: Any, name: str, runs: list[dict[str, Any]]) -> None:
     for run in runs:
         line = [(row["horizon"], row["success"]) for row in run["rows"]]
         panel.plot(*zip(*line, strict=True), color=COLOURS[0], linewidth=0.8, alpha=0.45)
-    steps, mean = _mean(runs)
+    steps, mean = mean_of(runs)
     panel.plot(steps, mean, color=COLOURS[0], linewidth=2, marker="o", markersize=3.5, clip_on=False)
     panel.annotate(f"{mean[-1]:.2f}", (steps[-1], mean[-1]), (3, 4), textcoords="offset points", color=INK, fontsize=9)
     panel.axhline(runs[0]["rows"][0]["chance"], color=FAINT, linewidth=1, zorder=0)

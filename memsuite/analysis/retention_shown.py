@@ -1,0 +1,48 @@
+"""What ``memsuite retention`` shows: the table of one run, and the figure of all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.table import Column, Table
+
+from memsuite.analysis.retention import described, group_reports
+from memsuite.errors import UsageError
+
+
+def table_of(report: dict[str, Any]) -> Table:
+    """Return the table of one run."""
+    half = f"half of the score is left at {report['half_life']:,.0f} steps" if report["half_life"] else None
+    title = f"{report['run']}: {report['controller']} trained at {report['trained_horizon']:,} steps"
+    if report.get("task_args"):
+        title += f", asked with {described(report['task_args'])}"
+    headings = ("horizon", "success", "95% interval", "without memory", "score", "retention")
+    columns = [Column(name, justify="right", no_wrap=True) for name in headings]
+    table = Table(*columns, title=title, caption=half, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for row in report["rows"]:
+        interval = f"{row['success_low']:.3f} to {row['success_high']:.3f}"
+        held = "" if row["retention"] is None else f"{row['retention']:.3f}"
+        numbers = [f"{row[name]:.3f}" for name in ("chance", "score")]
+        table.add_row(f"{row['horizon']:,}", f"{row['success']:.3f}", interval, *numbers, held)
+    return table
+
+
+def draw(reports: list[dict[str, Any]], path: Path) -> None:
+    """Draw success against the horizon: a curve for each run, or a panel for each model where it has several seeds."""
+    from memsuite.analysis.plots import success_beyond
+    from memsuite.analysis.plots.beyond import seeds_beyond
+    from memsuite.analysis.plots.contamination import contaminated
+
+    several = len(group_reports(reports)) < len(reports)
+    if len({described(report.get("task_args") or {}) for report in reports}) > 1:
+        figure = contaminated(reports)
+    else:
+        figure = seeds_beyond(reports) if several else success_beyond(reports)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=150)
+    except OSError as error:
+        raise UsageError(f"cannot write --plot {path}: {error.strerror}") from error
+    print(path)

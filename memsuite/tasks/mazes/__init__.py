@@ -1,0 +1,1 @@
+"""Tasks in which the agent walks through a maze of the literature."""
