@@ -127,13 +127,19 @@ beyond: setup
 	$(RUN)/memsuite suite configs/suites/beyond_v1.yaml
 	$(RUN)/memsuite retention runs/beyond_v1 --horizons $(BEYOND) --episodes all --out results/beyond.json --plot docs/images/retention.png
 
-# Training beside JAX on one core, in turn, into results/peers.json: about fifteen minutes on a core of its own.
-bench-peers: setup
-	test -x .venv-jax/bin/python || $(PYTHON) -m venv .venv-jax
-	.venv-jax/bin/pip install --quiet --disable-pip-version-check 'jax==0.10.2' 'optax>=0.2.5'
-	$(RUN)/memsuite bench peers --controllers gru,lru,pseudo_mamba,mamba --repeats 7 --out results/peers.json \
-	  --peer 'jax_gru=.venv-jax/bin/python tests/peers/jax_ppo.py --cell gru' \
-	  --peer 'jax_s5=.venv-jax/bin/python tests/peers/jax_ppo.py --cell s5'
+# Training beside JAX and memax, in turn, each with one thread on core 1: half an hour at 200 steps, an hour at 1,000, on a core of its own.
+PEERS = gru s5 mamba gated_deltanet linear_attention transformer memax_s6 memax_gdn memax_fart
+OURS = gru,lru,s5,pseudo_mamba,mamba,gated_deltanet,linear_attention,transformer
+bench-peers: setup .venv-jax/bin/python
+	for horizon in 200 1000; do \
+	  taskset -c 1 $(RUN)/memsuite bench peers --controllers $(OURS) --horizons $$horizon --repeats 7 --out results/peers_$$horizon.json \
+	    $(foreach cell,$(PEERS),--peer 'jax_$(cell)=.venv-jax/bin/python tests/peers/jax_ppo.py --cell $(cell) --horizon {horizon} --span 200 --repeats 1') \
+	    || exit 1; \
+	done
+
+.venv-jax/bin/python:
+	$(PYTHON) -m venv .venv-jax
+	.venv-jax/bin/pip install --quiet --disable-pip-version-check 'jax==0.10.2' 'optax==0.2.8' 'memax==0.1.1' 'equinox==0.13.8'
 
 # On a machine with a GPU, in less than eight minutes: build, the gpu tests, and the figures, into results/gpu.json.
 gpu-check: setup
