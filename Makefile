@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 
 CPP := $(wildcard csrc/*.cpp csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.cuh tests/ops/build/emulated/*.h)
 
-.PHONY: setup demo test test-pythons notebooks jupyter site peers clusters test-slow fuzz learn docs reference reference-v1 recipe recipe-v1 controls horizons beyond bench-peers gpu-check check clean
+.PHONY: setup demo test test-pythons notebooks jupyter site peers clusters test-slow fuzz learn docs reference reference-v1 recipe recipe-v1 controls horizons beyond bench-peers bench-cartpole gpu-check check clean
 
 setup: $(VENV)/.ready
 
@@ -140,6 +140,12 @@ bench-peers: setup .venv-jax/bin/python
 .venv-jax/bin/python:
 	$(PYTHON) -m venv .venv-jax
 	.venv-jax/bin/pip install --quiet --disable-pip-version-check 'jax==0.10.2' 'optax==0.2.8' 'memax==0.1.1' 'equinox==0.13.8'
+
+# Training on CartPole without its velocities beside sb3-contrib, TorchRL and a loop in the style of CleanRL, into results/peers_cartpole.json.
+bench-cartpole: setup
+	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet --disable-pip-version-check -c constraints.txt torch gymnasium 'sb3-contrib==2.9.2' 'torchrl==0.14.1'
+	taskset -c 0 $(RUN)/python tests/peers/cartpole/compare.py .venv-peers/bin/python --steps 100000
 
 # On a machine with a GPU, in less than eight minutes: build, the gpu tests, and the figures, into results/gpu.json.
 gpu-check: setup
