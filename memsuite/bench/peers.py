@@ -61,11 +61,7 @@ def measure(
     }
     sides: dict[str, Callable[[], dict[str, Any]]] = {name: partial(_run, name, commands[name]) for name in commands}
     sides |= ours
-    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
-    for turn in range(repeats):
-        for name, work in sides.items():
-            with console.status(f"round {turn + 1} of {repeats}: {name}"):
-                rows[name].append(work())
+    rows = in_turn(console, sides, repeats)
     rates = {name: [row[KEY] for row in found] for name, found in rows.items()}
     medians = {name: statistics.median(values) for name, values in rates.items()}
     return {
@@ -77,6 +73,24 @@ def measure(
         },
         "others": {name: other_medians(found) for name, found in rows.items()},
     }
+
+
+def in_turn(
+    console: Console, sides: dict[str, Callable[[], dict[str, Any]]], repeats: int
+) -> dict[str, list[dict[str, Any]]]:
+    """Run every side once a round; Ctrl-C ends the measurement with the rounds that are complete."""
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
+    try:
+        for turn in range(repeats):
+            for name, work in sides.items():
+                with console.status(f"round {turn + 1} of {repeats}: {name}"):
+                    rows[name].append(work())
+    except KeyboardInterrupt:
+        complete = min(len(found) for found in rows.values())
+        if not complete:
+            raise
+        rows = {name: found[:complete] for name, found in rows.items()}
+    return rows
 
 
 def named(name: str, horizon: int) -> str:
