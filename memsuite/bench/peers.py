@@ -105,7 +105,7 @@ def of_one(ours: str, peer: str) -> bool:
 
 def at_horizons(peers: dict[str, list[str]], horizons: list[int]) -> dict[str, list[str]]:
     """Write the horizons into the commands that ask for one; the others stay as they are."""
-    found = {}
+    found: dict[str, list[str]] = {}
     for name, words in peers.items():
         if any(HORIZON in word for word in words):
             found |= {named(name, one): [word.replace(HORIZON, str(one)) for word in words] for one in horizons}

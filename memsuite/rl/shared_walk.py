@@ -60,8 +60,9 @@ class SharedWalk(SharedRollout):
         """Read the opening of each script once, then act, or read the steps of an earlier pass again."""
         state = self._state_after_opening(columns)
         rows = columns.repeat_interleave(self.ppo.draws)
-        state = map_state(lambda leaf: leaf.repeat_interleave(self.ppo.draws, 0), state)
-        walk = self._act(rows, state) if not drawn else self._repeat(drawn[0], state)
+        state = self.model.controller.fork(state, self.ppo.draws, self.task.horizon - self.task.passive_steps)
+        with self.model.heads_folded():
+            walk = self._act(rows, state) if not drawn else self._repeat(drawn[0], state)
         log_p, values = self._grouped(walk.log_p), self._grouped(walk.values)
         alive = self._grouped(walk.alive).to(values.dtype)
         share = alive / mean(alive.sum()).clamp(min=1)
