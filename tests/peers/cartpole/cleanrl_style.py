@@ -1,7 +1,6 @@
 """PPO with an LSTM in a single file, as in CleanRL: ``SyncVectorEnv``, ``nn.LSTM`` step by step with masked states."""
 
 import gymnasium
-import numpy as np
 import torch
 import work as w
 from gymnasium.vector import AutoresetMode
@@ -17,6 +16,8 @@ def linear(inputs, outputs, gain):
 
 
 class Agent(nn.Module):
+    """An LSTM with two heads."""
+
     def __init__(self):
         super().__init__()
         self.lstm = nn.LSTM(2, w.WIDTH)
@@ -42,6 +43,8 @@ def zeros(batch):
 
 
 class Loop:
+    """Rollouts and updates in turn."""
+
     def __init__(self, options):
         self.envs = gymnasium.vector.SyncVectorEnv([w.make_env] * w.ENVS, autoreset_mode=AutoresetMode.SAME_STEP)
         self.agent = Agent()
@@ -74,7 +77,7 @@ class Loop:
 
     def update(self, state, rows):
         for _ in range(w.EPOCHS):
-            for columns in torch.as_tensor(np.random.permutation(w.ENVS)).chunk(w.MINIBATCHES):
+            for columns in torch.randperm(w.ENVS).chunk(w.MINIBATCHES):
                 x, begins, actions, old, advantages, returns = (row[:, columns] for row in rows)
                 policy, values, _ = self.agent(x, tuple(s[:, columns] for s in state), begins)
                 ratio = (policy.log_prob(actions) - old).exp()

@@ -1,4 +1,4 @@
-"""Training on CartPole without its velocities beside other libraries, seed by seed in turn (results/peers_cartpole.json).
+"""Training on CartPole without its velocities beside other libraries, in turn (results/peers_cartpole.json).
 
     .venv/bin/python tests/peers/cartpole/compare.py .venv-peers/bin/python --steps 100000
 

@@ -1,8 +1,4 @@
-"""TorchRL's parts put together as its tutorials do: collector, LSTMModule, GAE, ClipPPOLoss: ``pip install torchrl``."""
-
-import warnings
-
-warnings.filterwarnings("ignore")
+"""TorchRL's parts as its tutorials put them together: collector, LSTMModule, GAE, ClipPPOLoss."""
 
 import torch
 import torchrl
@@ -72,7 +68,7 @@ def train(options):
     for iteration, rows in enumerate(collector):
         optimizer.param_groups[0]["lr"] = w.RATE * (1 - iteration / count)
         with torch.no_grad(), set_recurrent_mode(True):
-            rows = gae(rows)  # noqa: PLW2901
+            rows = gae(rows)
         update(loss, optimizer, parameters, rows)
     rates = clock.rates(count * frames)
     collector.shutdown()

@@ -37,12 +37,11 @@ def make_env(scale: float = REWARD_SCALE) -> gymnasium.Env:
 
 
 def options() -> argparse.Namespace:
-    """Read the command line, and seed NumPy and PyTorch."""
+    """Read the command line, and seed PyTorch."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=100_000)
     given = parser.parse_args()
-    np.random.seed(given.seed)
     torch.manual_seed(given.seed)
     return given
 
