@@ -18,7 +18,7 @@ SMALL = {
     "training": ("bench", ["--controllers", "pseudo_mamba", "--horizons", "20", "--repeats", "1"]),
     "scaling": ("scaling", ["--controllers", "pseudo_mamba", "--horizons", "20", "--repeats", "1"]),
     "ops": ("ops", ["--repeats", "1"]),
-    "peers": ("peers", ["--controllers", "pseudo_mamba", "--horizons", "20", "--repeats", "2", "--peer", PEER]),
+    "peers": ("peers_200", ["--controllers", "pseudo_mamba", "--horizons", "20", "--repeats", "2", "--peer", PEER]),
 }
 
 
