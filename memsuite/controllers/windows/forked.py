@@ -28,7 +28,7 @@ def forked(caches: Entries, position_M: Tensor, draws: int) -> State:
     """
     rows = len(position_M) * draws
     recent = {name: cache.new_zeros(rows, 0, cache.shape[-1]) for name, cache in caches.items()}
-    return {"past": caches, "recent": recent, "position": position_M.repeat_interleave(draws)}
+    return cast("State", {"past": caches, "recent": recent, "position": position_M.repeat_interleave(draws)})
 
 
 def append_recent(state: State, new: Entries) -> dict[str, Any]:
