@@ -43,6 +43,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "peers_200": functools.partial(measurements.peers, 200),
     "peers_1000": functools.partial(measurements.peers, 1000),
     "peers_cartpole": measurements.peers_cartpole,
+    "long": measurements.long_rollouts,
     "ops": measurements.ops,
     "threads": measurements.threads,
     "hand_over": measurements.hand_over,

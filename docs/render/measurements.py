@@ -77,6 +77,15 @@ def peers_cartpole() -> str:
     return table(["", "version", "parameters", "steps / CPU-s, median", "ours / theirs", "return, by seed"], rows)
 
 
+def long_rollouts() -> str:
+    """Lay out the cost of rollouts whose intermediate values are computed again."""
+    rows = [
+        [f"`{row['controller']}`", f"{row['horizon']:,}", f"{row['microseconds']:.1f}", f"{row['peak_megabytes']:,.0f}"]
+        for row in content_of("long")["scaling"]
+    ]
+    return table(["controller", "steps", "us / step", "peak MB of the process"], rows)
+
+
 def ops() -> str:
     """Lay out every op beside its reference and a library's."""
     rows = []
