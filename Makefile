@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 
 CPP := $(wildcard csrc/*.cpp csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.cuh tests/ops/build/emulated/*.h)
 
-.PHONY: setup demo test test-pythons notebooks jupyter site peers clusters test-slow fuzz learn docs reference reference-v1 recipe recipe-v1 controls horizons beyond contamination longest records bench-peers gpu-check check clean
+.PHONY: setup demo test test-pythons notebooks jupyter site peers clusters test-slow fuzz learn docs reference reference-v1 recipe recipe-v1 controls horizons beyond contamination longest records bench-peers bench-cartpole gpu-check check clean
 
 setup: $(VENV)/.ready
 
@@ -144,13 +144,25 @@ records: setup
 	$(RUN)/memsuite report --results runs/longest_v2 --out report --overwrite --collect results/longest_v2.jsonl
 	$(RUN)/memsuite bench records --out results/records.json
 
-# Training beside JAX on one core, in turn, into results/peers.json: about fifteen minutes on a core of its own.
-bench-peers: setup
-	test -x .venv-jax/bin/python || $(PYTHON) -m venv .venv-jax
-	.venv-jax/bin/pip install --quiet --disable-pip-version-check 'jax==0.10.2' 'optax>=0.2.5'
-	$(RUN)/memsuite bench peers --controllers gru,lru,pseudo_mamba,mamba --repeats 7 --out results/peers.json \
-	  --peer 'jax_gru=.venv-jax/bin/python tests/peers/jax_ppo.py --cell gru' \
-	  --peer 'jax_s5=.venv-jax/bin/python tests/peers/jax_ppo.py --cell s5'
+# Training beside JAX and memax, in turn, each with one thread on core 1: half an hour at 200 steps, an hour at 1,000, on a core of its own.
+PEERS = gru s5 mamba gated_deltanet linear_attention transformer memax_s6 memax_gdn memax_fart
+OURS = gru,lru,s5,pseudo_mamba,mamba,gated_deltanet,linear_attention,transformer
+bench-peers: setup .venv-jax/bin/python
+	for horizon in 200 1000; do \
+	  taskset -c 1 $(RUN)/memsuite bench peers --controllers $(OURS) --horizons $$horizon --repeats 7 --out results/peers_$$horizon.json \
+	    $(foreach cell,$(PEERS),--peer 'jax_$(cell)=.venv-jax/bin/python tests/peers/jax_ppo.py --cell $(cell) --horizon {horizon} --span 200 --repeats 1') \
+	    || exit 1; \
+	done
+
+.venv-jax/bin/python:
+	$(PYTHON) -m venv .venv-jax
+	.venv-jax/bin/pip install --quiet --disable-pip-version-check 'jax==0.10.2' 'optax==0.2.8' 'memax==0.1.1' 'equinox==0.13.8'
+
+# Training on CartPole without its velocities beside sb3-contrib, TorchRL and a loop in the style of CleanRL, into results/peers_cartpole.json.
+bench-cartpole: setup
+	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet --disable-pip-version-check -c constraints.txt torch gymnasium 'sb3-contrib==2.9.2' 'torchrl==0.14.1'
+	taskset -c 0 $(RUN)/python tests/peers/cartpole/compare.py .venv-peers/bin/python --steps 100000
 
 # On a machine with a GPU, in less than eight minutes: build, the gpu tests, and the figures, into results/gpu.json.
 gpu-check: setup

@@ -12,7 +12,7 @@ def results(name: str) -> dict:
     return json.loads((ROOT / "results" / f"{name}.json").read_text())
 
 
-@pytest.mark.parametrize("name", ["bench", "environments", "peers", "ops", "scaling", "threads"])
+@pytest.mark.parametrize("name", ["bench", "environments", "peers_200", "ops", "scaling", "threads"])
 def test_a_measurement_says_how_it_was_made(name):
     found = results(name)
     assert found["command"].startswith("memsuite bench")

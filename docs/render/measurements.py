@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import statistics
 from typing import Any
 
 from memsuite.analysis.retention import group_reports
 from memsuite.controllers import CONTROLLERS
-from render.common import Run, content_of, each, table
+from render.common import Run, content_of, each, grouped, table
 
 TRAINED_AT = (50, 200, 1000)  # horizons of the table of training speeds
 SCALED_TO = (200, 1000, 5000, 20000)
 FAR = (1000, 10_000, 100_000, 1_000_000)
+# Our models, and the peers that are compared with each (tests/peers).
+PEERS_OF = {
+    "gru": ["gru"],
+    "lru": ["s5"],
+    "s5": ["s5"],
+    "mamba": ["mamba", "memax_s6"],
+    "gated_deltanet": ["gated_deltanet", "memax_gdn"],
+    "linear_attention": ["linear_attention", "memax_fart"],
+    "transformer": ["transformer"],
+}
 CUES = 8  # of the task in results/beyond.json
 
 
@@ -24,15 +35,55 @@ def training() -> str:
     return table(["controller", *(f"H = {horizon}" for horizon in TRAINED_AT)], rows)
 
 
-def peers() -> str:
-    """Lay out training beside JAX: rates and their ratios."""
-    found = content_of("peers")["peers"]
+def peers(horizon: int) -> str:
+    """Lay out training beside JAX at a horizon: each of our models beside those of its kind."""
+    found = content_of(f"peers_{horizon}")["peers"]
+    rounds, median = found["rounds"], found["median"]
     rows = []
-    for name, rounds in found["rounds"].items():
-        numbers = [found["median"][name], min(rounds), max(rounds)]
-        ratios = [f"{found['ratio'][name][peer]:.2f}" if name in found["ratio"] else "" for peer in found["commands"]]
-        rows.append([name.removesuffix(", H = 200"), *(f"{number:,.0f}" for number in numbers), *ratios])
-    return table(["", "median of 7", "lowest", "highest", "over JAX GRU", "over JAX S5"], rows)
+    for ours, theirs in PEERS_OF.items():
+        for peer in theirs:
+            name, other = f"{ours}, H = {horizon}", f"jax_{peer}, H = {horizon}"
+            if name not in median or other not in median:
+                continue
+            without = found["others"][other]["update_steps_per_cpu_second"]
+            sizes = [f"{found['others'][side]['parameters']:,.0f}" for side in (name, other)]
+            rates = [
+                f"{median[side]:,.0f} ({min(rounds[side]):,.0f} to {max(rounds[side]):,.0f})" for side in (name, other)
+            ]
+            ratios = [f"{median[name] / median[other]:.2f}", f"{median[name] / without:.2f}"]
+            rows.append([ours, *rates[:1], peer, *rates[1:], *ratios, *sizes])
+    headings = [
+        "ours",
+        "steps / CPU-s",
+        "in JAX",
+        "steps / CPU-s",
+        "ratio",
+        "their rollouts free",
+        "parameters",
+        "theirs",
+    ]
+    return table(headings, rows)
+
+
+def peers_cartpole() -> str:
+    """Lay out training on CartPole without velocities beside other libraries: rates, ratios and returns."""
+    by_peer = grouped(content_of("peers_cartpole")["runs"], lambda run: run["peer"])
+    rates = {peer: statistics.median(run["steps_per_cpu_second"] for run in runs) for peer, runs in by_peer.items()}
+    rows = []
+    for peer, runs in by_peer.items():
+        returns = " ".join(f"{run['return_mean']:.0f}" for run in runs)
+        ratio = f"{rates['memsuite'] / rates[peer]:.2f}"
+        rows.append([peer, runs[0]["version"], f"{runs[0]['parameters']:,}", f"{rates[peer]:,.0f}", ratio, returns])
+    return table(["", "version", "parameters", "steps / CPU-s, median", "ours / theirs", "return, by seed"], rows)
+
+
+def long_rollouts() -> str:
+    """Lay out the cost of rollouts whose intermediate values are computed again."""
+    rows = [
+        [f"`{row['controller']}`", f"{row['horizon']:,}", f"{row['microseconds']:.1f}", f"{row['peak_megabytes']:,.0f}"]
+        for row in content_of("long")["scaling"]
+    ]
+    return table(["controller", "steps", "us / step", "peak MB of the process"], rows)
 
 
 def ops() -> str:

@@ -4,6 +4,8 @@ Every measurement runs in its own process, so that the peak memory is that of th
 training iterations on delayed cue in 8 environments: a rollout, and one epoch over one minibatch with full
 backpropagation through time. A model is linear in the horizon if a step takes the same time and the same memory at
 every horizon. The only models that are not linear in time are those that look at the whole episode anew at each step.
+With ``--recompute N``, the intermediate values of N steps at a time are kept (``ppo.recompute``), and every horizon is
+trained on once, without a warm-up: what is measured is the memory.
 """
 
 from __future__ import annotations
@@ -32,13 +34,16 @@ ENOUGH = 40_000  # smallest number of environment steps in a measurement
 LONGEST_WINDOW = 5000  # steps; beyond them no model that looks at a window of the last steps, whose cost grows with it
 
 
-def measure(console: Console, controllers: list[str], horizons: list[int], repeats: int) -> list[dict[str, Any]]:
+def measure(
+    console: Console, controllers: list[str], horizons: list[int], recompute: int | None, repeats: int
+) -> list[dict[str, Any]]:
     """Measure every controller at every horizon; each round covers all horizons, so that they share the noise.
 
     Args:
         console: shows the current measurement.
         controllers: names of the sequence models.
         horizons: episode lengths in steps.
+        recompute: steps whose intermediate values are kept at a time; None for all.
         repeats: number of rounds; the medians are returned.
     """
     rows = []
@@ -50,27 +55,27 @@ def measure(console: Console, controllers: list[str], horizons: list[int], repea
         for repeat in range(repeats):
             for horizon in asked:
                 with console.status(f"{controller} at horizon {horizon}, {repeat + 1} of {repeats}"):
-                    runs[horizon].append(apart(controller, horizon))
+                    runs[horizon].append(apart(controller, horizon, recompute))
         for horizon, found in runs.items():
             middle = {key: statistics.median(run[key] for run in found) for key in found[0]}
             rows.append({"controller": controller, "horizon": horizon, **middle})
     return rows
 
 
-def apart(controller: str, horizon: int) -> dict[str, float]:
+def apart(controller: str, horizon: int, recompute: int | None) -> dict[str, float]:
     """Run :func:`measure_one` in a new process."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(measure_one, controller, horizon).result()
+        return pool.submit(measure_one, controller, horizon, recompute).result()
 
 
-def measure_one(controller: str, horizon: int) -> dict[str, float]:
+def measure_one(controller: str, horizon: int, recompute: int | None = None) -> dict[str, float]:
     """Return the cost of training per step: microseconds of CPU time, and kilobytes at the peak."""
     prepare()
-    iterate = make_iteration(controller, 10)
-    iterate()
+    make_iteration(controller, 10, recompute)()
     before = peak_bytes()  # memory of Python, PyTorch and the first calls
-    iterate = make_iteration(controller, horizon)
-    iterate()
+    iterate = make_iteration(controller, horizon, recompute)
+    if recompute is None:
+        iterate()
     steps, spent = NUM_ENVS * horizon, []
     with modules_left_alone():
         for _ in range(max(1, ENOUGH // steps)):
@@ -84,9 +89,9 @@ def measure_one(controller: str, horizon: int) -> dict[str, float]:
     }
 
 
-def make_iteration(controller: str, horizon: int) -> Any:
+def make_iteration(controller: str, horizon: int, recompute: int | None) -> Any:
     """Return a function that collects one rollout and computes the loss and its gradient once."""
-    ppo = PPOConfig(draws=1, advantage="gae", epochs=1, minibatches=1, entropy_coefficient=0.1)
+    ppo = PPOConfig(draws=1, advantage="gae", epochs=1, minibatches=1, entropy_coefficient=0.1, recompute=recompute)
     module = MemoryPPO(horizon=horizon, controller=controller, num_envs=NUM_ENVS, ppo=ppo)
     task, model, generator = module.task, module.model, stream(0, "task")
     actor = begin(task, model, NUM_ENVS, generator)

@@ -23,7 +23,7 @@ from memsuite.runs.provenance import commit, hardware, versions
 from memsuite.tasks import TASKS
 
 NAMES: dict[str, Iterable[str]] = {"tasks": TASKS, "controllers": CONTROLLERS}
-LEAST = {"repeats": 1, "threads": 2}
+LEAST = {"repeats": 1, "threads": 2, "recompute": 1}
 # Each subcommand: what it measures, and its options with their defaults.
 PARTS: dict[str, tuple[str, dict[str, Any]]] = {
     "environments": ("how fast the tasks draw episodes", {"tasks": ",".join(TASKS), "repeats": 5}),
@@ -33,7 +33,7 @@ PARTS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "scaling": (
         "what a step of training costs as the horizon grows, in time and in memory",
-        {"controllers": ",".join(CONTROLLERS), "horizons": "200,1000,5000,20000", "repeats": 5},
+        {"controllers": ",".join(CONTROLLERS), "horizons": "200,1000,5000,20000", "recompute": None, "repeats": 5},
     ),
     "ops": ("each op against its PyTorch reference and what a library offers", {"repeats": 5}),
     "threads": (
@@ -55,6 +55,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "help": "comma-separated numbers of environments that share a script; default: the peers' work, where none do"
     },
     "runs": {"help": "a file of results, or the name of one that comes with memsuite; default: %(default)s"},
+    "recompute": {"type": int, "metavar": "N", "help": "keep what the backward pass needs for N steps at a time"},
     "repeats": {"type": int, "help": "how often each measurement is repeated; default: %(default)s"},
     "threads": {"type": int, "metavar": "N", "help": "how many are set against one; default: %(default)s"},
     "peer": {
@@ -122,6 +123,6 @@ def checked(option: str, value: Any) -> Any:
         return whole_numbers("--horizons", value)
     if option == "draws":
         return whole_numbers("--draws", value) if value else []
-    if option in LEAST and value < LEAST[option]:
+    if option in LEAST and value is not None and value < LEAST[option]:
         raise UsageError(f"--{option} is {value}; the least is {LEAST[option]}")
     return value

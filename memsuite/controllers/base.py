@@ -85,6 +85,21 @@ class Controller(nn.Module, ABC):
             features.append(feature)
         return torch.stack(features), state
 
+    def fork(self, state: State, draws: int, steps: int) -> State:
+        """Return the state of ``draws`` rows for each row of ``state``, one after the other.
+
+        Only :meth:`reset_mask` and :meth:`forward_step` take it, so that a model may store once what the draws share.
+
+        Args:
+            state: of ``M`` rows.
+            draws: rows that go on from each of them.
+            steps: number of steps that they will take.
+
+        Returns:
+            The state of ``M draws`` rows.
+        """
+        return map_state(lambda leaf: leaf.repeat_interleave(draws, 0), state)
+
     def recurrent_parameters(self) -> Iterator[nn.Parameter]:
         """Yield the parameters that decide what is written and how long it is kept; they have their own rate."""
         yield from ()

@@ -108,6 +108,11 @@ class Stack(Controller):
         states = cast(Sequence[State], state)
         return tuple(layer.reset_mask(its, is_first_B) for layer, its in zip(self.layers, states, strict=True))
 
+    def fork(self, state: State, draws: int, steps: int) -> State:
+        """Fork every layer's state."""
+        states = cast(Sequence[State], state)
+        return tuple(layer.fork(its, draws, steps) for layer, its in zip(self.layers, states, strict=True))
+
     def forward_sequence(self, x_TBD: Tensor, state: State, is_first_TB: Tensor) -> tuple[Tensor, State]:
         """Run layer after layer over the whole sequence."""
         return self._run(x_TBD, state, lambda layer, u, its: layer.forward_sequence(u, its, is_first_TB))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -49,6 +51,7 @@ class ActorCritic(nn.Module):
         self.controller = controller
         self._state_floats = controller.state_floats()
         self.recompute: int | None = None  # steps of a block that the backward pass computes again; None for none
+        self._folded: tuple[Tensor, Tensor] | None = None
         self.norm = nn.RMSNorm(controller.feature_dim, eps=EPSILON)
         self.actor = nn.Linear(controller.feature_dim, num_actions)
         self.critic_sees = critic_sees
@@ -118,19 +121,35 @@ class ActorCritic(nn.Module):
 
     def heads(self, features: Tensor, observations: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits ``[.., A]`` and values ``[..]`` from features ``[.., feature_dim]`` and their observations."""
-        features = features.to(self.actor.weight.dtype)
+        weight, bias = self._joined() if self._folded is None else self._folded
+        made = normed_linear(features.to(self.actor.weight.dtype), weight, EPSILON) + bias
         if self.critic is not None and self.critic_sees == "memory":
-            # One linear map for both heads, so that the features and their gradient are read and written once.
-            weight = torch.cat([self.actor.weight, self.critic.weight]) * self.norm.weight
-            both = normed_linear(features, weight, EPSILON) + torch.cat([self.actor.bias, self.critic.bias])
             # Split instead of sliced twice: the backward pass then joins two gradients without tensors of zeros.
-            logits, values = torch.split(both, [self.actor.out_features, 1], dim=-1)
+            logits, values = torch.split(made, [self.actor.out_features, 1], dim=-1)
             return logits, values.squeeze(-1)
-        logits = normed_linear(features, self.actor.weight * self.norm.weight, EPSILON) + self.actor.bias
         if self.critic is None:
-            return logits, logits.new_zeros(logits.shape[:-1])
+            return made, made.new_zeros(made.shape[:-1])
         observations = observations.to(self.actor.weight.dtype)
-        return logits, linear(observations, self.critic.weight * self.critic_gain).squeeze(-1)
+        return made, linear(observations, self.critic.weight * self.critic_gain).squeeze(-1)
+
+    def _joined(self) -> tuple[Tensor, Tensor]:
+        """Return weight and bias of the heads that read the features, with the norm's weight.
+
+        Both heads are one linear map, so that the features and their gradient are read and written once.
+        """
+        if self.critic is None or self.critic_sees != "memory":
+            return self.actor.weight * self.norm.weight, self.actor.bias
+        weight = torch.cat([self.actor.weight, self.critic.weight]) * self.norm.weight
+        return weight, torch.cat([self.actor.bias, self.critic.bias])
+
+    @contextmanager
+    def heads_folded(self) -> Iterator[None]:
+        """Join the heads' weights once for all steps that are taken within; the parameters must not change there."""
+        self._folded = self._joined()
+        try:
+            yield
+        finally:
+            self._folded = None
 
 
 def make_actor_critic(

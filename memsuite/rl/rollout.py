@@ -119,6 +119,13 @@ def _collect_script(
 def _collect_steps(
     task: Task, model: ActorCritic, actor: Actor, steps: int, uniform: Tensor | None, stretches: bool
 ) -> tuple[Trajectory, Actor]:
+    with model.heads_folded():
+        return _steps(task, model, actor, steps, uniform, stretches)
+
+
+def _steps(
+    task: Task, model: ActorCritic, actor: Actor, steps: int, uniform: Tensor | None, stretches: bool
+) -> tuple[Trajectory, Actor]:
     now, state = actor.timestep, actor.state
     rows: list[dict[str, Tensor]] = []
     while len(rows) < steps:

@@ -64,14 +64,15 @@ class SharedWalk(SharedRollout):
         """Read the opening of each script once, then act, or read the steps of an earlier pass again."""
         features, state = self._read_opening(columns)
         rows = columns.repeat_interleave(self.ppo.draws)
-        state = map_state(lambda leaf: leaf.repeat_interleave(self.ppo.draws, 0), state)
+        state = self.model.controller.fork(state, self.ppo.draws, self.task.horizon - self.task.known_steps)
         walk = Walk()
-        if self.open:
-            self._decide_at_once(walk, torch.cat(features), self.opening[-self.open :].index_select(1, columns))
-        if drawn:
-            self._repeat(walk, drawn[0], state)
-        else:
-            self._act(walk, rows, state)
+        with self.model.heads_folded():
+            if self.open:
+                self._decide_at_once(walk, torch.cat(features), self.opening[-self.open :].index_select(1, columns))
+            if drawn:
+                self._repeat(walk, drawn[0], state)
+            else:
+                self._act(walk, rows, state)
         log_p, values = self._grouped(walk.log_p), self._grouped(walk.values)
         alive = self._grouped(walk.alive).to(values.dtype)
         share = alive / mean(alive.sum()).clamp(min=1)

@@ -18,7 +18,7 @@ SMALL = {
     "training": ("bench", ["--controllers", "pseudo_mamba", "--horizons", "20", "--repeats", "1"]),
     "scaling": ("scaling", ["--controllers", "pseudo_mamba", "--horizons", "20", "--repeats", "1"]),
     "ops": ("ops", ["--repeats", "1"]),
-    "peers": ("peers", ["--controllers", "pseudo_mamba", "--horizons", "20", "--repeats", "2", "--peer", PEER]),
+    "peers": ("peers_200", ["--controllers", "pseudo_mamba", "--horizons", "20", "--repeats", "2", "--peer", PEER]),
 }
 
 
@@ -101,6 +101,6 @@ def test_help_lists_the_subcommands_and_each_has_its_own_options(capsys):
         text = capsys.readouterr().out
         assert {
             option
-            for option in ("tasks", "controllers", "horizons", "draws", "threads", "peer", "runs")
+            for option in ("tasks", "controllers", "horizons", "draws", "recompute", "threads", "peer", "runs")
             if f"--{option}" in text
         } == (set(defaults) - {"repeats"})

@@ -40,6 +40,7 @@ class FoXLayer(WindowMemory):
     """
 
     abilities = Abilities("window", by_input=True)
+    by_age = False  # every gate between a step and the query counts
 
     def __init__(
         self,

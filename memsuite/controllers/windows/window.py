@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from memsuite.controllers.base import Placement, ZeroBegin
+from memsuite.controllers.base import Placement, ZeroBegin, zero_where
 from memsuite.controllers.blocks import at_least
+from memsuite.controllers.windows.forked import append_recent, forked, whole, worth_sharing
 from memsuite.controllers.windows.positions import positions_in_episode
 from memsuite.errors import UsageError
 from memsuite.types import State
@@ -42,7 +43,10 @@ class WindowMemory(ZeroBegin):
 
     State: a dict with the caches ``[B, context_length, width]``, which hold the last steps in order, the newest at the
     end, and zeros for steps before the episode; and ``position``, int64 ``[B]``, the number of steps of the episode
-    that were already read.
+    that were already read. Where draws go on from one window (:meth:`fork`), they share its caches.
+
+    Attributes:
+        by_age: whether attention to a step depends on nothing but that step's entry, its age and the query.
 
     Args:
         width: width of the input and of the features.
@@ -51,6 +55,8 @@ class WindowMemory(ZeroBegin):
         memory_horizon: steps to remember.
         chunk: number of queries computed at once; this changes time and memory, but not the result.
     """
+
+    by_age = True
 
     def __init__(
         self, width: int, num_heads: int, context_length: int | None, memory_horizon: int | None, chunk: int
@@ -93,9 +99,18 @@ class WindowMemory(ZeroBegin):
 
     def reset_mask(self, state: State, is_first_B: Tensor) -> State:
         """Empty the caches of the rows that begin an episode; if there is no such row, return the state uncopied."""
-        if is_first_B.device.type == "cpu" and not bool(is_first_B.any()):
-            return state
-        return super().reset_mask(state, is_first_B)
+        its = dict(cast(dict[str, Any], state))
+        if "past" not in its:
+            return zero_where(state, is_first_B)
+        past = its.pop("past")  # of several rows: the position alone hides it
+        return {"past": past, **cast(dict[str, Any], zero_where(its, is_first_B))}
+
+    def fork(self, state: State, draws: int, steps: int) -> State:
+        """Let the draws share the caches where that costs less than copies of them."""
+        caches = dict(cast(dict[str, Tensor], state))
+        if not self.by_age or not worth_sharing(draws, steps, self.context_length):
+            return super().fork(state, draws, steps)
+        return forked(caches, caches.pop("position"), draws)
 
     def init_state(self, batch_size: int, device: torch.device | str | None = None) -> State:
         """Return empty caches and the position."""
@@ -108,6 +123,8 @@ class WindowMemory(ZeroBegin):
 
     def forward_step(self, x_BD: Tensor, state: State) -> tuple[Tensor, State]:
         """Take one step: append to the caches, then attend to the cached steps of this episode."""
+        if "past" in cast(dict[str, Any], state):
+            return self._forked_step(x_BD, state)
         # At position 0 this episode has written nothing to the caches, so their content belongs to an earlier one.
         position = cast(dict[str, Tensor], state)["position"]
         before = cast(dict[str, Tensor], self.reset_mask(state, position == 0))
@@ -119,6 +136,15 @@ class WindowMemory(ZeroBegin):
         # A slice of the whole cache would be differentiated like any other.
         near = cached if reach == self.context_length else {name: part[:, -reach:] for name, part in cached.items()}
         return self.attend(x_B1D, near, view).squeeze(1), {**cached, "position": position + 1}
+
+    def _forked_step(self, x_BD: Tensor, state: State) -> tuple[Tensor, State]:
+        """Take one step of draws that share a past: a window's draws are the queries of one row."""
+        position = cast(dict[str, Tensor], state)["position"]
+        after = append_recent(state, self.entries(x_BD.unsqueeze(1), position.unsqueeze(1)))
+        reach = min(self.context_length, _most(position, self.context_length) + 1)
+        cached, age, seen, at = whole(after, reach, self.context_length)
+        features = self.attend(x_BD.view(*at.shape, -1), cached, View(age, seen, at))
+        return features.flatten(0, 1), after
 
     def _reach(self, position: Tensor, learns: bool) -> int:
         """Return how many cached steps to attend to: those that any row has seen, or all of them.

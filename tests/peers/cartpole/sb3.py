@@ -1,0 +1,48 @@
+"""sb3-contrib's RecurrentPPO with one LSTM for actor and critic: ``pip install sb3-contrib``."""
+
+import sb3_contrib
+import work as w
+from sb3_contrib import RecurrentPPO
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+
+def main():
+    options = w.options()
+    policy = {
+        "lstm_hidden_size": w.WIDTH,
+        "n_lstm_layers": 1,
+        "net_arch": [],
+        "shared_lstm": True,
+        "enable_critic_lstm": False,
+    }
+    model = RecurrentPPO(
+        "MlpLstmPolicy",
+        DummyVecEnv([w.make_env] * w.ENVS),
+        n_steps=w.ROLLOUT,
+        batch_size=w.ENVS * w.ROLLOUT // w.MINIBATCHES,
+        n_epochs=w.EPOCHS,
+        gamma=w.DISCOUNT,
+        gae_lambda=w.LAMBDA,
+        clip_range=w.CLIP,
+        ent_coef=w.ENTROPY,
+        vf_coef=w.VALUE,
+        max_grad_norm=w.NORM,
+        learning_rate=lambda left: w.RATE * left,
+        seed=options.seed,
+        policy_kwargs=policy,
+        device="cpu",
+    )
+    clock, count = w.Clock(), options.steps // (w.ENVS * w.ROLLOUT)
+    model.learn(count * w.ENVS * w.ROLLOUT)
+    rates, states = clock.rates(model.num_timesteps), [None]
+
+    def act(now, begins):
+        actions, states[0] = model.predict(now, states[0], begins, deterministic=True)
+        return actions
+
+    size = sum(p.numel() for p in model.policy.parameters())
+    w.report("sb3-contrib", sb3_contrib.__version__, size, rates, w.greedy_return(act, options.seed))
+
+
+if __name__ == "__main__":
+    main()
