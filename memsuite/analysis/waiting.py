@@ -48,9 +48,9 @@ def wait(controller: Controller, state: State, blank_BD: Tensor, steps: int) -> 
 
     All blank blocks are equal, and a state has a finite number of bits. Once a block ends in exactly the state in
     which an earlier block began, everything after it repeats, and whole cycles are skipped. The cycle is found with
-    the algorithm of Brent (1980), which keeps one earlier state. Once all rows are equal to the bit, they stay equal,
-    and one row is read for all. The result equals reading every step, except that a product over one row may round
-    its last bit differently. For a memory that settles or forgets it is faster.
+    the algorithm of Brent (1980), which keeps one earlier state. Once all rows are equal to the bit, one row is read
+    for all, since nothing tells them apart. The result equals reading every step, except that a product over one row
+    may round its last bit differently, as it may from row to row. For a memory that settles or forgets it is faster.
 
     Args:
         controller: the model.

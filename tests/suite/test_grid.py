@@ -23,6 +23,7 @@ SIZES = {
     "longest_v2": 23,
     "contamination_v2": 110,
     "t_maze_v2": 11,
+    "zoo_v1": 81,
     "recipe_v1": 115,
     "controls_v1": 90,
     "horizons_v1": 85,
