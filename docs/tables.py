@@ -52,6 +52,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "other_libraries": measurements.other_libraries,
     "held_before_training": measurements.held_before_training,
     "learnt_at_200": measurements.learnt_at_200,
+    "zoo": measurements.zoo,
     "left_far_beyond": measurements.left_far_beyond,
     "contamination": measurements.contamination,
     "records": measurements.records,

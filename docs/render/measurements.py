@@ -7,7 +7,7 @@ from typing import Any
 
 from memsuite.analysis.retention import group_reports
 from memsuite.controllers import CONTROLLERS
-from render.common import Run, content_of, each, grouped, table
+from render.common import Run, content_of, each, grouped, runs_of, table
 
 TRAINED_AT = (50, 200, 1000)  # horizons of the table of training speeds
 SCALED_TO = (200, 1000, 5000, 20000)
@@ -161,6 +161,21 @@ def learnt_at_200() -> str:
         steps = each((run["steps_to_target"] / 1000 for run in runs), ".0f")
         rows.append([f"`{name}`", *sizes, each(run["success"] for run in runs), steps])
     return table(["controller", "parameters", "state floats", "success", "thousands of steps to 0.90"], rows)
+
+
+def zoo() -> str:
+    """Lay out what every controller reaches in 512,000 steps of the golden task, by seed."""
+    runs = runs_of("zoo_v1")
+    rows = []
+    for name in CONTROLLERS:
+        its = sorted((run for run in runs if run["controller"] == name), key=lambda run: run["seed"])
+        if its:
+            sizes = [f"{its[0][size]:,}" for size in ("parameters", "state_floats")]
+            seconds = f"{statistics.median(run['cpu_seconds'] for run in its):.0f}"
+            rows.append([f"`{name}`", *sizes, each(run["success"] for run in its), seconds])
+    missing = [f"`{name}`" for name in CONTROLLERS if f"`{name}`" not in {row[0] for row in rows}]
+    said = f"\n\nNot run yet: {', '.join(missing)}." if missing else ""
+    return table(["controller", "parameters", "state floats", "success, seeds 0 to 2", "CPU s"], rows) + said
 
 
 def special(report: Run) -> bool:
