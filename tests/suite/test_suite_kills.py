@@ -74,7 +74,7 @@ def test_twelve_runs_killed_and_started_again_equal_undisturbed_ones(tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_killed_at_twenty_random_moments(tmp_path):
-    killed = check(tmp_path, kills=20, span=3.0, seed=2, steps=12_000)
+    killed = check(tmp_path, kills=20, span=3.0, seed=2, steps=100_000)
     logs = [(folder / "log.txt").read_text() for folder in run_folders(tmp_path / "cut").values()]
     starts = [log.count("memsuite fit --task") for log in logs]
     print(f"killed {killed}; the twelve runs were begun {starts} times")
