@@ -19,7 +19,8 @@ SEEDS = list(range(5))
 # A file of results and the suite that made it.
 SUITES = {"reference": "reference_v1", "controls": "controls_v1", "horizons": "horizons_v1", "beyond": "beyond_v1"}
 REPORTS = json.loads((RESULTS / "beyond.json").read_text())["reports"]
-UNFINISHED = ("reference_v2", "recipe_v2", "to_target_v2", "longest_v2", "t_maze_v2", "zoo_v1")
+UNFINISHED = ("reference_v2", "recipe_v2", "to_target_v2", "longest_v2", "t_maze_v2")
+THREE_SEEDS = ("zoo_v1",)
 ONE_COMMIT = ["recipe", "controls", "horizons", "golden", "beyond"]
 
 
@@ -34,9 +35,10 @@ def test_every_run_of_the_suite_is_there_and_no_other(name):
     assert sorted(run["command"] for run in runs_of(name)) == commands_before_v2(SUITES[name])
 
 
-def test_every_run_of_the_suite_of_the_recipe_is_there_and_no_other():
-    asked = {run.id for run in read_suite(ROOT / "configs" / "suites" / "recipe_v1.yaml").runs}
-    made = [re.search(r"--out runs/recipe_v1/(\S+)", run["command"])[1] for run in runs_of("recipe")]
+@pytest.mark.parametrize(("suite", "name"), [("recipe_v1", "recipe"), ("zoo_v1", "zoo_v1")])
+def test_every_run_of_the_grid_is_there_and_no_other(suite, name):
+    asked = {run.id for run in read_suite(ROOT / "configs" / "suites" / f"{suite}.yaml").runs}
+    made = [re.search(rf"--out runs/{suite}/(\S+)", run["command"])[1] for run in runs_of(name)]
     assert sorted(made) == sorted(asked)
 
 
@@ -52,7 +54,8 @@ def test_what_is_there_of_an_unfinished_suite_is_of_it(name):
 @pytest.mark.parametrize("path", sorted(RESULTS.glob("*.jsonl")), ids=lambda path: path.stem)
 def test_every_cell_has_all_its_seeds_and_one_commit(path):
     for cell, runs in read_results(path).groupby(CELL, dropna=False):
-        assert path.stem in UNFINISHED or runs["seed"].tolist() == SEEDS, cell
+        seeds = SEEDS[:3] if path.stem in THREE_SEEDS else SEEDS
+        assert path.stem in UNFINISHED or runs["seed"].tolist() == seeds, cell
         assert path.stem in UNFINISHED or runs["commit"].nunique() == 1, cell
         assert not runs["commit"].iloc[0].endswith("dirty"), cell
 

@@ -69,7 +69,7 @@ def measure(
         "rounds": rates,
         "median": medians,
         "ratio": {
-            name: {peer: medians[name] / medians[peer] for peer in commands if of_one(name, peer)} for name in ours
+            name: {peer: medians[name] / medians[peer] for peer in commands if same_work(name, peer)} for name in ours
         },
         "others": {name: other_medians(found) for name, found in rows.items()},
     }
@@ -98,7 +98,7 @@ def named(name: str, horizon: int) -> str:
     return f"{name}, H = {horizon}"
 
 
-def of_one(ours: str, peer: str) -> bool:
+def same_work(ours: str, peer: str) -> bool:
     """Return whether a peer did the work of our side: that of its horizon, or of one that only its command knows."""
     return ", H = " not in peer or peer.rpartition(", H = ")[2] == ours.rpartition(", H = ")[2]
 

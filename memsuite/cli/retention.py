@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import re
 import shlex
 import time
 from pathlib import Path
@@ -113,8 +114,8 @@ def runs_in(paths: list[Path]) -> list[Path]:
 
 def file_of(path: Path, setting: dict[str, Any]) -> Path:
     """Return where a measurement is kept: ``retention.json``, or with arguments ``retention_noise_0.1.json``."""
-    inserted = "".join(f"_{name}_{value}" for name, value in setting.items())
-    return path / RETENTION.replace(".", f"{inserted}.", 1)
+    asked = "".join(f"_{name}_{value}" for name, value in setting.items())
+    return path / RETENTION.replace(".", re.sub(r"[^\w.+-]", "-", asked) + ".", 1)
 
 
 def measured_before(path: Path, options: argparse.Namespace, setting: dict[str, Any]) -> dict[str, Any] | None:

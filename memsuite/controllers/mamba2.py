@@ -90,9 +90,7 @@ class Mamba2Layer(ZeroBegin):
         self.input_dim = self.feature_dim = input_dim
         self.d_inner, self.d_state = expand * input_dim, d_state
         self.negative_eigenvalues = negative_eigenvalues
-        self.headdim = headdim or math.gcd(HEADDIM, self.d_inner)
-        if self.headdim < 1 or self.d_inner % self.headdim:
-            raise UsageError(f"headdim {headdim} does not divide the {self.d_inner} channels (expand * hidden_dim)")
+        self.headdim = checked_headdim(headdim, self.d_inner)
         self.num_heads = self.d_inner // self.headdim
         convolved = self.d_inner + 2 * d_state
         self.in_proj = nn.Linear(input_dim, self.d_inner + convolved + self.num_heads, bias=False)
@@ -202,6 +200,18 @@ class Mamba2Layer(ZeroBegin):
 
 
 Mamba2 = stacked(Mamba2Layer)
+
+
+def checked_headdim(headdim: int | None, channels: int) -> int:
+    """Return the channels of a head; None for the greatest common divisor of the package's 64 and the channels.
+
+    Raises:
+        UsageError: it does not divide the channels.
+    """
+    found = headdim or math.gcd(HEADDIM, channels)
+    if found < 1 or channels % found:
+        raise UsageError(f"headdim {headdim} does not divide the {channels} channels (expand * hidden_dim)")
+    return found
 
 
 @functools.cache

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
 from memsuite.errors import UsageError
-from memsuite.tasks.base import Anchors, Task, check_at_least
+from memsuite.tasks.base import Anchors, check_at_least
 from memsuite.tasks.parts import distinct, integers, largest_share, show_
+from memsuite.tasks.stepped import SteppedTask
 from memsuite.types import TimeStep
 
 SIDE = 3
@@ -22,7 +21,7 @@ TAGS = 24
 MOVES = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))  # stay, up, down, left, right as (row, column)
 
 
-class DistractorNav(Task):
+class DistractorNav(SteppedTask):
     """Remember where to go, then go (the T-maze of Bakker 2001 with eight arms; the fakes after Hung et al. 2019).
 
     Shown: at the first step a context cue, one of ``num_distractors + 1`` tags. Then every tag once, in random order,
@@ -47,13 +46,11 @@ class DistractorNav(Task):
         budget: number of steps for the walk, at least 2, which suffice to reach any place.
     """
 
-    can_fork = True
-    _generator: torch.Generator
+    held = ("tags", "places", "goal", "agent")
     _tags: Tensor  # [P, B], the context's tag first, then those of the places in the order shown
     _places: Tensor  # [P - 1, B], indices of cells
     _goal: Tensor  # [B], index of a cell
     _agent: Tensor  # [B], index of a cell
-    _clock: int
 
     def __init__(self, horizon: int = 200, num_distractors: int = 5, budget: int = 4) -> None:
         if not 0 <= num_distractors < TAGS:
@@ -71,12 +68,6 @@ class DistractorNav(Task):
         self._define(horizon, layout, len(MOVES))
         self.num_distractors, self.budget = num_distractors, budget
         self.passive_steps = horizon - budget
-
-    def reset(self, num_envs: int, generator: torch.Generator) -> TimeStep:
-        """Begin ``num_envs`` episodes."""
-        self._generator, self._num_envs = generator, num_envs
-        self._draw()
-        return self._show()
 
     def _draw(self) -> None:
         count, num_envs = self.num_distractors + 1, self._num_envs
@@ -115,14 +106,6 @@ class DistractorNav(Task):
             scored=ended,
             correct=correct,
         )
-
-    def fork(self, rows: Tensor) -> DistractorNav:
-        """Return copies of the given environments, with the same tags, places, goals and positions."""
-        other = copy.copy(self)  # the attributes that differ are set below, and nothing is changed in place
-        other._num_envs, other._generator = len(rows), torch.Generator(rows.device)
-        for name in ("_tags", "_places", "_goal", "_agent"):
-            setattr(other, name, getattr(self, name).index_select(-1, rows))
-        return other
 
     def best_actions(self) -> Tensor:
         """Return the actions of a shortest path to the goal."""
@@ -188,20 +171,6 @@ class DistractorNav(Task):
     def steps_to_remember(self) -> int:
         """Return ``horizon - 1``, from the context cue to the decision."""
         return self.horizon - 1
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the running episodes and the generator's state."""
-        tensors = {"tags": self._tags, "places": self._places, "goal": self._goal, "agent": self._agent}
-        return {"num_envs": self._num_envs, "clock": self._clock, "generator": self._generator.get_state(), **tensors}
-
-    def load_state_dict(self, state: dict[str, Any], generator: torch.Generator) -> TimeStep:
-        """Continue the saved episodes; ``generator`` is restored to its saved state."""
-        generator.set_state(state["generator"])
-        self._generator, self._num_envs, self._clock = generator, state["num_envs"], state["clock"]
-        self._tags, self._places, self._goal, self._agent = (
-            state[name].to(generator.device) for name in ("tags", "places", "goal", "agent")
-        )
-        return self._show()
 
 
 def move(agent_B: Tensor, actions_B: Tensor) -> Tensor:

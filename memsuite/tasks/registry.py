@@ -38,9 +38,8 @@ TASKS: dict[str, type[Task]] = {
     "distractor_nav": DistractorNav,
     "t_maze": TMaze,
 }
-SUITE = tuple(
-    name for name in TASKS if name != "t_maze"
-)  # the benchmark; others are there to stand beside published work
+# The eight tasks of the benchmark; the T-maze is there to stand beside published work.
+SUITE = tuple(name for name in TASKS if name != "t_maze")
 
 # Million environment steps of a run without an explicit number, for easy, medium, hard and extreme; published results
 # have these budgets. Environments that share a script count separately: with 32, one script read counts 32 times.

@@ -14,6 +14,7 @@ from memsuite.controllers.about.abilities import Abilities
 from memsuite.controllers.base import Placement, ZeroBegin
 from memsuite.controllers.blocks import Linear, RMSNorm, at_least
 from memsuite.controllers.mamba import time_step_bias
+from memsuite.controllers.mamba2 import checked_headdim
 from memsuite.controllers.stack import stacked
 from memsuite.errors import UsageError
 from memsuite.ops import diagonal_scan, matrix_scan, matrix_step, wide_linear
@@ -21,7 +22,6 @@ from memsuite.ops.fused.rotary import rotary
 from memsuite.ops.fused.wide_linear import SOFTPLUS
 from memsuite.types import State
 
-HEADDIM = 64  # default of the package
 SLOWEST = 1e-4  # smallest rate of decay, as published
 WRITE_GAIN = 0.03  # found by experiment: an item written once is then read at about the size of the stream
 
@@ -93,9 +93,7 @@ class Mamba3Layer(ZeroBegin):
             raise UsageError(f"controller mamba3: d_state is {d_state}; it must be a multiple of 4")
         self.input_dim = self.feature_dim = input_dim
         self.d_inner, self.d_state, self.angles = expand * input_dim, d_state, d_state // 4
-        self.headdim = headdim or math.gcd(HEADDIM, self.d_inner)
-        if self.headdim < 1 or self.d_inner % self.headdim:
-            raise UsageError(f"headdim {headdim} does not divide the {self.d_inner} channels (expand * hidden_dim)")
+        self.headdim = checked_headdim(headdim, self.d_inner)
         self.num_heads = self.d_inner // self.headdim
         self.in_proj = nn.Linear(input_dim, sum(self._sizes()), bias=False)
         if memory_horizon is not None:
@@ -138,15 +136,15 @@ class Mamba3Layer(ZeroBegin):
 
     def _drive(self, x: Tensor) -> Drive:
         kind = self.dt_bias.dtype
-        z_, u_, b_, c_, step_, rate_, weight_, angle_ = torch.split(self.in_proj.weight, self._sizes())
+        w_z, w_u, w_b, w_c, w_step, w_rate, w_share, w_angle = torch.split(self.in_proj.weight, self._sizes())
         # Time steps and rates are kept in full precision: autocast would round away the differences of long horizons.
-        dt = wide_linear(x, step_, self.dt_bias, SOFTPLUS).to(kind)
-        rate = softplus(wide_linear(x, rate_).to(kind)).clamp(min=SLOWEST)
-        share = torch.sigmoid(wide_linear(x, weight_).to(kind))
-        turn = math.pi * dt.unsqueeze(-1) * torch.tanh(wide_linear(x, angle_).to(kind)).unsqueeze(-2)
-        k = self.B_norm(wide_linear(x, b_).to(kind)).unsqueeze(-2) + self.B_bias
-        q = self.C_norm(wide_linear(x, c_).to(kind)).unsqueeze(-2) + self.C_bias
-        z, u = (wide_linear(x, part).to(kind).view(*x.shape[:-1], self.num_heads, -1) for part in (z_, u_))
+        dt = wide_linear(x, w_step, self.dt_bias, SOFTPLUS).to(kind)
+        rate = softplus(wide_linear(x, w_rate).to(kind)).clamp(min=SLOWEST)
+        share = torch.sigmoid(wide_linear(x, w_share).to(kind))
+        turn = math.pi * dt.unsqueeze(-1) * torch.tanh(wide_linear(x, w_angle).to(kind)).unsqueeze(-2)
+        k = self.B_norm(wide_linear(x, w_b).to(kind)).unsqueeze(-2) + self.B_bias
+        q = self.C_norm(wide_linear(x, w_c).to(kind)).unsqueeze(-2) + self.C_bias
+        z, u = (wide_linear(x, part).to(kind).view(*x.shape[:-1], self.num_heads, -1) for part in (w_z, w_u))
         return Drive(z, u, k, q, -rate * dt, share * dt, (1 - share) * dt, turn)
 
     def _turned(self, x: Tensor, angle: Tensor) -> Tensor:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 import functools
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from memsuite.errors import unknown
-from memsuite.tasks.base import Anchors, Task, check_at_least
+from memsuite.tasks.base import Anchors, check_at_least
 from memsuite.tasks.parts import integers
+from memsuite.tasks.stepped import SteppedTask
 from memsuite.types import TimeStep
 
 RIGHT, UP, LEFT, DOWN = range(4)
@@ -24,7 +23,7 @@ FAR = 64  # steps after which random moves arrive less than once in 1e30 walks, 
 AWAY = 1  # cells from the start back to the oracle in the active variant, as in Ni et al.
 
 
-class TMaze(Task):
+class TMaze(SteppedTask):
     """Walk along a corridor to a junction, and turn to the side that a cue told (Bakker 2001, Ni et al. 2023).
 
     Passive: the cue is shown at the start, at the left end of the corridor. Active: the cue is at an oracle cell one
@@ -53,13 +52,11 @@ class TMaze(Task):
             free.
     """
 
-    can_fork = True
-    _generator: torch.Generator
+    held = ("side", "x", "y", "told")
     _side: Tensor  # [B], 1 up or -1 down
     _x: Tensor  # [B], steps to the right of the cell with the cue
     _y: Tensor  # [B], -1, 0 or 1; other than 0 only in the arms
     _told: Tensor  # [B] bool, the cue has been shown
-    _clock: int
 
     def __init__(
         self, horizon: int = 50, variant: str = "passive", layout: str = "ni", corridor: str = "walked"
@@ -75,12 +72,6 @@ class TMaze(Task):
         # No observation before the junction depends on the actions in the passive variant; rewards do if one must walk.
         self.open_steps = horizon - 1 if variant == "passive" else 0
         self.passive_steps = self.open_steps if corridor == "carried" else 0
-
-    def reset(self, num_envs: int, generator: torch.Generator) -> TimeStep:
-        """Begin ``num_envs`` episodes."""
-        self._generator, self._num_envs = generator, num_envs
-        self._draw()
-        return self._show()
 
     def _draw(self) -> None:
         self._side = 2 * integers(2, (self._num_envs,), self._generator) - 1
@@ -157,14 +148,6 @@ class TMaze(Task):
         code = torch.tensor([CORRIDOR, JUNCTION, CUE_UP, CUE_DOWN], device=cue.device)
         return code[torch.where(cue, torch.where(self._side > 0, 2, 3), arrived.long())]
 
-    def fork(self, rows: Tensor) -> TMaze:
-        """Return copies of the given environments, with the same sides and positions."""
-        other = copy.copy(self)  # the attributes that differ are set below, and nothing is changed in place
-        other._num_envs, other._generator = len(rows), torch.Generator(rows.device)
-        for name in ("_side", "_x", "_y", "_told"):
-            setattr(other, name, getattr(self, name).index_select(0, rows))
-        return other
-
     def best_actions(self) -> Tensor:
         """Return the moves of a shortest way: to the oracle first where it must be asked, then to the goal."""
         turn = torch.where(self._side > 0, UP, DOWN)
@@ -197,19 +180,6 @@ class TMaze(Task):
     def steps_to_remember(self) -> int:
         """Return the steps from the cue to the turn."""
         return self.horizon - 1 - self.away
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the running episodes and the generator's state."""
-        where = {"side": self._side, "x": self._x, "y": self._y, "told": self._told}
-        return {"num_envs": self._num_envs, "clock": self._clock, "generator": self._generator.get_state(), **where}
-
-    def load_state_dict(self, state: dict[str, Any], generator: torch.Generator) -> TimeStep:
-        """Continue the saved episodes; ``generator`` is restored to its saved state."""
-        generator.set_state(state["generator"])
-        self._generator, self._num_envs, self._clock = generator, state["num_envs"], state["clock"]
-        for name in ("side", "x", "y", "told"):
-            setattr(self, f"_{name}", state[name].to(generator.device))
-        return self._show()
 
 
 @functools.cache
