@@ -242,9 +242,10 @@ class MemoryPPO(pl.LightningModule):
         factor = self.course.left if self.ppo.anneal else 1.0
         for group in optimizer.param_groups:
             group["lr"] = self.ppo.learning_rate * group["scale"] * factor
-        return Update(
-            list(self.model.parameters()), optimizer, self.manual_backward, self.guard, self.ppo.max_grad_norm
-        )
+        apart = self.ppo.gradient_clip == "by_group"
+        found = self.model.parameter_groups(1.0) if apart else [{"params": list(self.model.parameters())}]
+        groups = [group["params"] for group in found]
+        return Update(groups, optimizer, self.manual_backward, self.guard, self.ppo.max_grad_norm)
 
     def update(self, trajectory: Trajectory) -> Tensor:
         """Run the epochs over one rollout; return STATISTICS, then one flag per update: 1 if it was skipped."""

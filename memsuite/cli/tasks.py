@@ -17,11 +17,11 @@ from memsuite.launch.plain import PlainParser, names_among
 from memsuite.launch.plain import console as plain_console
 from memsuite.metrics import Success
 from memsuite.runs.config import DIFFICULTIES
-from memsuite.tasks import TASKS, TaskConfig, get_task_config
+from memsuite.tasks import SETS, TASKS, TaskConfig, get_task_config
 from memsuite.tasks.draw import draw_episode
 from memsuite.tasks.policies import Policy, memoryless, oracle, play, random_policy, window
 
-WIDTH = 122  # columns that the tables need; a narrower terminal wraps them, which loses nothing
+WIDTH = 146  # columns that the tables need; a narrower terminal wraps them, which loses nothing
 STEPS = 2_000_000  # environment steps that one anchor is measured on, at most
 BATCH_STEPS = 200_000  # of which so many at once
 
@@ -58,15 +58,18 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         help="play random, memoryless, window and oracle policies; print their success",
     )
     parser.add_argument("--draw", metavar="FOLDER", help="draw one easy episode of each task into FOLDER")
-    parser.add_argument("--task", default=",".join(TASKS), help="comma-separated; default: all")
+    parser.add_argument(
+        "--set", choices=list(SETS), default="all", help="the eight tasks of the suite, eight more, or all"
+    )
+    parser.add_argument("--task", help="comma-separated; default: all of the set")
     parser.add_argument("--difficulty", default=",".join(DIFFICULTIES), help="comma-separated; default: all")
     parser.add_argument(
         "--episodes", type=int, default=4096, help="episodes that measure an anchor; long tasks take fewer"
     )
     parser.add_argument("--seed", type=int, default=0, help="decides the episodes; default: 0")
     options = parser.parse_args(arguments)
-    for name, valid in (("task", list(TASKS)), ("difficulty", list(DIFFICULTIES))):
-        setattr(options, name, names_among(name, getattr(options, name), valid))
+    options.task = list(SETS[options.set]) if options.task is None else names_among("task", options.task, list(TASKS))
+    options.difficulty = names_among("difficulty", options.difficulty, list(DIFFICULTIES))
     if options.episodes < 1:
         raise UsageError(f"--episodes is {options.episodes}; the least is 1")
     return options
@@ -77,7 +80,7 @@ def overview(rows: list[dict[str, Any]]) -> Table:
     caption = (
         "Million steps is the budget of training. Bits are to be remembered for steps. Target, and the success of\n"
         "policies that act at random, without memory or knowing all but what goes with what (unbound), are fractions\n"
-        "of scored decisions; an oracle's is 1."
+        "of scored decisions; an oracle's is 1. Memory: the kinds that MIKASA distinguishes."
     )
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, caption=caption, caption_justify="left")
     for name in ("task", "difficulty", "size"):
@@ -94,8 +97,10 @@ def overview(rows: list[dict[str, Any]]) -> Table:
         "unbound",
     ):
         table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("memory", no_wrap=True)
     previous = rows[0]["task"]
     for row in rows:
+        kinds = ", ".join(row["memory_types"]) if row["difficulty"] == rows[0]["difficulty"] else ""
         if row["task"] != previous:
             table.add_section()
         previous = row["task"]
@@ -108,7 +113,7 @@ def overview(rows: list[dict[str, Any]]) -> Table:
         ]
         numbers += [f"{row['bits_to_remember']:.0f}", str(row["steps_to_remember"])]
         anchors = ["" if row[key] is None else f"{row[key]:.3f}" for key in ("random", "memoryless", "unbound")]
-        table.add_row(row["task"], row["difficulty"], f"{size} {row[size]}", *numbers, *anchors)
+        table.add_row(row["task"], row["difficulty"], f"{size} {row[size]}", *numbers, *anchors, kinds)
     return table
 
 

@@ -20,6 +20,7 @@ from memsuite.runs.recipes import (
     usual_critic,
     usual_draws,
     usual_episodes,
+    usual_gradient_clip,
     usual_matrix_scale,
     usual_minibatches,
     usual_num_envs,
@@ -100,6 +101,7 @@ def resolve(config: RunConfig, course: Course) -> RunConfig:
         "optimizer": optimizer,
         "matrix_lr_scale": matrix_scale,
         "recurrent_lr_scale": scale,
+        "gradient_clip": ppo.gradient_clip or usual_gradient_clip(task.steps_to_remember()),
     }
     found = replace(
         config,

@@ -24,14 +24,14 @@ class Update:
     """The optimiser step of a minibatch.
 
     Attributes:
-        parameters: the parameters to train.
+        groups: the parameters to train, in the groups over each of which a gradient norm is taken.
         optimizer: a Lightning optimiser around a fused one.
         backward: adds the gradient of a loss to the gradients of the parameters, averaged over the processes.
         guard: skips a step that is not finite.
-        max_grad_norm: global gradient norm above which the gradient is scaled down.
+        max_grad_norm: norm above which the gradient of a group is scaled down.
     """
 
-    parameters: list[nn.Parameter]
+    groups: list[list[nn.Parameter]]
     optimizer: Any
     backward: Callable[[Tensor], None]
     guard: UpdateGuard
@@ -54,7 +54,8 @@ class Update:
             self.backward(found.total if share == 1 else found.total * share)
             parts.append(found.terms if share == 1 else found.terms * share)
         terms = mean(parts[0] if len(parts) == 1 else torch.stack(parts).sum(0))
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)
+        norms = [nn.utils.clip_grad_norm_(group, self.max_grad_norm) for group in self.groups]
+        norm = norms[0] if len(norms) == 1 else torch.stack(norms).norm()
         skipped = self.guard.step(self.optimizer, terms[0], norm)
         return torch.cat([terms, norm.unsqueeze(0)]), skipped
 

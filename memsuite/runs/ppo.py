@@ -15,14 +15,16 @@ GroupAdvantage = Literal["leave_one_out", "group_mean", "group_std"]
 Optimizer = Literal["muon", "adam"]
 EntropyWeighting = Literal["advantages", "uniform"]
 Consequences = Literal["assumed", "tested"]
+GradientClip = Literal["global", "by_group"]
 CHOICES = {
     "critic": get_args(Critic),
     "advantage": get_args(Advantage),
     "entropy_weighting": get_args(EntropyWeighting),
     "consequences": get_args(Consequences),
     "optimizer": get_args(Optimizer),
+    "gradient_clip": get_args(GradientClip),
 }
-OPEN = ("critic", "advantage", "optimizer", "entropy_weighting")  # where null stands for a rule
+OPEN = ("critic", "advantage", "optimizer", "entropy_weighting", "gradient_clip")  # where null stands for a rule
 PRECISIONS = ("32-true", "64-true", "bf16-mixed")  # as Lightning names them
 
 
@@ -59,7 +61,11 @@ class PPOConfig:
         entropy_weighting: null takes the task's published one. ``advantages`` gives each step a bonus in proportion to
             its absolute advantage: none where nothing is at stake, whose bonus would disturb the memory through every
             blank step, and more the more is. ``uniform`` gives every step the same, as in Schulman et al. 2017.
-        max_grad_norm: global gradient norm above which the gradient is scaled down.
+        max_grad_norm: gradient norm above which the gradient is scaled down.
+        gradient_clip: ``global`` takes the norm over all parameters; ``by_group`` scales the recurrent parameters and
+            the others each by their own norm, because the gradient of a recurrence grows with the time it spans and
+            would scale the heads' below what Adam resolves. Null takes ``by_group`` if more than 20,000 steps are to be
+            remembered.
         discount: gamma in [0, 1]; null takes the task's published one.
         gae_lambda: lambda in [0, 1]; null takes the task's published one.
         consequences: ``assumed`` credits actions with later rewards as discount and lambda say; ``tested`` not until
@@ -98,6 +104,7 @@ class PPOConfig:
     entropy_coefficient: float | None = None
     entropy_weighting: EntropyWeighting | None = None
     max_grad_norm: float = 0.5
+    gradient_clip: GradientClip | None = None
     discount: float | None = None
     gae_lambda: float | None = None
     consequences: Consequences = "assumed"
@@ -153,6 +160,7 @@ class ResolvedPPO(PPOConfig):
     discount: float = 0.0
     gae_lambda: float = 0.0
     critic: Critic = "memory"
+    gradient_clip: GradientClip = "global"
 
 
 def check_precision(precision: object) -> None:

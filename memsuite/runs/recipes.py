@@ -13,11 +13,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from memsuite.runs.ppo import GradientClip
+
 FILES = Path(__file__).parent / "recipe_files"
 GYM = "gym:"
 FIRST = "v1"  # the recipe of results that name no schema
 # What the first recipe did where it had no setting yet.
-LATER: dict[str, Any] = {"draws": 1, "advantage": "gae", "optimizer": "adam", "matrix_lr_scale": 1.0}
+LATER: dict[str, Any] = {
+    "draws": 1,
+    "advantage": "gae",
+    "optimizer": "adam",
+    "matrix_lr_scale": 1.0,
+    "gradient_clip": "global",
+}
+LONGEST_GLOBAL = 20_000  # most steps to remember at which one norm over all parameters still lets the heads learn
 THE_SAME = ("recompute",)  # settings of how a result is computed, which change nothing of it; older results lack them
 MOST_EPISODES, MOST_EVALUATIONS = 1024, 20  # of the final evaluation, and on the way
 EVALUATION_SHARE = 0.2  # most of the steps of training that evaluations of a Gymnasium environment take by default
@@ -162,6 +171,11 @@ def usual_recurrent_scale(steps_to_remember: int) -> float:
     return min(1.0, float((40 / max(1, steps_to_remember)) ** 1.25))
 
 
+def usual_gradient_clip(steps_to_remember: int | None) -> GradientClip:
+    """Return over which parameters the gradient's norm is taken, of a run that does not say."""
+    return "by_group" if (steps_to_remember or 0) > LONGEST_GLOBAL else "global"
+
+
 def nearest_recipe(config: Mapping[str, Any], steps_to_remember: int | None) -> tuple[str, dict[str, Any]]:
     """Return the recipe that a resolved configuration differs from least, the latest of equals, and how it differs."""
     found = {name: differences(config, name, steps_to_remember) for name in recipes()}
@@ -194,6 +208,7 @@ def differences(config: Mapping[str, Any], recipe: str, steps_to_remember: int |
         "minibatches": usual_minibatches(num_envs, draws),
         "optimizer": usual_optimizer(draws > 1 or config.get("objective") == "supervised"),
     }
+    rules["gradient_clip"] = usual_gradient_clip(steps_to_remember)
     factor = usual.get("matrix_factors", {}).get(config["controller"], 1.0)
     rules["matrix_lr_scale"] = usual_matrix_scale(own["optimizer"], factor)
     if steps_to_remember is not None:

@@ -4,8 +4,8 @@ from memsuite.tasks.assoc_recall import AssocRecall
 from memsuite.tasks.base import Anchors, ScriptedTask, Task
 from memsuite.tasks.copy_memory import CopyMemory
 from memsuite.tasks.delayed_cue import DelayedCue
-from memsuite.tasks.distractor_nav import DistractorNav
 from memsuite.tasks.gym_task import GymTask
+from memsuite.tasks.mazes.distractor_nav import DistractorNav
 from memsuite.tasks.mazes.t_maze import TMaze
 from memsuite.tasks.multi_cue_delay import MultiCueDelay
 from memsuite.tasks.n_back import NBack
@@ -13,6 +13,8 @@ from memsuite.tasks.pattern_binding import PatternBinding
 from memsuite.tasks.permuted_copy import PermutedCopy
 from memsuite.tasks.registry import (
     PRESETS,
+    SECOND,
+    SETS,
     SUITE,
     TASKS,
     TaskConfig,
@@ -23,6 +25,8 @@ from memsuite.tasks.registry import (
 
 __all__ = [
     "PRESETS",
+    "SECOND",
+    "SETS",
     "SUITE",
     "TASKS",
     "Anchors",

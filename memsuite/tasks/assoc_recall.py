@@ -47,6 +47,8 @@ class AssocRecall(ScriptedTask):
         jitter: the query comes 0 to this many steps earlier, at random; blanks follow it.
     """
 
+    memory_types = ("object", "capacity")
+
     def __init__(
         self, horizon: int = 200, num_pairs: int = 8, keys: int = 24, values: int = 8, jitter: int = 0
     ) -> None:

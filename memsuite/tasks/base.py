@@ -53,8 +53,10 @@ class Task(ABC):
         open_steps: number of observations from the beginning of an episode that no action changes, though actions may
             change rewards and later observations. None of these steps is scored or ends an episode.
         can_fork: whether the task implements :meth:`fork`.
+        memory_types: which of MIKASA's types it asks for: object, spatial, sequential, capacity (arXiv 2502.10550).
     """
 
+    memory_types: ClassVar[tuple[str, ...]] = ()
     passive_steps: int = 0
     open_steps: int = 0
     can_fork: bool = False

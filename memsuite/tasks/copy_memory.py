@@ -41,6 +41,8 @@ class CopyMemory(ScriptedTask):
         noise: probability that a step of the delay shows a random symbol that does not count.
     """
 
+    memory_types = ("sequential", "capacity")
+
     def __init__(
         self, horizon: int = 200, seq_len: int = 20, symbols: int = 8, jitter: int = 0, noise: float = 0.0
     ) -> None:

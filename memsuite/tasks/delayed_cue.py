@@ -33,6 +33,8 @@ class DelayedCue(ScriptedTask):
         noise: probability that a step of the delay shows a random cue that does not count; the first cue counts.
     """
 
+    memory_types = ("object",)
+
     def __init__(
         self,
         horizon: int = 200,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from memsuite.errors import UsageError
 from memsuite.tasks.base import ScriptedTask, Task
-from memsuite.tasks.distractor_nav import DistractorNav
+from memsuite.tasks.mazes.distractor_nav import DistractorNav
 from memsuite.tasks.mazes.t_maze import TMaze
 from memsuite.tasks.policies import oracle
 

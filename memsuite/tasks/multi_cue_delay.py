@@ -30,6 +30,8 @@ class MultiCueDelay(ScriptedTask):
         symbols: size of the alphabet, the same at every difficulty.
     """
 
+    memory_types = ("sequential", "capacity")
+
     def __init__(self, horizon: int = 300, num_cues: int = 4, symbols: int = 8) -> None:
         check_at_least("multi_cue_delay", "num_cues", num_cues, 1)
         check_at_least("multi_cue_delay", "symbols", symbols, 2)

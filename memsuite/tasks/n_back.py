@@ -34,6 +34,8 @@ class NBack(ScriptedTask):
         gap: steps from one symbol to the next; 0 takes ``horizon // (3 * n)``, at least 1.
     """
 
+    memory_types = ("sequential",)
+
     def __init__(self, horizon: int = 300, n: int = 3, symbols: int = 8, gap: int = 0) -> None:
         check_at_least("n_back", "n", n, 1)
         check_at_least("n_back", "symbols", symbols, 2)

@@ -50,6 +50,8 @@ class PatternBinding(ScriptedTask):
         noise: probability that a step of the delay shows a random part or label alone.
     """
 
+    memory_types = ("object", "capacity")
+
     def __init__(self, horizon: int = 300, num_patterns: int = 5, jitter: int = 0, noise: float = 0.0) -> None:
         if not 2 <= num_patterns < PARTS**2:
             raise UsageError(f"pattern_binding: num_patterns {num_patterns} is outside 2 to {PARTS**2 - 1}")

@@ -11,6 +11,7 @@ from memsuite.errors import UsageError
 from memsuite.runs.config import DIFFICULTIES
 from memsuite.tasks import (
     PRESETS,
+    SECOND,
     SUITE,
     TASKS,
     ScriptedTask,
@@ -32,8 +33,17 @@ SHORTEST = {
     "pattern_binding": 4,
     "distractor_nav": 8,
     "t_maze": 2,
+    "rewrite": 9,
+    "state_tracking": 14,
+    "multi_recall": 16,
+    "selective_copy": 12,
+    "count_recall": 14,
+    "graph_recall": 6,
+    "growing_list": 18,
+    "key_to_door": 6,
 }
 CHANGED = {"jitter": 3, "rewrite": 0.5, "noise": 0.5, "gap": 7, "budget": 6, "vocabulary": 20, "keys": 30, "values": 9}
+CHANGED |= {"most": 9, "group": "s5", "fuzzy": 3, "rounds": 2}
 CHANGED |= {"variant": "active", "layout": "bakker", "corridor": "carried"}
 
 
@@ -141,6 +151,18 @@ def test_mistakes_are_named(name):
         ("pattern_binding", {"num_patterns": 16}),
         ("distractor_nav", {"num_distractors": 24}),
         ("distractor_nav", {"budget": 1}),
+        ("rewrite", {"cues": 0}),
+        ("rewrite", {"rounds": 17}),
+        ("state_tracking", {"group": "s4"}),
+        ("state_tracking", {"questions": 0}),
+        ("multi_recall", {"num_keys": 25}),
+        ("selective_copy", {"noise": 1.5}),
+        ("selective_copy", {"fuzzy": 4}),
+        ("count_recall", {"num_symbols": 13}),
+        ("graph_recall", {"num_nodes": 3}),
+        ("graph_recall", {"num_nodes": 25}),
+        ("growing_list", {"length": 9}),
+        ("key_to_door", {"num_apples": 47}),
     ],
 )
 def test_impossible_values_are_refused(name, arguments):
@@ -150,7 +172,7 @@ def test_impossible_values_are_refused(name, arguments):
 
 def test_suite_holds_every_task_of_a_difficulty():
     assert [config.task for config in get_benchmark_suite("hard")] == list(SUITE)
-    assert (len(SUITE), set(TASKS) - set(SUITE)) == (8, {"t_maze"})
+    assert (len(SUITE), len(SECOND), set(TASKS) - {*SUITE, *SECOND}) == (8, 8, {"t_maze"})
     assert [config.horizon for config in get_benchmark_suite("easy", ["n_back", "delayed_cue"])] == [100, 50]
 
 

@@ -1,1 +1,1 @@
-"""Tasks in which the agent walks through a maze of the literature."""
+"""Tasks in which an agent walks: distractor navigation, and the T-maze of the literature."""

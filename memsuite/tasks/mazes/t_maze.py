@@ -52,6 +52,7 @@ class TMaze(SteppedTask):
             free.
     """
 
+    memory_types = ("object",)
     held = ("side", "x", "y", "told")
     _side: Tensor  # [B], 1 up or -1 down
     _x: Tensor  # [B], steps to the right of the cell with the cue

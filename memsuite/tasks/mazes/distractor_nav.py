@@ -46,6 +46,7 @@ class DistractorNav(SteppedTask):
         budget: number of steps for the walk, at least 2, which suffice to reach any place.
     """
 
+    memory_types = ("object", "spatial")
     held = ("tags", "places", "goal", "agent")
     _tags: Tensor  # [P, B], the context's tag first, then those of the places in the order shown
     _places: Tensor  # [P - 1, B], indices of cells
