@@ -16,10 +16,12 @@ class StopAtTarget(Callback):
     Args:
         target: success that must be reached, in [0, 1]; None takes the preset's.
         patience: number of evaluations in a row that must reach it.
+        margin: success beyond the target that must be reached, so that the evaluation at the end, on other episodes,
+            does not miss the target by chance.
     """
 
-    def __init__(self, target: float | None = None, patience: int = 3) -> None:
-        self.target, self.patience = target, patience
+    def __init__(self, target: float | None = None, patience: int = 3, margin: float = 0.0) -> None:
+        self.target, self.patience, self.margin = target, patience, margin
         self._held = 0
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -27,7 +29,7 @@ class StopAtTarget(Callback):
         if trainer.state.fn != "fit":
             return
         target = cast(MemoryPPO, pl_module).preset.target_success if self.target is None else self.target
-        self._held = self._held + 1 if evaluated(trainer) >= target else 0
+        self._held = self._held + 1 if evaluated(trainer) >= min(1.0, target + self.margin) else 0
         trainer.should_stop = trainer.should_stop or self._held >= self.patience
 
     def state_dict(self) -> dict[str, Any]:
