@@ -11,6 +11,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
+from memsuite.analysis.density import recall_density
 from memsuite.analysis.waiting import states_after
 from memsuite.controllers import Controller
 from memsuite.errors import UsageError
@@ -150,8 +151,8 @@ def curve(module: MemoryPPO, horizons: Sequence[int], episodes: int | None = 256
 
     Returns:
         ``task``, ``difficulty``, ``controller``, ``seed``, ``controller_args``, ``trained_horizon``, ``curriculum``
-        (None if there was none), ``half_life`` and the ``rows``, in the form that
-        :func:`memsuite.analysis.plots.success_beyond` draws.
+        (None if there was none), ``half_life``, the ``rows``, in the form that
+        :func:`memsuite.analysis.plots.success_beyond` draws, and ``density`` (:func:`recall_density`).
     """
     return curve_of(module, list(beyond(module, horizons, episodes)))
 
@@ -168,7 +169,8 @@ def curve_of(
         about["task_args"] = dict(task_args)
         about["trained_task_args"] = {name: (module.config.task_args or {}).get(name) for name in task_args}
     how = {"trained_horizon": module.task.horizon, "curriculum": module.course.curriculum}
-    return {**about, **how, "half_life": half_life(rows), "rows": rows}
+    density = recall_density(module, task_args=task_args)
+    return {**about, **how, "half_life": half_life(rows), "rows": rows, "density": density}
 
 
 def group_reports(reports: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:

@@ -29,6 +29,23 @@ def table_of(report: dict[str, Any]) -> Table:
     return table
 
 
+def density_of(report: dict[str, Any]) -> Table | None:
+    """Return the table of success by distance of one run; None if its task asks for everything at one distance."""
+    rows = report.get("density") or []
+    if len(rows) < 2:
+        return None
+    headings = ("steps since it was shown", "success", "95% interval", "decisions")
+    columns = [Column(name, justify="right", no_wrap=True) for name in headings]
+    title = f"by distance, at {report['trained_horizon']:,} steps"
+    table = Table(*columns, title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for row in rows:
+        near, far = row["nearest"], row["farthest"]
+        steps = f"{near:,}" if near == far else f"{near:,} to {far:,}"
+        interval = f"{row['success_low']:.3f} to {row['success_high']:.3f}"
+        table.add_row(steps, f"{row['success']:.3f}", interval, f"{row['decisions']:,}")
+    return table
+
+
 def draw(reports: list[dict[str, Any]], path: Path) -> None:
     """Draw success against the horizon: a curve for each run, or a panel for each model where it has several seeds."""
     from memsuite.analysis.plots import success_beyond

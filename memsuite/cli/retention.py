@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 
 from memsuite.analysis.retention import beyond, curve_of, described, settings_of
-from memsuite.analysis.retention_shown import draw, table_of
+from memsuite.analysis.retention_shown import density_of, draw, table_of
 from memsuite.errors import UsageError
 from memsuite.files import write_json
 from memsuite.launch.allocator import keep_freed_memory
@@ -49,7 +49,7 @@ def main(verb: str, arguments: list[str]) -> int:
     if options.json:
         print(json.dumps(reports, indent=2))
     else:
-        for table in [table_of(report) for report in reports]:
+        for table in [one for report in reports for one in (table_of(report), density_of(report)) if one]:
             for_tables().print(table)
     if options.plot:
         draw(reports, Path(options.plot))

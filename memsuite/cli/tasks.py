@@ -12,13 +12,13 @@ import torch
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from memsuite.analysis.episode_pictures import draw_episode
 from memsuite.errors import UsageError
 from memsuite.launch.plain import PlainParser, names_among
 from memsuite.launch.plain import console as plain_console
 from memsuite.metrics import Success
 from memsuite.runs.config import DIFFICULTIES
 from memsuite.tasks import SETS, TASKS, TaskConfig, get_task_config
-from memsuite.tasks.draw import draw_episode
 from memsuite.tasks.policies import Policy, memoryless, oracle, play, random_policy, window
 
 WIDTH = 146  # columns that the tables need; a narrower terminal wraps them, which loses nothing

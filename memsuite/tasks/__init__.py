@@ -9,14 +9,11 @@ from memsuite.tasks.mazes.distractor_nav import DistractorNav
 from memsuite.tasks.mazes.t_maze import TMaze
 from memsuite.tasks.multi_cue_delay import MultiCueDelay
 from memsuite.tasks.n_back import NBack
+from memsuite.tasks.named import SECOND, SETS, SUITE, TASKS
 from memsuite.tasks.pattern_binding import PatternBinding
 from memsuite.tasks.permuted_copy import PermutedCopy
 from memsuite.tasks.registry import (
     PRESETS,
-    SECOND,
-    SETS,
-    SUITE,
-    TASKS,
     TaskConfig,
     get_benchmark_suite,
     get_task_config,

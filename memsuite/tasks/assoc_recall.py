@@ -78,6 +78,12 @@ class AssocRecall(ScriptedTask):
         targets = values.gather(0, asked).expand(self.horizon, -1)
         return shorten_delay(Script(observations, targets, scored), begins, self.jitter, generator)
 
+    def shown_at(self, script: Script) -> Tensor:
+        """Return the step of the asked key."""
+        keys = script.observations[:, :, : self.keys]
+        pairs, asked = keys[0 : 2 * self.num_pairs : 2], (keys * script.scored.unsqueeze(-1)).sum(0)
+        return 2 * (pairs * asked).sum(-1).argmax(0).expand(self.horizon, -1)
+
     def best_guess(self, window_KBD: Tensor, step: int, generator: torch.Generator) -> Tensor:
         """Find the asked key among the pairs in the window; else name a value whose key was cut off; else guess."""
         guess = integers(self.values, (window_KBD.shape[1],), generator)

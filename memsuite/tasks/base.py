@@ -193,6 +193,13 @@ class ScriptedTask(Task):
     def script(self, num_envs: int, generator: torch.Generator) -> Script:
         """Draw ``num_envs`` whole episodes of ``horizon`` steps, on the generator's device."""
 
+    def shown_at(self, script: Script) -> Tensor | None:
+        """Return at which step the item that each decision asks for was last shown, ``[T, B]``; None for no one item.
+
+        Meaningful only where ``scored``. Success by this distance is the density of recall (docs/probes.md).
+        """
+        return None
+
     def reset(self, num_envs: int, generator: torch.Generator) -> TimeStep:
         """Begin ``num_envs`` episodes."""
         self._generator, self._num_envs = generator, num_envs
@@ -274,22 +281,6 @@ def _as_declared(script: Script) -> Script:
     if kinds == (torch.float32, torch.int64, torch.bool):
         return script
     return Script(script.observations.float(), script.targets.long(), script.scored.bool())
-
-
-def check_declared(who: str, task: Task) -> None:
-    """Raise a usage error if a size of a user's task is not a whole number above 0.
-
-    Args:
-        who: name of the task, and the file and line of its class.
-        task: the task, just after construction.
-    """
-    for name in ("horizon", "observation_dim", "num_actions"):
-        value = getattr(task, name, None)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise UsageError(f"{who}: {name} is {value!r}; its __init__ must call self._define, with whole numbers")
-    steps = task.steps_to_remember()
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
-        raise UsageError(f"{who}: steps_to_remember() returns {steps!r}; it must be a whole number of steps")
 
 
 def check_at_least(task: str, name: str, value: int, least: int) -> None:

@@ -64,6 +64,10 @@ class CopyMemory(ScriptedTask):
         add_noise_(observations[self.seq_len : -self.seq_len - 1], self.symbols, self.noise, generator)
         return shorten_delay(Script(observations, targets, scored), self.seq_len, self.jitter, generator)
 
+    def shown_at(self, script: Script) -> Tensor:
+        """Return the position in the string, which was shown from the first step on."""
+        return script.scored.cumsum(0) - 1
+
     def best_guess(self, window_KBD: Tensor, step: int, generator: torch.Generator) -> Tensor:
         """Count the steps since the go flag, and name the symbol of that position if it is in the window."""
         guess = integers(self.symbols, (window_KBD.shape[1],), generator)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from memsuite.errors import UsageError
 from memsuite.tasks.base import Anchors, ScriptedTask, check_at_least
-from memsuite.tasks.parts import add_noise_, check_delay, integers, mean_over_jitter, shorten_delay
+from memsuite.tasks.parts import add_noise_, check_delay, integers, latest, mean_over_jitter, shorten_delay
 from memsuite.types import Script
 
 
@@ -93,6 +93,11 @@ class DelayedCue(ScriptedTask):
         env = torch.arange(len(cue), device=cue.device)
         observations[step, env, second] = rewritten.to(observations.dtype)
         return torch.where(rewritten, second, cue)
+
+    def shown_at(self, script: Script) -> Tensor:
+        """Return the step of the cue that counts."""
+        cues = script.observations[:, :, : self.vocabulary].any(-1)
+        return torch.zeros_like(script.targets) if self.noise else latest(cues)
 
     def best_guess(self, window_KBD: Tensor, step: int, generator: torch.Generator) -> Tensor:
         """Name the last cue in the window, or with noise the episode's first; guess if there is none."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from memsuite.tasks.base import Anchors, ScriptedTask, check_at_least
-from memsuite.tasks.parts import integers, one_hots, stream_between
+from memsuite.tasks.parts import integers, nth, one_hots, stream_between
 from memsuite.types import Script
 
 
@@ -53,6 +53,11 @@ class MultiCueDelay(ScriptedTask):
         scored = torch.zeros_like(targets, dtype=torch.bool)
         scored[-count:] = True
         return Script(observations, targets, scored)
+
+    def shown_at(self, script: Script) -> Tensor:
+        """Return the step of the asked cue: a symbol without the distractor flag."""
+        flags = script.observations[:, :, self.symbols :].any(-1)
+        return nth(~flags, script.scored.cumsum(0) - 1)
 
     def best_guess(self, window_KBD: Tensor, step: int, generator: torch.Generator) -> Tensor:
         """Name the unmarked symbol in the asked cue's segment if it is in the window."""

@@ -55,6 +55,11 @@ class NBack(ScriptedTask):
         scored[self.n * self.gap :: self.gap] = True
         return Script(observations, targets, scored)
 
+    def shown_at(self, script: Script) -> Tensor:
+        """Return the step ``n * gap`` steps before."""
+        steps = torch.arange(self.horizon, device=script.targets.device) - self.n * self.gap
+        return steps.unsqueeze(1).expand_as(script.targets)
+
     def best_guess(self, window_KBD: Tensor, step: int, generator: torch.Generator) -> Tensor:
         """Look ``n * gap`` steps back, or guess."""
         guess = integers(self.symbols, (window_KBD.shape[1],), generator)

@@ -110,6 +110,18 @@ def token_at(shown_KBV: Tensor, row_B: Tensor, otherwise_B: Tensor) -> Tensor:
     return torch.where(row_B >= 0, rows.argmax(-1), otherwise_B)
 
 
+def latest(shown_TB: Tensor) -> Tensor:
+    """Return the last step up to each one at which something was shown, ``[T, B]``; 0 where nothing was."""
+    steps = torch.arange(len(shown_TB), device=shown_TB.device).unsqueeze(1)
+    return (shown_TB * steps).cummax(0).values
+
+
+def nth(marks_TB: Tensor, index_TB: Tensor) -> Tensor:
+    """Return the step of the mark with each index, counted from 0 in every environment, ``[T, B]``."""
+    order = (~marks_TB).int().argsort(dim=0, stable=True)  # the steps with marks first
+    return order.gather(0, index_TB.clamp(min=0))
+
+
 def matched(match_NB: Tensor, values_NB: Tensor, otherwise_B: Tensor) -> Tensor:
     """Return the value in the row that matches, ``[B]``; ``otherwise`` if no row matches."""
     found = torch.where(match_NB, values_NB, 0).sum(0)

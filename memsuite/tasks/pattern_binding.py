@@ -80,6 +80,12 @@ class PatternBinding(ScriptedTask):
         show_(observations[:, :, :PARTS], patterns // self.parts)
         show_(observations[:, :, PARTS : 2 * PARTS], patterns % self.parts)
 
+    def shown_at(self, script: Script) -> Tensor:
+        """Return the step of the asked pattern."""
+        patterns = script.observations[: self.num_patterns, :, : 2 * PARTS]
+        asked = (script.observations[:, :, : 2 * PARTS] * script.scored.unsqueeze(-1)).sum(0)
+        return (patterns == asked).all(-1).int().argmax(0).expand(self.horizon, -1)
+
     def best_guess(self, window_KBD: Tensor, step: int, generator: torch.Generator) -> Tensor:
         """Find the asked pattern among those in the window, or guess."""
         guess = integers(LABELS, (window_KBD.shape[1],), generator)

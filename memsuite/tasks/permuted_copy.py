@@ -72,12 +72,18 @@ class PermutedCopy(ScriptedTask):
         add_noise_(observations[self.seq_len : -self.seq_len], self.symbols, self.noise, generator)
         return shorten_delay(Script(observations, targets, scored), self.seq_len, self.jitter, generator)
 
+    def shown_at(self, script: Script) -> Tensor:
+        """Return the asked position in the string, which was shown from the first step on."""
+        return self._place(script.observations)
+
+    def _place(self, observations: Tensor) -> Tensor:
+        weights = 2 ** torch.arange(PLACE_BITS, device=observations.device)
+        return ((observations[..., self.channel("place bit")] > 0) * weights).sum(-1)
+
     def best_guess(self, window_KBD: Tensor, step: int, generator: torch.Generator) -> Tensor:
         """Read the queried position, and name its symbol if it is in the window."""
         guess = integers(self.symbols, (window_KBD.shape[1],), generator)
-        weights = 2 ** torch.arange(PLACE_BITS, device=window_KBD.device)
-        place = ((window_KBD[-1, :, self.channel("place bit")] > 0) * weights).sum(-1)
-        row = place - (step - len(window_KBD) + 1)
+        row = self._place(window_KBD[-1]) - (step - len(window_KBD) + 1)
         # At a step without a query the code is not a position, so guess.
         return token_at(window_KBD[:, :, : self.symbols], torch.where(row < len(window_KBD), row, -1), guess)
 

@@ -12,52 +12,14 @@ from memsuite.errors import UsageError, unknown
 from memsuite.imports import class_at, parameters_of
 from memsuite.runs.config import DIFFICULTIES, is_plain
 from memsuite.runs.ppo import EntropyWeighting
-from memsuite.tasks.assoc_recall import AssocRecall
-from memsuite.tasks.base import Anchors, ScriptedTask, Task, check_declared
-from memsuite.tasks.copy_memory import CopyMemory
-from memsuite.tasks.delayed_cue import DelayedCue
+from memsuite.tasks.base import Anchors, ScriptedTask, Task
 from memsuite.tasks.gym_task import UNLIMITED, GymTask, limit_of
-from memsuite.tasks.mazes.distractor_nav import DistractorNav
-from memsuite.tasks.mazes.t_maze import TMaze
-from memsuite.tasks.multi_cue_delay import MultiCueDelay
-from memsuite.tasks.n_back import NBack
-from memsuite.tasks.pattern_binding import PatternBinding
-from memsuite.tasks.permuted_copy import PermutedCopy
-from memsuite.tasks.second.count_recall import CountRecall
-from memsuite.tasks.second.graph_recall import GraphRecall
-from memsuite.tasks.second.growing_list import GrowingList
-from memsuite.tasks.second.key_to_door import KeyToDoor
-from memsuite.tasks.second.multi_recall import MultiRecall
-from memsuite.tasks.second.rewrite import Rewrite
-from memsuite.tasks.second.selective_copy import SelectiveCopy
-from memsuite.tasks.second.state_tracking import StateTracking
+from memsuite.tasks.named import SUITE, TASKS
+from memsuite.tasks.reveal import revealed
 
 GYM = "gym:"
 USUAL_ENVS = 64  # environments of the original suite, which convert budgets in iterations to steps
 UPDATES = {"easy": 100, "medium": 1000, "hard": 2000, "extreme": 5000}
-TASKS: dict[str, type[Task]] = {
-    "delayed_cue": DelayedCue,
-    "copy_memory": CopyMemory,
-    "assoc_recall": AssocRecall,
-    "n_back": NBack,
-    "multi_cue_delay": MultiCueDelay,
-    "permuted_copy": PermutedCopy,
-    "pattern_binding": PatternBinding,
-    "distractor_nav": DistractorNav,
-    "t_maze": TMaze,
-    "rewrite": Rewrite,
-    "state_tracking": StateTracking,
-    "multi_recall": MultiRecall,
-    "selective_copy": SelectiveCopy,
-    "count_recall": CountRecall,
-    "graph_recall": GraphRecall,
-    "growing_list": GrowingList,
-    "key_to_door": KeyToDoor,
-}
-# The eight tasks of the benchmark, and eight more; the T-maze is there to stand beside published work.
-SUITE = tuple(TASKS)[:8]
-SECOND = tuple(TASKS)[9:]
-SETS = {"first": SUITE, "second": SECOND, "all": tuple(TASKS)}
 
 # Million environment steps of a run without an explicit number, for easy, medium, hard and extreme; published results
 # have these budgets. Environments that share a script count separately: with 32, one script read counts 32 times.
@@ -81,6 +43,7 @@ BUDGETS: dict[str, tuple[int, int, int, int]] = {
     "key_to_door": (30, 100, 300, 1000),
 }
 
+REVEAL = "reveal"  # an argument of every task: show the answer (:func:`~memsuite.tasks.reveal.revealed`)
 MOST = 10**9  # largest value of any argument of a task: a script of so many steps fits no memory
 
 
@@ -135,9 +98,11 @@ class TaskConfig:
         cls = task_class(self.task)
         arguments = {"horizon": self.horizon, **self.args, **overrides}
         parameters = parameters_of(cls)
+        if REVEAL in arguments and REVEAL not in parameters:
+            return self._twin(arguments.pop(REVEAL), arguments)
         for name, value in arguments.items():
             if name not in parameters:
-                raise unknown(f"argument of {self.task}", name, parameters)
+                raise unknown(f"argument of {self.task}", name, (*parameters, REVEAL))
             self._check_argument(name, value, parameters[name])
         if self.task in TASKS:
             return cls(**arguments)
@@ -145,6 +110,12 @@ class TaskConfig:
             task = cls(**arguments)
             check_declared(who, task)
         return task
+
+    def _twin(self, reveal: Any, arguments: dict[str, Any]) -> Task:
+        if not isinstance(reveal, bool):
+            raise UsageError(f"{self.task}: {REVEAL} is {reveal!r}; it must be true or false")
+        task = self.make(**arguments)
+        return revealed(task) if reveal else task
 
     def _check_argument(self, name: str, value: Any, parameter: inspect.Parameter) -> None:
         """Refuse a value that is not a number where one is needed; a user's class may also take other types."""
@@ -286,6 +257,22 @@ def _config_of_own(name: str, cls: type[Task], difficulty: str) -> TaskConfig:
     discount, gae_lambda = (0.0, 0.0) if issubclass(cls, ScriptedTask) else (0.99, 0.95)
     budget = UPDATES[difficulty]
     return TaskConfig(name, difficulty, parameter.default, updates=budget, discount=discount, gae_lambda=gae_lambda)
+
+
+def check_declared(who: str, task: Task) -> None:
+    """Raise a usage error if a size of a user's task is not a whole number above 0.
+
+    Args:
+        who: name of the task, and the file and line of its class.
+        task: the task, just after construction.
+    """
+    for name in ("horizon", "observation_dim", "num_actions"):
+        value = getattr(task, name, None)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise UsageError(f"{who}: {name} is {value!r}; its __init__ must call self._define, with whole numbers")
+    steps = task.steps_to_remember()
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
+        raise UsageError(f"{who}: steps_to_remember() returns {steps!r}; it must be a whole number of steps")
 
 
 def get_benchmark_suite(difficulty: str, tasks: list[str] | None = None) -> list[TaskConfig]:

@@ -225,3 +225,23 @@ def test_held_agent_cannot_move_before_the_go_flag():
         now = task.step(torch.randint(5, (16,)))
     now = task.step(torch.full((16,), 1))
     assert not torch.equal(now.observation[:, position], start)
+
+
+@pytest.mark.parametrize("name", SCRIPTED)
+def test_an_item_is_where_it_is_said_to_be(name):
+    """A window that begins with the item suffices for every decision; one that begins a step later does not."""
+    task, generator = make_task(name, "easy"), torch.Generator().manual_seed(0)
+    script = task.script(300, generator)
+    if (shown := task.shown_at(script)) is None:
+        assert name in ("state_tracking", "count_recall", "graph_recall")
+        return
+    right, without = [], []
+    for step in script.scored.any(1).nonzero().flatten().tolist():
+        for first in shown[step, script.scored[step]].unique().tolist():
+            rows = script.scored[step] & (shown[step] == first)
+            window, targets = script.observations[first : step + 1, rows], script.targets[step, rows]
+            right += (task.best_guess(window, step, generator) == targets).tolist()
+            later = window[2 if name == "assoc_recall" else 1 :]  # of which a value without its key tells it, too
+            without += (task.best_guess(later, step, generator) == targets).tolist()
+    assert all(right)
+    assert sum(without) / len(without) < 0.5

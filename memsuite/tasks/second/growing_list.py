@@ -64,6 +64,13 @@ class GrowingList(ScriptedTask):
         scored[steps] = True
         return Script(observations, targets, scored)
 
+    def shown_at(self, script: Script) -> Tensor:
+        """Return the step at which the asked symbol joined the list."""
+        steps = torch.zeros_like(script.targets)
+        for step, index in self._asked:
+            steps[step] = self._begins[index]
+        return steps
+
     def best_guess(self, window_KBD: Tensor, step: int, generator: torch.Generator) -> Tensor:
         """Name the asked symbol if it is in the window; otherwise guess."""
         guess = integers(self.symbols, (window_KBD.shape[1],), generator)

@@ -66,6 +66,14 @@ class MultiRecall(ScriptedTask):
         targets.scatter_(0, queries, newest.gather(0, order))
         return Script(observations, targets, observations[:, :, -1] > 0)
 
+    def shown_at(self, script: Script) -> Tensor:
+        """Return the step of the asked key's newest value."""
+        written = script.observations[: self.written, :, : self.keys]
+        steps = torch.arange(self.written, device=written.device).view(-1, 1, 1)
+        newest = (written * steps).amax(0).long()  # [B, keys]
+        asked = script.observations[:, :, : self.keys].argmax(-1)
+        return newest.T.gather(0, asked)
+
     def best_guess(self, window_KBD: Tensor, step: int, generator: torch.Generator) -> Tensor:
         """Name the value of the asked key's last writing in the window; guess if there is none."""
         guess = integers(self.values, (window_KBD.shape[1],), generator)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from memsuite.tasks.base import Anchors, ScriptedTask, check_at_least
-from memsuite.tasks.parts import integers
+from memsuite.tasks.parts import integers, latest
 from memsuite.tasks.second.parts import chance_below, some_in_order
 from memsuite.types import Script
 
@@ -68,6 +68,10 @@ class Rewrite(ScriptedTask):
         scored = torch.zeros_like(targets, dtype=torch.bool)
         scored[queries] = True
         return Script(observations, targets, scored)
+
+    def shown_at(self, script: Script) -> Tensor:
+        """Return the step of the newest cue."""
+        return latest(script.observations[:, :, : self.symbols].any(-1))
 
     def best_guess(self, window_KBD: Tensor, step: int, generator: torch.Generator) -> Tensor:
         """Name the newest cue in the window; guess if there is none."""

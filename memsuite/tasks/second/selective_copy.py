@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from memsuite.tasks.base import Anchors, ScriptedTask, check_at_least
-from memsuite.tasks.parts import check_delay, integers, matched, stream_between
+from memsuite.tasks.parts import check_delay, integers, matched, nth, stream_between
 from memsuite.tasks.second.parts import chance_below, some_in_order
 from memsuite.types import Script
 
@@ -82,13 +82,22 @@ class SelectiveCopy(ScriptedTask):
         drawn = torch.rand(shape, generator=generator, device=generator.device) * (self.symbols / self.noise)
         return drawn.clamp_(max=self.symbols).long()
 
-    def best_guess(self, window_KBD: Tensor, step: int, generator: torch.Generator) -> Tensor:
-        """Name the asked symbol, counted from the last one, if it is in the window."""
-        guess = integers(self.symbols, (window_KBD.shape[1],), generator)
-        marked = window_KBD[:, :, self.symbols] > 0
+    def shown_at(self, script: Script) -> Tensor:
+        """Return the first step of the asked symbol."""
+        return nth(self._begins(script.observations), script.scored.cumsum(0) - 1)
+
+    def _begins(self, observations: Tensor) -> Tensor:
+        """Return where a marked symbol begins, bool ``[T, B]``; one that is cut off by the first row begins there."""
+        marked = observations[:, :, self.symbols] > 0
         begins = marked.clone()
         if self.fuzzy > 1:
             begins[1:] &= ~marked[:-1]
+        return begins
+
+    def best_guess(self, window_KBD: Tensor, step: int, generator: torch.Generator) -> Tensor:
+        """Name the asked symbol, counted from the last one, if it is in the window."""
+        guess = integers(self.symbols, (window_KBD.shape[1],), generator)
+        begins = self._begins(window_KBD)
         asked = begins.sum(0) - (self.horizon - step)  # counted from the first one in the window
         hit = begins & (begins.cumsum(0) - 1 == asked)
         return matched(hit, window_KBD[:, :, : self.symbols].argmax(-1), guess)

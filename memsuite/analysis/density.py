@@ -1,0 +1,75 @@
+"""The density of recall: how the success of a trained agent falls with the distance of what is asked."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from memsuite.metrics import wilson_interval
+from memsuite.tasks import ScriptedTask
+
+if TYPE_CHECKING:
+    from memsuite.module import MemoryPPO
+
+BINS = 8  # of distances, where more occur
+CONFIDENCE = 0.95
+
+
+@torch.no_grad()
+def recall_density(
+    module: MemoryPPO, episodes: int = 256, task_args: Mapping[str, Any] | None = None
+) -> list[dict[str, Any]] | None:
+    """Measure the success of greedy actions by the steps since the asked item was shown, from one trained agent.
+
+    POPGym Arcade (arXiv 2503.01450) asks by a gradient how much of an old observation is recalled; here it is counted
+    which decisions are right. A memory that fades is right about what is near and wrong about what is far.
+
+    Args:
+        module: a trained module (:func:`memsuite.load`).
+        episodes: number of random episodes.
+        task_args: arguments of the task that replace those of training.
+
+    Returns:
+        A row for each distance, or for each of :data:`BINS` ranges of them: ``nearest`` and ``farthest`` in steps,
+        ``success`` with its interval ``success_low``, ``success_high``, and ``decisions``. None for a task whose
+        decisions do not ask for one item each.
+    """
+    from memsuite.rl import stream
+
+    task = module.preset.make(
+        **{**(module.config.task_args or {}), **(task_args or {}), "horizon": module.task.horizon}
+    )
+    if not isinstance(task, ScriptedTask):
+        return None
+    script = task.script(episodes, stream(module.seed, "density"))
+    shown = task.shown_at(script)
+    if shown is None:
+        return None
+    model, begins = module.model.eval(), torch.zeros_like(script.scored)
+    begins[0] = True
+    logits, _, _ = model(script.observations, model.init_state(episodes), begins)
+    right = (logits.argmax(-1) == script.targets)[script.scored]
+    steps = torch.arange(task.horizon).unsqueeze(1)
+    return by_distance(right, (steps - shown)[script.scored])
+
+
+def by_distance(right: Tensor, distance: Tensor) -> list[dict[str, Any]]:
+    """Return the rows of :func:`recall_density` from decisions and their distances, ``[N]`` each."""
+    found: Tensor = torch.unique(distance)
+    if len(found) > BINS:
+        edges = torch.linspace(float(found[0]), float(found[-1]) + 1, BINS + 1, dtype=torch.float64)
+        parts = [(distance >= low) & (distance < high) for low, high in itertools.pairwise(edges.tolist())]
+    else:
+        parts = [distance == one for one in found]
+    rows = []
+    for part in parts:
+        if count := int(part.sum()):
+            success = float(right[part].double().mean())
+            low, high = wilson_interval(success, count, CONFIDENCE)
+            ends = {"nearest": int(distance[part].min()), "farthest": int(distance[part].max())}
+            rows.append({**ends, "success": success, "success_low": low, "success_high": high, "decisions": count})
+    return rows
