@@ -14,8 +14,9 @@ from memsuite.tasks.base import ScriptedTask, Task
 from memsuite.tasks.mazes.distractor_nav import DistractorNav
 from memsuite.tasks.mazes.t_maze import TMaze
 from memsuite.tasks.policies import oracle
+from memsuite.tasks.second.key_to_door import KeyToDoor
 
-ARROWS = {DistractorNav: "·↑↓←→", TMaze: "→↑←↓"}  # the actions
+ACTIONS = {DistractorNav: "·↑↓←→", TMaze: "→↑←↓", KeyToDoor: "01234567pe"}  # of the key: doors, pick up, eat
 INK, MINUS, MARK, GRID = "#1f4e79", "#e08214", "#c0392b", "#d0d0d0"
 
 
@@ -82,8 +83,9 @@ def _played_episode(task: Task, generator: torch.Generator) -> tuple[Tensor, dic
         rows.append(now.observation)
         actions = policy(torch.stack(rows), step, generator)
         now = task.step(actions)
-        if type(task) in ARROWS and step >= task.known_steps:
-            above[step] = ARROWS[type(task)][int(actions[0])]
+        matters = step >= task.known_steps or (isinstance(task, KeyToDoor) and bool(rows[-1].any()))
+        if type(task) in ACTIONS and matters:
+            above[step] = ACTIONS[type(task)][int(actions[0])]
     return torch.stack(rows)[:, 0], above, "the oracle's moves, of which the last is scored"
 
 

@@ -32,6 +32,11 @@ SIZES = {
     "medium_v1": 440,
     "hard_v1": 440,
     "extreme_v1": 440,
+    "second_easy_v1": 891,
+    "second_medium_v1": 648,
+    "second_hard_v1": 648,
+    "second_extreme_v1": 648,
+    "map_v2": 130,
 }
 
 
