@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 
 CPP := $(wildcard csrc/*.cpp csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.cuh tests/ops/build/emulated/*.h)
 
-.PHONY: setup demo test test-pythons notebooks jupyter site peers clusters test-slow fuzz learn docs reference reference-v1 recipe recipe-v1 controls horizons beyond contamination longest records bench-peers bench-cartpole gpu-check check clean
+.PHONY: setup demo test test-pythons notebooks jupyter site peers clusters test-slow fuzz learn docs reference reference-v1 recipe recipe-v1 controls horizons beyond contamination map solve-easy solve-medium solve-hard solve-extreme longest records bench-peers bench-cartpole gpu-check check clean
 
 setup: $(VENV)/.ready
 
@@ -133,6 +133,22 @@ contamination: setup
 	$(RUN)/memsuite suite configs/suites/contamination_v2.yaml
 	$(RUN)/memsuite retention runs/contamination_v2 --horizons 200,1000,10000,100000 --task_args.noise 0,0.01,0.1 --episodes all,32 \
 	  --out results/contamination.json --plot docs/images/contamination.png
+
+# The map of solved cells: trains or goes on with the suite (hours of two cores), then its results, table and picture.
+map: setup
+	$(RUN)/memsuite suite configs/suites/map_v2.yaml
+	$(RUN)/memsuite report --results runs/map_v2 --out report --overwrite --collect results/map_v2.jsonl
+	$(RUN)/memsuite bench map --runs results/map_v2.jsonl --out results/map.json --plot docs/images/map.png
+
+# One solved cell of each tier, the cheapest, from scratch until its target: seconds each.
+solve-easy: setup
+	$(RUN)/memsuite suite configs/suites/map_v2.yaml --only delayed_cue-easy/lru/seed0
+solve-medium: setup
+	$(RUN)/memsuite suite configs/suites/map_v2.yaml --only delayed_cue-medium/lru/seed0
+solve-hard: setup
+	$(RUN)/memsuite suite configs/suites/map_v2.yaml --only delayed_cue-hard/lru/seed0
+solve-extreme: setup
+	$(RUN)/memsuite suite configs/suites/map_v2.yaml --only delayed_cue-extreme/gru/seed0
 
 # A wait of 20,000 steps, learnt from scratch: one seed of a GRU and of an LRU, a minute or two.
 longest: setup

@@ -56,6 +56,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "left_far_beyond": measurements.left_far_beyond,
     "contamination": measurements.contamination,
     "records": measurements.records,
+    "map": measurements.solved_cells,
 }
 BEGIN, END = "<!-- table: {} -->", "<!-- end -->"
 MARKED = re.compile(rf"^{BEGIN.format('(.*?)')}$(.*?)(?=^{END}$|^<!-- table|\Z)({END})?", re.DOTALL | re.MULTILINE)

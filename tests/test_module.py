@@ -176,6 +176,14 @@ def test_stop_at_target(tmp_path):
     assert module.iteration == 2
 
 
+@pytest.mark.parametrize(("margin", "iterations"), [(0.0, 1), (0.1, 6)])
+def test_stop_at_target_waits_for_its_margin(tmp_path, monkeypatch, margin, iterations):
+    monkeypatch.setattr("memsuite.callbacks.stopping.evaluated", lambda trainer: 0.55)
+    module = small()
+    train(module, tmp_path, StopAtTarget(target=0.5, patience=1, margin=margin), val_check_interval=1)
+    assert module.iteration == iterations
+
+
 def test_samples_to_nine_in_ten_are_of_the_last_ten_rollouts(tmp_path):
     class Says(pl.Callback):
         def on_train_batch_end(self, trainer, module, *_):

@@ -246,3 +246,42 @@ def records() -> str:
     return table(
         ["steps", "model", "seeds at the target", "updates", "scripts", "environment steps", "CPU s", "peak GB"], rows
     )
+
+
+def solved_cells() -> str:
+    """Lay out which cells are solved, by which model and at what cost, and how many are."""
+    rows = content_of("map")["map"]
+    lines = []
+    for row in rows:
+        reached = f"{row['solved_seeds']} of {len(row['seeds'])}"
+        taken = "" if row["cpu_seconds_to_target"] is None else f"{row['cpu_seconds_to_target']:,.0f}"
+        steps = [run["env_steps_to_target"] for run in row["seeds"] if run["env_steps_to_target"] is not None]
+        millions = f"{statistics.median(steps) / 1e6:,.0f}" if steps else ""
+        successes = each((run["success"] for run in row["seeds"]), ".2f")
+        lines.append(
+            [
+                row["task"],
+                row["difficulty"],
+                f"`{row['controller']}`",
+                f"{row['target']:.2f}",
+                successes,
+                reached,
+                taken,
+                millions,
+            ]
+        )
+    headings = [
+        "task",
+        "difficulty",
+        "model",
+        "target",
+        "success, by seed",
+        "at target",
+        "CPU s to target",
+        "million steps",
+    ]
+    solved = {(row["task"], row["difficulty"]) for row in rows if row["solved"]}
+    return (
+        table(headings, lines)
+        + f"\n\n{len(solved)} of 32 cells are solved: at the target on at least four of five seeds."
+    )

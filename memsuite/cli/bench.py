@@ -41,6 +41,7 @@ PARTS: dict[str, tuple[str, dict[str, Any]]] = {
         {"threads": 2, "controllers": ",".join(CONTROLLERS), "horizons": "200", "repeats": 5},
     ),
     "records": ("what the longest waits took, and the memory of one update", {"runs": "longest_v2"}),
+    "map": ("which cells are solved, by which model and at what cost", {"runs": "map_v2", "plot": None}),
     "gpu": ("training on a GPU in large batches", {}),
     "peers": (
         "training in turn with other programs that do the same work",
@@ -55,6 +56,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "help": "comma-separated numbers of environments that share a script; default: the peers' work, where none do"
     },
     "runs": {"help": "a file of results, or the name of one that comes with memsuite; default: %(default)s"},
+    "plot": {"metavar": "FILE", "help": "draw it into this file too"},
     "recompute": {"type": int, "metavar": "N", "help": "keep what the backward pass needs for N steps at a time"},
     "repeats": {"type": int, "help": "how often each measurement is repeated; default: %(default)s"},
     "threads": {"type": int, "metavar": "N", "help": "how many are set against one; default: %(default)s"},

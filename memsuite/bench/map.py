@@ -1,0 +1,82 @@
+"""``memsuite bench map``: which cells are solved, by which model, and what it took; and a picture of it.
+
+A cell is solved if some model reaches its target on at least four of five seeds, in the evaluation at the end of a run.
+"""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from memsuite.bench.records import until_target
+from memsuite.errors import UsageError
+from memsuite.runs.collection import read_collection
+from memsuite.runs.config import DIFFICULTIES
+from memsuite.shipped import find
+from memsuite.tasks import SUITE, get_task_config
+
+SOLVED = 4  # seeds at the target, of five
+
+
+def measure(console: Console, runs: str, plot: str | None = None) -> list[dict[str, Any]]:
+    """Return a row for each cell of the first eight tasks and each model that was run in it.
+
+    Args:
+        console: shows what is read.
+        runs: a file of results, or the name of one that comes with memsuite.
+        plot: a file to draw the map into; None for none.
+    """
+    groups: dict[tuple[int, int, str], list[dict[str, Any]]] = {}
+    with console.status(runs):
+        for run in read_collection(find("results", runs)):
+            if run["task"] in SUITE and run["objective"] == "ppo":
+                key = SUITE.index(run["task"]), DIFFICULTIES.index(run["difficulty"]), run["controller"]
+                groups.setdefault(key, []).append(run)
+    rows = [cell(found) for _, found in sorted(groups.items(), key=lambda item: item[0])]
+    if plot:
+        from memsuite.analysis.plots.cells import map_of_cells
+
+        try:
+            map_of_cells(rows).savefig(Path(plot), dpi=150)
+        except (OSError, ValueError) as error:
+            raise UsageError(f"cannot draw --plot {plot}: {error}") from error
+    return rows
+
+
+def cell(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the row of one model in one cell: its seeds, how many reach the target, and the medians of the cost."""
+    first, runs = runs[0], sorted(runs, key=lambda run: run["seed"])
+    target = get_task_config(first["task"], first["difficulty"]).target_success
+    seeds = [{**until_target(run), "cpu_seconds": run["cpu_seconds"]} for run in runs]
+    at_target = [run for run in seeds if run["success"] >= target]
+    taken = [run["cpu_seconds_to_target"] for run in at_target if run["cpu_seconds_to_target"] is not None]
+    return {
+        **{name: first[name] for name in ("task", "difficulty", "horizon", "controller", "parameters")},
+        "target": target,
+        "solved_seeds": len(at_target),
+        "solved": len(at_target) >= SOLVED,
+        "cpu_seconds_to_target": statistics.median(taken) if taken else None,
+        "cpu_seconds": statistics.median(run["cpu_seconds"] for run in seeds),
+        "seeds": seeds,
+    }
+
+
+def table(report: list[dict[str, Any]]) -> Table:
+    """Lay out one row per cell and model, and count the cells that are solved."""
+    cells = {(row["task"], row["difficulty"]) for row in report if row["solved"]}
+    title = f"{len(cells)} of {len(SUITE) * len(DIFFICULTIES)} cells are solved on {SOLVED} of 5 seeds"
+    found = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for heading in ("task", "difficulty", "controller", "target", "seeds at target", "success", "CPU s to target"):
+        found.add_column(heading, no_wrap=True)
+    for row in report:
+        taken = row["cpu_seconds_to_target"]
+        successes = " ".join(f"{run['success']:.2f}" for run in row["seeds"])
+        reached = f"{row['solved_seeds']} of {len(row['seeds'])}"
+        numbers = [f"{row['target']:.2f}", reached, successes, "-" if taken is None else f"{taken:,.0f}"]
+        found.add_row(row["task"], row["difficulty"], row["controller"], *numbers)
+    return found

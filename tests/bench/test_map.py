@@ -1,0 +1,34 @@
+"""The map of solved cells: what counts as solved, what it cost, and its picture."""
+
+from memsuite.bench.map import cell, measure, table
+from memsuite.launch.plain import console
+from memsuite.runs.collection import read_collection
+from memsuite.shipped import find
+from memsuite.tasks import SUITE, get_task_config
+
+
+def runs_of(successes, seconds):
+    (one, *_) = [run for run in read_collection(find("results", "reference_v2")) if run["task"] == "n_back"]
+    return [
+        one | {"seed": seed, "success": success, "cpu_seconds_to_target": took}
+        for seed, (success, took) in enumerate(zip(successes, seconds, strict=True))
+    ]
+
+
+def test_four_seeds_of_five_at_the_end_solve_a_cell():
+    target = get_task_config("n_back", "easy").target_success
+    above, below = target, target - 0.01
+    four = cell(runs_of([above, above, below, above, above], [9.0, 1.0, 0.5, 3.0, 2.0]))
+    assert (four["solved_seeds"], four["solved"]) == (4, True)
+    assert four["cpu_seconds_to_target"] == 2.5  # the median of those at the target
+    three = cell(runs_of([above, below, below, above, above], [1.0] * 5))
+    assert (three["solved_seeds"], three["solved"]) == (3, False)
+    assert cell(runs_of([below] * 5, [None] * 5))["cpu_seconds_to_target"] is None
+
+
+def test_published_runs_make_a_map_and_a_picture(tmp_path):
+    rows = measure(console(), "reference_v2", str(tmp_path / "map.png"))
+    assert {row["task"] for row in rows} == set(SUITE)
+    assert (tmp_path / "map.png").stat().st_size > 10_000
+    assert table(rows).row_count == len(rows)
+    assert [SUITE.index(row["task"]) for row in rows] == sorted(SUITE.index(row["task"]) for row in rows)
