@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PARTS = ("figures", "index.html", "results.csv", "results.parquet")
+BESIDE = ["task", "difficulty", "horizon", "budget"]  # what models that are compared have in common
+MOST_UNEVEN = 2  # times the size of the smallest, beyond which the page says so
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 
 
@@ -161,7 +163,30 @@ def _facts(table: pd.DataFrame) -> dict[str, str]:
         found["commit"] = ", ".join(sorted({str(value)[:12] for value in table["commit"].dropna()}))
     if "cpu_seconds" in table:
         found["CPU time"] = f"{table['cpu_seconds'].sum() / 3600:.1f} hours"
+    if uneven := uneven_sizes(table):
+        found["sizes"] = uneven
     return found
+
+
+def uneven_sizes(table: pd.DataFrame) -> str:
+    """Say where models that stand side by side in a cell differ in size by more than a factor of two; empty if none do.
+
+    What is compared then is not the models alone; ``--match`` makes them of one size.
+    """
+    worst = []
+    for column, name in (("parameters", "parameters"), ("state_floats", "state")):
+        if column not in table:
+            continue
+        sized = table[table[column] > 0].assign(model=lambda rows: models_of(rows))
+        for _, own in sized.groupby(BESIDE, dropna=False):
+            least, most = own.loc[own[column].idxmin()], own.loc[own[column].idxmax()]
+            if most[column] > MOST_UNEVEN * least[column]:
+                ends = f"{least[column]:,.0f} ({least['model']}) to {most[column]:,.0f} ({most['model']})"
+                worst.append((most[column] / least[column], name, f"{name} from {ends} in one cell"))
+    if not worst:
+        return ""
+    largest = {name: max(one for one in worst if one[1] == name)[2] for name in dict.fromkeys(one[1] for one in worst)}
+    return f"unequal: {'; '.join(largest.values())}. Models of one size: --match (docs/controllers.md)"
 
 
 def _number(value: Any, digits: int = 3) -> str:

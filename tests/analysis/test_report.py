@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from memsuite.__main__ import main
+from memsuite.analysis.report import uneven_sizes
 from memsuite.analysis.results import read_results
 
 from .made import result, write_runs
@@ -88,6 +89,17 @@ def test_it_is_the_same_again(page):
     line = ["report", "--results", str(tmp_path / "runs"), "--baseline", str(tmp_path / "base"), "--overwrite"]
     assert main([*line, "--out", str(tmp_path / "report")]) == 0
     assert page.read_text() == before
+
+
+def test_the_page_says_where_models_differ_in_size():
+    table = read_results("reference_v2")
+    table = table[(table["task"] == "n_back") & (table["difficulty"] == "easy")]
+    said = uneven_sizes(table)
+    assert re.match(r"unequal: parameters from [\d,]+ \(\w+\) to [\d,]+ \(\w+\) in one cell; state from", said), said
+    assert said.endswith("Models of one size: --match (docs/controllers.md)")
+    assert uneven_sizes(table.assign(parameters=1000 * (1 + table["controller"].eq("gru")), state_floats=64)) == ""
+    alone = table.assign(parameters=table["parameters"] * table["controller"].eq("gru"), state_floats=0)
+    assert uneven_sizes(alone) == ""
 
 
 def test_all_results_are_collected_into_one_file(tmp_path):
