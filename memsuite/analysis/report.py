@@ -175,9 +175,10 @@ def uneven_sizes(table: pd.DataFrame) -> str:
     """
     worst = []
     for column, name in (("parameters", "parameters"), ("state_floats", "state")):
-        if column not in table:
+        sized = table[table[column] > 0] if column in table else table[:0]
+        if sized.empty:
             continue
-        sized = table[table[column] > 0].assign(model=lambda rows: models_of(rows))
+        sized = sized.assign(model=models_of(sized))
         for _, own in sized.groupby(BESIDE, dropna=False):
             least, most = own.loc[own[column].idxmin()], own.loc[own[column].idxmax()]
             if most[column] > MOST_UNEVEN * least[column]:
