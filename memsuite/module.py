@@ -243,8 +243,7 @@ class MemoryPPO(pl.LightningModule):
         for group in optimizer.param_groups:
             group["lr"] = self.ppo.learning_rate * group["scale"] * factor
         apart = self.ppo.gradient_clip == "by_group"
-        found = self.model.parameter_groups(1.0) if apart else [{"params": list(self.model.parameters())}]
-        groups = [group["params"] for group in found]
+        groups = self.model.parts() if apart else [list(self.model.parameters())]
         return Update(groups, optimizer, self.manual_backward, self.guard, self.ppo.max_grad_norm)
 
     def update(self, trajectory: Trajectory) -> Tensor:

@@ -84,6 +84,15 @@ class ActorCritic(nn.Module):
         groups = [{"params": rest, "scale": 1.0}, {"params": recurrent, "scale": recurrent_scale}]
         return [group for group in groups if group["params"]]
 
+    def parts(self) -> list[list[nn.Parameter]]:
+        """Return the parameters in three parts, those that are not empty: recurrent, of the controller else, heads."""
+        recurrent = list(self.controller.recurrent_parameters())
+        ids = {id(parameter) for parameter in recurrent}
+        rest = [one for one in self.controller.parameters() if id(one) not in ids]
+        ids |= {id(parameter) for parameter in rest}
+        found = [recurrent, rest, [one for one in self.parameters() if id(one) not in ids]]
+        return [part for part in found if part]
+
     def init_state(self, batch_size: int, device: torch.device | str | None = None) -> State:
         """Return the controller's state before the first step of an episode."""
         return self.controller.init_state(batch_size, device)
