@@ -1,4 +1,4 @@
-"""The gradient's norm is taken over all parameters, or apart over the recurrent ones, the controller's others and the heads."""
+"""The gradient's norm is taken over all parameters, or apart over recurrent ones, the controller's others and heads."""
 
 from types import SimpleNamespace
 
@@ -16,7 +16,7 @@ from memsuite.runs.recipes import usual_gradient_clip
 def clipped(by_group):
     """Clip a gradient whose recurrent part is a thousand times the heads'; return the norms of the parts."""
     task = make_task("delayed_cue", "easy")
-    model = make_actor_critic(task, "gru", {"hidden_dim": 8}, "none", torch.Generator().manual_seed(0))
+    model = make_actor_critic(task, "lru", {"hidden_dim": 8}, "none", torch.Generator().manual_seed(0))
     parts = model.parts()
     recurrent, others, heads = parts
     loss = sum(weight * one.sum() for part, weight in zip(parts, (1000, 10, 1), strict=True) for one in part)
