@@ -33,7 +33,7 @@ def clipped(by_group):
 def test_one_norm_scales_the_heads_by_the_recurrence():
     (recurrent, others, heads), before = clipped(by_group=False)
     assert before > 1000
-    assert recurrent == pytest.approx(0.5, rel=1e-3)
+    assert recurrent == pytest.approx(0.5, rel=1e-2)
     assert others < 0.05
     assert heads < 0.001
 
