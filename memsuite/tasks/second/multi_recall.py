@@ -77,12 +77,15 @@ class MultiRecall(ScriptedTask):
     def best_guess(self, window_KBD: Tensor, step: int, generator: torch.Generator) -> Tensor:
         """Name the value of the asked key's last writing in the window; guess if there is none."""
         guess = integers(self.values, (window_KBD.shape[1],), generator)
-        asked = window_KBD[-1, :, : self.keys].argmax(-1)
-        values = window_KBD[:, :, self.channel("value")]
-        key = window_KBD[:, :, : self.keys].gather(2, asked.view(1, -1, 1).expand(len(window_KBD), -1, 1))[:, :, 0]
-        order = torch.arange(1, len(window_KBD) + 1, device=asked.device).unsqueeze(1)
+        now = window_KBD[-1, :, -1] > 0  # only few environments are asked at one step
+        window = window_KBD[:, now]
+        asked = window[-1, :, : self.keys].argmax(-1)
+        values = window[:, :, self.channel("value")]
+        key = window[:, :, : self.keys].gather(2, asked.view(1, -1, 1).expand(len(window), -1, 1))[:, :, 0]
+        order = torch.arange(1, len(window) + 1, device=asked.device).unsqueeze(1)
         hits = key * values.sum(-1) * order
-        return matched((hits > 0) & (hits == hits.amax(0)), values.argmax(-1), guess)
+        guess[now] = matched((hits > 0) & (hits == hits.amax(0)), values.argmax(-1), guess[now])
+        return guess
 
     def anchors(self) -> Anchors:
         """Return the chance level over the values, and the success of knowing all values without their keys."""

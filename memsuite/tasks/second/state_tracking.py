@@ -76,13 +76,17 @@ class StateTracking(ScriptedTask):
 
     def best_guess(self, window_KBD: Tensor, step: int, generator: torch.Generator) -> Tensor:
         """Multiply all moves if the window reaches back to the first; otherwise guess."""
+        guess = integers(self.elements, (window_KBD.shape[1],), generator)
         if len(window_KBD) <= step:
-            return integers(self.elements, (window_KBD.shape[1],), generator)
-        table, elements = table_of(self.group).to(window_KBD.device), window_KBD[:, :, : self.elements]
-        state = elements[0].argmax(-1)
-        for row in elements[1:]:
-            state = torch.where(row.any(-1), table[row.argmax(-1), state], state)
-        return state
+            return guess
+        asked = window_KBD[-1, :, -1] > 0  # only few environments are asked at one step
+        table, elements = table_of(self.group).to(guess.device), window_KBD[:, asked, : self.elements]
+        shown, element = elements.any(-1), elements.argmax(-1)
+        state = element[0]
+        for at in shown[1:].any(1).nonzero().flatten().tolist():
+            state = torch.where(shown[at + 1], table[element[at + 1], state], state)
+        guess[asked] = state
+        return guess
 
     def anchors(self) -> Anchors:
         """Return the chance level over the elements."""
