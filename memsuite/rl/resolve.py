@@ -12,6 +12,7 @@ from memsuite.imports import parameters_of
 from memsuite.reading import positive
 from memsuite.rl.actor_critic import ActorCritic, make_actor_critic
 from memsuite.rl.course import Course
+from memsuite.rl.policy.encoder import controller_input_dim
 from memsuite.rl.streams import envs_per_process, stream
 from memsuite.runs.config import NAMES, RunConfig, is_plain, nested
 from memsuite.runs.ppo import ResolvedPPO
@@ -27,6 +28,7 @@ from memsuite.runs.recipes import (
     usual_recurrent_scale,
 )
 from memsuite.tasks import ScriptedTask, Task, get_task_config
+from memsuite.tasks.actions import Discrete
 
 
 def build_config(config: RunConfig | None, settings: dict[str, Any]) -> RunConfig:
@@ -53,7 +55,7 @@ def plan(config: RunConfig) -> tuple[RunConfig, Course]:
 
 def can_share(task: Task) -> bool:
     """Tell whether several environments can begin with one script of the task."""
-    return isinstance(task, ScriptedTask) or task.can_fork
+    return isinstance(task.action_space, Discrete) and (isinstance(task, ScriptedTask) or task.can_fork)
 
 
 def resolve_size(config: RunConfig, task: Task) -> RunConfig:
@@ -179,5 +181,5 @@ def _controller_arguments(config: RunConfig, task: Task) -> dict[str, Any]:
         return found if match is None else {**found, "match": match}
     if "hidden_dim" in (config.controller_args or {}):
         raise UsageError("controller_args has both hidden_dim and match, which sets it: keep one")
-    width = matched_width(config.controller, task.observation_dim, read_match(match), found)
+    width = matched_width(config.controller, controller_input_dim(task), read_match(match), found)
     return {**found, "hidden_dim": width}

@@ -23,7 +23,7 @@ from memsuite.controllers.base import map_state
 from memsuite.distributed import mean, total
 from memsuite.rl.actor_critic import ActorCritic
 from memsuite.rl.groups import group_advantages
-from memsuite.rl.loss import LossTerms, cross_entropy, draws_loss
+from memsuite.rl.policy.loss import LossTerms, cross_entropy, draws_loss
 from memsuite.rl.minibatch import AdvantageScale
 from memsuite.rl.rollout import Actor
 from memsuite.runs.config import Objective

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from memsuite.errors import UsageError
-from memsuite.types import Block, Script, TimeStep
+from memsuite.tasks.actions import ActionSpace, Continuous, Discrete, MultiDiscrete
+from memsuite.types import Block, Image, Script, TimeStep
 
 TaskT = TypeVar("TaskT", bound="Task")
 
@@ -40,14 +41,14 @@ class Anchors:
 class Task(ABC):
     """A batch of environments that share one definition.
 
-    A task is built without a batch; :meth:`reset` starts one. Observations are ``[B, observation_dim]`` float32,
-    actions
-    ``[B]`` integers in ``[0, num_actions)``. All randomness comes from the generator given to :meth:`reset`.
+    A task is built without a batch; :meth:`reset` starts one. Observations are ``[B, observation_dim]`` float32, actions
+    those of :attr:`action_space`, ``[B]`` integers in most tasks. All randomness comes from the generator of :meth:`reset`.
 
     Attributes:
         horizon: the whole length of an episode in steps.
         observation_dim: width of an observation.
-        num_actions: number of actions.
+        num_actions: number of actions, where one of several is chosen; other tasks have no such attribute.
+        images: the parts of an observation that are images.
         layout: the observation's channels in order, name to width; for pictures and for the anchors' policies.
         passive_steps: number of steps from the beginning of an episode whose actions change no observation or reward.
         open_steps: number of observations from the beginning of an episode that no action changes, though actions may
@@ -62,7 +63,14 @@ class Task(ABC):
     horizon: int
     observation_dim: int
     num_actions: int
+    images: tuple[Image, ...] = ()
     layout: dict[str, int]
+    _space: ActionSpace | None = None
+
+    @property
+    def action_space(self) -> ActionSpace:
+        """What the actions are: :class:`Discrete` unless the task says otherwise."""
+        return self._space or Discrete(self.num_actions)
 
     @abstractmethod
     def reset(self, num_envs: int, generator: torch.Generator) -> TimeStep:
@@ -151,9 +159,12 @@ class Task(ABC):
         start = sum(list(self.layout.values())[: list(self.layout).index(name)])
         return slice(start, start + self.layout[name])
 
-    def _define(self, horizon: int, layout: dict[str, int], num_actions: int) -> None:
-        self.horizon, self.layout, self.num_actions = horizon, layout, num_actions
-        self.observation_dim = sum(layout.values())
+    def _define(self, horizon: int, layout: dict[str, int], actions: int | ActionSpace) -> None:
+        self.horizon, self.layout, self.observation_dim = horizon, layout, sum(layout.values())
+        if isinstance(actions, MultiDiscrete | Continuous):
+            self._space = actions
+        else:
+            self.num_actions = actions.n if isinstance(actions, Discrete) else actions
 
     def fresh(self: TaskT) -> TaskT:
         """Return a task of the same definition for a separate batch; neither affects the other.
@@ -272,22 +283,6 @@ def _as_declared(script: Script) -> Script:
     if kinds == (torch.float32, torch.int64, torch.bool):
         return script
     return Script(script.observations.float(), script.targets.long(), script.scored.bool())
-
-
-def check_declared(who: str, task: Task) -> None:
-    """Raise a usage error if a size of a user's task is not a whole number above 0.
-
-    Args:
-        who: name of the task, and the file and line of its class.
-        task: the task, just after construction.
-    """
-    for name in ("horizon", "observation_dim", "num_actions"):
-        value = getattr(task, name, None)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise UsageError(f"{who}: {name} is {value!r}; its __init__ must call self._define, with whole numbers")
-    steps = task.steps_to_remember()
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
-        raise UsageError(f"{who}: steps_to_remember() returns {steps!r}; it must be a whole number of steps")
 
 
 def check_at_least(task: str, name: str, value: int, least: int) -> None:

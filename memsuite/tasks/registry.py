@@ -13,8 +13,9 @@ from memsuite.imports import class_at, parameters_of
 from memsuite.runs.config import DIFFICULTIES, is_plain
 from memsuite.runs.ppo import EntropyWeighting
 from memsuite.tasks.assoc_recall import AssocRecall
-from memsuite.tasks.base import Anchors, ScriptedTask, Task, check_declared
+from memsuite.tasks.base import Anchors, ScriptedTask, Task
 from memsuite.tasks.copy_memory import CopyMemory
+from memsuite.tasks.declared import check_declared
 from memsuite.tasks.delayed_cue import DelayedCue
 from memsuite.tasks.distractor_nav import DistractorNav
 from memsuite.tasks.gym_task import UNLIMITED, GymTask, limit_of
@@ -134,7 +135,7 @@ class TaskConfig:
             raise UsageError(f"{self.task}: {name} is {value}; the largest value is {MOST}")
 
     def _make_gym(self, **overrides: Any) -> Task:
-        valid = ("horizon", "mask", "env_args")
+        _, *valid = parameters_of(GymTask)
         for name in overrides:
             if name not in valid:
                 raise unknown(f"argument of {self.task}", name, valid)
