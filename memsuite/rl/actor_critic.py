@@ -124,9 +124,9 @@ class ActorCritic(nn.Module):
         return forward_in_blocks(self.controller, x_TBD, state, is_first_TB, steps, again, keep_T)
 
     def read(self, x: Tensor) -> Tensor:
-        """Return what the controller reads of observations ``[.., D]``: its images encoded, in the kind of the weights."""
+        """Return what the controller reads of observations ``[.., D]``: images encoded, in the kind of the weights."""
         x = x.to(self.actor.weight.dtype)
-        return x if self.encoder is None else self.encoder(x)  # type: ignore[no-any-return]
+        return x if self.encoder is None else self.encoder(x)
 
     def _block_steps(self, x_TBD: Tensor) -> int:
         """Return the steps per block: the whole sequence on an accelerator, or if the state is larger than a block."""
@@ -192,7 +192,9 @@ def make_actor_critic(
     width = controller_input_dim(task)
     check_network(controller, arguments, width)
     if task.images and critic == "observation":
-        raise UsageError("ppo.critic observation reads numbers, not images: set ppo.critic memory, or the image flatten")
+        raise UsageError(
+            "ppo.critic observation reads numbers, not images: set ppo.critic memory, or the image flatten"
+        )
     with own_randomness(generator.initial_seed()):
         memory = make_controller(controller, input_dim=width, **arguments)
         encoder = ImageEncoder(task.images, task.observation_dim) if task.images else None

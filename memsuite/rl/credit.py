@@ -24,8 +24,8 @@ class Credit(nn.Module):
     later events are equally likely after any other action. ``tested`` decides from the data: both numbers are 0
     until an action is seen to have a consequence; from then on they have the given values.
 
-    An action is drawn by a uniform number u (:func:`memsuite.rl.policy.distributions.sample`). Without consequences, u is
-    independent of everything that follows. Let :math:`w_k = \cos(\pi k u)`, and let
+    An action is drawn by a uniform number u (:func:`~memsuite.rl.policy.distributions.sample`). Without consequences, u
+    is independent of everything that follows. Let :math:`w_k = \cos(\pi k u)`, and let
     :math:`G = \sum_{i \ge 1} (\gamma\lambda)^{i-1} y_{t+i}`
     for each observation channel and for the reward, centred on its mean over environments. Then every term of
     :math:`S = \sum w_k G` is symmetric about 0 given the rest, and

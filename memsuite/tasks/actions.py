@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias, Union
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -43,9 +43,11 @@ class Discrete:
         """Return actions ``[..]`` as one-hots ``[.., width]`` float32."""
         return torch.nn.functional.one_hot(actions, self.n).float()
 
-    def random(self, *shape: int, generator: torch.Generator | None = None, device: object = None) -> Tensor:
+    def random(
+        self, *shape: int, generator: torch.Generator | None = None, device: torch.device | None = None
+    ) -> Tensor:
         """Draw actions uniformly, ``[*shape]``."""
-        return torch.randint(self.n, shape, generator=generator, device=device)  # type: ignore[arg-type]
+        return torch.randint(self.n, shape, generator=generator, device=device)
 
 
 @dataclass(frozen=True)
@@ -83,10 +85,12 @@ class MultiDiscrete:
         each = zip(actions.unbind(-1), self.nvec, strict=True)
         return torch.cat([torch.nn.functional.one_hot(part, n) for part, n in each], dim=-1).float()
 
-    def random(self, *shape: int, generator: torch.Generator | None = None, device: object = None) -> Tensor:
+    def random(
+        self, *shape: int, generator: torch.Generator | None = None, device: torch.device | None = None
+    ) -> Tensor:
         """Draw actions uniformly, ``[*shape, N]``."""
-        given = {"generator": generator, "device": device}
-        return torch.stack([torch.randint(n, shape, **given) for n in self.nvec], dim=-1)  # type: ignore[call-overload]
+        each = [torch.randint(n, shape, generator=generator, device=device) for n in self.nvec]
+        return torch.stack(each, dim=-1)
 
 
 @dataclass(frozen=True)
@@ -126,12 +130,14 @@ class Continuous:
     def as_observation(self, actions: Tensor) -> Tensor:
         """Return actions ``[.., N]`` as float32, clipped to the bounds."""
         low, high = (actions.new_tensor(bound) for bound in (self.low, self.high))
-        return torch.clamp(actions, low, high).float()
+        return torch.clamp(torch.nan_to_num(actions), low, high).float()
 
-    def random(self, *shape: int, generator: torch.Generator | None = None, device: object = None) -> Tensor:
+    def random(
+        self, *shape: int, generator: torch.Generator | None = None, device: torch.device | None = None
+    ) -> Tensor:
         """Draw actions from a standard normal distribution, ``[*shape, N]``."""
-        return torch.randn(*shape, len(self.low), generator=generator, device=device)  # type: ignore[call-overload, no-any-return]
+        return torch.randn((*shape, len(self.low)), generator=generator, device=device)
 
 
-ActionSpace: TypeAlias = Union[Discrete, MultiDiscrete, Continuous]
-"""The kinds of actions: every task has one of them as its ``actions``."""
+ActionSpace: TypeAlias = Discrete | MultiDiscrete | Continuous
+"""The kinds of actions: every task has one of them as its ``action_space``."""

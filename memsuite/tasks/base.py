@@ -41,8 +41,9 @@ class Anchors:
 class Task(ABC):
     """A batch of environments that share one definition.
 
-    A task is built without a batch; :meth:`reset` starts one. Observations are ``[B, observation_dim]`` float32, actions
-    those of :attr:`action_space`, ``[B]`` integers in most tasks. All randomness comes from the generator of :meth:`reset`.
+    A task is built without a batch; :meth:`reset` starts one. Observations are ``[B, observation_dim]`` float32,
+    actions ``[B]`` integers in ``[0, num_actions)``, or what else :attr:`action_space` says. All randomness comes from
+    the generator given to :meth:`reset`.
 
     Attributes:
         horizon: the whole length of an episode in steps.

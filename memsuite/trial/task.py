@@ -64,11 +64,14 @@ def try_environment(who: str, task: GymTask, device: torch.device) -> Iterator[s
         if task.masked:
             yield f"{who}: an action that its action_mask does not allow is taken as the next one that it allows"
         largest = float(torch.stack(seen).abs().max())
-        if task.observation_dim >= WIDE or largest > LARGE:
+        width = task.observation_dim - sum(image.size for image in task.images)
+        if width >= WIDE or largest > LARGE:
+            image = ", read the image with --task_args.image convolution" if task.flattened else ""
             yield (
                 f"{who}: an observation is {task.observation_dim:,} numbers of up to {largest:.4g}, which the network "
                 "reads as they are; make them few and about 1 in size in a wrapper (gymnasium.wrappers: "
-                "RescaleObservation, ResizeObservation, NormalizeObservation), or leave some out with --task_args.mask"
+                f"RescaleObservation, ResizeObservation, NormalizeObservation){image}, or leave some out with "
+                "--task_args.mask"
             )
 
 

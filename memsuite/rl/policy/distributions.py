@@ -115,17 +115,17 @@ class Categoricals(Policy):
     def choose(self, logits: Tensor, uniform: Tensor | None) -> Tensor:
         """Draw actions ``[.., N]`` by ``uniform`` ``[.., N]``."""
         drawn = [None] * len(self.sizes) if uniform is None else uniform.unbind(-1)
-        parts = logits.split(self.sizes, dim=-1)
+        parts = torch.split(logits, self.sizes, dim=-1)
         return torch.stack([choose(part, each) for part, each in zip(parts, drawn, strict=True)], dim=-1)
 
     def log_prob(self, logits: Tensor, actions: Tensor) -> Tensor:
         """Return the sum of the components' log-probabilities, ``[..]``."""
-        parts = zip(logits.split(self.sizes, dim=-1), actions.split(1, dim=-1), strict=True)
+        parts = zip(torch.split(logits, self.sizes, dim=-1), torch.split(actions, 1, dim=-1), strict=True)
         return torch.cat([part.log_softmax(-1).gather(-1, chosen) for part, chosen in parts], dim=-1).sum(-1)
 
     def entropy(self, logits: Tensor) -> Tensor:
         """Return the sum of the components' entropies, ``[..]``."""
-        each = [part.log_softmax(-1) for part in logits.split(self.sizes, dim=-1)]
+        each = [part.log_softmax(-1) for part in torch.split(logits, self.sizes, dim=-1)]
         return torch.stack([-(log_p.exp() * log_p).sum(-1) for log_p in each], dim=-1).sum(-1)
 
 

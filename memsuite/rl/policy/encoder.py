@@ -49,7 +49,7 @@ class ImageEncoder(nn.Module):
 
     def describe(self) -> str:
         """Return the network in a few words, for records of runs."""
-        kinds = [isinstance(layer, nn.Conv2d) for layer in self.parts[0]]  # type: ignore[arg-type]
+        kinds = [isinstance(layer, nn.Conv2d) for layer in self.parts[0].children()]
         return f"convolution: {sum(kinds)} stages, {FEATURES} features"
 
 
