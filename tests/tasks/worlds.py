@@ -75,7 +75,7 @@ class World(gymnasium.Env):
         if self.fault == "exit" and self.clock == 3:
             os._exit(3)
         reward = float(np.sum(np.asarray(action, np.float64))) + float(self.np_random.random())
-        return self._observation(), reward, self.clock == self.length and self.np_random.random() < 0.9, False, {}
+        return self._observation(), reward, self.clock == self.length and self.np_random.random() < 0.6, False, {}
 
 
 class Recall(gymnasium.Env):
