@@ -70,6 +70,7 @@ def test_the_golden_run_learns_on_the_reported_seeds(tmp_path, capsys):
 GYMNASIUM = {
     "cartpole_without_velocities": 400.0,
     "popgym_repeat_previous": -0.5,  # the return of a random policy; 1 is the best there is
+    "pendulum_without_velocities": -400.0,  # about -1,200 at random
 }
 
 
@@ -96,3 +97,18 @@ def test_a_gru_learns_the_easy_t_maze(tmp_path):
     line = [sys.executable, "-m", "memsuite", *command, "--out", str(folder)]
     subprocess.run(line, cwd=ROOT, env=environment, check=True, capture_output=True)
     assert json.loads((folder / "result.json").read_text())["success"] >= 0.95
+
+
+@pytest.mark.learns
+def test_a_number_seen_at_the_first_step_is_acted_at_the_last(tmp_path):
+    """With real actions, on a seed that no result is reported of; the best policy without memory loses 0.5."""
+    config, folder = ROOT / "configs" / "tasks" / "pendulum_without_velocities.yaml", tmp_path / "recall"
+    command = (
+        f"fit --config {config} --task gym:worlds:Recall-v0 --seed 1000 --num_envs 128 --steps 200000 --out {folder}"
+    )
+    more = "--task_args.mask [] --model.ppo.reward_scale 1.0 --model.ppo.discount 0.99 --model.ppo.rollout_length 7"
+    line = [sys.executable, "-m", "memsuite", *command.split(), *more.split()]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    subprocess.run(line, cwd=ROOT / "tests" / "tasks", env=environment, check=True, capture_output=True)
+    result = json.loads((folder / "result.json").read_text())
+    assert result["return_mean"] > -0.1

@@ -17,7 +17,7 @@ from memsuite.types import Image
 
 IMAGES = ("convolution", "flatten")
 TRUNCATIONS = ("bootstrap", "terminal")
-MOST_WORKERS = 1024
+MOST_WORKERS = 256  # processes
 
 
 @dataclass(frozen=True)
