@@ -67,8 +67,9 @@ def try_environment(who: str, task: GymTask, device: torch.device) -> Iterator[s
         width = task.observation_dim - sum(image.size for image in task.images)
         if width >= WIDE or largest > LARGE:
             image = ", read the image with --task_args.image convolution" if task.flattened else ""
+            rest = " besides its image" if task.images else ""
             yield (
-                f"{who}: an observation is {task.observation_dim:,} numbers of up to {largest:.4g}, which the network "
+                f"{who}: an observation is {width:,} numbers{rest} of up to {largest:.4g}, which the network "
                 "reads as they are; make them few and about 1 in size in a wrapper (gymnasium.wrappers: "
                 f"RescaleObservation, ResizeObservation, NormalizeObservation){image}, or leave some out with "
                 "--task_args.mask"

@@ -91,8 +91,8 @@ def test_a_limit_cuts_or_ends():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"truncation": "cut"}, "truncation of gym:World-v0 'cut'; .*bootstrap, terminal"),
-        ({"image": "crop"}, "image of gym:World-v0 'crop'; .*convolution, flatten"),
+        ({"truncation": "cut"}, "no value of truncation for gym:World-v0: 'cut'; .*bootstrap, terminal"),
+        ({"image": "crop"}, "no value of image for gym:World-v0: 'crop'; .*convolution, flatten"),
         ({"image": "convolution"}, "image convolution needs an observation of three dimensions"),
         ({"workers": -1}, "workers is -1; it must be a whole number from 0"),
         ({"workers": 1.5}, "workers is 1.5"),
@@ -153,6 +153,8 @@ def test_a_flattened_image_is_said_with_the_remedy():
     assert "1,440 numbers of up to 25" in note
     assert "--task_args.image convolution" in note
     assert not list(try_environment("task x", world(seen="picture"), torch.device("cpu")))
+    (note,) = try_environment("task x", world(seen="dict"), torch.device("cpu"))
+    assert "5 numbers besides its image of up to" in note
 
 
 def test_a_run_with_an_image_is_recorded_and_loaded(tmp_path, monkeypatch, capsys):

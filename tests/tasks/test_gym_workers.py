@@ -6,8 +6,10 @@ import copy
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -229,3 +231,34 @@ def test_an_environment_that_only_this_process_registers():
     same(alone.reset(3, torch.Generator().manual_seed(0)), shared.reset(3, torch.Generator().manual_seed(0)))
     shared.close()
     gymnasium.registry.pop("Local-v0")
+
+
+PARENT = """
+import sys, time, torch
+sys.path.insert(0, sys.argv[1])
+import worlds
+from memsuite.tasks.gym_task import GymTask
+
+task = GymTask("World-v0", workers=2)  # no guard of __main__: the processes do not run this script again
+task.reset(4, torch.Generator().manual_seed(0))
+print(*[process.pid for process in task._batch._processes], flush=True)
+time.sleep(60)
+"""
+
+
+def test_processes_end_with_a_parent_that_is_killed(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(PARENT)
+    folder = str(Path(worlds.__file__).parent)
+    parent = subprocess.Popen([sys.executable, str(script), folder], stdout=subprocess.PIPE, text=True)
+    pids = [int(pid) for pid in parent.stdout.readline().split()]
+    assert len(pids) == 2
+    assert all(running(pid) for pid in pids)
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    for _ in range(100):
+        if not any(running(pid) for pid in pids):
+            break
+        time.sleep(0.1)
+    assert not any(running(pid) for pid in pids)

@@ -43,9 +43,9 @@ class Options:
     def check(self, who: str) -> None:
         """Raise a usage error for an option of another value than it has; ``who`` names the environment."""
         if self.truncation not in TRUNCATIONS:
-            raise unknown(f"truncation of {who}", self.truncation, TRUNCATIONS)
+            raise unknown(f"value of truncation for {who}:", self.truncation, TRUNCATIONS)
         if self.image is not None and self.image not in IMAGES:
-            raise unknown(f"image of {who}", self.image, IMAGES)
+            raise unknown(f"value of image for {who}:", self.image, IMAGES)
         workers: Any = self.workers
         if isinstance(workers, bool) or not isinstance(workers, int) or not 0 <= workers <= MOST_WORKERS:
             raise UsageError(f"{who}: workers is {workers!r}; it must be a whole number from 0 to {MOST_WORKERS}")
