@@ -99,16 +99,23 @@ def test_a_gru_learns_the_easy_t_maze(tmp_path):
     assert json.loads((folder / "result.json").read_text())["success"] >= 0.95
 
 
+# A small environment of tests/tasks/worlds.py, its settings, and the return to exceed; no result reports the seed.
+WORLDS = {
+    # A number is shown at the first step and acted at the last; the best policy without memory loses 0.5.
+    "Recall-v0": ("--num_envs 128 --steps 200000 --model.ppo.discount 0.99 --model.ppo.rollout_length 7", -0.1),
+    # A square is in one of four quarters of a picture of noise; the best policy without memory is right in 0.25.
+    "Glimpse-v0": ("--num_envs 64 --steps 64000 --model.ppo.discount 0.99 --model.ppo.rollout_length 5", 0.9),
+}
+
+
 @pytest.mark.learns
-def test_a_number_seen_at_the_first_step_is_acted_at_the_last(tmp_path):
-    """With real actions, on a seed that no result is reported of; the best policy without memory loses 0.5."""
-    config, folder = ROOT / "configs" / "tasks" / "pendulum_without_velocities.yaml", tmp_path / "recall"
-    command = (
-        f"fit --config {config} --task gym:worlds:Recall-v0 --seed 1000 --num_envs 128 --steps 200000 --out {folder}"
-    )
-    more = "--task_args.mask [] --model.ppo.reward_scale 1.0 --model.ppo.discount 0.99 --model.ppo.rollout_length 7"
+@pytest.mark.parametrize("name", WORLDS)
+def test_a_number_and_a_picture_are_remembered(tmp_path, name):
+    config, folder = ROOT / "configs" / "tasks" / "pendulum_without_velocities.yaml", tmp_path / "run"
+    settings, least = WORLDS[name]
+    command = f"fit --config {config} --task gym:worlds:{name} --seed 1000 --device cpu --out {folder} {settings}"
+    more = "--task_args.mask [] --model.ppo.reward_scale 1.0"
     line = [sys.executable, "-m", "memsuite", *command.split(), *more.split()]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     subprocess.run(line, cwd=ROOT / "tests" / "tasks", env=environment, check=True, capture_output=True)
-    result = json.loads((folder / "result.json").read_text())
-    assert result["return_mean"] > -0.1
+    assert json.loads((folder / "result.json").read_text())["return_mean"] > least

@@ -147,6 +147,12 @@ def check_sharing(config: RunConfig, task: Task) -> None:
     ppo, scripted = config.ppo, isinstance(task, ScriptedTask)
     if (config.num_envs or 1) % (ppo.draws or 1):
         raise UsageError(f"num_envs is {config.num_envs}, ppo.draws {ppo.draws}: num_envs must be a multiple of it")
+    if not isinstance(task.action_space, Discrete):
+        what = "objective supervised" if config.objective == "supervised" else f"ppo.draws {ppo.draws}"
+        raise UsageError(
+            f"{what} needs Discrete actions, and those of {config.task} are {type(task.action_space).__name__}: use "
+            "objective ppo, ppo.draws 1 and ppo.advantage gae"
+        )
     if not can_share(task):
         if config.objective == "supervised":
             raise UsageError(f"objective supervised: {config.task} does not tell which action is right")

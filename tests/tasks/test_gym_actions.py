@@ -156,16 +156,17 @@ def test_a_mask_of_actions_is_refused_by_name(name):
         fitted(MemoryPPO(task="gym:World-v0", task_args={"env_args": {"actions": name, "fault": "mask"}}, steps=9 * 64))
 
 
+@pytest.mark.parametrize("name", ["several", "box"])
 @pytest.mark.parametrize(
     ("settings", "words"),
-    [
-        ({"ppo": PPOConfig(draws=2)}, "cannot begin with one script: use ppo.draws 1"),
-        ({"objective": "supervised"}, "objective supervised: gym:World-v0 does not tell which action is right"),
-    ],
+    [({"ppo": PPOConfig(draws=2)}, "ppo.draws 2 needs"), ({"objective": "supervised"}, "objective supervised needs")],
 )
-def test_shared_scripts_and_supervision_are_refused(settings, words):
-    with pytest.raises(UsageError, match=words):
-        small("box", **settings)
+def test_shared_scripts_and_supervision_are_refused_by_name(name, settings, words):
+    kind = type(SPACES[name]).__name__
+    with pytest.raises(
+        UsageError, match=f"{words} Discrete actions, and those of gym:World-v0 are {kind}: use .*draws 1"
+    ):
+        small(name, **settings)
 
 
 @pytest.mark.parametrize("name", ["several", "box"])

@@ -102,6 +102,33 @@ class Recall(gymnasium.Env):
         return self._observation(), reward, over, False, {}
 
 
-for name, world in {"World-v0": World, "Recall-v0": Recall}.items():
+class Glimpse(gymnasium.Env):
+    """A bright square somewhere in a picture at the first step, then noise; the last action is its quarter."""
+
+    def __init__(self, blanks=4, render_mode=None):
+        self.blanks = blanks
+        self.action_space, self.observation_space = spaces.Discrete(4), spaces.Box(0, 255, (24, 24, 1), np.uint8)
+
+    def _observation(self) -> Any:
+        picture = self.np_random.integers(0, 60, (24, 24, 1), dtype=np.uint8)
+        if self.clock == 0:
+            down, across = divmod(self.quarter, 2)
+            at = self.np_random.integers(0, 8, 2) + np.array([12 * down, 12 * across])
+            picture[at[0] : at[0] + 4, at[1] : at[1] + 4] = 250
+        return picture
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.clock, self.quarter = 0, int(self.np_random.integers(4))
+        return self._observation(), {}
+
+    def step(self, action):
+        over = self.clock == self.blanks
+        reward = float(over and int(action) == self.quarter)
+        self.clock += 1
+        return self._observation(), reward, over, False, {}
+
+
+for name, world in {"World-v0": World, "Recall-v0": Recall, "Glimpse-v0": Glimpse}.items():
     if name not in gymnasium.registry:
         gymnasium.register(name, entry_point=world, max_episode_steps=9)
