@@ -42,7 +42,7 @@ class ActorCritic(nn.Module):
 
     Args:
         controller: the memory; reads observations.
-        actions: what the actions are; a number of them for :class:`~memsuite.tasks.actions.Discrete`.
+        num_actions: what the actions are; a number of them for :class:`~memsuite.tasks.actions.Discrete`.
         observation_dim: width of the observation, for a critic that reads only the observation.
         critic_sees: ``memory`` for a critic on the features, ``observation``, or ``none`` for no critic, in which case
             all values are 0.
@@ -56,13 +56,13 @@ class ActorCritic(nn.Module):
     def __init__(
         self,
         controller: Controller,
-        actions: int | ActionSpace,
+        num_actions: int | ActionSpace,
         observation_dim: int = 0,
         critic_sees: Critic = "memory",
         encoder: ImageEncoder | None = None,
     ) -> None:
         super().__init__()
-        space = Discrete(actions) if isinstance(actions, int) else actions
+        space = Discrete(num_actions) if isinstance(num_actions, int) else num_actions
         self.policy = policy_of(space)
         self.controller = controller
         self._state_floats = controller.state_floats()

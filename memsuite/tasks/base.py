@@ -160,12 +160,12 @@ class Task(ABC):
         start = sum(list(self.layout.values())[: list(self.layout).index(name)])
         return slice(start, start + self.layout[name])
 
-    def _define(self, horizon: int, layout: dict[str, int], actions: int | ActionSpace) -> None:
+    def _define(self, horizon: int, layout: dict[str, int], num_actions: int | ActionSpace) -> None:
         self.horizon, self.layout, self.observation_dim = horizon, layout, sum(layout.values())
-        if isinstance(actions, MultiDiscrete | Continuous):
-            self._space = actions
+        if isinstance(num_actions, MultiDiscrete | Continuous):
+            self._space = num_actions
         else:
-            self.num_actions = actions.n if isinstance(actions, Discrete) else actions
+            self.num_actions = num_actions.n if isinstance(num_actions, Discrete) else num_actions
 
     def fresh(self: TaskT) -> TaskT:
         """Return a task of the same definition for a separate batch; neither affects the other.
