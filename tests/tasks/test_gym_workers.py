@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from memsuite.__main__ import main  # noqa: E402
 from memsuite.errors import Stopped, UsageError  # noqa: E402
 from memsuite.module import MemoryPPO  # noqa: E402
 from memsuite.rl import evaluate, make_actor_critic, stream  # noqa: E402
+from memsuite.runs.recipes import nearest_recipe  # noqa: E402
 from memsuite.tasks.actions import Discrete  # noqa: E402
 from memsuite.tasks.gym_task import GymTask  # noqa: E402
 
@@ -175,6 +177,21 @@ def test_an_evaluation_leaves_the_running_workers_alone():
     assert children(task) == before
     task.step(torch.zeros(4, dtype=torch.int64))
     task.close()
+
+
+def test_arguments_that_no_process_can_be_given_are_one_line():
+    task = GymTask("World-v0", workers=2)
+    task._recipe.arguments["fault"] = threading.Lock()
+    with pytest.raises(UsageError, match=r"a worker cannot be started: TypeError: cannot pickle .*; set workers 0"):
+        task.reset(2, torch.Generator().manual_seed(0))
+
+
+def test_the_number_of_workers_is_no_part_of_a_cell():
+    arguments = [{"workers": 4, "mask": [0]}, {"mask": [0]}]
+    modules = [MemoryPPO(task="gym:World-v0", difficulty="easy", steps=9 * 64, task_args=each) for each in arguments]
+    found = [nearest_recipe(module.config.plain(), None) for module in modules]
+    assert found[0] == found[1]
+    assert found[0][1]["mask"] == [0]
 
 
 MODULE = """

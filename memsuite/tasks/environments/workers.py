@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from memsuite.blame import in_one_line
 from memsuite.errors import Stopped, UsageError
 from memsuite.imports import COPIES, PLACES
 from memsuite.tasks.environments.share import Recipe, Row, Share, Step, import_environment, import_gymnasium
@@ -95,10 +96,14 @@ class Workers:
 
     def _start(self, context: Any, begin: Begin) -> None:
         here, there = context.Pipe()
-        process = context.Process(target=work, args=(there, begin), daemon=True)
-        process.start()
-        there.close()
         self._links.append(here)
+        process = context.Process(target=work, args=(there, begin), daemon=True)
+        try:
+            process.start()
+        except (pickle.PicklingError, TypeError, AttributeError, OSError) as error:
+            raise UsageError(f"{self._who}: a worker cannot be started: {in_one_line(error)}; set workers 0") from error
+        finally:
+            there.close()
         self._processes.append(process)
 
     def reset(self, seeds: Mapping[int, int]) -> dict[int, Row]:
