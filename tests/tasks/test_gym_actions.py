@@ -118,11 +118,12 @@ def test_greedy_evaluation_takes_the_mean():
     assert found[0]["return_mean"] / 8 == pytest.approx(mean, abs=0.25)
 
 
-@pytest.mark.parametrize("name", ["several", "box"])
-def test_a_resumed_run_has_the_bits_of_one_that_went_through(tmp_path, monkeypatch, name):
+@pytest.mark.parametrize(("name", "seen"), [("several", "box"), ("box", "tuple"), ("discrete", "dict")])
+def test_a_resumed_run_has_the_bits_of_one_that_went_through(tmp_path, monkeypatch, name, seen):
     monkeypatch.chdir(tmp_path)
     line = "--task gym:worlds:World-v0 --difficulty easy --num_envs 4 --controller_args.hidden_dim 4 --device cpu"
-    line += f" --task_args.env_args.actions {name} --evaluation_episodes 4 --checkpoint_every 1 --evaluate_every 100"
+    line += f" --task_args.env_args.actions {name} --task_args.env_args.seen {seen} --evaluation_episodes 4"
+    line += " --checkpoint_every 1 --evaluate_every 100"
     line += " --model.ppo.rollout_length 5 --task_args.previous_action true"
     monkeypatch.syspath_prepend(worlds.__file__.rpartition("/")[0])
     assert main([*f"fit {line} --steps 120 --out whole".split()]) == 0
