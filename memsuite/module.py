@@ -17,7 +17,6 @@ from memsuite.rl import (
     Actor,
     ActorCritic,
     AdvantageScale,
-    Credit,
     Iterations,
     collect,
     envs_per_process,
@@ -26,6 +25,7 @@ from memsuite.rl import (
     rollout_outcome,
     stream,
 )
+from memsuite.rl.credit import credit_of
 from memsuite.rl.guard import UpdateGuard
 from memsuite.rl.needs import check_needs
 from memsuite.rl.optimizer import make_optimizer
@@ -83,8 +83,7 @@ class MemoryPPO(pl.LightningModule):
         self.ppo = ppo = cast(ResolvedPPO, self.config.ppo)
         self.num_envs, self.seed = cast(int, self.config.num_envs), self.config.seed
         self.evaluation_episodes = cast(int, self.config.evaluation_episodes)
-        sizes = self.task.num_actions, self.task.observation_dim
-        self.credit = Credit(ppo.discount, ppo.gae_lambda, ppo.consequences == "tested", *sizes)
+        self.credit = credit_of(ppo, self.task)
         self.model = self.fresh_model()
         self.shares = shares_scripts(self.config)
         self.advantage_scale = AdvantageScale()

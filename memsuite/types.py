@@ -15,6 +15,26 @@ State: TypeAlias = Union[Tensor, "tuple[State, ...]", "dict[str, State]"]
 
 
 @dataclass(frozen=True)
+class Image:
+    """A part of an observation that is an image, flattened.
+
+    Attributes:
+        start: index of its first number in the observation.
+        shape: its shape before it was flattened: (height, width, channels), or (channels, height, width).
+        channels_last: whether the channels are the last of the three.
+    """
+
+    start: int
+    shape: tuple[int, int, int]
+    channels_last: bool
+
+    @property
+    def size(self) -> int:
+        """Number of its numbers."""
+        return self.shape[0] * self.shape[1] * self.shape[2]
+
+
+@dataclass(frozen=True)
 class Script:
     """A batch of whole episodes of a scripted task, drawn at once.
 
@@ -83,7 +103,7 @@ class Trajectory:
     Attributes:
         observations: ``[T, B, D]``.
         is_first: ``[T, B]`` bool; the controller's state is reset before such a step.
-        actions: ``[T, B]`` int64.
+        actions: ``[T, B]`` int64; ``[T, B, N]`` where an action is several numbers, int64 or float32.
         log_probs: ``[T, B]`` log-probability of each action when it was taken.
         values: ``[T, B]`` the critic's estimate at each step.
         next_values: ``[T, B]`` the estimate at each step's successor. It is 0 after ``terminated``. After ``truncated``
@@ -94,7 +114,8 @@ class Trajectory:
         scored: ``[T, B]`` bool.
         correct: ``[T, B]`` bool.
         initial_state: the controller's state before the first step.
-        draws: ``[T, B]`` the uniform random numbers that drew the actions; None for actions that were not drawn.
+        draws: the uniform random numbers that drew the actions, of the shape of ``actions``; None for actions that were
+            not drawn.
     """
 
     observations: Tensor

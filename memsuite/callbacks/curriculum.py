@@ -67,7 +67,7 @@ class Curriculum(Callback):
             sizes.append(min(full, max(sizes[-1] + 1, int(sizes[-1] * self.factor))))
         for size in sizes:
             task = module.course.make_task({self.argument: size})
-            if (task.layout, task.num_actions) != (module.task.layout, module.task.num_actions):
+            if (task.layout, task.action_space) != (module.task.layout, module.task.action_space):
                 raise UsageError(f"Curriculum: {self.argument} changes the observations or the actions of {name}")
         return sizes
 

@@ -154,6 +154,7 @@ def describe_run(module: MemoryPPO, outcome: dict[str, float]) -> dict[str, Any]
         "skipped_updates": module.guard.total,
         "curriculum": module.course.curriculum,
         "state_floats": module.model.controller.state_floats(),
+        "encoder": None if module.model.encoder is None else module.model.encoder.describe(),
         "objective": module.config.objective,
         "init_from": module.config.init_from,
         "scripts": round(module.course.episodes / module.ppo.draws),

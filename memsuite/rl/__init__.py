@@ -5,9 +5,9 @@ from memsuite.rl.course import Course, Iterations
 from memsuite.rl.credit import Credit
 from memsuite.rl.evaluate import evaluate
 from memsuite.rl.gae import gae
-from memsuite.rl.loss import TERMS, LossTerms, ppo_loss
 from memsuite.rl.minibatch import AdvantageScale, minibatch_columns, minibatch_losses
 from memsuite.rl.outcome import rollout_outcome
+from memsuite.rl.policy.loss import TERMS, LossTerms, ppo_loss
 from memsuite.rl.rollout import Actor, begin, choose, collect, sample
 from memsuite.rl.streams import count_iterations, envs_per_process, stream
 from memsuite.runs.ppo import PPOConfig, check_precision

@@ -12,11 +12,15 @@ from torch.nn.functional import linear
 
 from memsuite.controllers import Controller, make_controller
 from memsuite.controllers.base import forward_in_blocks, is_own
+from memsuite.errors import UsageError
 from memsuite.ops import normed_linear
 from memsuite.rl.needs import check_network
+from memsuite.rl.policy.distributions import policy_of
+from memsuite.rl.policy.encoder import ImageEncoder, controller_input_dim
 from memsuite.rl.randomness import own_randomness
 from memsuite.runs.ppo import Critic
 from memsuite.tasks import Task
+from memsuite.tasks.actions import ActionSpace, Continuous, Discrete
 from memsuite.types import State
 
 ROWS = 4096  # steps times environments that the controller reads at once on a CPU: a few megabytes per tensor
@@ -38,22 +42,34 @@ class ActorCritic(nn.Module):
 
     Args:
         controller: the memory; reads observations.
-        num_actions: width of the policy.
+        num_actions: what the actions are; a number of them for :class:`~memsuite.tasks.actions.Discrete`.
         observation_dim: width of the observation, for a critic that reads only the observation.
         critic_sees: ``memory`` for a critic on the features, ``observation``, or ``none`` for no critic, in which case
             all values are 0.
+        encoder: makes what the controller reads of an observation with images; None for the observation as it is.
+
+    Attributes:
+        policy: the distribution of the actions given the logits.
+        log_std: logarithms of the standard deviations of continuous actions, the same at every step; otherwise None.
     """
 
     def __init__(
-        self, controller: Controller, num_actions: int, observation_dim: int = 0, critic_sees: Critic = "memory"
+        self,
+        controller: Controller,
+        num_actions: int | ActionSpace,
+        observation_dim: int = 0,
+        critic_sees: Critic = "memory",
+        encoder: ImageEncoder | None = None,
     ) -> None:
         super().__init__()
+        space = Discrete(num_actions) if isinstance(num_actions, int) else num_actions
+        self.policy = policy_of(space)
         self.controller = controller
         self._state_floats = controller.state_floats()
         self.recompute: int | None = None  # steps of a block that the backward pass computes again; None for none
         self._folded: tuple[Tensor, Tensor] | None = None
         self.norm = nn.RMSNorm(controller.feature_dim, eps=EPSILON)
-        self.actor = nn.Linear(controller.feature_dim, num_actions)
+        self.actor = nn.Linear(controller.feature_dim, space.outputs)
         self.critic_sees = critic_sees
         # The observation is scaled to the size of normalised features, so that both critics learn equally fast.
         self.critic_gain = float(controller.feature_dim) ** 0.5 if critic_sees == "observation" else 1.0
@@ -62,6 +78,8 @@ class ActorCritic(nn.Module):
         nn.init.orthogonal_(self.actor.weight, gain=0.01)
         for tensor in (self.actor.bias, *(self.critic.parameters() if self.critic is not None else ())):
             nn.init.zeros_(tensor)
+        self.log_std = nn.Parameter(torch.zeros(space.outputs)) if isinstance(space, Continuous) else None
+        self.encoder = encoder
         self.train()
 
     def train(self, mode: bool = True) -> ActorCritic:
@@ -109,10 +127,15 @@ class ActorCritic(nn.Module):
 
         Where ``keep_T`` ``[T]`` is given, only the features of those steps are returned.
         """
-        x_TBD = x_TBD.to(self.actor.weight.dtype)
+        x_TBD = self.read(x_TBD)
         again = self.recompute is not None and torch.is_grad_enabled()
         steps = cast(int, self.recompute) if again else self._block_steps(x_TBD)
         return forward_in_blocks(self.controller, x_TBD, state, is_first_TB, steps, again, keep_T)
+
+    def read(self, x: Tensor) -> Tensor:
+        """Return what the controller reads of observations ``[.., D]``: images encoded, in the kind of the weights."""
+        x = x.to(self.actor.weight.dtype)
+        return x if self.encoder is None else self.encoder(x)
 
     def _block_steps(self, x_TBD: Tensor) -> int:
         """Return the steps per block: the whole sequence on an accelerator, or if the state is larger than a block."""
@@ -124,8 +147,7 @@ class ActorCritic(nn.Module):
 
     def step(self, x_BD: Tensor, state: State, is_first_B: Tensor) -> tuple[Tensor, Tensor, State]:
         """Read one step ``[B, D]``; return logits ``[B, A]``, values ``[B]`` and the next state."""
-        x_BD = x_BD.to(self.actor.weight.dtype)
-        features, state = self.controller.forward_step(x_BD, self.controller.reset_mask(state, is_first_B))
+        features, state = self.controller.forward_step(self.read(x_BD), self.controller.reset_mask(state, is_first_B))
         return (*self.heads(features, x_BD), state)
 
     def heads(self, features: Tensor, observations: Tensor) -> tuple[Tensor, Tensor]:
@@ -135,11 +157,14 @@ class ActorCritic(nn.Module):
         if self.critic is not None and self.critic_sees == "memory":
             # Split instead of sliced twice: the backward pass then joins two gradients without tensors of zeros.
             logits, values = torch.split(made, [self.actor.out_features, 1], dim=-1)
-            return logits, values.squeeze(-1)
+            return self._with_std(logits), values.squeeze(-1)
         if self.critic is None:
-            return made, made.new_zeros(made.shape[:-1])
+            return self._with_std(made), made.new_zeros(made.shape[:-1])
         observations = observations.to(self.actor.weight.dtype)
-        return made, linear(observations, self.critic.weight * self.critic_gain).squeeze(-1)
+        return self._with_std(made), linear(observations, self.critic.weight * self.critic_gain).squeeze(-1)
+
+    def _with_std(self, logits: Tensor) -> Tensor:
+        return logits if self.log_std is None else torch.cat([logits, self.log_std.expand_as(logits)], dim=-1)
 
     def _joined(self) -> tuple[Tensor, Tensor]:
         """Return weight and bias of the heads that read the features, with the norm's weight.
@@ -173,8 +198,13 @@ def make_actor_critic(
         critic: input of the critic: ``memory``, ``observation``, or ``none`` for no critic.
         generator: its seed determines the weights.
     """
-    width = task.observation_dim
+    width = controller_input_dim(task)
     check_network(controller, arguments, width)
+    if task.images and critic == "observation":
+        raise UsageError(
+            "ppo.critic observation reads numbers, not images: set ppo.critic memory, or the image flatten"
+        )
     with own_randomness(generator.initial_seed()):
         memory = make_controller(controller, input_dim=width, **arguments)
-        return ActorCritic(memory, task.num_actions, width, critic)
+        encoder = ImageEncoder(task.images, task.observation_dim) if task.images else None
+        return ActorCritic(memory, task.action_space, task.observation_dim, critic, encoder)

@@ -8,6 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from memsuite.distributed import total
+from memsuite.rl.policy.distributions import policy_of
+from memsuite.runs.ppo import ResolvedPPO
+from memsuite.tasks import Task
 from memsuite.types import Trajectory
 
 SIGNIFICANT = 6.0  # standard deviations
@@ -21,8 +24,8 @@ class Credit(nn.Module):
     later events are equally likely after any other action. ``tested`` decides from the data: both numbers are 0
     until an action is seen to have a consequence; from then on they have the given values.
 
-    An action is drawn by a uniform number u (:func:`memsuite.rl.rollout.sample`). Without consequences, u is
-    independent of everything that follows. Let :math:`w_k = \cos(\pi k u)`, and let
+    An action is drawn by a uniform number u (:func:`~memsuite.rl.policy.distributions.sample`). Without consequences, u
+    is independent of everything that follows. Let :math:`w_k = \cos(\pi k u)`, and let
     :math:`G = \sum_{i \ge 1} (\gamma\lambda)^{i-1} y_{t+i}`
     for each observation channel and for the reward, centred on its mean over environments. Then every term of
     :math:`S = \sum w_k G` is symmetric about 0 given the rest, and
@@ -36,21 +39,29 @@ class Credit(nn.Module):
         discount: gamma.
         gae_lambda: lambda.
         tested: whether both wait for evidence of a consequence.
-        num_actions: number of actions of the task.
+        num_actions: number of actions of the task, or of values of a part of an action; 0 for real numbers.
         observation_dim: width of the task's observations.
+        components: parts of an action, each drawn by a number of its own.
     """
 
     products: Tensor
     squares: Tensor
 
     def __init__(
-        self, discount: float, gae_lambda: float, tested: bool, num_actions: int, observation_dim: int
+        self,
+        discount: float,
+        gae_lambda: float,
+        tested: bool,
+        num_actions: int,
+        observation_dim: int,
+        components: int = 1,
     ) -> None:
         super().__init__()
         self.discount, self.gae_lambda = discount, gae_lambda
         self.tested = tested and discount > 0
         if self.tested:
-            shape = min(max(1, num_actions - 1), MOST_WAVES), observation_dim + 1
+            self.waves = min(max(1, num_actions - 1), MOST_WAVES) if num_actions else MOST_WAVES
+            shape = self.waves * components, observation_dim + 1
             for name in ("products", "squares"):
                 self.register_buffer(name, torch.zeros(shape, dtype=torch.float64))
 
@@ -71,9 +82,10 @@ class Credit(nn.Module):
         return bool((self.products.abs() > SIGNIFICANT * self.squares.sqrt()).any())
 
     def _waves(self, draws_TB: Tensor) -> Tensor:
-        """Return ``cos(pi k u)``, ``[T B, waves]``."""
-        number = torch.arange(1, len(self.products) + 1, device=draws_TB.device)
-        return torch.cos(math.pi * number * draws_TB.double().flatten().unsqueeze(-1))
+        """Return ``cos(pi k u)`` for each part of an action, ``[T B, waves]``."""
+        number = torch.arange(1, self.waves + 1, device=draws_TB.device)
+        waves = torch.cos(math.pi * number * draws_TB.double().flatten().unsqueeze(-1))
+        return waves.view(draws_TB.shape[0] * draws_TB.shape[1], len(self.products))
 
     def _later(self, trajectory: Trajectory) -> Tensor:
         """Return the discounted sum of what follows each step, centred: ``[T, B, observation_dim + 1]``."""
@@ -84,3 +96,10 @@ class Credit(nn.Module):
         for t in range(len(seen) - 2, -1, -1):
             later[t] = (seen[t + 1] + decay * later[t + 1]).masked_fill(ended[t], 0)
         return later - later.mean(1, keepdim=True)
+
+
+def credit_of(ppo: ResolvedPPO, task: Task) -> Credit:
+    """Return the discount and lambda that the settings ask for, for the actions and observations of a task."""
+    policy = policy_of(task.action_space)
+    sizes = policy.levels, task.observation_dim, math.prod(policy.shape)
+    return Credit(ppo.discount, ppo.gae_lambda, ppo.consequences == "tested", *sizes)

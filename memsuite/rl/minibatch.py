@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from memsuite.controllers.base import map_state
 from memsuite.distributed import mean
 from memsuite.rl.actor_critic import ActorCritic
-from memsuite.rl.loss import LossTerms, ppo_loss
+from memsuite.rl.policy.loss import LossTerms
 from memsuite.runs.ppo import ResolvedPPO
 from memsuite.types import State, Trajectory
 
@@ -48,7 +48,7 @@ def minibatch_losses(
             return tensor[start : start + window].index_select(1, columns)
 
         logits, values, state = model(part(trajectory.observations), state, part(trajectory.is_first))
-        terms = ppo_loss(
+        terms = model.policy.loss(
             logits,
             values,
             part(trajectory.actions),

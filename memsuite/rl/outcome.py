@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from memsuite.distributed import total, variance
-from memsuite.rl.loss import TERMS
+from memsuite.rl.policy.loss import TERMS
 from memsuite.types import Trajectory
 
 # The statistics of an iteration, in this order.

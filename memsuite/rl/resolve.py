@@ -12,6 +12,7 @@ from memsuite.imports import parameters_of
 from memsuite.reading import positive
 from memsuite.rl.actor_critic import ActorCritic, make_actor_critic
 from memsuite.rl.course import Course
+from memsuite.rl.policy.encoder import controller_input_dim
 from memsuite.rl.streams import envs_per_process, stream
 from memsuite.runs.config import NAMES, RunConfig, is_plain, nested
 from memsuite.runs.ppo import ResolvedPPO
@@ -28,6 +29,7 @@ from memsuite.runs.recipes import (
     usual_recurrent_scale,
 )
 from memsuite.tasks import ScriptedTask, Task, get_task_config
+from memsuite.tasks.actions import Discrete
 
 
 def build_config(config: RunConfig | None, settings: dict[str, Any]) -> RunConfig:
@@ -54,7 +56,7 @@ def plan(config: RunConfig) -> tuple[RunConfig, Course]:
 
 def can_share(task: Task) -> bool:
     """Tell whether several environments can begin with one script of the task."""
-    return isinstance(task, ScriptedTask) or task.can_fork
+    return isinstance(task.action_space, Discrete) and (isinstance(task, ScriptedTask) or task.can_fork)
 
 
 def resolve_size(config: RunConfig, task: Task) -> RunConfig:
@@ -147,6 +149,12 @@ def check_sharing(config: RunConfig, task: Task) -> None:
     ppo, scripted = config.ppo, isinstance(task, ScriptedTask)
     if (config.num_envs or 1) % (ppo.draws or 1):
         raise UsageError(f"num_envs is {config.num_envs}, ppo.draws {ppo.draws}: num_envs must be a multiple of it")
+    if not isinstance(task.action_space, Discrete):
+        what = "objective supervised" if config.objective == "supervised" else f"ppo.draws {ppo.draws}"
+        raise UsageError(
+            f"{what} needs Discrete actions, and those of {config.task} are {type(task.action_space).__name__}: use "
+            "objective ppo, ppo.draws 1 and ppo.advantage gae"
+        )
     if not can_share(task):
         if config.objective == "supervised":
             raise UsageError(f"objective supervised: {config.task} does not tell which action is right")
@@ -181,5 +189,5 @@ def _controller_arguments(config: RunConfig, task: Task) -> dict[str, Any]:
         return found if match is None else {**found, "match": match}
     if "hidden_dim" in (config.controller_args or {}):
         raise UsageError("controller_args has both hidden_dim and match, which sets it: keep one")
-    width = matched_width(config.controller, task.observation_dim, read_match(match), found)
+    width = matched_width(config.controller, controller_input_dim(task), read_match(match), found)
     return {**found, "hidden_dim": width}

@@ -15,10 +15,12 @@ import torch
 from torch import Tensor
 
 from memsuite.controllers.base import map_state
-from memsuite.ops import log_prob
 from memsuite.rl.actor_critic import ActorCritic
+from memsuite.rl.policy.distributions import choose, sample
 from memsuite.tasks import ScriptedTask, Task
 from memsuite.types import State, TimeStep, Trajectory
+
+__all__ = ["Actor", "begin", "choose", "collect", "only_first", "sample"]
 
 CHUNK = 32_768  # decisions computed at once without gradients: bounds memory at any horizon and fits in the cache
 
@@ -34,18 +36,6 @@ class Actor:
 def begin(task: Task, model: ActorCritic, num_envs: int, generator: torch.Generator) -> Actor:
     """Start a batch of episodes."""
     return Actor(task.reset(num_envs, generator), model.init_state(num_envs, generator.device))
-
-
-def sample(logits: Tensor, uniform: Tensor) -> Tensor:
-    """Draw actions ``[..]`` from logits ``[.., A]`` by inverting the distribution function at ``uniform`` ``[..]``."""
-    cumulative = torch.softmax(logits, dim=-1).cumsum(-1)
-    below = cumulative[..., :-1] <= uniform.unsqueeze(-1) * cumulative[..., -1:]
-    return below.sum(-1)
-
-
-def choose(logits: Tensor, uniform: Tensor | None) -> Tensor:
-    """Sample with the given uniform numbers, or take the most likely action if ``uniform`` is None."""
-    return logits.argmax(-1) if uniform is None else sample(logits, uniform)
 
 
 @torch.no_grad()
@@ -75,7 +65,7 @@ def collect(
     num_envs, device = actor.timestep.is_first.shape[0], actor.timestep.is_first.device
     uniform = None
     if generator is not None:  # drawn for all steps first, so that both paths use the same numbers
-        uniform = torch.rand(steps, num_envs, generator=generator, device=device)
+        uniform = torch.rand(steps, num_envs, *model.policy.shape, generator=generator, device=device)
     if isinstance(task, ScriptedTask) and not by_stepping:
         return _collect_script(task, model, actor, steps, uniform)
     return _collect_steps(task, model, actor, steps, uniform, stretches=not by_stepping)
@@ -91,8 +81,8 @@ def _collect_script(
     for begin_at in range(0, steps, size):
         at = slice(begin_at, begin_at + size)
         logits, values, state = model(block.observations[at], state, block.is_first[at])
-        actions = choose(logits, None if uniform is None else uniform[at])
-        parts.append((actions, log_prob(logits, actions), values))
+        actions = model.policy.choose(logits, None if uniform is None else uniform[at])
+        parts.append((actions, model.policy.log_prob_taken(logits, actions), values))
     actions, log_probs, values = (torch.cat(part) for part in zip(*parts, strict=True))
     correct = block.scored & (actions == block.targets)
     following = task.peek()
@@ -137,10 +127,10 @@ def _steps(
             rows += made
             continue
         logits, values, state = model.step(now.observation, state, now.is_first)
-        actions = choose(logits, None if uniform is None else uniform[len(rows)])
+        actions = model.policy.choose(logits, None if uniform is None else uniform[len(rows)])
         following = task.step(actions)
         final = _final_values(model, following, state, values)
-        rows.append(_row(now, following, actions, log_prob(logits, actions), values, final))
+        rows.append(_row(now, following, actions, model.policy.log_prob_taken(logits, actions), values, final))
         now = following
     columns: dict[str, Any] = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
     after = model.step(now.observation, state, now.is_first)[1]
@@ -193,8 +183,8 @@ def _stretch(
     for begin_at in range(0, count, most):
         at = slice(begin_at, begin_at + most)
         logits, values, state = model(observations[at], state, is_first[at])
-        actions = choose(logits, None if uniform is None else uniform[at])
-        parts.append((actions, log_prob(logits, actions), values))
+        actions = model.policy.choose(logits, None if uniform is None else uniform[at])
+        parts.append((actions, model.policy.log_prob_taken(logits, actions), values))
     actions, log_probs, values = (torch.cat(part) for part in zip(*parts, strict=True))
     rewards, following = task.walk(actions)
     no = torch.zeros_like(is_first)

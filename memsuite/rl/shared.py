@@ -23,8 +23,8 @@ from memsuite.controllers.base import map_state
 from memsuite.distributed import mean, total
 from memsuite.rl.actor_critic import ActorCritic
 from memsuite.rl.groups import group_advantages
-from memsuite.rl.loss import LossTerms, cross_entropy, draws_loss
 from memsuite.rl.minibatch import AdvantageScale
+from memsuite.rl.policy.loss import LossTerms, cross_entropy, draws_loss
 from memsuite.rl.rollout import Actor
 from memsuite.runs.config import Objective
 from memsuite.runs.ppo import ResolvedPPO

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from memsuite.distributed import mean
 from memsuite.rl.actor_critic import ActorCritic
 from memsuite.rl.guard import UpdateGuard
-from memsuite.rl.loss import TERMS, LossTerms
 from memsuite.rl.minibatch import minibatch_columns, minibatch_losses
+from memsuite.rl.policy.loss import TERMS, LossTerms
 from memsuite.rl.shared import Drawn, SharedRollout
 from memsuite.runs.ppo import ResolvedPPO
 from memsuite.types import Trajectory

@@ -193,7 +193,8 @@ def differences(config: Mapping[str, Any], recipe: str, steps_to_remember: int |
     expected = {**task["args"], **usual["controllers"].get(config["controller"], {})}
     given = {**(config.get("task_args") or {}), **(config.get("controller_args") or {})}
     expected |= {} if steps_to_remember is None else {"memory_horizon": steps_to_remember}
-    given.pop("horizon", None)
+    for name in ("horizon", *(["workers"] if config["task"].startswith(GYM) else [])):  # workers change no number
+        given.pop(name, None)
     own = {**LATER, **config["ppo"]}
     ppo = {**LATER, **usual["ppo"]}
     num_envs, draws = config["num_envs"], own["draws"]

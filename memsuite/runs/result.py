@@ -76,6 +76,7 @@ class RunResult:
         world_size: processes that trained together.
         parameters: numbers that are learnt.
         state_floats: numbers that the memory of one episode holds.
+        encoder: what makes numbers of an image before the memory reads it; None where no image is seen.
         skipped_updates: updates left out because their loss or gradient was not finite.
         memory_moved: how far the parameters of each part of the network went, relative to their size at the start.
         curve: the evaluations on the way, as lists ``env_steps``, ``success`` and ``return``; only in files of many
@@ -126,6 +127,7 @@ class RunResult:
     world_size: int | None = None
     parameters: int | None = None
     state_floats: int | None = None
+    encoder: str | None = None
     skipped_updates: int | None = None
     memory_moved: dict[str, Any] | None = None
     curve: dict[str, Any] | None = None

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from memsuite.errors import UsageError
-from memsuite.types import Block, Script, TimeStep
+from memsuite.tasks.actions import ActionSpace, Continuous, Discrete, MultiDiscrete
+from memsuite.types import Block, Image, Script, TimeStep
 
 TaskT = TypeVar("TaskT", bound="Task")
 
@@ -41,13 +42,14 @@ class Task(ABC):
     """A batch of environments that share one definition.
 
     A task is built without a batch; :meth:`reset` starts one. Observations are ``[B, observation_dim]`` float32,
-    actions
-    ``[B]`` integers in ``[0, num_actions)``. All randomness comes from the generator given to :meth:`reset`.
+    actions ``[B]`` integers in ``[0, num_actions)``, or what else :attr:`action_space` says. All randomness comes from
+    the generator given to :meth:`reset`.
 
     Attributes:
         horizon: the whole length of an episode in steps.
         observation_dim: width of an observation.
-        num_actions: number of actions.
+        num_actions: number of actions, where one of several is chosen; other tasks have no such attribute.
+        images: the parts of an observation that are images.
         layout: the observation's channels in order, name to width; for pictures and for the anchors' policies.
         passive_steps: number of steps from the beginning of an episode whose actions change no observation or reward.
         open_steps: number of observations from the beginning of an episode that no action changes, though actions may
@@ -64,7 +66,14 @@ class Task(ABC):
     horizon: int
     observation_dim: int
     num_actions: int
+    images: tuple[Image, ...] = ()
     layout: dict[str, int]
+    _space: ActionSpace | None = None
+
+    @property
+    def action_space(self) -> ActionSpace:
+        """What the actions are: :class:`Discrete` unless the task says otherwise."""
+        return self._space or Discrete(self.num_actions)
 
     @abstractmethod
     def reset(self, num_envs: int, generator: torch.Generator) -> TimeStep:
@@ -153,9 +162,12 @@ class Task(ABC):
         start = sum(list(self.layout.values())[: list(self.layout).index(name)])
         return slice(start, start + self.layout[name])
 
-    def _define(self, horizon: int, layout: dict[str, int], num_actions: int) -> None:
-        self.horizon, self.layout, self.num_actions = horizon, layout, num_actions
-        self.observation_dim = sum(layout.values())
+    def _define(self, horizon: int, layout: dict[str, int], num_actions: int | ActionSpace) -> None:
+        self.horizon, self.layout, self.observation_dim = horizon, layout, sum(layout.values())
+        if isinstance(num_actions, MultiDiscrete | Continuous):
+            self._space = num_actions
+        else:
+            self.num_actions = num_actions.n if isinstance(num_actions, Discrete) else num_actions
 
     def fresh(self: TaskT) -> TaskT:
         """Return a task of the same definition for a separate batch; neither affects the other.

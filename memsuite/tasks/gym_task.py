@@ -1,38 +1,45 @@
-"""Gymnasium environments in memsuite: any environment with discrete actions as a task."""
+"""Gymnasium environments in memsuite: any environment with actions of numbers as a task."""
 
 from __future__ import annotations
 
-import importlib
-import logging
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from memsuite.blame import blamed_on, in_one_line, is_mistake
+from memsuite.blame import blamed_on
 from memsuite.errors import Stopped, UsageError
-from memsuite.imports import module_at
-from memsuite.shipped import extra
 from memsuite.tasks.base import Anchors, Task
-from memsuite.tasks.gym_values import ENDS, NUMBER, check_ends, check_numbers, check_observation, check_spaces
+from memsuite.tasks.environments.share import (
+    Recipe,
+    Share,
+    close_environment,
+    import_environment,
+    import_gymnasium,
+    make_environment,
+)
+from memsuite.tasks.environments.spaces import action_space_of
+from memsuite.tasks.environments.values import check_observations
+from memsuite.tasks.environments.view import Options, View
+from memsuite.tasks.environments.workers import Workers
 from memsuite.types import TimeStep
 
-log = logging.getLogger("memsuite")
 UNLIMITED = 1000  # the horizon for the budget of an environment without a limit
-LARGEST = 3.4e38  # largest reward, because rewards are float32
-MASK = "action_mask"  # the key under which environments report the allowed actions
 
 
 class GymTask(Task):
     """Run a Gymnasium environment as a task, for instance CartPole without its velocities: ``mask=[1, 3]``.
 
-    Observations are flattened as ``gymnasium.spaces.flatten`` does; a discrete one becomes a one-hot. Actions must be
-    discrete. No decision is scored: the reward is the measure. The anchors are unknown, NaN.
+    Observations are flattened as ``gymnasium.spaces.flatten`` does; a discrete one becomes a one-hot. Images keep their
+    place in the flattened observation, and the network reads them by a convolution. Actions may be Discrete,
+    MultiDiscrete, MultiBinary or a Box of real numbers, which is given the action clipped to its bounds. No decision is
+    scored: the reward is the measure. The anchors are unknown, NaN.
 
-    If an environment marks the allowed actions with ``action_mask``, in its info or in a dict of observations, a
-    forbidden action is replaced by the next allowed one, in the order of their numbers.
+    If an environment with Discrete actions marks the allowed ones with ``action_mask``, in its info or in a dict of
+    observations, a forbidden action is replaced by the next allowed one, in the order of their numbers.
 
     Every episode is reset with a seed drawn from the task's generator. :meth:`state_dict` keeps the seeds and the
     actions of the running episodes, and loading plays them again. An environment that is determined by its seed and the
@@ -44,6 +51,14 @@ class GymTask(Task):
         horizon: largest number of steps of an episode; None takes the environment's own limit, which must then exist.
         mask: indices of the flattened observation to leave out, so that the agent has to remember or infer them.
         env_args: arguments of the environment.
+        previous_action: append the action just taken to the observation: one-hot, or as numbers if it is continuous;
+            zeros at the first step of an episode.
+        previous_reward: append the reward just received to the observation; 0 at the first step of an episode.
+        truncation: what the step limit does to an episode: ``bootstrap`` cuts it, and the critic estimates what would
+            have followed; ``terminal`` ends it, as published results of POPGym do.
+        image: how an array of three dimensions is read: by a ``convolution``, or ``flatten``; None takes convolution
+            for images of at least 16 x 16 pixels. Images of bytes are scaled to [0, 1] for a convolution.
+        workers: number of processes that step the environments; 0 steps them in this process. The numbers are the same.
 
     Raises:
         UsageError: the environment does not exist, cannot be made, or has spaces that are not supported.
@@ -52,6 +67,7 @@ class GymTask(Task):
 
     Attributes:
         masked: whether the environment has reported allowed actions.
+        flattened: whether the observation has an image that is flattened.
     """
 
     def __init__(
@@ -60,181 +76,127 @@ class GymTask(Task):
         horizon: int | None = None,
         mask: Sequence[int] = (),
         env_args: dict[str, Any] | None = None,
+        previous_action: bool = False,
+        previous_reward: bool = False,
+        truncation: str = "bootstrap",
+        image: str | None = None,
+        workers: int = 0,
     ) -> None:
-        self._gymnasium = _import_gymnasium()
-        self._envs: list[Any] = []
-        self._allowed: list[Any] = []
-        self.masked = False
-        self.env_id, self.mask = env_id, tuple(mask)
-        self._env_args = dict(env_args or {}) | ({"max_episode_steps": horizon} if horizon else {})
-        env = self._make()
-        self._close(env)
-        spaces = self._gymnasium.spaces
-        actions, seen = (cast(Any, getattr(env, name, None)) for name in ("action_space", "observation_space"))
-        check_spaces(f"gym:{env_id}", spaces, actions, seen)
-        self._first_action = int(actions.start)
-        self._width = width = spaces.flatdim(seen)
-        if not all(0 <= index < width for index in self.mask):
-            raise UsageError(f"gym:{env_id}: mask {list(self.mask)} is outside 0 to {width - 1}")
-        self._kept = [index for index in range(width) if index not in self.mask]
-        if not self._kept:
-            raise UsageError(f"gym:{env_id}: nothing is observed: {width} numbers, mask {list(self.mask)}")
+        spaces = import_gymnasium().spaces
+        self._batch: Share | Workers | None = None
+        self.masked, self.env_id, self.mask = False, env_id, tuple(mask)
+        self._options = Options(self.mask, previous_action, previous_reward, truncation, image, workers)
+        self._options.check(who := f"gym:{env_id}")
+        arguments = dict(env_args or {}) | ({"max_episode_steps": horizon} if horizon else {})
+        env = make_environment(env_id, arguments)
+        close_environment(env_id, env)
+        taken, seen = (cast(Any, getattr(env, name, None)) for name in ("action_space", "observation_space"))
+        actions = action_space_of(who, spaces, taken)
+        check_observations(who, spaces, seen)
+        self._recipe = Recipe(env_id, arguments, actions, spaces.flatdim(seen))
+        self._view = View(who, spaces, seen, self._options, actions)
+        self.images, self.flattened = self._view.images, self._view.flattened
         limit = horizon or (env.spec.max_episode_steps if env.spec else None)
         if not limit:
             raise UsageError(
-                f"gym:{env_id} has no step limit: set the number of steps after which an episode is cut, for instance "
+                f"{who} has no step limit: set the number of steps after which an episode is cut, for instance "
                 f"--horizon {UNLIMITED}; the critic estimates the reward after the cut, and returns count up to the "
                 "cut"
             )
-        self._define(limit, {"observation": len(self._kept)}, int(actions.n))
+        self._define(limit, self._view.layout, actions)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**{name: value for name, value in self.__dict__.items() if name != "_gymnasium"}, "_envs": []}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _gymnasium=_import_gymnasium())
-
-    def _make(self) -> Any:
-        with blamed_on(f"gym:{self.env_id}"):
-            import_environment(self.env_id)
-            return self._gymnasium.make(self.env_id.rpartition(":")[2], disable_env_checker=True, **self._env_args)
+        return self.__dict__ | {"_batch": None}
 
     def reset(self, num_envs: int, generator: torch.Generator) -> TimeStep:
         """Begin ``num_envs`` episodes."""
-        self._begin(num_envs, generator)
-        return self._show([self._reset_one(index) for index in range(num_envs)], [True] * num_envs)
+        batch = self._begin(num_envs, generator)
+        rows = batch.reset({index: self._begin_one(index) for index in range(num_envs)})
+        self.masked = self.masked or batch.masked
+        return self._show(self._view.numbers([rows[index] for index in range(num_envs)]), [True] * num_envs)
 
-    def _begin(self, num_envs: int, generator: torch.Generator) -> None:
+    def _begin(self, num_envs: int, generator: torch.Generator) -> Share | Workers:
         self.close()
         self._generator = generator
-        for _ in range(num_envs):  # one by one, so that the earlier ones can be closed if a later one fails
-            self._envs.append(self._make())
-        self._allowed = [None] * num_envs
+        if self._options.workers:
+            self._batch = Workers(self._recipe, num_envs, self._options.workers, generator.initial_seed())
+        else:
+            self._batch = Share(self._recipe, num_envs)
         self._seeds = [0] * num_envs
-        self._actions: list[list[int]] = [[] for _ in range(num_envs)]
+        self._taken: list[list[Any]] = [[] for _ in range(num_envs)]
+        return self._batch
 
     def close(self) -> None:
-        """Close the environments of the batch."""
-        while self._envs:
-            self._close(self._envs.pop())
+        """Close the environments of the batch, and end the processes that step them."""
+        batch, self._batch = self._batch, None
+        if batch is not None:
+            batch.close()
 
-    def _close(self, env: Any) -> None:
-        try:
-            env.close()
-        except Exception as error:  # a failed close loses nothing
-            log.debug("gym:%s: close: %s", self.env_id, in_one_line(error))
+    def _begin_one(self, index: int) -> int:
+        """Draw and return the seed of the next episode of an environment."""
+        drawn = torch.randint(2**31 - 1, (1,), generator=self._generator, device=self._generator.device)
+        self._seeds[index], self._taken[index] = int(drawn), []
+        return self._seeds[index]
 
-    def _reset_one(self, index: int, seed: int | None = None) -> Tensor:
-        if seed is None:
-            drawn = torch.randint(2**31 - 1, (1,), generator=self._generator, device=self._generator.device)
-            seed = int(drawn)
-        self._seeds[index], self._actions[index] = seed, []
-        with blamed_on(f"gym:{self.env_id}: reset", Stopped):
-            found = self._envs[index].reset(seed=seed)
-            if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], dict)):
-                raise TypeError("it must return an observation and a dict of info, as Gymnasium's API asks for")
-            return self._seen(index, *found)
+    def step(self, actions_B: Tensor) -> TimeStep:
+        """Take one step in every environment; an episode that ends is followed by the next one."""
+        assert self._batch is not None
+        steps = self._batch.step(actions_B.tolist())
+        ends = self._options.truncation == "terminal"
+        cut = [one.cut and not ends for one in steps]
+        terminated = [one.over or (one.cut and ends) for one in steps]
+        is_first = [over or short for over, short in zip(terminated, cut, strict=True)]
+        for taken, one in zip(self._taken, steps, strict=True):
+            taken.append(one.taken)
+        begun = self._batch.reset({index: self._begin_one(index) for index, ended in enumerate(is_first) if ended})
+        self.masked = self.masked or self._batch.masked
+        rewards, actions = [one.reward for one in steps], [one.taken for one in steps]
+        rows = [begun.get(index, one.row) for index, one in enumerate(steps)]
+        finals = (
+            self._view.complete(self._view.numbers([one.row for one in steps]), actions, rewards) if any(cut) else None
+        )
+        numbers = self._view.numbers(rows)
+        return self._show(numbers, is_first, actions, rewards, terminated, cut, finals)
 
-    def _step_one(self, index: int, action: int) -> tuple[Tensor, float, bool, bool]:
-        """Take one step in one environment; return observation, reward, terminated and truncated."""
-        allowed = self._allowed[index]
-        if allowed is not None and not allowed[action]:
-            around = [*range(action + 1, len(allowed)), *range(action)]
-            action = next(one for one in around if allowed[one])
-        self._actions[index].append(action)
-        try:
-            observation, reward, over, cut, info = self._envs[index].step(action + self._first_action)
-            if not (isinstance(reward, NUMBER) and isinstance(over, NUMBER) and isinstance(cut, NUMBER)):
-                check_numbers(reward=reward, terminated=over, truncated=cut)
-            if over not in ENDS or cut not in ENDS:
-                check_ends(terminated=over, truncated=cut)
-            if not -LARGEST < reward < LARGEST:
-                raise ValueError(f"its reward is {float(reward)}, which does not fit into a 32-bit number")
-            return self._seen(index, observation, info, over), float(reward), bool(over), bool(cut) and not over
-        except BaseException as error:  # no context manager, because this runs at every step of every environment
-            if not is_mistake(error):
-                raise
-            old = isinstance(error, ValueError) and "unpack" in str(error)
-            text = "it must return five values, as Gymnasium's API asks for" if old else in_one_line(error)
-            where = f"step {len(self._actions[index])} of an episode"
-            raise Stopped(f"gym:{self.env_id}: {where}: {text}") from error
+    def _show(
+        self,
+        rows: Tensor,
+        is_first: list[bool],
+        actions: list[Any] | None = None,
+        rewards: list[float] | None = None,
+        terminated: list[bool] | None = None,
+        truncated: list[bool] | None = None,
+        finals: Tensor | None = None,
+    ) -> TimeStep:
+        """Return a step; ``actions`` and ``rewards`` are those that led to it, and are not shown at a first step."""
+        device, no = self._generator.device, [False] * len(rows)
+        first, rewards = torch.tensor(is_first), rewards or [0.0] * len(rows)
+        rows = self._view.complete(rows, actions, rewards, first)
+        return TimeStep(
+            observation=self._finite(rows, [True] * len(no)),
+            is_first=first.to(device),
+            reward=torch.tensor(rewards, device=device),
+            terminated=torch.tensor(terminated or no, device=device),
+            truncated=torch.tensor(truncated or no, device=device),
+            final_observation=None if finals is None else self._finite(finals, truncated or no),
+            scored=torch.tensor(no, device=device),
+            correct=torch.tensor(no, device=device),
+        )
 
-    def _seen(self, index: int, observation: Any, info: dict[str, Any], last: Any = False) -> Tensor:
-        """Return an observation as a row; store the actions that are allowed now.
-
-        Args:
-            index: index of the environment.
-            observation: its observation.
-            info: its info dict.
-            last: whether the episode has ended, so that no action follows.
-        """
-        told = info.get(MASK)
-        if told is None and isinstance(observation, dict):
-            told = observation.get(MASK)
-        self._allowed[index] = None if told is None or last else self._checked_mask(told)
-        spaces, space = self._gymnasium.spaces, self._envs[index].observation_space
-        check_observation(spaces, space, observation)
-        flat = spaces.flatten(space, observation)
-        if len(flat) != self._width:
-            raise ValueError(f"an observation has {len(flat)} numbers; its space has {self._width}")
-        return torch.as_tensor(flat, dtype=torch.float32)[self._kept]
-
-    def _finite(self, rows: list[Tensor], used: list[bool]) -> Tensor:
-        """Return observations as a batch ``[B, D]``; refuse values that are not finite in the rows that are used.
+    def _finite(self, rows: Tensor, used: list[bool]) -> Tensor:
+        """Return observations ``[B, D]`` on the run's device; refuse values that are not finite in rows that are used.
 
         Args:
             rows: one row per environment.
             used: whether the row is acted on or valued; the last observation of an episode may be anything.
         """
-        found = torch.stack(rows)
-        if not torch.isfinite(found).all():
-            for row, needed, actions in zip(rows, used, self._actions, strict=True):
+        if not torch.isfinite(rows).all():
+            for row, needed, taken in zip(rows, used, self._taken, strict=True):
                 if needed and not torch.isfinite(row).all():
-                    where = f"step {len(actions)} of an episode"
+                    where = f"step {len(taken)} of an episode"
                     raise Stopped(f"gym:{self.env_id}: {where}: an observation is not finite: {row.tolist()[:10]}")
-            found = torch.nan_to_num(found)
-        return found.to(self._generator.device)
-
-    def _checked_mask(self, told: Any) -> list[bool]:
-        allowed = torch.as_tensor(told).flatten().bool().tolist()
-        if len(allowed) != self.num_actions or not any(allowed):
-            raise ValueError(f"its {MASK} is {told!r}; of {self.num_actions} actions at least one must be allowed")
-        self.masked = True
-        return allowed
-
-    def step(self, actions_B: Tensor) -> TimeStep:
-        """Take one step in every environment, one environment after the other."""
-        following, finals, rewards, terminated, truncated = [], [], [], [], []
-        for index, action in enumerate(actions_B.tolist()):
-            final, reward, over, cut = self._step_one(index, action)
-            finals.append(final)
-            following.append(self._reset_one(index) if over or cut else final)
-            rewards.append(reward)
-            terminated.append(over)
-            truncated.append(cut)
-        is_first = [over or cut for over, cut in zip(terminated, truncated, strict=True)]
-        return self._show(following, is_first, rewards, terminated, truncated, finals if any(truncated) else None)
-
-    def _show(
-        self,
-        observations: list[Tensor],
-        is_first: list[bool],
-        rewards: list[float] | None = None,
-        terminated: list[bool] | None = None,
-        truncated: list[bool] | None = None,
-        finals: list[Tensor] | None = None,
-    ) -> TimeStep:
-        device, no = self._generator.device, [False] * len(observations)
-        return TimeStep(
-            observation=self._finite(observations, [True] * len(no)),
-            is_first=torch.tensor(is_first, device=device),
-            reward=torch.tensor(rewards or [0.0] * len(no), device=device),
-            terminated=torch.tensor(terminated or no, device=device),
-            truncated=torch.tensor(truncated or no, device=device),
-            final_observation=self._finite(finals, truncated or no) if finals else None,
-            scored=torch.tensor(no, device=device),
-            correct=torch.tensor(no, device=device),
-        )
+            rows = torch.nan_to_num(rows)
+        return rows.to(self._generator.device)
 
     def anchors(self) -> Anchors:
         """Return NaN: the anchors are unknown."""
@@ -257,40 +219,26 @@ class GymTask(Task):
         return {
             "generator": self._generator.get_state(),
             "seeds": torch.tensor(self._seeds),
-            "actions": [torch.tensor(actions, dtype=torch.int64) for actions in self._actions],
+            "actions": [torch.tensor(taken, dtype=self.action_space.dtype) for taken in self._taken],
         }
 
     def load_state_dict(self, state: dict[str, Any], generator: torch.Generator) -> TimeStep:
         """Replay the saved episodes up to their current steps; ``generator`` is restored to its saved state."""
         generator.set_state(state["generator"])
-        self._begin(len(state["seeds"]), generator)
-        observations = []
-        for index, (seed, actions) in enumerate(zip(state["seeds"].tolist(), state["actions"], strict=True)):
-            observation = self._reset_one(index, seed)
-            for action in actions.tolist():
-                observation = self._step_one(index, action)[0]
-            observations.append(observation)
-        return self._show(observations, [not actions for actions in self._actions])
-
-
-def import_environment(env_id: str) -> None:
-    """Import the module that registers an environment, if the id names one: ``module:id``."""
-    module = env_id.rpartition(":")[0]
-    if module:
-        module_at(module)
+        batch = self._begin(len(state["seeds"]), generator)
+        self._seeds, self._taken = state["seeds"].tolist(), [actions.tolist() for actions in state["actions"]]
+        steps = batch.replay(self._seeds, self._taken)
+        self.masked = self.masked or batch.masked
+        nothing = torch.zeros(self.action_space.shape, dtype=self.action_space.dtype).tolist()
+        actions = [taken[-1] if taken else nothing for taken in self._taken]
+        rows, rewards = self._view.numbers([one.row for one in steps]), [one.reward for one in steps]
+        shown = self._show(rows, [not taken for taken in self._taken], actions, rewards)
+        return replace(shown, reward=torch.zeros_like(shown.reward))
 
 
 def limit_of(env_id: str) -> int | None:
     """Return the step limit of an environment, as it was registered; None if it has no limit."""
-    gymnasium = _import_gymnasium()
     with blamed_on(f"gym:{env_id}"):
         import_environment(env_id)
-        limit: int | None = gymnasium.spec(env_id.rpartition(":")[2]).max_episode_steps
+        limit: int | None = import_gymnasium().spec(env_id.rpartition(":")[2]).max_episode_steps
     return limit
-
-
-def _import_gymnasium() -> Any:
-    try:
-        return importlib.import_module("gymnasium")
-    except ImportError as error:
-        raise UsageError(f"gym: tasks need Gymnasium; {extra('gym')}") from error

@@ -13,6 +13,7 @@ from memsuite.imports import class_at, parameters_of
 from memsuite.runs.config import DIFFICULTIES, is_plain
 from memsuite.runs.ppo import EntropyWeighting
 from memsuite.tasks.base import Anchors, ScriptedTask, Task
+from memsuite.tasks.declared import check_declared
 from memsuite.tasks.gym_task import UNLIMITED, GymTask, limit_of
 from memsuite.tasks.named import SUITE, TASKS
 from memsuite.tasks.reveal import revealed
@@ -131,7 +132,7 @@ class TaskConfig:
             raise UsageError(f"{self.task}: {name} is {value}; the largest value is {MOST}")
 
     def _make_gym(self, **overrides: Any) -> Task:
-        valid = ("horizon", "mask", "env_args")
+        _, *valid = parameters_of(GymTask)
         for name in overrides:
             if name not in valid:
                 raise unknown(f"argument of {self.task}", name, valid)
@@ -257,22 +258,6 @@ def _config_of_own(name: str, cls: type[Task], difficulty: str) -> TaskConfig:
     discount, gae_lambda = (0.0, 0.0) if issubclass(cls, ScriptedTask) else (0.99, 0.95)
     budget = UPDATES[difficulty]
     return TaskConfig(name, difficulty, parameter.default, updates=budget, discount=discount, gae_lambda=gae_lambda)
-
-
-def check_declared(who: str, task: Task) -> None:
-    """Raise a usage error if a size of a user's task is not a whole number above 0.
-
-    Args:
-        who: name of the task, and the file and line of its class.
-        task: the task, just after construction.
-    """
-    for name in ("horizon", "observation_dim", "num_actions"):
-        value = getattr(task, name, None)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise UsageError(f"{who}: {name} is {value!r}; its __init__ must call self._define, with whole numbers")
-    steps = task.steps_to_remember()
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
-        raise UsageError(f"{who}: steps_to_remember() returns {steps!r}; it must be a whole number of steps")
 
 
 def get_benchmark_suite(difficulty: str, tasks: list[str] | None = None) -> list[TaskConfig]:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from memsuite.errors import UsageError
+from memsuite.tasks.actions import Discrete
 from memsuite.tasks.base import Anchors, ScriptedTask, Task
 from memsuite.types import Script, TimeStep
 
@@ -23,8 +25,10 @@ def revealed(task: Task) -> Task:
     2503.01450). In a task that is stepped the answer is shown where actions begin to matter for what is seen.
 
     Raises:
-        UsageError: the task does not know the right action.
+        UsageError: the task does not know the right action, or its action is not one of several.
     """
+    if not isinstance(task.action_space, Discrete):
+        raise UsageError(f"reveal shows one of several actions; those of {type(task).__name__} are {task.action_space}")
     return RevealedScript(task) if isinstance(task, ScriptedTask) else RevealedSteps(task)
 
 

@@ -48,7 +48,7 @@ def try_controller(
         check_parameters(who, controller)
         x = torch.rand(STEPS, BATCH, task.observation_dim, device=device)
         x[:, -1] = first_steps(task, STEPS, device)
-        x = x.to(model.actor.weight.dtype)
+        x = model.read(x).detach()
         is_first = torch.zeros(STEPS, BATCH, dtype=torch.bool, device=device)
         is_first[0], is_first[STEPS // 2, 1] = True, True
         before = x.clone()

@@ -57,18 +57,22 @@ def try_environment(who: str, task: GymTask, device: torch.device) -> Iterator[s
     with contextlib.closing(task.fresh()) as task:
         try:
             seen = [task.reset(1, _generator(device)).observation]
-            actions = [torch.randint(task.num_actions, (1,), device=device) for _ in range(3)]
+            actions = [task.action_space.random(1, device=device) for _ in range(3)]
             seen += [task.step(action).observation for action in actions]
         except Stopped as error:
             raise UsageError(str(error)) from error.__cause__
         if task.masked:
             yield f"{who}: an action that its action_mask does not allow is taken as the next one that it allows"
         largest = float(torch.stack(seen).abs().max())
-        if task.observation_dim >= WIDE or largest > LARGE:
+        width = task.observation_dim - sum(image.size for image in task.images)
+        if width >= WIDE or largest > LARGE:
+            image = ", read the image with --task_args.image convolution" if task.flattened else ""
+            rest = " besides its image" if task.images else ""
             yield (
-                f"{who}: an observation is {task.observation_dim:,} numbers of up to {largest:.4g}, which the network "
+                f"{who}: an observation is {width:,} numbers{rest} of up to {largest:.4g}, which the network "
                 "reads as they are; make them few and about 1 in size in a wrapper (gymnasium.wrappers: "
-                "RescaleObservation, ResizeObservation, NormalizeObservation), or leave some out with --task_args.mask"
+                f"RescaleObservation, ResizeObservation, NormalizeObservation){image}, or leave some out with "
+                "--task_args.mask"
             )
 
 
@@ -78,7 +82,7 @@ def first_steps(task: Task, steps: int, device: torch.device) -> Tensor:
     with contextlib.closing(task.fresh()) as task:
         seen = [task.reset(1, generator).observation[0]]
         for _ in range(steps - 1):
-            action = torch.randint(task.num_actions, (1,), device=device)
+            action = task.action_space.random(1, device=device)
             seen.append(task.step(action).observation[0])
     return torch.stack(seen)
 
@@ -156,7 +160,7 @@ def check_steps(who: str, task: Task, device: torch.device) -> None:
     check_shown(who, "reset", task, task.reset(envs, _generator(device)), envs)
     over = torch.zeros(envs, dtype=torch.bool, device=device)
     for _ in range(min(task.horizon, 200)):
-        now = task.step(torch.randint(task.num_actions, (envs,), device=device))
+        now = task.step(task.action_space.random(envs, device=device))
         check_shown(who, "step", task, now, envs)
         over = over | now.terminated | now.truncated
     if task.horizon <= 200 and not over.all():
@@ -208,7 +212,7 @@ def check_state(who: str, task: Task, device: torch.device) -> None:
     """Refuse a task that does not go on as it was from what a checkpoint holds of it."""
     generator, other = _generator(device), torch.Generator(device)
     task.reset(MANY, generator)
-    actions = torch.randint(task.num_actions, (STEPS, MANY), device=device)
+    actions = task.action_space.random(STEPS, MANY, device=device)
     task.step(actions[0])
     now = task.step(actions[1])
     other.set_state(generator.get_state())

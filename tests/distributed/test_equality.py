@@ -63,6 +63,7 @@ CASES = [
     # The bonus is uniform here, because rollouts that end before any query have no advantages to weigh it by.
     ("gru", {"discount": 0.9, "entropy_weighting": "uniform", "value_clip": 0.2, "rollout_length": 7}, {}),
     ("gru", {"bptt_steps": 5}, {"task": "n_back", "task_args": None}),
+    ("gru", {"discount": 0.9}, {"task": "gym:Pendulum-v1", "task_args": None}),  # actions of real numbers
 ]
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from memsuite.rl.loss import ppo_formula, ppo_loss
+from memsuite.rl.policy.loss import ppo_formula, ppo_loss
 
 
 def by_hand(logits, actions, old, advantages, clip, coefficient, weighted):

@@ -9,7 +9,7 @@ from memsuite.errors import UsageError
 from memsuite.module import MemoryPPO
 from memsuite.rl import PPOConfig, begin, stream
 from memsuite.rl.groups import group_advantages, returns_to_go
-from memsuite.rl.loss import ppo_formula
+from memsuite.rl.policy.loss import ppo_formula
 from memsuite.rl.rollout import collect
 from memsuite.rl.shared import draw
 from memsuite.rl.shared_walk import share

@@ -127,8 +127,8 @@ class Unflat(gymnasium.Space):
 @pytest.mark.parametrize(
     ("name", "space", "words"),
     [
-        ("action_space", gymnasium.spaces.Box(-1, 1, (2,)), "gymnasium.wrappers.TransformAction"),
-        ("action_space", gymnasium.spaces.MultiDiscrete([2, 3]), "gymnasium.wrappers.TransformAction"),
+        ("action_space", gymnasium.spaces.Box(0, 5, (2,), int), "gymnasium.wrappers.TransformAction"),
+        ("action_space", gymnasium.spaces.Tuple([gymnasium.spaces.Discrete(2)]), "gymnasium.wrappers.TransformAction"),
         ("observation_space", gymnasium.spaces.Dict(mission=Unflat()), "gymnasium.wrappers.FilterObservation"),
     ],
 )

@@ -90,7 +90,6 @@ def test_copy_for_evaluation_leaves_the_batch_alone():
     [
         ("Nothing-v0", {}, "gym:Nothing"),
         ("no_such_module:Env-v0", {}, "no file no_such_module.py in this folder"),
-        ("Pendulum-v1", {}, "only discrete ones"),
         ("CartPole-v1", {"mask": [4]}, "outside 0 to 3"),
         ("CartPole-v1", {"masks": [1]}, "did you mean: mask"),
     ],

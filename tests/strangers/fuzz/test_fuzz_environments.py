@@ -92,7 +92,7 @@ RETURNED = {
     "info as a list": lambda found: (*found[:4], []),
 }
 BEGUN = {"no info": lambda o, i: o, "None": lambda o, i: None, "info as text": lambda o, i: (o, "info")}
-BUILT = ("no actions", "no observations", "real actions", "no space", "text for a space", "endless", "wordy limit")
+BUILT = ("no actions", "no observations", "actions of parts", "no space", "text for a space", "endless", "wordy limit")
 PLACES = ("__init__", "reset", "step")
 GOOD = (1.0, 1, True, np.float32(1), np.float64(1), np.int64(1), np.bool_(True), np.array(1.0), torch.tensor(1.0))
 
@@ -138,7 +138,7 @@ class Drawn(gymnasium.Env):
         {
             "no actions": lambda: delattr(self, "action_space"),
             "no observations": lambda: delattr(self, "observation_space"),
-            "real actions": lambda: setattr(self, "action_space", spaces.Box(0, 1, (1,))),
+            "actions of parts": lambda: setattr(self, "action_space", spaces.Tuple([spaces.Discrete(3)])),
             "no space": lambda: setattr(self, "observation_space", None),
             "text for a space": lambda: setattr(self, "action_space", "Discrete(3)"),
             "endless": lambda: setattr(self, "observation_space", spaces.Sequence(spaces.Discrete(2))),

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from memsuite.errors import UsageError
+from memsuite.tasks.environments.spaces import shown
 
 NUMBER = (int, float)  # includes bool, a subclass of int
 ENDS = (False, True)
-LONGEST = 120  # letters of a space in a message
 
 
 def check_numbers(**values: Any) -> None:
@@ -28,20 +28,14 @@ def check_ends(**values: Any) -> None:
             raise ValueError(f"its {name} is {value!r}; it must be true or false")
 
 
-def check_spaces(who: str, spaces: Any, actions: Any, seen: Any) -> None:
-    """Raise a usage error for spaces that a policy over a few actions cannot serve, with what to do about it.
+def check_observations(who: str, spaces: Any, seen: Any) -> None:
+    """Raise a usage error for a space of observations that has no fixed size in numbers, with what to do about it.
 
     Args:
         who: names the environment.
         spaces: Gymnasium's module of that name.
-        actions: the space of the actions.
         seen: the space of the observations.
     """
-    if not isinstance(actions, spaces.Discrete):
-        raise UsageError(
-            f"{who}: its actions are {shown(actions)}; only discrete ones are supported: list the ones to choose among "
-            "in a wrapper, gymnasium.wrappers.TransformAction(env, lambda i: ACTIONS[i], Discrete(len(ACTIONS)))"
-        )
     try:
         fits = isinstance(seen, spaces.Space) and seen.is_np_flattenable
     except NotImplementedError:  # a space of somebody's own
@@ -51,12 +45,6 @@ def check_spaces(who: str, spaces: Any, actions: Any, seen: Any) -> None:
             f"{who}: its observations, {shown(seen)}, have no fixed size in numbers: leave out texts and the like in a "
             "wrapper, gymnasium.wrappers.FilterObservation(env, [...]), and register the environment so wrapped"
         )
-
-
-def shown(space: Any) -> str:
-    """Return a space as text of one line that is not too long."""
-    text = " ".join(str(space).split())
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def check_observation(spaces: Any, space: Any, seen: Any) -> None:

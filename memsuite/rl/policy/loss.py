@@ -10,7 +10,16 @@ from torch import Tensor
 from memsuite.ops.fused.surrogate import TERMS, surrogate
 from memsuite.runs.ppo import EntropyWeighting
 
-__all__ = ["TERMS", "LossTerms", "clipped_objective", "cross_entropy", "draws_loss", "ppo_formula", "ppo_loss"]
+__all__ = [
+    "TERMS",
+    "LossTerms",
+    "clipped_objective",
+    "cross_entropy",
+    "draws_loss",
+    "ppo_formula",
+    "ppo_loss",
+    "ppo_objective",
+]
 
 
 class LossTerms(NamedTuple):
@@ -67,7 +76,45 @@ def ppo_formula(
         entropy_weighting: ``uniform``, or ``advantages`` for a bonus in proportion to each step's absolute advantage.
     """
     log_probs = logits.log_softmax(-1)
-    log_ratio = log_probs.gather(-1, actions.unsqueeze(-1)).squeeze(-1) - old_log_probs
+    taken = log_probs.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
+    entropy = -(log_probs.exp() * log_probs).sum(-1)
+    return ppo_objective(
+        taken,
+        entropy,
+        values,
+        old_log_probs,
+        old_values,
+        advantages,
+        returns,
+        clip=clip,
+        value_clip=value_clip,
+        value_coefficient=value_coefficient,
+        entropy_coefficient=entropy_coefficient,
+        entropy_weighting=entropy_weighting,
+    )
+
+
+def ppo_objective(
+    log_probs: Tensor,
+    entropy: Tensor,
+    values: Tensor,
+    old_log_probs: Tensor,
+    old_values: Tensor,
+    advantages: Tensor,
+    returns: Tensor,
+    *,
+    clip: float,
+    value_clip: float | None,
+    value_coefficient: float,
+    entropy_coefficient: float,
+    entropy_weighting: EntropyWeighting,
+) -> LossTerms:
+    """Compute the loss of one minibatch of any kind of actions; the arguments are those of :func:`ppo_formula`.
+
+    But for the first two, ``[T, B]`` each: the log-probabilities of the actions taken, and the entropy of the policy at
+    each step, under the current parameters.
+    """
+    log_ratio = log_probs - old_log_probs
     ratio = log_ratio.exp()
     policy = -clipped_objective(ratio, advantages, clip).mean()
     square = (values - returns).square()
@@ -75,7 +122,6 @@ def ppo_formula(
         held = old_values + (values - old_values).clamp(-value_clip, value_clip)
         square = torch.maximum(square, (held - returns).square())
     value = 0.5 * square.mean()
-    entropy = -(log_probs.exp() * log_probs).sum(-1)
     weight = advantages.abs() if entropy_weighting == "advantages" else torch.ones_like(advantages)
     total = policy + value_coefficient * value - entropy_coefficient * (entropy * weight).mean()
     kl, clipped = (ratio - 1 - log_ratio).mean(), ((ratio - 1).abs() > clip).to(ratio.dtype).mean()

@@ -1,0 +1,122 @@
+"""What an agent sees of an environment: its observation in numbers, without what is masked, with what it did last."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from memsuite.errors import UsageError, unknown
+from memsuite.tasks.actions import ActionSpace
+from memsuite.tasks.environments.share import Row
+from memsuite.tasks.environments.spaces import BYTE, SMALLEST, chosen_images, images_in
+from memsuite.types import Image
+
+IMAGES = ("convolution", "flatten")
+TRUNCATIONS = ("bootstrap", "terminal")
+MOST_WORKERS = 256  # processes
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of a Gymnasium task, by the names of :class:`~memsuite.tasks.gym_task.GymTask`'s arguments.
+
+    Attributes:
+        mask: indices of the flattened observation to leave out.
+        previous_action: whether the action just taken is shown.
+        previous_reward: whether the reward just received is shown.
+        truncation: ``bootstrap`` or ``terminal``.
+        image: ``convolution``, ``flatten`` or None.
+        workers: number of processes.
+    """
+
+    mask: tuple[int, ...]
+    previous_action: bool
+    previous_reward: bool
+    truncation: str
+    image: str | None
+    workers: int
+
+    def check(self, who: str) -> None:
+        """Raise a usage error for an option of another value than it has; ``who`` names the environment."""
+        if self.truncation not in TRUNCATIONS:
+            raise unknown(f"value of truncation for {who}:", self.truncation, TRUNCATIONS)
+        if self.image is not None and self.image not in IMAGES:
+            raise unknown(f"value of image for {who}:", self.image, IMAGES)
+        workers: Any = self.workers
+        if isinstance(workers, bool) or not isinstance(workers, int) or not 0 <= workers <= MOST_WORKERS:
+            raise UsageError(f"{who}: workers is {workers!r}; it must be a whole number from 0 to {MOST_WORKERS}")
+        for name in ("previous_action", "previous_reward"):
+            if not isinstance(getattr(self, name), bool):
+                raise UsageError(f"{who}: {name} is {getattr(self, name)!r}; it must be true or false")
+
+
+class View:
+    """Makes of the rows of environments what is shown of them.
+
+    Args:
+        who: names the environment.
+        spaces: Gymnasium's module of that name.
+        seen: the space of the environment's observations.
+        options: of the task.
+        actions: what the actions are.
+
+    Raises:
+        UsageError: the mask or the choice of how images are read does not fit the observations.
+
+    Attributes:
+        layout: the parts of what is shown, name to width.
+        images: where the images are that a convolution reads.
+        flattened: whether there is an image that is flattened, as ``image flatten`` asks for.
+    """
+
+    def __init__(self, who: str, spaces: Any, seen: Any, options: Options, actions: ActionSpace) -> None:
+        width, mask = spaces.flatdim(seen), options.mask
+        if not all(0 <= index < width for index in mask):
+            raise UsageError(f"{who}: mask {list(mask)} is outside 0 to {width - 1}")
+        kept = [index for index in range(width) if index not in mask]
+        if not kept:
+            raise UsageError(f"{who}: nothing is observed: {width} numbers, mask {list(mask)}")
+        self._kept, self._actions, self._options = torch.tensor(kept), actions, options
+        self.layout = {"observation": len(kept)}
+        self.layout |= {"previous_action": actions.width} if options.previous_action else {}
+        self.layout |= {"previous_reward": 1} if options.previous_reward else {}
+        found = list(images_in(spaces, seen))
+        chosen = chosen_images(who, found, options.image, mask)
+        starts = [one.image.start - sum(index < one.image.start for index in mask) for one in chosen]
+        pairs = list(zip(chosen, starts, strict=True))
+        self.images = tuple(Image(start, one.image.shape, one.image.channels_last) for one, start in pairs)
+        self._bytes = [slice(start, start + one.image.size) for one, start in pairs if one.bytes]
+        self.flattened = not chosen and any(one.shorter >= SMALLEST for one in found)
+
+    def numbers(self, rows: list[Row]) -> Tensor:
+        """Return the observations of the environments themselves, ``[B, D]`` float32."""
+        found = torch.from_numpy(np.stack(rows)).float().index_select(1, self._kept)
+        for part in self._bytes:
+            found[:, part] /= BYTE
+        return found
+
+    def complete(
+        self, rows: Tensor, actions: list[Any] | None, rewards: list[float], is_first: Tensor | None = None
+    ) -> Tensor:
+        """Append the actions and rewards of the last step to observations, as far as the options ask for them.
+
+        Args:
+            rows: the observations, ``[B, D]``.
+            actions: the actions that led to them; None if there were none.
+            rewards: the rewards of these actions.
+            is_first: bool ``[B]``, where zeros are shown instead; None for nowhere.
+        """
+        parts = []
+        if self._options.previous_action:
+            dtype = self._actions.dtype
+            zeros = torch.zeros(len(rows), self._actions.width)
+            parts.append(zeros if actions is None else self._actions.as_observation(torch.tensor(actions, dtype=dtype)))
+        if self._options.previous_reward:
+            parts.append(torch.tensor(rewards).unsqueeze(1))
+        if is_first is not None:
+            parts = [part.masked_fill(is_first.unsqueeze(1), 0) for part in parts]
+        return torch.cat([rows, *parts], dim=1) if parts else rows
