@@ -25,6 +25,7 @@ VERBS = {
     "bench": "measure the speed of tasks, training and ops: memsuite bench --help lists the parts",
 }
 
+HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"  # PyTorch reads it once: tensors of 2 MB and more on huge pages, where there are
 JUDGES = ("compare", "report")  # what they fail over lies in the results, and status 1 of compare means worse
 
 
@@ -83,6 +84,7 @@ def _run(verb: str, rest: list[str]) -> int:
 
     PLACES.clear()  # of a command before this one in the same process
     COPIES.clear()
+    os.environ.setdefault(HUGE_PAGES, "1")
     name = "fit" if verb in ("fit", "validate", "test") else verb
     from memsuite.launch.light import light_import
 

@@ -271,7 +271,7 @@ def fit(cli: FitCLI) -> int:
         log.debug(cli.command)
         keep_sources(cli.out, cli.model.config)
         hint_at_retention(cli.model)
-        stack.enter_context(modules_left_alone())
+        stack.enter_context(modules_left_alone(cli.model.ppo.recompute is not None))
         go_on_logging(trainer.loggers, cli.out, cli.resumes, cli.env_steps)
         stack.push(lambda kind, *_: end_wandb(trainer.loggers, kind))
         with started(trainer, ["fit", *cli.given], functools.partial(how_to_go_on, cli.out)):
@@ -290,7 +290,7 @@ def fit_along(cli: FitCLI, checkpoint: str | None) -> int:
     advice = functools.partial(how_to_go_on, cli.out)
     try:
         begun = started(cli.trainer, ["fit", *cli.given], advice)
-        with told_in_one_line(cli.out, cli.model), modules_left_alone(), begun:
+        with told_in_one_line(cli.out, cli.model), modules_left_alone(cli.model.ppo.recompute is not None), begun:
             cli.trainer.fit(cli.model, ckpt_path=checkpoint)
     except (Stopped, UsageError) as end:
         if not (end.together if isinstance(end, Stopped) else PARENT in os.environ):

@@ -161,6 +161,8 @@ def forward_in_blocks(
 
     def read(x: Tensor, state: State, is_first: Tensor, keep: Tensor | None) -> tuple[Tensor, State]:
         feature, state = controller.forward_sequence(x, state, is_first)
+        if again:  # the last row of a block, as a view, would keep the whole block until the backward pass
+            state = map_state(torch.clone, state)
         return feature if keep is None else feature[keep], state
 
     features = []

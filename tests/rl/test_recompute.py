@@ -5,8 +5,10 @@ import sys
 
 import pytest
 import torch
+from torch.utils import _pytree as pytree
 
 from memsuite.controllers import CONTROLLERS, make_controller
+from memsuite.controllers.base import forward_in_blocks
 from memsuite.rl import ActorCritic
 from memsuite.runs import RunConfig
 from memsuite.runs.recipes import differences
@@ -59,3 +61,14 @@ def test_a_run_with_it_is_in_the_same_cell():
     given = differences(config, "v2", 199)
     config["ppo"]["recompute"] = 100
     assert differences(config, "v2", 199) == given
+
+
+@pytest.mark.parametrize("controller", ["gru", "lstm", "lru"])
+def test_a_block_that_is_computed_again_leaves_nothing_but_its_state(controller):
+    """A view of a block's last row would keep the whole block in memory until the backward pass."""
+    model = make_controller(controller, input_dim=3, hidden_dim=8)
+    x, first = torch.randn(60, 2, 3), torch.zeros(60, 2, dtype=torch.bool)
+    keep = torch.arange(60) == 59
+    features, state = forward_in_blocks(model, x, model.init_state(2), first, 20, recompute=True, keep_T=keep)
+    for leaf in [features, *pytree.tree_leaves(state)]:
+        assert leaf.untyped_storage().nbytes() == leaf.numel() * leaf.element_size()
