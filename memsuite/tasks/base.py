@@ -206,10 +206,7 @@ class ScriptedTask(Task):
         """Draw ``num_envs`` whole episodes of ``horizon`` steps, on the generator's device."""
 
     def shown_at(self, script: Script) -> Tensor | None:
-        """Return at which step the item that each decision asks for was last shown, ``[T, B]``; None for no one item.
-
-        Meaningful only where ``scored``. Success by this distance is the density of recall (docs/probes.md).
-        """
+        """Return when the item that each decision asks for was last shown, ``[T, B]``; None if it is not one item."""
         return None
 
     def reset(self, num_envs: int, generator: torch.Generator) -> TimeStep:

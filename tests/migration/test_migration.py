@@ -12,7 +12,7 @@ from migration.cells import cells_of
 from memsuite.controllers import CONTROLLERS, GRU
 from memsuite.runs import SCHEMA, PPOConfig
 from memsuite.runs.collection import read_collection
-from memsuite.runs.recipes import THE_SAME
+from memsuite.runs.recipes import LATER, THE_SAME
 from memsuite.tasks.registry import PRESETS
 
 RESULTS = Path(__file__).parents[2] / "results"
@@ -41,7 +41,7 @@ def test_every_default_is_filled_in(name):
         config = run["config"]
         assert run["schema"] == SCHEMA
         assert {"hidden_dim"} <= set(config["controller_args"])
-        assert {one.name for one in fields(PPOConfig)} - set(config["ppo"]) <= set(THE_SAME)
+        assert {one.name for one in fields(PPOConfig)} - set(config["ppo"]) <= {*THE_SAME, *LATER}
         gym = config["task"].startswith("gym:")
         open_yet = {key for key, value in config.items() if value is None}
         assert open_yet == ({"init_from", "horizon"} if gym and config["horizon"] is None else {"init_from"})
