@@ -26,6 +26,7 @@ SIZES = {
     "zoo_v1": 81,
     "recipe_v1": 115,
     "controls_v1": 90,
+    "controls_second_v1": 80,
     "horizons_v1": 85,
     "beyond_v1": 75,
     "easy_v1": 440,
