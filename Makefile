@@ -115,6 +115,8 @@ recipe-v1: setup
 controls: setup
 	$(RUN)/memsuite suite configs/suites/controls_v1.yaml
 	$(RUN)/memsuite report --results runs/controls_v1 --out report --overwrite --collect results/controls.jsonl
+	$(RUN)/memsuite suite configs/suites/controls_second_v1.yaml
+	$(RUN)/memsuite report --results runs/controls_second_v1 --out report --overwrite --collect results/controls_second.jsonl
 
 # Steps until delayed cue is learnt against its horizon, to 5,000 steps: about half an hour on two cores.
 horizons: setup

@@ -40,6 +40,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "horizons": runs.cost_of_a_wait,
     "samples": runs.samples,
     "controls": runs.controls,
+    "controls_second": functools.partial(runs.controls, "controls_second"),
     "training": measurements.training,
     "peers_200": functools.partial(measurements.peers, 200),
     "peers_1000": functools.partial(measurements.peers, 1000),

@@ -154,9 +154,9 @@ def sample_row(name: str, horizon: int, runs: list[Run]) -> list[str]:
     return [name, str(horizon), " ".join(steps)]
 
 
-def controls() -> str:
+def controls(name: str = "controls") -> str:
     """Lay out the negative controls: a task and tier, the ceiling of its kind, and every seed."""
-    cells = grouped(runs_of("controls"), lambda run: (run["controller"], run["task"], run["difficulty"]))
+    cells = grouped(runs_of(name), lambda run: (run["controller"], run["task"], run["difficulty"]))
     rows = []
     for (controller, task, difficulty), runs in sorted(cells.items(), key=lambda item: item[0][1:]):
         unbound = controller == "pseudo_mamba"
