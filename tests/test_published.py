@@ -35,7 +35,10 @@ def test_every_run_of_the_suite_is_there_and_no_other(name):
     assert sorted(run["command"] for run in runs_of(name)) == commands_before_v2(SUITES[name])
 
 
-@pytest.mark.parametrize(("suite", "name"), [("recipe_v1", "recipe"), ("zoo_v1", "zoo_v1"), ("controls_second_v1", "controls_second")])
+WHOLE = [("recipe_v1", "recipe"), ("zoo_v1", "zoo_v1"), ("controls_second_v1", "controls_second")]
+
+
+@pytest.mark.parametrize(("suite", "name"), WHOLE)
 def test_every_run_of_the_grid_is_there_and_no_other(suite, name):
     asked = {run.id for run in read_suite(ROOT / "configs" / "suites" / f"{suite}.yaml").runs}
     made = [re.search(rf"--out runs/{suite}/(\S+)", run["command"])[1] for run in runs_of(name)]

@@ -16,6 +16,7 @@ from memsuite.analysis import plots
 from memsuite.analysis.compare import compare, summarise, with_ceilings
 from memsuite.analysis.compare_tables import interval_text, missing
 from memsuite.analysis.curves import read_curves
+from memsuite.analysis.gap import observability_gaps
 from memsuite.analysis.layout import write_csv
 from memsuite.analysis.plots import canvas
 from memsuite.analysis.plots.horizons import steps_by_horizon
@@ -75,6 +76,7 @@ def write_report(table: pd.DataFrame, folder: Path, baseline: pd.DataFrame | Non
         pictures=pictures,
         facts=_facts(table),
         summary=_without_empty(_summary(table)),
+        gaps=observability_gaps(table),
         cells=_without_empty(_cells(with_ceilings(summarise(table)))),
         differences=_without_empty(_differences(found)) if found is not None else None,
         missing=missing(found) if found is not None else "",

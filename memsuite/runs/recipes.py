@@ -190,7 +190,7 @@ def differences(config: Mapping[str, Any], recipe: str, steps_to_remember: int |
     evaluated are no part of this. A memory horizon is one where it is not the task's ``steps_to_remember``.
     """
     usual, task = recipes()[recipe], published(recipe, config["task"], config["difficulty"])
-    expected = {**task["args"], **usual["controllers"].get(config["controller"], {})}
+    expected = {**task["args"], **usual["controllers"].get(config["controller"], {}), "reveal": False}
     given = {**(config.get("task_args") or {}), **(config.get("controller_args") or {})}
     expected |= {} if steps_to_remember is None else {"memory_horizon": steps_to_remember}
     for name in ("horizon", *(["workers"] if config["task"].startswith(GYM) else [])):  # workers change no number

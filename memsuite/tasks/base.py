@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
@@ -34,8 +35,9 @@ class Anchors:
     unbound: float | None = None
 
     def score(self, success: float) -> float:
-        """Return ``(success - memoryless) / (oracle - memoryless)``: 0 without memory, 1 at best."""
-        return (success - self.memoryless) / (self.oracle - self.memoryless)
+        """Return ``(success - memoryless) / (oracle - memoryless)``: 0 without memory, 1 at best; else NaN."""
+        room = self.oracle - self.memoryless  # none where no memory is needed
+        return (success - self.memoryless) / room if room else math.nan
 
 
 class Task(ABC):
