@@ -27,6 +27,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "short_cells": short_cells.section,
     "second_recipe_in_brief": second_recipe.in_brief,
     "to_target": second_recipe.to_target,
+    "second_set": second_recipe.second_set,
     "longest": second_recipe.longest,
     "t_maze": functools.partial(second_recipe.longest, ROOT / "results" / "t_maze_v2.jsonl"),
     "second_recipe_in_words": second_recipe.in_words,

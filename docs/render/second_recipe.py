@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from statistics import mean, median
 
+from memsuite.controllers import CONTROLLERS
 from memsuite.runs.collection import read_collection
 from memsuite.suite.grid import read_suite
+from memsuite.tasks import SECOND
 from render.common import ROOT, SEEDS, Run, grouped, heading_of, in_bold, table
 
 SUITE = "configs/suites/reference_v2.yaml"
@@ -173,3 +175,35 @@ def longest(file: Path = ROOT / "results" / "longest_v2.jsonl") -> str:
         rows.append([*name, took, f"{run['cpu_seconds']:.0f}", f"{run['scripts']:,}"])
     headings = ["steps", "model", "seed", "success", "CPU s to the target", "CPU s", "scripts"]
     return table(headings, rows) if rows else "No run has been made yet."
+
+
+def second_set(file: Path = ROOT / "results" / "second_easy_v1.jsonl") -> str:
+    """Lay out the easy tier of the second set: a row a model, a column a task, the mean over the seeds that are there.
+
+    Bold where every seed that is there reaches the target; in brackets the number of seeds where it is not three.
+
+    Args:
+        file: the collected runs of ``configs/suites/second_easy_v1.yaml``; it may hold a part of them.
+    """
+    found = read_collection(file) if file.is_file() else []
+    cells = grouped(found, lambda run: (run["controller"], column_of(run)))
+    columns = [*SECOND, "parity", "s5", "without credit"]
+    rows = []
+    for model in CONTROLLERS:
+        texts = []
+        for column in columns:
+            runs = cells.get((model, column), [])
+            number = f" ({len(runs)})" if 0 < len(runs) < 3 else ""
+            texts.append(brief(runs) + number)
+        rows.append([f"`{model}`", *texts])
+    return table(["", *(column.replace("_", " ") for column in columns)], [row for row in rows if any(row[1:])])
+
+
+def column_of(run: Run) -> str:
+    """Return which column a run of the second set belongs to: its task, or the variant of it that the suite has."""
+    group = (run["config"].get("task_args") or {}).get("group", "s3")
+    if run["task"] == "state_tracking" and group != "s3":
+        return str(group)
+    if run["task"] == "key_to_door" and run["config"]["ppo"]["discount"] == 0:
+        return "without credit"
+    return str(run["task"])
