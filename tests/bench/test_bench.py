@@ -101,6 +101,6 @@ def test_help_lists_the_subcommands_and_each_has_its_own_options(capsys):
         text = capsys.readouterr().out
         assert {
             option
-            for option in ("tasks", "controllers", "horizons", "draws", "recompute", "threads", "peer", "runs")
+            for option in ("tasks", "controllers", "horizons", "draws", "recompute", "threads", "peer", "runs", "plot")
             if f"--{option}" in text
         } == (set(defaults) - {"repeats"})

@@ -8,7 +8,7 @@ import torch
 from memsuite import make_task
 from memsuite.rl.actor_critic import make_actor_critic
 from memsuite.rl.guard import UpdateGuard
-from memsuite.rl.loss import TERMS, LossTerms
+from memsuite.rl.policy.loss import TERMS, LossTerms
 from memsuite.rl.update import Update
 from memsuite.runs.recipes import usual_gradient_clip
 
