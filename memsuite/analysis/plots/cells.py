@@ -65,7 +65,8 @@ def _cell(plt: Any, axes: Any, at: tuple[int, int], row: dict[str, Any] | None, 
         text = f"{model}\n{seeds}, best {max(run['success'] for run in row['seeds']):.2f}"
         if row["solved"] and taken is not None:
             share = math.log(max(CHEAP, taken) / CHEAP) / math.log(DEAR / CHEAP)
-            face, text = colours(_tone(min(1.0, share))), f"{model}\n{seeds}, {taken:,.0f} s"
+            seconds = f"{taken:,.0f} s" if taken >= 1 else "under 1 s"
+            face, text = colours(_tone(min(1.0, share))), f"{model}\n{seeds}, {seconds}"
     x, y = at
     axes.add_patch(plt.Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, facecolor=face, edgecolor="none"))
     axes.text(x, y, text, ha="center", va="center", fontsize=8.5, color="black", linespacing=1.25)
