@@ -163,7 +163,7 @@ def test_the_index_page_has_no_link_that_leads_nowhere():
     assert "docs/compare.md leads" in alone.replace("\n", " ")
     assert "](https://github.com/smorad/memax)" in alone  # links to elsewhere stay
     page = for_index(readme, "https://host.invalid/o/n/")
-    assert "](https://host.invalid/o/n/raw/HEAD/docs/images/retention.png)" in page
+    assert "](https://host.invalid/o/n/raw/HEAD/docs/images/map.png)" in page
     assert "[docs/compare.md](https://host.invalid/o/n/blob/HEAD/docs/compare.md)" in page
     for text in (alone, page):
         assert not re.findall(r"\]\((?!https?://)", text)
