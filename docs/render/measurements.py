@@ -7,6 +7,8 @@ from typing import Any
 
 from memsuite.analysis.retention import group_reports
 from memsuite.controllers import CONTROLLERS
+from memsuite.runs.config import DIFFICULTIES
+from memsuite.tasks import SUITE
 from render.common import Run, content_of, each, grouped, runs_of, table
 
 TRAINED_AT = (50, 200, 1000)  # horizons of the table of training speeds
@@ -283,5 +285,5 @@ def solved_cells() -> str:
     solved = {(row["task"], row["difficulty"]) for row in rows if row["solved"]}
     return (
         table(headings, lines)
-        + f"\n\n{len(solved)} of 32 cells are solved: at the target on at least four of five seeds."
+        + f"\n\n{len(solved)} of {len(SUITE) * len(DIFFICULTIES)} cells are solved: at the target on at least four of five seeds."
     )
