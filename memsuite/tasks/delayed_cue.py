@@ -9,7 +9,7 @@ from torch import Tensor
 
 from memsuite.errors import UsageError
 from memsuite.tasks.base import Anchors, ScriptedTask, check_at_least
-from memsuite.tasks.parts import add_noise_, check_delay, integers, latest, mean_over_jitter, shorten_delay
+from memsuite.tasks.parts import add_noise_, check_delay, integers, latest, mean_over_jitter, newest, shorten_delay
 from memsuite.types import Script
 
 
@@ -104,10 +104,7 @@ class DelayedCue(ScriptedTask):
         guess = integers(self.num_cues, (window_KBD.shape[1],), generator)
         if self.noise:
             return window_KBD[0, :, : self.vocabulary].argmax(-1) if len(window_KBD) == step + 1 else guess
-        shown = window_KBD[:, :, : self.vocabulary]
-        order = torch.arange(1, len(shown) + 1, device=shown.device).view(-1, 1, 1)
-        latest = (shown * order).amax(0)  # [B, V], 0 for a cue that is not in the window
-        return torch.where(latest.amax(-1) > 0, latest.argmax(-1), guess)
+        return newest(window_KBD[:, :, : self.vocabulary], guess)
 
     def anchors(self) -> Anchors:
         """Return the chance level over all actions, and over the cues in use."""

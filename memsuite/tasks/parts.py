@@ -116,6 +116,13 @@ def latest(shown_TB: Tensor) -> Tensor:
     return (shown_TB * steps).cummax(0).values
 
 
+def newest(shown_KBV: Tensor, otherwise_B: Tensor) -> Tensor:
+    """Return the token that is shown last in a window ``[B]``; ``otherwise`` where none is."""
+    order = torch.arange(1, len(shown_KBV) + 1, device=shown_KBV.device).view(-1, 1, 1)
+    last = (shown_KBV * order).amax(0)  # [B, V], 0 for a token that is not in the window
+    return torch.where(last.amax(-1) > 0, last.argmax(-1), otherwise_B)
+
+
 def nth(marks_TB: Tensor, index_TB: Tensor) -> Tensor:
     """Return the step of the mark with each index, counted from 0 in every environment, ``[T, B]``."""
     order = (~marks_TB).int().argsort(dim=0, stable=True)  # the steps with marks first

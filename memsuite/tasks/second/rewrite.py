@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from memsuite.tasks.base import Anchors, ScriptedTask, check_at_least
-from memsuite.tasks.parts import integers, latest
+from memsuite.tasks.parts import integers, latest, newest
 from memsuite.tasks.second.parts import chance_below, some_in_order
 from memsuite.types import Script
 
@@ -76,10 +76,7 @@ class Rewrite(ScriptedTask):
     def best_guess(self, window_KBD: Tensor, step: int, generator: torch.Generator) -> Tensor:
         """Name the newest cue in the window; guess if there is none."""
         guess = integers(self.symbols, (window_KBD.shape[1],), generator)
-        shown = window_KBD[:, :, : self.symbols]
-        order = torch.arange(1, len(shown) + 1, device=shown.device).view(-1, 1, 1)
-        latest = (shown * order).amax(0)  # [B, V], 0 for a cue that is not in the window
-        return torch.where(latest.amax(-1) > 0, latest.argmax(-1), guess)
+        return newest(window_KBD[:, :, : self.symbols], guess)
 
     def anchors(self) -> Anchors:
         """Return the chance level over the symbols."""
