@@ -256,7 +256,8 @@ def solved_cells() -> str:
     lines = []
     for row in rows:
         reached = f"{row['solved_seeds']} of {len(row['seeds'])}"
-        taken = "" if row["cpu_seconds_to_target"] is None else f"{row['cpu_seconds_to_target']:,.0f}"
+        seconds = row["cpu_seconds_to_target"]
+        taken = "" if seconds is None else f"{seconds:.1f}" if seconds < 10 else f"{seconds:,.0f}"
         steps = [run["env_steps_to_target"] for run in row["seeds"] if run["env_steps_to_target"] is not None]
         millions = f"{statistics.median(steps) / 1e6:,.0f}" if steps else ""
         successes = each((run["success"] for run in row["seeds"]), ".2f")
