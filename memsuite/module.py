@@ -242,7 +242,7 @@ class MemoryPPO(pl.LightningModule):
         for group in optimizer.param_groups:
             group["lr"] = self.ppo.learning_rate * group["scale"] * factor
         apart = self.ppo.gradient_clip == "by_group"
-        groups = self.model.parts() if apart else [list(self.model.parameters())]
+        groups = list(self.model.parameters_by_part().values()) if apart else [list(self.model.parameters())]
         return Update(groups, optimizer, self.manual_backward, self.guard, self.ppo.max_grad_norm)
 
     def update(self, trajectory: Trajectory) -> Tensor:

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from memsuite.module import MemoryPPO
 
 BINS = 8  # of distances, where more occur
-CONFIDENCE = 0.95
 
 
 @torch.no_grad()
@@ -30,7 +29,7 @@ def recall_density(
 
     Args:
         module: a trained module (:func:`memsuite.load`).
-        episodes: number of random episodes.
+        episodes: number of random episodes; of very long ones fewer, as evaluations run side by side.
         task_args: arguments of the task that replace those of training.
 
     Returns:
@@ -39,20 +38,24 @@ def recall_density(
         decisions do not ask for one item each.
     """
     from memsuite.rl import stream
+    from memsuite.rl.evaluate import MOST_STEPS, left_as_it_was
 
-    task = module.preset.make(
-        **{**(module.config.task_args or {}), **(task_args or {}), "horizon": module.task.horizon}
-    )
+    arguments = {**(module.config.task_args or {}), **(task_args or {}), "horizon": module.task.horizon}
+    task = module.preset.make(**arguments)
     if not isinstance(task, ScriptedTask):
         return None
+    episodes = max(1, min(episodes, MOST_STEPS // task.horizon))
     script = task.script(episodes, stream(module.seed, "density"))
     shown = task.shown_at(script)
     if shown is None:
         return None
-    model, begins = module.model.eval(), torch.zeros_like(script.scored)
+    asked, begins = script.scored.any(1), torch.zeros_like(script.scored)
     begins[0] = True
-    logits, _, _ = model(script.observations, model.init_state(episodes), begins)
-    right = (logits.argmax(-1) == script.targets)[script.scored]
+    with left_as_it_was(module.model) as model:
+        features, _ = model.features(script.observations, model.init_state(episodes), begins, asked)
+        logits, _ = model.heads(features, script.observations[asked])
+    scored = script.scored[asked]
+    right = (logits.argmax(-1) == script.targets[asked])[scored]
     steps = torch.arange(task.horizon).unsqueeze(1)
     return by_distance(right, (steps - shown)[script.scored])
 
@@ -69,7 +72,7 @@ def by_distance(right: Tensor, distance: Tensor) -> list[dict[str, Any]]:
     for part in parts:
         if count := int(part.sum()):
             success = float(right[part].double().mean())
-            low, high = wilson_interval(success, count, CONFIDENCE)
+            low, high = wilson_interval(success, count)
             ends = {"nearest": int(distance[part].min()), "farthest": int(distance[part].max())}
             rows.append({**ends, "success": success, "success_low": low, "success_high": high, "decisions": count})
     return rows

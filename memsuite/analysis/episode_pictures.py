@@ -43,9 +43,9 @@ def draw_episode(task: Task, title: str, path: Path, generator: torch.Generator)
     _channels(axes, task.layout, steps)
     for step, text in above.items():
         axes.axvspan(step - 0.5, step + 0.5, color=MARK, alpha=0.13, linewidth=0)
-        axes.text(
-            step, -0.9, text, ha="center", va="bottom", color=MARK, fontsize=9 if steps <= 60 else 8, weight="bold"
-        )
+        size = 9 if steps <= 60 else 8
+        place = {"xytext": (0, 4), "textcoords": "offset points", "ha": "center", "va": "bottom"}
+        axes.annotate(text, (step, -0.5), **place, color=MARK, fontsize=size, weight="bold")
     axes.set_xlim(-0.5, steps - 0.5)
     axes.set_xlabel("step")
     axes.set_title(f"{title}    (in red: {what})", loc="left", pad=22, fontsize=11)
@@ -83,7 +83,8 @@ def _played_episode(task: Task, generator: torch.Generator) -> tuple[Tensor, dic
         rows.append(now.observation)
         actions = policy(torch.stack(rows), step, generator)
         now = task.step(actions)
-        matters = step >= task.known_steps or (isinstance(task, KeyToDoor) and bool(rows[-1].any()))
+        # Of the steps whose actions may be rewarded, those at which something is shown, and those that must be stepped.
+        matters = step >= task.passive_steps and (step >= task.known_steps or bool(rows[-1].any()))
         if type(task) in ACTIONS and matters:
             above[step] = ACTIONS[type(task)][int(actions[0])]
     return torch.stack(rows)[:, 0], above, "the oracle's moves, of which the last is scored"

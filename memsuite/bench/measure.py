@@ -19,7 +19,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from memsuite.callbacks import ProgressBar
-from memsuite.launch.allocator import keep_freed_memory, modules_left_alone
+from memsuite.launch.allocator import keep_freed_memory, steady_memory
 from memsuite.launch.trainer import TRAINER_DEFAULTS, quiet_lightning
 from memsuite.module import MemoryPPO
 from memsuite.rl import PPOConfig
@@ -121,7 +121,7 @@ def train_briefly(
         steps=count * num_envs * horizon,
         ppo=ppo,
     )
-    with tempfile.TemporaryDirectory() as folder, modules_left_alone():
+    with tempfile.TemporaryDirectory() as folder, steady_memory():
         settings: dict[str, Any] = {**TRAINER_DEFAULTS, "logger": MetricsCSV(folder), "accelerator": device}
         trainer = pl.Trainer(**settings, callbacks=[ProgressBar(), cycles], limit_val_batches=0)
         trainer.fit(module)

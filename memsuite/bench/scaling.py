@@ -25,7 +25,7 @@ from rich.table import Table
 
 from memsuite.bench.measure import prepare
 from memsuite.controllers import controller_class
-from memsuite.launch.allocator import modules_left_alone
+from memsuite.launch.allocator import steady_memory
 from memsuite.module import MemoryPPO
 from memsuite.rl import PPOConfig, begin, collect, gae, minibatch_losses, stream
 
@@ -77,7 +77,7 @@ def measure_one(controller: str, horizon: int, recompute: int | None = None) -> 
     if recompute is None:
         iterate()
     steps, spent = NUM_ENVS * horizon, []
-    with modules_left_alone():
+    with steady_memory():
         for _ in range(max(1, ENOUGH // steps)):
             cpu = time.process_time()
             iterate()

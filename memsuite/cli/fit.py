@@ -20,7 +20,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from memsuite import trainers
 from memsuite.callbacks import Checkpoints, Curriculum, ProgressBar, RunRecord
 from memsuite.errors import Stopped, UsageError, unknown
-from memsuite.launch.allocator import keep_freed_memory, modules_left_alone
+from memsuite.launch.allocator import keep_freed_memory, steady_memory
 from memsuite.launch.arguments import options, told_of_classes
 from memsuite.launch.folder import check_space, own_folder, run_name
 from memsuite.launch.hints import hint_at_retention
@@ -271,7 +271,7 @@ def fit(cli: FitCLI) -> int:
         log.debug(cli.command)
         keep_sources(cli.out, cli.model.config)
         hint_at_retention(cli.model)
-        stack.enter_context(modules_left_alone(cli.model.ppo.recompute is not None))
+        stack.enter_context(steady_memory(cli.model.ppo.recompute is not None))
         go_on_logging(trainer.loggers, cli.out, cli.resumes, cli.env_steps)
         stack.push(lambda kind, *_: end_wandb(trainer.loggers, kind))
         with started(trainer, ["fit", *cli.given], functools.partial(how_to_go_on, cli.out)):
@@ -290,7 +290,7 @@ def fit_along(cli: FitCLI, checkpoint: str | None) -> int:
     advice = functools.partial(how_to_go_on, cli.out)
     try:
         begun = started(cli.trainer, ["fit", *cli.given], advice)
-        with told_in_one_line(cli.out, cli.model), modules_left_alone(cli.model.ppo.recompute is not None), begun:
+        with told_in_one_line(cli.out, cli.model), steady_memory(cli.model.ppo.recompute is not None), begun:
             cli.trainer.fit(cli.model, ckpt_path=checkpoint)
     except (Stopped, UsageError) as end:
         if not (end.together if isinstance(end, Stopped) else PARENT in os.environ):

@@ -52,10 +52,11 @@ def _limit(settings: Sequence[tuple[int, int]]) -> None:
 
 
 @contextmanager
-def modules_left_alone(sparing: bool = False) -> Iterator[None]:
-    """Keep Python's garbage collector, in the block, off the objects that are there at its beginning.
+def steady_memory(sparing: bool = False) -> Iterator[None]:
+    """Keep, in the block, iterations from paying for memory that is not theirs.
 
-    They are nearly all of imported modules. To search them takes 0.2 s, at whatever iteration it falls on.
+    Python's garbage collector stays off the objects that are there at the beginning, which are nearly all of imported
+    modules: to search them takes 0.2 s, at whatever iteration it falls on.
 
     Args:
         sparing: freed memory is given back to the system, too (:func:`give_back_freed_memory`), which costs a little.

@@ -42,7 +42,7 @@ class ActorCritic(nn.Module):
 
     Args:
         controller: the memory; reads observations.
-        num_actions: what the actions are; a number of them for :class:`~memsuite.tasks.actions.Discrete`.
+        actions: what the actions are; a number of them for :class:`~memsuite.tasks.actions.Discrete`.
         observation_dim: width of the observation, for a critic that reads only the observation.
         critic_sees: ``memory`` for a critic on the features, ``observation``, or ``none`` for no critic, in which case
             all values are 0.
@@ -56,13 +56,13 @@ class ActorCritic(nn.Module):
     def __init__(
         self,
         controller: Controller,
-        num_actions: int | ActionSpace,
+        actions: int | ActionSpace,
         observation_dim: int = 0,
         critic_sees: Critic = "memory",
         encoder: ImageEncoder | None = None,
     ) -> None:
         super().__init__()
-        space = Discrete(num_actions) if isinstance(num_actions, int) else num_actions
+        space = Discrete(actions) if isinstance(actions, int) else actions
         self.policy = policy_of(space)
         self.controller = controller
         self._state_floats = controller.state_floats()
@@ -102,14 +102,27 @@ class ActorCritic(nn.Module):
         groups = [{"params": rest, "scale": 1.0}, {"params": recurrent, "scale": recurrent_scale}]
         return [group for group in groups if group["params"]]
 
-    def parts(self) -> list[list[nn.Parameter]]:
-        """Return the parameters in three parts, those that are not empty: recurrent, of the controller else, heads."""
-        recurrent = list(self.controller.recurrent_parameters())
-        ids = {id(parameter) for parameter in recurrent}
-        rest = [one for one in self.controller.parameters() if id(one) not in ids]
-        ids |= {id(parameter) for parameter in rest}
-        found = [recurrent, rest, [one for one in self.parameters() if id(one) not in ids]]
-        return [part for part in found if part]
+    def parameters_by_part(self) -> dict[str, list[nn.Parameter]]:
+        """Return the parameters by the part of the network they belong to, without parts that have none.
+
+        Returns:
+            ``recurrent``, which determine what the memory keeps; ``controller``, its others; ``encoder``, of images;
+            and ``heads``, with the norm of the features. Each is in exactly one part.
+        """
+        encoder = () if self.encoder is None else self.encoder.parameters()
+        owners = (
+            ("recurrent", self.controller.recurrent_parameters()),
+            ("controller", self.controller.parameters()),
+            ("encoder", encoder),
+            ("heads", self.parameters()),
+        )
+        found: dict[str, list[nn.Parameter]] = {}
+        taken: set[int] = set()
+        for name, parameters in owners:
+            own = [one for one in parameters if id(one) not in taken]
+            taken |= {id(one) for one in own}
+            found |= {name: own} if own else {}
+        return found
 
     def init_state(self, batch_size: int, device: torch.device | str | None = None) -> State:
         """Return the controller's state before the first step of an episode."""

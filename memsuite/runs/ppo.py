@@ -63,9 +63,9 @@ class PPOConfig:
             blank step, and more the more is. ``uniform`` gives every step the same, as in Schulman et al. 2017.
         max_grad_norm: gradient norm above which the gradient is scaled down.
         gradient_clip: ``global`` takes the norm over all parameters; ``by_group`` scales the recurrent parameters, the
-            controller's others and the heads each by their own norm, because the gradient that comes through a
-            recurrence grows with the time it spans and would scale the heads' below what Adam resolves. Null takes
-            ``by_group`` if more than 20,000 steps are to be remembered.
+            controller's others, an encoder and the heads each by their own norm, because the gradient that comes
+            through a recurrence grows with the time it spans and would scale the heads' below what Adam resolves. Null
+            takes ``by_group`` if more than 20,000 steps are to be remembered.
         discount: gamma in [0, 1]; null takes the task's published one.
         gae_lambda: lambda in [0, 1]; null takes the task's published one.
         consequences: ``assumed`` credits actions with later rewards as discount and lambda say; ``tested`` not until

@@ -208,8 +208,8 @@ def differences(config: Mapping[str, Any], recipe: str, steps_to_remember: int |
         "advantage": "group_mean" if draws > 1 else "gae",
         "minibatches": usual_minibatches(num_envs, draws),
         "optimizer": usual_optimizer(draws > 1 or config.get("objective") == "supervised"),
+        "gradient_clip": usual_gradient_clip(steps_to_remember),
     }
-    rules["gradient_clip"] = usual_gradient_clip(steps_to_remember)
     factor = usual.get("matrix_factors", {}).get(config["controller"], 1.0)
     rules["matrix_lr_scale"] = usual_matrix_scale(own["optimizer"], factor)
     if steps_to_remember is not None:

@@ -35,8 +35,8 @@ class Anchors:
     unbound: float | None = None
 
     def score(self, success: float) -> float:
-        """Return ``(success - memoryless) / (oracle - memoryless)``: 0 without memory, 1 at best; else NaN."""
-        room = self.oracle - self.memoryless  # none where no memory is needed
+        """Return ``(success - memoryless) / (oracle - memoryless)``: 0 without memory, 1 at best."""
+        room = self.oracle - self.memoryless  # none where no memory is needed: NaN
         return (success - self.memoryless) / room if room else math.nan
 
 

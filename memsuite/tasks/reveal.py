@@ -35,7 +35,7 @@ def revealed(task: Task) -> Task:
 class Revealed(Task):
     """What both kinds of twins share: the wider observation, and anchors of a policy that sees the answer."""
 
-    def _of(self, task: Task) -> None:
+    def _twin_of(self, task: Task) -> None:
         self.inner = task
         self._define(task.horizon, {**task.layout, ANSWER: task.num_actions}, task.num_actions)
         self.memory_types = task.memory_types  # type: ignore[misc]
@@ -73,7 +73,7 @@ class RevealedScript(Revealed, ScriptedTask):
     inner: ScriptedTask
 
     def __init__(self, task: ScriptedTask) -> None:
-        self._of(task)
+        self._twin_of(task)
 
     def script(self, num_envs: int, generator: torch.Generator) -> Script:
         """Draw the episodes of the task, and add the answers."""
@@ -91,7 +91,7 @@ class RevealedSteps(Revealed):
     """
 
     def __init__(self, task: Task) -> None:
-        self._of(task)
+        self._twin_of(task)
         self.passive_steps, self.open_steps, self.can_fork = task.passive_steps, task.open_steps, task.can_fork
         self._clock = 0
 

@@ -1,6 +1,7 @@
 """The density of recall: success by the distance of what is asked."""
 
 import itertools
+import sys
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch
 from memsuite.analysis.density import BINS, by_distance, recall_density
 from memsuite.analysis.retention_shown import density_of
 from memsuite.module import MemoryPPO
+from memsuite.rl import stream
 
 
 def test_every_distance_has_its_own_row_where_they_are_few():
@@ -38,6 +40,35 @@ def test_an_agent_is_asked_at_every_distance_of_its_task():
     assert sum(row["decisions"] for row in rows) == 16 * 10
     assert rows[-1]["farthest"] == module.task.steps_to_remember()
     assert density_of({"density": rows, "trained_horizon": 50}).row_count == len(rows)
+
+
+def test_what_is_measured_does_not_touch_the_agent_and_is_the_same_again():
+    module = small("growing_list")
+    module.model.train()
+    torch.manual_seed(3)
+    rows = recall_density(module, episodes=16)
+    drawn = torch.rand(1)
+    torch.manual_seed(3)
+    assert torch.equal(drawn, torch.rand(1))
+    assert module.model.training
+    assert rows == recall_density(module, episodes=16)
+
+
+def test_it_agrees_with_the_decisions_of_the_whole_network():
+    module, generator = small("multi_recall"), stream(0, "density")
+    script = module.task.script(16, generator)
+    first = torch.zeros_like(script.scored)
+    first[0] = True
+    with torch.no_grad():
+        logits, _, _ = module.model.eval()(script.observations, module.model.init_state(16), first)
+    right = (logits.argmax(-1) == script.targets)[script.scored]
+    distance = (torch.arange(50).unsqueeze(1) - module.task.shown_at(script))[script.scored]
+    assert recall_density(module, episodes=16) == by_distance(right, distance)
+
+
+def test_of_very_long_episodes_there_are_fewer(monkeypatch):
+    monkeypatch.setattr(sys.modules["memsuite.rl.evaluate"], "MOST_STEPS", 150)
+    assert sum(row["decisions"] for row in recall_density(small("growing_list"))) == 3 * 10
 
 
 @pytest.mark.parametrize("task", ["state_tracking", "distractor_nav"])

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from memsuite.errors import UsageError
 from memsuite.tasks.base import Anchors, ScriptedTask, check_at_least
-from memsuite.tasks.parts import integers
+from memsuite.tasks.parts import blank, integers
 from memsuite.tasks.second.parts import some_of
 from memsuite.types import Script
 
@@ -51,14 +51,12 @@ class CountRecall(ScriptedTask):
         steps = some_of(self.most, self.shown, count * num_envs, generator).view(self.most, count, num_envs)
         rank = torch.arange(self.most, device=device).view(-1, 1, 1)
         env, symbol = torch.arange(num_envs, device=device), torch.arange(count, device=device).unsqueeze(1)
-        observations = torch.zeros(self.horizon, num_envs, self.observation_dim, device=device)
+        observations, targets, scored = blank(self.horizon, num_envs, self.observation_dim, device)
         observations[steps, env, symbol] = (rank < counts).float()  # a symbol's steps differ, so none is overwritten
         order = some_of(count, count, num_envs, generator)
         observations[-count:].scatter_(2, order.unsqueeze(-1), 1.0)
         observations[-count:, :, -1] = 1.0
-        targets = torch.zeros(self.horizon, num_envs, dtype=torch.int64, device=device)
         targets[-count:] = counts.gather(0, order)
-        scored = torch.zeros_like(targets, dtype=torch.bool)
         scored[-count:] = True
         return Script(observations, targets, scored)
 

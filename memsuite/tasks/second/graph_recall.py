@@ -9,7 +9,7 @@ from torch import Tensor
 
 from memsuite.errors import UsageError
 from memsuite.tasks.base import Anchors, ScriptedTask, check_at_least
-from memsuite.tasks.parts import integers, show_
+from memsuite.tasks.parts import blank, integers, show_
 from memsuite.tasks.second.parts import some_of
 from memsuite.types import Script
 
@@ -53,15 +53,14 @@ class GraphRecall(ScriptedTask):
         cycle = some_of(count, self.nodes, num_envs, generator)
         order = some_of(count, count, num_envs, generator)
         asked, more = integers(count, (1, num_envs), generator), integers(len(HOPS), (1, num_envs), generator)
-        observations = torch.zeros(self.horizon, num_envs, self.observation_dim, device=device)
+        observations, targets, scored = blank(self.horizon, num_envs, self.observation_dim, device)
         show_(observations[:count, :, : self.nodes], cycle.gather(0, order))
         show_(observations[:count, :, self.channel("to")], cycle.gather(0, (order + 1) % count))
         show_(observations[-1:, :, : self.nodes], cycle.gather(0, asked))
         show_(observations[-1:, :, self.channel("hops")], more)
-        scored = torch.zeros(self.horizon, num_envs, dtype=torch.bool, device=device)
+        targets[-1:] = cycle.gather(0, (asked + more + HOPS[0]) % count)
         scored[-1] = True
-        answer = cycle.gather(0, (asked + more + HOPS[0]) % count)
-        return Script(observations, answer.expand(self.horizon, -1), scored)
+        return Script(observations, targets, scored)
 
     def best_guess(self, window_KBD: Tensor, step: int, generator: torch.Generator) -> Tensor:
         """Follow the edges in the window; where one is missing, go on at another piece of the cycle."""

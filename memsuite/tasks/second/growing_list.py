@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from memsuite.tasks.base import Anchors, ScriptedTask, check_at_least
-from memsuite.tasks.parts import integers, show_, token_at
+from memsuite.tasks.parts import blank, integers, show_, token_at
 from memsuite.types import Script
 
 
@@ -52,15 +52,13 @@ class GrowingList(ScriptedTask):
         """Draw ``num_envs`` episodes."""
         device = generator.device
         symbols = integers(self.symbols, (self.length, num_envs), generator)
-        observations = torch.zeros(self.horizon, num_envs, self.observation_dim, device=device)
+        observations, targets, scored = blank(self.horizon, num_envs, self.observation_dim, device)
         shown = torch.zeros(self.length, num_envs, self.observation_dim, device=device)
         show_(shown, symbols)
         observations[self._begins] = shown
         steps, indices = (list(column) for column in zip(*self._asked, strict=True))
         observations[steps, :, -1] = 1.0
-        targets = torch.zeros(self.horizon, num_envs, dtype=torch.int64, device=device)
         targets[steps] = symbols[indices]
-        scored = torch.zeros_like(targets, dtype=torch.bool)
         scored[steps] = True
         return Script(observations, targets, scored)
 

@@ -87,8 +87,10 @@ class KeyToDoor(SteppedTask):
 
     def _apple_at(self, step: int, count: int) -> Tensor:
         """Return where apples are in ``count`` steps from one on, bool ``[count, B]``."""
-        found = torch.zeros(self.horizon, self._num_envs, dtype=torch.bool, device=self._colour.device)
-        return found.scatter_(0, self._apples, True)[step : step + count]
+        found = torch.zeros(count + 1, self._num_envs, dtype=torch.bool, device=self._colour.device)
+        at = self._apples - step
+        at = torch.where((at >= 0) & (at < count), at, count)  # what lies outside goes into a row that is left out
+        return found.scatter_(0, at, True)[:count]
 
     def look_ahead(self, now: TimeStep, steps: int) -> Tensor:
         """Return the observations of the next steps, ``[steps, B, D]``."""

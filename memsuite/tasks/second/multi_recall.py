@@ -9,7 +9,7 @@ from torch import Tensor
 
 from memsuite.errors import UsageError
 from memsuite.tasks.base import Anchors, ScriptedTask, check_at_least
-from memsuite.tasks.parts import integers, largest_share, matched
+from memsuite.tasks.parts import blank, integers, largest_share, matched
 from memsuite.tasks.second.parts import some_of
 from memsuite.types import Script
 
@@ -52,7 +52,7 @@ class MultiRecall(ScriptedTask):
         values = integers(self.values, (count + twice, num_envs), generator)
         steps = some_of(count + twice, self.written, num_envs, generator)
         env = torch.arange(num_envs, device=device)
-        observations = torch.zeros(self.horizon, num_envs, self.observation_dim, device=device)
+        observations, targets, scored = blank(self.horizon, num_envs, self.observation_dim, device)
         observations[steps, env, torch.cat([keys, keys[:twice]])] = 1.0
         observations[steps, env, self.keys + values] = 1.0
         newest = values[:count].clone()
@@ -62,9 +62,8 @@ class MultiRecall(ScriptedTask):
         order, queries = some_of(count, count, num_envs, generator), torch.cat([quarter, last])
         observations[queries, env, keys.gather(0, order)] = 1.0
         observations[queries, env, -1] = 1.0
-        targets = torch.zeros(self.horizon, num_envs, dtype=torch.int64, device=device)
         targets.scatter_(0, queries, newest.gather(0, order))
-        return Script(observations, targets, observations[:, :, -1] > 0)
+        return Script(observations, targets, scored.scatter_(0, queries, True))
 
     def shown_at(self, script: Script) -> Tensor:
         """Return the step of the asked key's newest value."""

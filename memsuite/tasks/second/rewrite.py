@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from memsuite.tasks.base import Anchors, ScriptedTask, check_at_least
-from memsuite.tasks.parts import integers, latest, newest
+from memsuite.tasks.parts import blank, integers, latest, newest
 from memsuite.tasks.second.parts import chance_below, some_in_order
 from memsuite.types import Script
 
@@ -59,13 +59,11 @@ class Rewrite(ScriptedTask):
         first = self.horizon - self.rounds * self.length
         begins = torch.arange(first, self.horizon, self.length, device=device)
         steps = (steps.view(self.cues, self.rounds, num_envs) + begins.view(1, -1, 1)).flatten(0, 1)
-        observations = torch.zeros(self.horizon, num_envs, self.observation_dim, device=device)
+        observations, targets, scored = blank(self.horizon, num_envs, self.observation_dim, device)
         observations[steps, torch.arange(num_envs, device=device), cues.flatten(0, 1)] = 1.0
         queries = begins + self.length - 1
         observations[queries, :, -1] = 1.0
-        targets = torch.zeros(self.horizon, num_envs, dtype=torch.int64, device=device)
         targets[queries] = cues[-1]
-        scored = torch.zeros_like(targets, dtype=torch.bool)
         scored[queries] = True
         return Script(observations, targets, scored)
 

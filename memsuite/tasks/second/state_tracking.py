@@ -11,7 +11,7 @@ from torch import Tensor
 
 from memsuite.errors import UsageError, unknown
 from memsuite.tasks.base import Anchors, ScriptedTask, check_at_least
-from memsuite.tasks.parts import integers
+from memsuite.tasks.parts import blank, integers
 from memsuite.tasks.second.parts import some_of
 from memsuite.types import Script
 
@@ -66,13 +66,12 @@ class StateTracking(ScriptedTask):
         for element in moved[1:]:
             states.append(table_of(self.group).to(device)[element, states[-1]])
         before = (at.unsqueeze(1) < asked.unsqueeze(0)).sum(0) - 1  # [Q, B], the last move before each question
-        observations = torch.zeros(self.horizon, num_envs, self.observation_dim, device=device)
+        observations, targets, scored = blank(self.horizon, num_envs, self.observation_dim, device)
         env = torch.arange(num_envs, device=device)
         observations[at, env, moved] = 1.0
         observations[asked, env, -1] = 1.0
-        targets = torch.zeros(self.horizon, num_envs, dtype=torch.int64, device=device)
         targets.scatter_(0, asked, torch.stack(states).gather(0, before))
-        return Script(observations, targets, observations[:, :, -1] > 0)
+        return Script(observations, targets, scored.scatter_(0, asked, True))
 
     def best_guess(self, window_KBD: Tensor, step: int, generator: torch.Generator) -> Tensor:
         """Multiply all moves if the window reaches back to the first; otherwise guess."""
