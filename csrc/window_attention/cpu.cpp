@@ -12,8 +12,9 @@ struct WindowInputs {
   const int64_t steps, before, batch, heads, size;
   const ScalarType type;
   const Input q, k, v, age;
+  std::optional<Input> bias;
 
-  WindowInputs(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& age)
+  WindowInputs(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& age, const std::optional<Tensor>& given)
       : steps(q.size(0)),
         before(k.size(0) - steps),
         batch(q.size(1)),
@@ -24,6 +25,7 @@ struct WindowInputs {
         k(k, type, keys()),
         v(v, type, keys()),
         age(age, ScalarType::Long, {steps, batch}) {
+    if (given) bias.emplace(*given, ScalarType::Double, biases());
     STD_TORCH_CHECK(before >= 0, "memsuite::window_attention: there are fewer keys than queries");
     const int64_t* ages = this->age;
     for (int64_t t = 0; t < steps; ++t)
@@ -35,6 +37,7 @@ struct WindowInputs {
   static void check(const Tensor& q, const Tensor& k) {
     STD_TORCH_CHECK(q.dim() == 4 && k.dim() == 4, "memsuite::window_attention: q must be [T, B, H, F], k [S, B, H, F]");
   }
+  std::vector<int64_t> biases() const { return {before + steps, batch, heads}; }
   std::vector<int64_t> queries() const { return {steps, batch, heads, size}; }
   std::vector<int64_t> keys() const { return {before + steps, batch, heads, size}; }
 
@@ -42,13 +45,15 @@ struct WindowInputs {
   WindowAttentionJob<T> job() const {
     WindowAttentionJob<T> job{steps, before, batch, heads, size};
     job.q = q, job.k = k, job.v = v, job.age = age;
+    if (bias) job.bias = *bias;
     return job;
   }
 };
 
-std::tuple<Tensor, Tensor> window_attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& age) {
+std::tuple<Tensor, Tensor> window_attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& age,
+                                            const std::optional<Tensor>& bias) {
   WindowInputs::check(q, k);
-  const WindowInputs in(q, k, v, age);
+  const WindowInputs in(q, k, v, age, bias);
   const Output y(q, in.queries()), total(q, {in.steps, in.batch, in.heads});
   by_type(q, [&](auto number) {
     using T = decltype(number);
@@ -60,22 +65,26 @@ std::tuple<Tensor, Tensor> window_attention(const Tensor& q, const Tensor& k, co
   return {y.tensor, total.tensor};
 }
 
-std::tuple<Tensor, Tensor, Tensor> window_attention_backward(const Tensor& grad, const Tensor& q, const Tensor& k,
-                                                             const Tensor& v, const Tensor& age, const Tensor& y,
-                                                             const Tensor& total) {
+std::tuple<Tensor, Tensor, Tensor, Tensor> window_attention_backward(const Tensor& grad, const Tensor& q,
+                                                                     const Tensor& k, const Tensor& v,
+                                                                     const Tensor& age,
+                                                                     const std::optional<Tensor>& bias, const Tensor& y,
+                                                                     const Tensor& total) {
   WindowInputs::check(q, k);
-  const WindowInputs in(q, k, v, age);
+  const WindowInputs in(q, k, v, age, bias);
   const Input g(grad, in.type, in.queries());
   const Saved made(y, in.type, in.queries()), sums(total, in.type, {in.steps, in.batch, in.heads});
   const Output d_q(q, in.queries()), d_k(k, in.keys()), d_v(v, in.keys());
+  const Output d_bias(bias ? *bias : v, bias ? in.biases() : std::vector<int64_t>{0});
   by_type(q, [&](auto number) {
     using T = decltype(number);
     WindowAttentionJob<T> job = in.job<T>();
     job.grad = g, job.y = made, job.total = sums, job.d_q = d_q, job.d_k = d_k, job.d_v = d_v;
+    if (bias) job.d_bias = d_bias;
     share(in.batch * in.heads, 5 * in.steps * in.steps * in.size, 1,
           [&](int64_t first, int64_t last) { kernels<WindowAttentionKernels<T>>().backward(job, first, last); });
   });
-  return {d_q.tensor, d_k.tensor, d_v.tensor};
+  return {d_q.tensor, d_k.tensor, d_v.tensor, d_bias.tensor};
 }
 
 }  // namespace

@@ -6,13 +6,17 @@
 namespace memsuite {
 
 // q, y, grad and d_q are [steps, batch, heads, size]; k, v and their gradients [before + steps, batch, heads, size];
-// age [steps, batch], checked; total [steps, batch, heads], the logarithm of each softmax's denominator.
+// age [steps, batch], checked; total [steps, batch, heads], the logarithm of each softmax's denominator. The bias,
+// which may be null, is added to the scores of a key, [before + steps, batch, heads]; it is a sum over many steps, of
+// which only differences count, so it is in double precision whatever T is.
 template <class T>
 struct WindowAttentionJob {
   int64_t steps, before, batch, heads, size;
   const T *q = nullptr, *k = nullptr, *v = nullptr, *grad = nullptr;
+  const double* bias = nullptr;
   const int64_t* age = nullptr;
   T *y = nullptr, *total = nullptr, *d_q = nullptr, *d_k = nullptr, *d_v = nullptr;
+  double* d_bias = nullptr;
 };
 
 // Over heads [first, last) of batch x heads.

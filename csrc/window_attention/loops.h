@@ -57,6 +57,42 @@ struct WindowBlock {
   }
 };
 
+template <class T>
+MEMSUITE_INLINE void add_row(T* to, const T* from, int64_t width) {
+  over<T>(width, [&](auto full, int64_t i, int n) __attribute__((always_inline)) {
+    constexpr bool F = decltype(full)::value;
+    store<F>(to + i, load<F>(to + i, n) + load<F>(from + i, n), n);
+  });
+}
+
+// The biases of the keys that a block's queries see, for adding to their scores.
+//
+// They are sums over a long past, of which only differences count. What is subtracted is therefore the bias of a
+// query's own step: that of the block's first query, of every first step of an episode, and of a query after one whose
+// bias was not finite. So nothing that a query does not see reaches its scores. Softmax does not see what is
+// subtracted, and both passes have the same blocks.
+template <class T>
+struct WindowBias {
+  const WindowHead<T>& head;
+  Scratch<T> near;
+  int64_t oldest = 0;  // key of the block whose bias is in `near`, as those of all keys after it
+  double own = 0;      // what was subtracted from them
+  explicit WindowBias(const WindowHead<T>& head) : head(head), near(head.job.bias ? head.keys() : 0) {}
+
+  // Adds them to the scores of query i of a block, whose keys are [begin, end) of the block. To be called in order.
+  void add(T* row, const WindowBlock<T>& block, int64_t i, int64_t begin, int64_t end) {
+    if (!head.job.bias) return;
+    const int64_t t = block.begin + i;
+    if (i == 0 || begin < oldest || own - own != 0 || head.job.age[t * head.job.batch + head.b] == 0) {
+      oldest = begin;
+      own = head.job.bias[head.row(head.newest(t))];
+      for (int64_t s = begin; s < block.width; ++s)
+        near.data[s] = static_cast<T>(head.job.bias[head.row(block.from + s)] - own);
+    }
+    add_row(row + begin, near.data + begin, end - begin);
+  }
+};
+
 // to[row] = rows[row] * packed, over keys [from, from + depth) of weights from pack_along with `keys` rows a block.
 template <class T>
 void product_along(const T* const* rows, T* const* to, const T* packed, int64_t keys, int64_t size,
@@ -128,6 +164,7 @@ void window_forward(const WindowAttentionJob<T>& job, int64_t first, int64_t las
   const int64_t size = job.size, keys = head.keys();
   const T scale = 1 / __builtin_sqrt(static_cast<T>(size));
   Scratch<T> k(size * round_up<head.columns>(keys)), v(keys * round_up<head.columns>(size)), scales(kBlockRows);
+  WindowBias<T> bias(head);
   WindowScores<T> scores(window_scores(job));
   Pointers<const T> q;
   Pointers<T> y;
@@ -147,6 +184,7 @@ void window_forward(const WindowAttentionJob<T>& job, int64_t first, int64_t las
       for (int64_t i = 0; i < block.count; ++i) {
         T* row = scores.at.at[i];
         const int64_t begin = head.oldest(t + i) - block.from, end = head.newest(t + i) + 1 - block.from;
+        bias.add(row, block, i, begin, end);
         const T most = window_max(row, begin, end), sum = window_exp(row, block.width, begin, end, most);
         job.total[head.row(t + i)] = most + __builtin_log(sum);
         scale_row(row + begin, 1 / sum, end - begin);
@@ -173,7 +211,8 @@ void window_backward(const WindowAttentionJob<T>& job, int64_t first, int64_t la
   const T scale = 1 / __builtin_sqrt(static_cast<T>(size));
   Scratch<T> k_across(across), v_across(across), k_along(keys * round_up<head.columns>(size)), scales(kBlockRows);
   Scratch<T> d_k(keys * size), d_v(keys * size), numbers(kBlockRows * kOuterRows);
-  Scratch<T> columns(kBlockRows * round_up<head.columns>(size));
+  Scratch<T> columns(kBlockRows * round_up<head.columns>(size)), d_bias(job.bias ? keys : 0);
+  WindowBias<T> bias(head);
   WindowScores<T> weights(window_scores(job)), flows(window_scores(job));
   Pointers<const T> q, grad;
   Pointers<T> d_q;
@@ -185,6 +224,7 @@ void window_backward(const WindowAttentionJob<T>& job, int64_t first, int64_t la
     head.pack_along(k_along.data, job.k);
     memset(d_k.data, 0, sizeof(T) * keys * size);
     memset(d_v.data, 0, sizeof(T) * keys * size);
+    if (job.bias) memset(d_bias.data, 0, sizeof(T) * keys);
     for (int64_t t = 0; t < job.steps;) {
       const WindowBlock<T> block(head, t);
       weights.set(block, block.width);
@@ -199,8 +239,10 @@ void window_backward(const WindowAttentionJob<T>& job, int64_t first, int64_t la
       for (int64_t i = 0; i < block.count; ++i) {
         const int64_t begin = head.oldest(t + i) - block.from, end = head.newest(t + i) + 1 - block.from;
         const T mean = sum_over(grad.at[i], job.y + head.row(t + i) * size, size);
+        bias.add(weights.at.at[i], block, i, begin, end);
         window_exp(weights.at.at[i], block.width, begin, end, job.total[head.row(t + i)]);
         window_softmax_back(flows.at.at[i], weights.at.at[i], block.width, mean, scale);
+        if (job.bias) add_row(d_bias.data + block.from, flows.at.at[i], block.width);
       }
       product_along(flows.rows(), d_q.at, k_along.data, keys, size, block);
       const int64_t from = block.from * size;
@@ -211,6 +253,7 @@ void window_backward(const WindowAttentionJob<T>& job, int64_t first, int64_t la
     for (int64_t s = 0; s < keys; ++s) {
       memcpy(job.d_k + head.row(s) * size, d_k.data + s * size, sizeof(T) * size);
       memcpy(job.d_v + head.row(s) * size, d_v.data + s * size, sizeof(T) * size);
+      if (job.bias) job.d_bias[head.row(s)] = d_bias.data[s] / scale;
     }
   }
 }

@@ -131,7 +131,7 @@ def _turned(steps: int, batch: int) -> list[Tensor]:
 def _window(steps: int, batch: int) -> list[Tensor]:
     q, k, v = torch.randn(3, steps, batch, HEADS, WIDTH // HEADS)
     age = torch.arange(steps).unsqueeze(1).expand(steps, batch).contiguous()  # one episode, all of which is seen
-    return [q, k, v, age]
+    return [q, k, v, age, None]
 
 
 def _surrogate(steps: int, batch: int) -> list[Any]:
@@ -186,7 +186,7 @@ def _plain_rotation(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
 
 
-def _plain_attention(q: Tensor, k: Tensor, v: Tensor, _: Tensor) -> Tensor:
+def _plain_attention(q: Tensor, k: Tensor, v: Tensor, *_: Any) -> Tensor:
     q, k, v = (x.permute(1, 2, 0, 3) for x in (q, k, v))
     return functional.scaled_dot_product_attention(q, k, v, is_causal=True)
 

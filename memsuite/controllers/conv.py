@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -63,18 +64,7 @@ class ShortConv(nn.Conv1d):
             biases = [None] * len(parts) if self.bias is None else torch.split(self.bias, sizes)
         given = zip(parts, weights, biases, befores, strict=True)
         made = [short_conv(x, weight, bias, before, is_first_TB, True) for x, weight, bias, before in given]
-        return made, self._buffer_after(parts, buffer, is_first_TB)
-
-    def _buffer_after(self, parts: Sequence[Tensor], buffer: Tensor, is_first_TB: Tensor) -> Tensor:
-        """Return the buffer after a sequence: its last inputs, and zeros for steps before the episode."""
-        steps, lags = len(parts[0]), self.kernel_size[0] - 1
-        last = torch.cat([x[max(0, steps - lags) :] for x in parts], dim=-1)
-        latest = torch.cat([buffer.transpose(0, 1), last])
-        kept = []
-        for age in range(lags, 0, -1):  # from ``age`` steps before the end
-            gone = is_first_TB[max(0, steps - age + 1) :].any(0)
-            kept.append(latest[-age].masked_fill(gone.unsqueeze(-1), 0))
-        return torch.stack(kept, dim=1)
+        return made, last_inputs(buffer, parts, is_first_TB)
 
     def _sum_of_lags(self, delayed: list[Tensor]) -> Tensor:
         """Add up the inputs of ``0, 1, ..`` steps ago, each times its weight."""
@@ -83,6 +73,56 @@ class ShortConv(nn.Conv1d):
         for x, tap in zip(delayed[1:], taps[1:], strict=True):
             y = torch.addcmul(y, x, tap)
         return y
+
+
+def last_inputs(buffer_BLD: Tensor, parts: Sequence[Tensor], is_first_TB: Tensor) -> Tensor:
+    """Return the buffer of a convolution after a sequence: the last inputs, and zeros for steps before the episode.
+
+    Args:
+        buffer_BLD: the inputs before the sequence.
+        parts: the input as one tensor or several, ``[T, B, channels]`` each.
+        is_first_TB: bool ``[T, B]``.
+    """
+    steps, lags = len(parts[0]), buffer_BLD.shape[1]
+    last = torch.cat([x[max(0, steps - lags) :] for x in parts], dim=-1).transpose(0, 1)
+    kept = torch.cat([buffer_BLD[:, min(steps, lags) :], last], dim=1)
+    if not lags:
+        return kept
+    # A step is of an earlier episode if one begins after it. The steps before the sequence share one answer.
+    begins = is_first_TB[max(0, steps - lags + 1) :].t()
+    gone = begins.flip(1).cumsum(1).flip(1) > 0
+    before, newest = gone[:, :1].expand(-1, lags - 1 - begins.shape[1]), gone.new_zeros(len(gone), 1)
+    return kept.masked_fill(torch.cat([before, gone, newest], dim=1).unsqueeze(-1), 0)
+
+
+class _Before(torch.autograd.Function):
+    """A sequence moved by one step; its gradient is written once, where slices would fill zeros and add them."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, last: Tensor, first: Tensor) -> Tensor:
+        """Return the input before each step, zero where ``first``."""
+        ctx.save_for_backward(first)
+        return torch.cat([last.unsqueeze(0), x[:-1]]).masked_fill_(first, 0)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        """Return the gradients of the sequence, whose last step nothing reads, and of the input before it."""
+        (first,) = ctx.saved_tensors
+        flow = torch.cat([grad, torch.zeros_like(grad[:1])])
+        flow[:-1].masked_fill_(first, 0)
+        return flow[1:], flow[0], None
+
+
+def step_before(x: Tensor, last: Tensor, is_first_TB: Tensor) -> Tensor:
+    """Return the input before each step, and zeros where an episode begins.
+
+    Args:
+        x: ``[T, B, ..]``.
+        last: the input before the sequence, ``[B, ..]``.
+        is_first_TB: bool ``[T, B]``.
+    """
+    first = is_first_TB.view(*is_first_TB.shape, *[1] * (x.dim() - 2))
+    return _Before.apply(x, last, first)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def project_and_convolve(

@@ -81,14 +81,20 @@ class DeltaRuleLayer(EditedMatrix):
 
     def plan(self, x: Tensor, aside: Aside, is_first_TB: Tensor | None) -> Plan:
         """Convolve, split into heads, and form the edits."""
-        parts, buffer = project_and_convolve(self.qkv, self.conv, self.query_bias, x, aside["conv"], is_first_TB)
-        q, *rest = (self.heads(part) for part in parts)
-        keys, values = rest[: self.edits], rest[self.edits :]
-        rate = self.heads(softplus(self.decay(x).to(q.dtype)))
-        log_decay = -self.log_scale.exp().unsqueeze(-1) * rate
+        (q, keys, values), log_decay, after = self.convolved(x, aside, is_first_TB)
         pairs = enumerate(zip(keys, values, strict=True))
         edits = [self.edit(at, unit(k), v, log_decay, x) for at, (k, v) in pairs]
-        return Plan(unit(q), edits, {"conv": buffer})
+        return Plan(unit(q), edits, after)
+
+    def convolved(
+        self, x: Tensor, aside: Aside, is_first_TB: Tensor | None
+    ) -> tuple[tuple[Tensor, list[Tensor], list[Tensor]], Tensor, Aside]:
+        """Return the queries, and the keys and values of each edit, by head; the logarithm of the decay; the buffer."""
+        parts, buffer = project_and_convolve(self.qkv, self.conv, self.query_bias, x, aside["conv"], is_first_TB)
+        q, *rest = (self.heads(part) for part in parts)
+        rate = self.heads(softplus(self.decay(x).to(q.dtype)))
+        log_decay = -self.log_scale.exp().unsqueeze(-1) * rate
+        return (q, rest[: self.edits], rest[self.edits :]), log_decay, {"conv": buffer}
 
     def read(self, y: Tensor, x: Tensor, more: tuple[Tensor, ...]) -> Tensor:
         """Normalise, gate and mix the heads."""

@@ -72,23 +72,30 @@ class EditedMatrix(MatrixState):
         """Project all steps, run the scan over all edits, and read all outputs."""
         matrix, aside = self.parts(self.reset_mask(state, is_first_TB[0]))
         plan = self.plan(x_TBD, aside, is_first_TB)
-        edits, reset, count = plan.edits, is_first_TB, len(plan.edits)
-        if count > 1:
-            reset = torch.stack([reset, *[torch.zeros_like(reset)] * (count - 1)], dim=1).flatten(0, 1)
-        q = _interleaved([plan.q] * count)
-        k, v, log_decay = (_interleaved([one[at] for one in edits]) for at in range(3))
+        edits, count = plan.edits, len(plan.edits)
+        reset = at_first_edit(is_first_TB, count)
+        q = interleaved([plan.q] * count)
+        k, v, log_decay = (interleaved([one[at] for one in edits]) for at in range(3))
         if all(one.erase is one.k for one in edits):  # the delta rule: what is written and erased is joined once
             erase: Tensor | None = k
         else:
-            erase = _interleaved([one.erase for one in edits]) if edits[0].erase is not None else None
-        address = _interleaved([one.address for one in edits]) if edits[0].address is not None else None
+            erase = interleaved([one.erase for one in edits]) if edits[0].erase is not None else None
+        address = interleaved([one.address for one in edits]) if edits[0].address is not None else None
         y, matrix = delta_scan(q, k, v, log_decay, reset, matrix, erase, address)
-        if count > 1:  # the output after the last edit of each step
-            y = y.view(len(x_TBD), count, *y.shape[1:]).unbind(1)[-1]
-        return self.read(y, x_TBD, plan.more), {"matrix": matrix, **plan.aside}
+        return self.read(after_last_edit(y, count), x_TBD, plan.more), {"matrix": matrix, **plan.aside}
 
 
-def _interleaved(parts: list[Any]) -> Tensor:
+def at_first_edit(x: Tensor, count: int) -> Tensor:
+    """Return ``[T count, ..]``: what holds at the first edit of each step, and zeros at its other edits."""
+    return interleaved([x, *[torch.zeros_like(x)] * (count - 1)])
+
+
+def after_last_edit(y: Tensor, count: int) -> Tensor:
+    """Return the outputs of each step, ``[T, ..]``, from those after each edit, ``[T count, ..]``."""
+    return y if count == 1 else y.view(-1, count, *y.shape[1:]).unbind(1)[-1]
+
+
+def interleaved(parts: list[Any]) -> Tensor:
     """Join the edits of each step, ``[T, ..]`` each, to ``[T edits, ..]``."""
     joined: Tensor = parts[0] if len(parts) == 1 else torch.stack(parts, dim=1).flatten(0, 1)
     return joined

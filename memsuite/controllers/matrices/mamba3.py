@@ -8,16 +8,17 @@ from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import silu, softplus
+from torch.nn.functional import softplus
 
 from memsuite.controllers.about.abilities import Abilities
 from memsuite.controllers.base import Placement, ZeroBegin
-from memsuite.controllers.blocks import Linear, RMSNorm, at_least
+from memsuite.controllers.blocks import RMSNorm, at_least
+from memsuite.controllers.conv import step_before
 from memsuite.controllers.mamba import time_step_bias
 from memsuite.controllers.mamba2 import checked_headdim
 from memsuite.controllers.stack import stacked
 from memsuite.errors import UsageError
-from memsuite.ops import diagonal_scan, matrix_scan, matrix_step, wide_linear
+from memsuite.ops import diagonal_scan, matrix_scan, matrix_step, skip_out, wide_linear
 from memsuite.ops.fused.rotary import rotary
 from memsuite.ops.fused.wide_linear import SOFTPLUS
 from memsuite.types import State
@@ -27,7 +28,10 @@ WRITE_GAIN = 0.03  # found by experiment: an item written once is then read at a
 
 
 class Drive(NamedTuple):
-    """What the input asks for, ``[.., H, features]`` or ``[.., H]``; ``now`` and ``before`` weigh two inputs."""
+    """What the input asks for, ``[.., H, features]`` or ``[.., H]``; ``now`` and ``before`` weigh two inputs.
+
+    The gate ``z`` has its bias already, and its heads joined, ``[.., H features]``.
+    """
 
     z: Tensor
     u: Tensor
@@ -106,7 +110,7 @@ class Mamba3Layer(ZeroBegin):
         self.B_norm, self.C_norm = RMSNorm(d_state, eps=1e-5), RMSNorm(d_state, eps=1e-5)
         self.D = nn.Parameter(torch.ones(self.num_heads))
         self.gate_bias = nn.Parameter(torch.ones(self.num_heads, self.headdim))
-        self.out_proj = Linear(self.d_inner, input_dim, bias=False)
+        self.out_proj = nn.Linear(self.d_inner, input_dim, bias=False)
         if memory_horizon is not None:
             with torch.no_grad():
                 self.D.zero_()
@@ -144,7 +148,8 @@ class Mamba3Layer(ZeroBegin):
         turn = math.pi * dt.unsqueeze(-1) * torch.tanh(wide_linear(x, w_angle).to(kind)).unsqueeze(-2)
         k = self.B_norm(wide_linear(x, w_b).to(kind)).unsqueeze(-2) + self.B_bias
         q = self.C_norm(wide_linear(x, w_c).to(kind)).unsqueeze(-2) + self.C_bias
-        z, u = (wide_linear(x, part).to(kind).view(*x.shape[:-1], self.num_heads, -1) for part in (w_z, w_u))
+        z = wide_linear(x, w_z, self.gate_bias.flatten()).to(kind)
+        u = wide_linear(x, w_u).to(kind).view(*x.shape[:-1], self.num_heads, -1)
         return Drive(z, u, k, q, -rate * dt, share * dt, (1 - share) * dt, turn)
 
     def _turned(self, x: Tensor, angle: Tensor) -> Tensor:
@@ -153,8 +158,8 @@ class Mamba3Layer(ZeroBegin):
         return torch.cat([rotary(turned.unsqueeze(-2), angle.cos(), angle.sin()).squeeze(-2), rest], dim=-1)
 
     def _read(self, y: Tensor, drive: Drive) -> Tensor:
-        y = (y + self.D.unsqueeze(-1) * drive.u) * silu(drive.z + self.gate_bias)
-        return self.out_proj(y.flatten(-2))  # type: ignore[no-any-return]
+        skip = self.D.repeat_interleave(self.headdim)
+        return skip_out(y.flatten(-2), drive.u.flatten(-2), drive.z, skip, self.out_proj.weight)
 
     def forward_step(self, x_BD: Tensor, state: State) -> tuple[Tensor, State]:
         """Take one step."""
@@ -173,10 +178,8 @@ class Mamba3Layer(ZeroBegin):
         angle = angle.view_as(drive.turn)
         k, q = self._turned(drive.k, angle), self._turned(drive.q, angle)
         # The scan writes each input one step late, with both of its weights, so that no output depends on a later step.
-        first = is_first_TB[..., None, None]
-        k_before = torch.cat([its["k"].unsqueeze(0), k[:-1]]).masked_fill(first, 0)
-        u_before = torch.cat([its["u"].unsqueeze(0), drive.u[:-1]]).masked_fill(first, 0)
-        held = torch.cat([torch.zeros_like(drive.now[:1]), drive.now[:-1]]).masked_fill(first.squeeze(-1), 0)
+        k_before, u_before = step_before(k, its["k"], is_first_TB), step_before(drive.u, its["u"], is_first_TB)
+        held = step_before(drive.now, torch.zeros_like(drive.now[0]), is_first_TB)
         late = (drive.log_decay.exp() * (held + drive.before)).unsqueeze(-1) * u_before
         y, ssm = matrix_scan(q, k_before, late, drive.log_decay, is_first_TB, its["ssm"])
         y = y + ((q * k).sum(-1) * drive.now).unsqueeze(-1) * drive.u

@@ -11,6 +11,7 @@ from torch.nn.functional import layer_norm
 
 from memsuite.controllers.about.abilities import Abilities
 from memsuite.controllers.blocks import Linear, unit
+from memsuite.controllers.conv import step_before
 from memsuite.controllers.init import log_uniform_times
 from memsuite.controllers.matrices.edited import Edit, EditedMatrix, Plan
 from memsuite.controllers.matrix_memory import Aside
@@ -57,9 +58,9 @@ class RWKV7Layer(EditedMatrix):
         self.shift = nn.Parameter(torch.rand(len(PARTS), width))
         self.query, self.key = Linear(width, width), Linear(width, width, bias=False)
         self.value, self.out = Linear(width, width, bias=False), Linear(width, width, bias=False)
-        self.decay = nn.Sequential(nn.Linear(width, rank, bias=False), nn.Tanh(), nn.Linear(rank, width))
-        self.rate = nn.Sequential(nn.Linear(width, rank, bias=False), nn.Linear(rank, width))
-        self.gate = nn.Sequential(nn.Linear(width, rank, bias=False), nn.Sigmoid(), nn.Linear(rank, width, bias=False))
+        self.decay = nn.Sequential(Linear(width, rank, bias=False), nn.Tanh(), Linear(rank, width))
+        self.rate = nn.Sequential(Linear(width, rank, bias=False), Linear(rank, width))
+        self.gate = nn.Sequential(Linear(width, rank, bias=False), nn.Sigmoid(), Linear(rank, width, bias=False))
         self.address_scale, self.key_rate = nn.Parameter(torch.ones(width)), nn.Parameter(torch.ones(width))
         self.bonus = nn.Parameter(torch.zeros(width))
         self.norm_weight, self.norm_bias = nn.Parameter(torch.ones(width)), nn.Parameter(torch.zeros(width))
@@ -101,7 +102,7 @@ class RWKV7Layer(EditedMatrix):
         """Return the input of each part, mixed with the input before it."""
         x, before = x.to(last.dtype), last
         if is_first_TB is not None:
-            before = torch.cat([last.unsqueeze(0), x[:-1]]).masked_fill(is_first_TB.unsqueeze(-1), 0)
+            before = step_before(x, last, is_first_TB)
         return {part: torch.lerp(x, before, share) for part, share in zip(PARTS, self.shift, strict=True)}
 
     def recurrent_parameters(self) -> Iterator[nn.Parameter]:

@@ -9,10 +9,13 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, scaled_dot_product_attention
 
 from memsuite.controllers.about.abilities import Abilities
-from memsuite.controllers.blocks import RMSNorm
+from memsuite.controllers.blocks import EPSILON, Linear, RMSNorm
 from memsuite.controllers.init import log_uniform_times
 from memsuite.controllers.stack import stacked
 from memsuite.controllers.windows.window import Entries, View, WindowMemory
+from memsuite.ops import diagonal_scan, gated_out, split_linear, window_attention
+from memsuite.ops.fused.gated_out import NONE
+from memsuite.ops.schema import worth_fusing
 
 
 class FoXLayer(WindowMemory):
@@ -26,6 +29,7 @@ class FoXLayer(WindowMemory):
     Each head has its own forget gate. There are no position encodings: the gates tell the age of a step. The paper's
     "Pro" block, with an output gate and shifted keys and values, is not built here. The norm before the output
     projection is that of the ``transformer`` here, for the same reason: untrained attention averages over the context.
+    On a CPU one op reads a sequence (:func:`~memsuite.ops.window_attention`), where the gates are a bias of each key.
 
     State: ``context_length (2 input_dim + num_heads)`` floats and the position. Cost per step:
     ``input_dim (4 input_dim + 2 context_length)`` multiply-adds and ``num_heads context_length`` exponentials.
@@ -51,7 +55,7 @@ class FoXLayer(WindowMemory):
         chunk: int = 128,
     ) -> None:
         super().__init__(input_dim, num_heads, context_length, memory_horizon, chunk)
-        self.query = nn.Linear(input_dim, input_dim, bias=False)
+        self.query = Linear(input_dim, input_dim, bias=False)
         self.key_value = nn.Linear(input_dim, 2 * input_dim, bias=False)
         self.forget = nn.Linear(input_dim, num_heads)
         self.norm = RMSNorm(input_dim)
@@ -69,8 +73,8 @@ class FoXLayer(WindowMemory):
     def entries(self, x: Tensor, positions: Tensor) -> Entries:
         """Compute keys, values and the gates' logarithms."""
         dtype = self.out.weight.dtype
-        keys, values = self.key_value(x).to(dtype).chunk(2, dim=-1)
-        return {"keys": keys, "values": values, "log_forget": logsigmoid(self.forget(x).to(dtype))}
+        keys, values = split_linear(x, self.key_value.weight, [self.feature_dim] * 2)
+        return {"keys": keys.to(dtype), "values": values.to(dtype), "log_forget": logsigmoid(self.forget(x).to(dtype))}
 
     def attend(self, x_BQD: Tensor, cached: Entries, view: View) -> Tensor:
         """Attend with what the gates have left of each step."""
@@ -79,8 +83,29 @@ class FoXLayer(WindowMemory):
         bias = faded.masked_fill(~view.seen.unsqueeze(1), -torch.inf)
         keys, values = (self.heads(cached[name]) for name in ("keys", "values"))
         query = self.heads(self.query(x_BQD).to(keys.dtype))
-        y = scaled_dot_product_attention(query, keys, values, bias)
-        return self.out(self.norm(y.transpose(1, 2).flatten(-2).to(self.norm.weight.dtype)))  # type: ignore[no-any-return]
+        return self._read(scaled_dot_product_attention(query, keys, values, bias).transpose(1, 2))
+
+    def attend_sequence(self, x_TBD: Tensor, every: Entries, positions_TB: Tensor, carried: int) -> Tensor:
+        """Attend by one op where that is faster, else chunk by chunk."""
+        if not worth_fusing(x_TBD):
+            return super().attend_sequence(x_TBD, every, positions_TB, carried)
+        query, keys, values = (
+            x.unflatten(-1, (self.num_heads, -1)) for x in (self.query(x_TBD), every["keys"], every["values"])
+        )
+        # What the gates have left of a step is the difference of two sums, and softmax ignores the query's own. The sum
+        # begins again with each episode, so that no value of an earlier one can reach it.
+        passed = every["log_forget"].double()
+        begins = torch.cat(
+            [positions_TB.new_zeros(carried, positions_TB.shape[1], dtype=torch.bool), positions_TB == 0]
+        )
+        total = diagonal_scan(passed.new_ones(self.num_heads), passed, begins, torch.zeros_like(passed[0]))
+        ages = positions_TB.clamp(max=self.context_length - 1)
+        return self._read(window_attention(query, keys, values, ages, -total))
+
+    def _read(self, attended: Tensor) -> Tensor:
+        """Join the heads ``[.., num_heads, D / num_heads]``, normalise all of them together, and map them."""
+        joined = attended.flatten(-2).to(self.norm.weight.dtype)
+        return gated_out(joined.unsqueeze(-2), None, self.out.weight * self.norm.weight, EPSILON, NONE)
 
     def recurrent_parameters(self) -> Iterator[nn.Parameter]:
         """Yield the parameters of the gates, which decide how long a step is seen."""

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from memsuite.controllers.base import Controller
-from memsuite.controllers.blocks import Bare, RMSNorm
+from memsuite.controllers.blocks import Bare, Linear, RMSNorm
+from memsuite.ops import split_linear
 
 
 class GRUGate(nn.Module):
@@ -26,13 +27,15 @@ class GRUGate(nn.Module):
 
     def __init__(self, width: int, bias: float) -> None:
         super().__init__()
-        self.branch = nn.Linear(width, 3 * width, bias=False)
-        self.stream, self.candidate = nn.Linear(width, 2 * width, bias=False), nn.Linear(width, width, bias=False)
+        self.branch, self.stream = nn.Linear(width, 3 * width, bias=False), nn.Linear(width, 2 * width, bias=False)
+        self.candidate = Linear(width, width, bias=False)
         self.bias = nn.Parameter(torch.full((width,), bias))
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Gate ``[.., width]``."""
-        (y_r, y_z, y_h), (x_r, x_z) = self.branch(y).chunk(3, dim=-1), self.stream(x).chunk(2, dim=-1)
+        width = x.shape[-1]
+        y_r, y_z, y_h = split_linear(y, self.branch.weight, [width] * 3)
+        x_r, x_z = split_linear(x, self.stream.weight, [width] * 2)
         h = torch.tanh(y_h + self.candidate(torch.sigmoid(y_r + x_r) * x))
         return torch.lerp(x, h.to(x.dtype), torch.sigmoid(y_z + x_z - self.bias).to(x.dtype))
 
@@ -53,7 +56,7 @@ class GatedBlock(Bare):
         self.norm, self.gate = RMSNorm(width), GRUGate(width, gate_bias)
         self.mlp = None
         if inner:
-            self.mlp = nn.Sequential(RMSNorm(width), nn.Linear(width, inner), nn.ReLU(), nn.Linear(inner, width))
+            self.mlp = nn.Sequential(RMSNorm(width), Linear(width, inner), nn.ReLU(), Linear(inner, width))
             self.mlp_gate = GRUGate(width, gate_bias)
 
     def forward(self, u: Tensor, run: Callable[[Controller, Tensor], Tensor]) -> Tensor:

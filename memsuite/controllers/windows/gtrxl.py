@@ -10,10 +10,12 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from memsuite.controllers.about.abilities import Abilities
 from memsuite.controllers.base import Placement
-from memsuite.controllers.blocks import RMSNorm, at_least
+from memsuite.controllers.blocks import EPSILON, Linear, RMSNorm, at_least
 from memsuite.controllers.stack import stacked
 from memsuite.controllers.windows.window import Entries, View, WindowMemory
 from memsuite.errors import UsageError
+from memsuite.ops import gated_out, split_linear
+from memsuite.ops.fused.gated_out import NONE
 
 BASE = 10_000.0  # base of the sinusoids of the ages, as published
 PUBLISHED_BIAS = 2.0  # of the gates: an eighth of what a branch says enters the stream
@@ -70,7 +72,7 @@ class GTrXLLayer(WindowMemory):
             raise UsageError(f"controller gtrxl: hidden_dim is {input_dim}; it must be even")
         at_least("gradient_window", 1 if gradient_window is None else gradient_window, 1)
         self.gradient_window = gradient_window
-        self.query = nn.Linear(input_dim, input_dim, bias=False)
+        self.query = Linear(input_dim, input_dim, bias=False)
         self.key_value = nn.Linear(input_dim, 2 * input_dim, bias=False)
         self.position_map = nn.Linear(input_dim, input_dim, bias=False)
         self.content_bias, self.position_bias = (
@@ -91,8 +93,8 @@ class GTrXLLayer(WindowMemory):
 
     def entries(self, x: Tensor, positions: Tensor) -> Entries:
         """Compute keys and values."""
-        keys, values = self.key_value(x).to(self.out.weight.dtype).chunk(2, dim=-1)
-        return {"keys": keys, "values": values}
+        keys, values = split_linear(x, self.key_value.weight, [self.feature_dim] * 2)
+        return {"keys": keys.to(self.out.weight.dtype), "values": values.to(self.out.weight.dtype)}
 
     def attend(self, x_BQD: Tensor, cached: Entries, view: View) -> Tensor:
         """Attend by content and by age."""
@@ -105,7 +107,8 @@ class GTrXLLayer(WindowMemory):
         else:
             own = view.age <= (view.positions % self.gradient_window).unsqueeze(2)
             y = _attend_within(asked, keys, values, bias, own.unsqueeze(1))
-        return self.out(self.norm(y.transpose(1, 2).flatten(-2).to(self.norm.weight.dtype)))  # type: ignore[no-any-return]
+        joined = y.transpose(1, 2).flatten(-2).to(self.norm.weight.dtype)
+        return gated_out(joined.unsqueeze(-2), None, self.out.weight * self.norm.weight, EPSILON, NONE)
 
     def _by_age(self, query: Tensor, age: Tensor) -> Tensor:
         """Return the scores by age, ``[B, num_heads, Q, K]``, of queries ``[B, num_heads, Q, d]``."""

@@ -11,10 +11,15 @@ from torch.nn.functional import conv1d
 
 from memsuite.controllers.about.abilities import Abilities
 from memsuite.controllers.base import Placement, ZeroBegin
-from memsuite.controllers.blocks import RMSNorm, at_least
+from memsuite.controllers.blocks import EPSILON, RMSNorm, at_least
+from memsuite.controllers.conv import last_inputs
 from memsuite.controllers.stack import stacked
 from memsuite.controllers.windows.window import usual_context
 from memsuite.controllers.wrapped import WholeSequence
+from memsuite.ops import gated_out, short_conv, split_linear
+from memsuite.ops.build import cpu
+from memsuite.ops.fused.gated_out import NONE
+from memsuite.ops.schema import worth_fusing
 from memsuite.types import State
 
 BANDS, INNER, SPEED = 8, 32, 8.0  # of the filter's network: sinusoids of the age, width, frequency of its sines
@@ -37,8 +42,9 @@ class HyenaLayer(ZeroBegin, WholeSequence):
     outputs, so that its cost per step grows with L. A norm precedes the output projection, as in the ``transformer``.
     The paper has no bias :math:`b_g`. With it, a blank input writes nothing but still gets an answer.
 
-    A sequence is split wherever an episode begins (:class:`~memsuite.controllers.wrapped.WholeSequence`), which is slow
-    where the environments' episodes begin at different steps.
+    On a CPU one op reads a sequence across beginnings of episodes (:func:`~memsuite.ops.short_conv`). Elsewhere it is
+    split wherever an episode begins (:class:`~memsuite.controllers.wrapped.WholeSequence`), which is slow where the
+    environments' episodes begin at different steps.
 
     State: ``(context_length - 1) input_dim + 3 input_dim (conv_width - 1)`` floats. Cost per step:
     ``input_dim (4 input_dim + context_length)`` multiply-adds; a step alone also computes the filter,
@@ -109,8 +115,26 @@ class HyenaLayer(ZeroBegin, WholeSequence):
         v, gate_in, gate_out = mixed.chunk(3, dim=-1)
         z = gate_in * v
         summed, kept = _convolved(before["gated"], z, self.filter().flip(0).t().unsqueeze(1))
-        y = (gate_out + self.gate_bias) * (summed + self.present * z)
-        return self.out(self.norm(y.to(self.norm.weight.dtype))), {"gated": kept, "conv": buffer}
+        return self._out(gate_out, summed + self.present * z), {"gated": kept, "conv": buffer}
+
+    def forward_sequence(self, x_TBD: Tensor, state: State, is_first_TB: Tensor) -> tuple[Tensor, State]:
+        """Convolve across the beginnings of episodes by one op where that is faster, else between them."""
+        if not worth_fusing(x_TBD) or cpu.STATUS.library is None:  # the op's reference is slow for long filters
+            return super().forward_sequence(x_TBD, state, is_first_TB)
+        before = cast(dict[str, Tensor], state)
+        parts = split_linear(x_TBD, self.project.weight, [self.feature_dim] * 3)
+        filters, buffers = self.conv.weight.squeeze(1).chunk(3), before["conv"].chunk(3, dim=-1)
+        given = zip(parts, filters, buffers, strict=True)
+        v, gate_in, gate_out = [short_conv(x, taps, None, buffer, is_first_TB) for x, taps, buffer in given]
+        z, filter_LD = gate_in * v, self.filter()
+        filter_LD = torch.cat([filter_LD[:1] + self.present, filter_LD[1:]])
+        summed = short_conv(z, filter_LD.flip(0).t(), None, before["gated"], is_first_TB)
+        after = {"gated": (before["gated"], [z]), "conv": (before["conv"], parts)}
+        return self._out(gate_out, summed), {name: last_inputs(*given, is_first_TB) for name, given in after.items()}
+
+    def _out(self, gate: Tensor, summed: Tensor) -> Tensor:
+        gated = ((gate + self.gate_bias) * summed).to(self.norm.weight.dtype)
+        return gated_out(gated.unsqueeze(-2), None, self.out.weight * self.norm.weight, EPSILON, NONE)
 
 
 Hyena = stacked(HyenaLayer)

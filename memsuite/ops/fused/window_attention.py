@@ -18,10 +18,12 @@ from memsuite.ops.schema import define, differentiate
 BLOCK = 128  # queries that the reference computes at once
 
 
-def window_attention(q_TBHF: Tensor, k_SBHF: Tensor, v_SBHF: Tensor, age_TB: Tensor) -> Tensor:
+def window_attention(
+    q_TBHF: Tensor, k_SBHF: Tensor, v_SBHF: Tensor, age_TB: Tensor, bias_SBH: Tensor | None = None
+) -> Tensor:
     r"""Attend with each query to the newest ``age + 1`` keys up to its own.
 
-    .. math:: y_t = \sum_{s \in R_t} \mathrm{softmax}_{s \in R_t}(q_t^\top k_s / \sqrt{F})\, v_s, \quad
+    .. math:: y_t = \sum_{s \in R_t} \mathrm{softmax}_{s \in R_t}(q_t^\top k_s / \sqrt{F} + b_s)\, v_s, \quad
         R_t = \{S - T + t - \mathrm{age}_t, \ldots, S - T + t\}
 
     Args:
@@ -30,10 +32,14 @@ def window_attention(q_TBHF: Tensor, k_SBHF: Tensor, v_SBHF: Tensor, age_TB: Ten
         v_SBHF: values of the keys' steps.
         age_TB: int64, age in steps of the oldest key that is seen, from 0 for the step itself to ``S - T + t``.
 
+        bias_SBH: added to the scores of each key; None for nothing. Only differences count, so that a sum over many
+            steps should be given in float64.
+
     Returns:
         ``[T, B, H, F]``.
     """
-    return torch.ops.memsuite.window_attention(q_TBHF, k_SBHF, v_SBHF, age_TB)[0]  # type: ignore[no-any-return]
+    bias = None if bias_SBH is None else bias_SBH.double()
+    return torch.ops.memsuite.window_attention(q_TBHF, k_SBHF, v_SBHF, age_TB, bias)[0]  # type: ignore[no-any-return]
 
 
 def _blocks(q: Tensor, k: Tensor, age: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
@@ -53,38 +59,49 @@ def _by_head(x: Tensor) -> Tensor:
     return x.permute(1, 2, 0, 3)  # [B, H, steps, F]
 
 
-def _forward(q: Tensor, k: Tensor, v: Tensor, age: Tensor) -> tuple[Tensor, Tensor]:
+def _forward(q: Tensor, k: Tensor, v: Tensor, age: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return the output, and the logarithm of each softmax's denominator, ``[T, B, H]``."""
     y, total = torch.empty_like(q, memory_format=torch.contiguous_format), q.new_empty(q.shape[:-1])
     for at, keys, seen in _blocks(q, k, age):
-        scores = _scores(q[at], k[keys], seen)
+        scores = _scores(q[at], k, bias, keys, seen)
         log_sum = scores.logsumexp(-1)
         made = (scores - log_sum.unsqueeze(-1)).exp() @ _by_head(v[keys])
         y[at], total[at] = made.permute(2, 0, 1, 3), log_sum.permute(2, 0, 1)
     return y, total
 
 
-def _scores(q: Tensor, k: Tensor, seen: Tensor) -> Tensor:
-    scores = torch.matmul(_by_head(q), _by_head(k).mT).mul_(q.shape[-1] ** -0.5)
+def _scores(q: Tensor, k: Tensor, bias: Tensor | None, keys: slice, seen: Tensor) -> Tensor:
+    """Return the scores of the newest queries, whose keys end with their own."""
+    scores = torch.matmul(_by_head(q), _by_head(k[keys]).mT).mul_(q.shape[-1] ** -0.5)
+    if bias is not None:  # less that of the query's own step, so that sums over a long past lose no digits
+        near = bias[keys].permute(1, 2, 0)
+        scores += (near.unsqueeze(2) - near[..., -len(q) :].unsqueeze(3)).to(scores.dtype)
     return scores.masked_fill(~seen, -torch.inf)
 
 
 def _backward(
-    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, age: Tensor, y: Tensor, total: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients of queries, keys and values."""
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, age: Tensor, bias: Tensor | None, y: Tensor, total: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the gradients of queries, keys, values and the bias (the last one is empty without a bias)."""
     d_q = torch.empty_like(q, memory_format=torch.contiguous_format)
-    d_k, d_v = (torch.zeros_like(x, memory_format=torch.contiguous_format) for x in (k, v))
+    d_k, d_v, d_bias = (torch.zeros_like(x, memory_format=torch.contiguous_format) for x in (k, v, _given(bias, q)))
     scale = q.shape[-1] ** -0.5
     for at, keys, seen in _blocks(q, k, age):
         d_y = _by_head(grad[at])
-        weights = (_scores(q[at], k[keys], seen) - total[at].permute(1, 2, 0).unsqueeze(-1)).exp()
+        weights = (_scores(q[at], k, bias, keys, seen) - total[at].permute(1, 2, 0).unsqueeze(-1)).exp()
         mean = (d_y * _by_head(y[at])).sum(-1, keepdim=True)
-        d_scores = weights * (d_y @ _by_head(v[keys]).mT - mean) * scale
+        d_scores = weights * (d_y @ _by_head(v[keys]).mT - mean)
+        if bias is not None:
+            d_bias[keys] += d_scores.sum(2).permute(2, 0, 1).to(d_bias.dtype)
+        d_scores *= scale
         d_q[at] = (d_scores @ _by_head(k[keys])).permute(2, 0, 1, 3)
         d_k[keys] += (d_scores.mT @ _by_head(q[at])).permute(2, 0, 1, 3)
         d_v[keys] += (weights.mT @ d_y).permute(2, 0, 1, 3)
-    return d_q, d_k, d_v
+    return d_q, d_k, d_v, d_bias
+
+
+def _given(bias: Tensor | None, like: Tensor) -> Tensor:
+    return like.new_empty(0) if bias is None else bias
 
 
 def _setup(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -92,24 +109,26 @@ def _setup(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) 
 
 
 def _autograd(ctx: Any, grad: Tensor, _: Any) -> tuple[Tensor | None, ...]:
-    return (*torch.ops.memsuite.window_attention_backward(grad, *ctx.saved_tensors), None)
+    saved = ctx.saved_tensors  # read once, as torch.utils.checkpoint demands
+    d_q, d_k, d_v, d_bias = torch.ops.memsuite.window_attention_backward(grad, *saved)
+    return d_q, d_k, d_v, None, None if saved[4] is None else d_bias
 
 
 def _fake_backward(
-    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, age: Tensor, y: Tensor, total: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    d_q, d_k, d_v = (x.new_empty(x.shape) for x in (q, k, v))
-    return d_q, d_k, d_v
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, age: Tensor, bias: Tensor | None, y: Tensor, total: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    d_q, d_k, d_v, d_bias = (x.new_empty(x.shape) for x in (q, k, v, _given(bias, q)))
+    return d_q, d_k, d_v, d_bias
 
 
 define(
-    "window_attention(Tensor q, Tensor k, Tensor v, Tensor age) -> (Tensor, Tensor)",
+    "window_attention(Tensor q, Tensor k, Tensor v, Tensor age, Tensor? bias) -> (Tensor, Tensor)",
     _forward,
-    lambda q, k, v, age: (q.new_empty(q.shape), q.new_empty(q.shape[:-1])),
+    lambda q, k, v, age, bias: (q.new_empty(q.shape), q.new_empty(q.shape[:-1])),
 )
 define(
-    "window_attention_backward(Tensor grad, Tensor q, Tensor k, Tensor v, Tensor age, Tensor y, Tensor total)"
-    " -> (Tensor, Tensor, Tensor)",
+    "window_attention_backward(Tensor grad, Tensor q, Tensor k, Tensor v, Tensor age, Tensor? bias,"
+    " Tensor y, Tensor total) -> (Tensor, Tensor, Tensor, Tensor)",
     _backward,
     _fake_backward,
 )
