@@ -265,7 +265,7 @@ def solved_cells() -> str:
             [
                 row["task"],
                 row["difficulty"],
-                f"`{row['controller']}`",
+                f"`{row['controller']}`" + (" *" if row["curriculum"] else ""),
                 f"{row['target']:.2f}",
                 successes,
                 reached,
@@ -284,5 +284,7 @@ def solved_cells() -> str:
         "million steps",
     ]
     solved = {(row["task"], row["difficulty"]) for row in rows if row["solved"]}
+    grown = len(solved - {(row["task"], row["difficulty"]) for row in rows if row["solved"] and not row["curriculum"]})
     said = f"{len(solved)} of {len(SUITE) * len(DIFFICULTIES)} cells are solved"
-    return f"{table(headings, lines)}\n\n{said}: at the target on at least four of five seeds."
+    star = f", {grown} of them with a curriculum (*)" if grown else ""
+    return f"{table(headings, lines)}\n\n{said}: at the target on at least four of five seeds{star}."

@@ -1,6 +1,7 @@
 """``memsuite bench map``: which cells are solved, by which model, and what it took; and a picture of it.
 
 A cell is solved if some model reaches its target on at least four of five seeds, in the evaluation at the end of a run.
+Runs with a curriculum are a row of their own, and never a part of one without.
 """
 
 from __future__ import annotations
@@ -24,18 +25,19 @@ SOLVED = 4  # seeds at the target, of five
 
 
 def measure(console: Console, runs: str, plot: str | None = None) -> list[dict[str, Any]]:
-    """Return a row for each cell of the first eight tasks and each model that was run in it.
+    """Return a row for each cell of the first eight tasks and each model run in it, without or with a curriculum.
 
     Args:
         console: shows what is read.
         runs: a file of results, or the name of one that comes with memsuite.
         plot: a file to draw the map into; None for none.
     """
-    groups: dict[tuple[int, int, str], list[dict[str, Any]]] = {}
+    groups: dict[tuple[int, int, str, bool], list[dict[str, Any]]] = {}
     with console.status(runs):
         for run in read_collection(find("results", runs)):
             if run["task"] in SUITE and run["objective"] == "ppo":
-                key = SUITE.index(run["task"]), DIFFICULTIES.index(run["difficulty"]), run["controller"]
+                place = SUITE.index(run["task"]), DIFFICULTIES.index(run["difficulty"])
+                key = *place, run["controller"], run["curriculum"] is not None
                 groups.setdefault(key, []).append(run)
     rows = [cell(found) for _, found in sorted(groups.items(), key=lambda item: item[0])]
     if plot:
@@ -57,6 +59,7 @@ def cell(runs: list[dict[str, Any]]) -> dict[str, Any]:
     taken = [run["cpu_seconds_to_target"] for run in at_target if run["cpu_seconds_to_target"] is not None]
     return {
         **{name: first[name] for name in ("task", "difficulty", "horizon", "controller", "parameters")},
+        "curriculum": first["curriculum"] and {name: first["curriculum"][name] for name in ("argument", "start")},
         "target": target,
         "solved_seeds": len(at_target),
         "solved": len(at_target) >= SOLVED,
@@ -71,12 +74,22 @@ def table(report: list[dict[str, Any]]) -> Table:
     cells = {(row["task"], row["difficulty"]) for row in report if row["solved"]}
     title = f"{len(cells)} of {len(SUITE) * len(DIFFICULTIES)} cells are solved on {SOLVED} of 5 seeds"
     found = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for heading in ("task", "difficulty", "controller", "target", "seeds at target", "success", "CPU s to target"):
+    for heading in (
+        "task",
+        "difficulty",
+        "controller",
+        "grown from",
+        "target",
+        "seeds at target",
+        "success",
+        "CPU s to target",
+    ):
         found.add_column(heading, no_wrap=True)
     for row in report:
         taken = row["cpu_seconds_to_target"]
         successes = " ".join(f"{run['success']:.2f}" for run in row["seeds"])
         reached = f"{row['solved_seeds']} of {len(row['seeds'])}"
         numbers = [f"{row['target']:.2f}", reached, successes, "-" if taken is None else f"{taken:,.0f}"]
-        found.add_row(row["task"], row["difficulty"], row["controller"], *numbers)
+        grown = str(row["curriculum"]["start"]) if row["curriculum"] else "-"
+        found.add_row(row["task"], row["difficulty"], row["controller"], grown, *numbers)
     return found

@@ -48,10 +48,14 @@ def measure(console: Console, runs: str) -> list[dict[str, Any]]:
 
 
 def until_target(run: dict[str, Any]) -> dict[str, Any]:
-    """Return what one run took until an evaluation first reached its target; None for each where none did."""
+    """Return what one run took until an evaluation first reached its target; None for each where none did.
+
+    Under a curriculum episodes have several lengths, so the numbers of scripts and updates are None, too.
+    """
     steps, config = run["steps_to_target"], run["config"]
-    scripts = None if steps is None else steps // run["horizon"] // config["ppo"]["draws"]
-    updates = None if steps is None else steps // run["horizon"] // config["num_envs"]
+    uncounted = steps is None or run["curriculum"] is not None
+    scripts = None if uncounted else steps // run["horizon"] // config["ppo"]["draws"]
+    updates = None if uncounted else steps // run["horizon"] // config["num_envs"]
     return {
         "seed": run["seed"],
         "success": run["success"],

@@ -21,7 +21,7 @@ from memsuite.tasks.environments.share import (
     import_gymnasium,
     make_environment,
 )
-from memsuite.tasks.environments.spaces import action_space_of
+from memsuite.tasks.environments.spaces import action_space_of, chosen_parts
 from memsuite.tasks.environments.values import check_observations
 from memsuite.tasks.environments.view import Options, View
 from memsuite.tasks.environments.workers import Workers
@@ -56,6 +56,7 @@ class GymTask(Task):
         previous_reward: append the reward just received to the observation; 0 at the first step of an episode.
         truncation: what the step limit does to an episode: ``bootstrap`` cuts it, and the critic estimates what would
             have followed; ``terminal`` ends it, as published results of POPGym do.
+        keys: the parts of a Dict of observations to read, for instance ``[image, direction]``; none for all of them.
         image: how an array of three dimensions is read: by a ``convolution``, or ``flatten``; None takes convolution
             for images of at least 16 x 16 pixels. Images of bytes are scaled to [0, 1] for a convolution.
         workers: number of processes that step the environments; 0 steps them in this process. The numbers are the same.
@@ -81,6 +82,7 @@ class GymTask(Task):
         truncation: str = "bootstrap",
         image: str | None = None,
         workers: int = 0,
+        keys: Sequence[str] = (),
     ) -> None:
         spaces = import_gymnasium().spaces
         self._batch: Share | Workers | None = None
@@ -92,8 +94,9 @@ class GymTask(Task):
         close_environment(env_id, env)
         taken, seen = (cast(Any, getattr(env, name, None)) for name in ("action_space", "observation_space"))
         actions = action_space_of(who, spaces, taken)
+        seen = chosen_parts(who, spaces, seen, tuple(keys))
         check_observations(who, spaces, seen)
-        self._recipe = Recipe(env_id, arguments, actions, spaces.flatdim(seen))
+        self._recipe = Recipe(env_id, arguments, actions, spaces.flatdim(seen), tuple(keys))
         self._view = View(who, spaces, seen, self._options, actions)
         self.images, self.flattened = self._view.images, self._view.flattened
         limit = horizon or (env.spec.max_episode_steps if env.spec else None)

@@ -26,6 +26,18 @@ def test_four_seeds_of_five_at_the_end_solve_a_cell():
     assert cell(runs_of([below] * 5, [None] * 5))["cpu_seconds_to_target"] is None
 
 
+def test_runs_with_a_curriculum_are_apart_and_marked(tmp_path, monkeypatch):
+    target = get_task_config("n_back", "easy").target_success
+    plain = runs_of([target] * 5, [9.0] * 5)
+    stages = [{"horizon": 20, "env_steps": 0}]
+    grown = [run | {"curriculum": {"argument": "horizon", "start": 20, "stages": stages}} for run in plain]
+    monkeypatch.setattr("memsuite.bench.map.read_collection", lambda _: [*plain, *grown])
+    without, with_one = measure(console(), "reference_v2", str(tmp_path / "map.png"))
+    assert (without["curriculum"], with_one["curriculum"]) == (None, {"argument": "horizon", "start": 20})
+    assert [len(row["seeds"]) for row in (without, with_one)] == [5, 5]
+    assert {run["updates_to_target"] for run in with_one["seeds"]} == {None}  # its episodes have several lengths
+
+
 def test_published_runs_make_a_map_and_a_picture(tmp_path):
     rows = measure(console(), "reference_v2", str(tmp_path / "map.png"))
     assert {row["task"] for row in rows} == set(SUITE)

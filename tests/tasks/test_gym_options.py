@@ -129,6 +129,29 @@ def test_images_are_found(seen, image, start, shape, last):
     assert torch.equal(now, flat / scale)
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_only_the_named_parts_of_a_dict_are_read(workers):
+    """They are the numbers that Gymnasium's own wrapper leaves, whichever process steps the environments."""
+    task = world(seen="dict", keys=["z", "body"], workers=workers)
+    step = task.reset(3, torch.Generator().manual_seed(0))
+    expected = []
+    for seed in task._seeds:
+        env = gymnasium.wrappers.FilterObservation(gymnasium.make("World-v0", seen="dict"), ["z", "body"])
+        expected.append(gymnasium.spaces.flatten(env.observation_space, env.reset(seed=seed)[0]))
+    assert task.observation_dim == 5
+    assert not task.images
+    assert step.observation.tolist() == [row.tolist() for row in expected]
+    task.close()
+
+
+@pytest.mark.parametrize(
+    ("seen", "key", "words"), [("dict", "bodi", "did you mean: body"), ("box", "body", "its observations are Box")]
+)
+def test_a_part_that_does_not_exist_is_named(seen, key, words):
+    with pytest.raises(UsageError, match=words):
+        world(seen=seen, keys=[key])
+
+
 def test_a_mask_moves_an_image_and_may_not_cut_it():
     task = world(seen="dict", mask=[0])
     assert task.images[0].start == 1

@@ -43,13 +43,15 @@ def map_of_cells(rows: list[dict[str, Any]]) -> Figure:
         )
         bar = figure.colorbar(shown, ax=axes, fraction=0.04, pad=0.02)
         bar.set_label("CPU-seconds of one core to the target, median")
+        if any(row["curriculum"] for row in rows):
+            axes.set_xlabel("* with a curriculum: training begins with short episodes", fontsize=8.5)
         bar.set_ticks([1, 10, 100, 1000], labels=["1", "10", "100", "1,000"])
         return figure  # type: ignore[no-any-return]
 
 
-def _rank(row: dict[str, Any]) -> tuple[bool, int, float]:
-    taken = row["cpu_seconds_to_target"]
-    return not row["solved"], -row["solved_seeds"], math.inf if taken is None else taken
+def _rank(row: dict[str, Any]) -> tuple[bool, bool, int, float]:
+    taken, grown = row["cpu_seconds_to_target"], row["curriculum"] is not None
+    return not row["solved"], grown, -row["solved_seeds"], math.inf if taken is None else taken
 
 
 def _tone(share: float) -> float:
@@ -61,7 +63,8 @@ def _cell(plt: Any, axes: Any, at: tuple[int, int], row: dict[str, Any] | None, 
     taken = None if row is None else row["cpu_seconds_to_target"]
     face, text = OPEN, "not run"
     if row is not None:
-        model, seeds = row["controller"].replace("_", " "), f"{row['solved_seeds']} of {len(row['seeds'])}"
+        model = row["controller"].replace("_", " ") + (" *" if row["curriculum"] else "")
+        seeds = f"{row['solved_seeds']} of {len(row['seeds'])}"
         text = f"{model}\n{seeds}, best {max(run['success'] for run in row['seeds']):.2f}"
         if row["solved"] and taken is not None:
             share = math.log(max(CHEAP, taken) / CHEAP) / math.log(DEAR / CHEAP)

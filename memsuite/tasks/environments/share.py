@@ -17,7 +17,7 @@ from memsuite.errors import Stopped, UsageError
 from memsuite.imports import module_at
 from memsuite.shipped import extra
 from memsuite.tasks.actions import ActionSpace, Discrete
-from memsuite.tasks.environments.spaces import as_given
+from memsuite.tasks.environments.spaces import as_given, chosen_parts
 from memsuite.tasks.environments.values import ENDS, NUMBER, check_ends, check_numbers, check_observation
 
 log = logging.getLogger("memsuite")
@@ -54,12 +54,14 @@ class Recipe:
         arguments: its arguments.
         actions: what its actions are.
         width: numbers of an observation.
+        keys: the parts of a Dict of observations that are read; none for all.
     """
 
     env_id: str
     arguments: dict[str, Any]
     actions: ActionSpace
     width: int
+    keys: tuple[str, ...] = ()
 
     def make(self, spec: Any = None) -> Any:
         """Make one environment; from ``spec``, Gymnasium's record of it, if that is given."""
@@ -82,12 +84,15 @@ class Share:
         self._recipe, self._spaces = recipe, import_gymnasium().spaces
         self._discrete = isinstance(recipe.actions, Discrete)
         self._envs: list[Any] = []
+        self._parts: list[Any] = []  # the space of what is read of each
         self._allowed: list[list[bool] | None] = [None] * count
         self._clock = [0] * count
         self.masked = False
         try:
             for _ in range(count):  # one by one, so that the earlier ones can be closed if a later one fails
-                self._envs.append(recipe.make(spec))
+                self._envs.append(env := recipe.make(spec))
+                who, seen = f"gym:{recipe.env_id}", env.observation_space
+                self._parts.append(chosen_parts(who, self._spaces, seen, recipe.keys))
         except BaseException:
             self.close()
             raise
@@ -161,7 +166,7 @@ class Share:
         if told is None and isinstance(observation, dict):
             told = observation.get(MASK)
         self._allowed[index] = None if told is None or last else self._checked_mask(told)
-        space = self._envs[index].observation_space
+        space = self._parts[index] if self._recipe.keys else self._envs[index].observation_space
         check_observation(self._spaces, space, observation)
         flat = self._spaces.flatten(space, observation)
         if len(flat) != self._recipe.width:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from memsuite.errors import UsageError
+from memsuite.errors import UsageError, unknown
 from memsuite.tasks.actions import ActionSpace, Continuous, Discrete, MultiDiscrete
 from memsuite.types import Image
 
@@ -48,6 +48,28 @@ def action_space_of(who: str, spaces: Any, actions: Any) -> ActionSpace:
         f"{who}: its actions are {shown(actions)}; supported are Discrete, MultiDiscrete, MultiBinary and Box of real "
         "numbers: turn them into one of these in a wrapper, gymnasium.wrappers.TransformAction(env, function, space)"
     )
+
+
+def chosen_parts(who: str, spaces: Any, seen: Any, keys: tuple[str, ...]) -> Any:
+    """Return the space of the parts of a Dict of observations that are read; the space itself if ``keys`` is empty.
+
+    Args:
+        who: names the environment.
+        spaces: Gymnasium's module of that name.
+        seen: the space of the environment's observations.
+        keys: names of the parts to read.
+
+    Raises:
+        UsageError: there is no part of such a name, or there are no parts.
+    """
+    if not keys:
+        return seen
+    if not isinstance(seen, spaces.Dict):
+        raise UsageError(f"{who}: keys choose among the parts of a Dict, and its observations are {shown(seen)}")
+    for key in keys:
+        if key not in seen.spaces:
+            raise unknown(f"part of {who}'s observations:", key, seen.spaces)
+    return spaces.Dict({key: part for key, part in seen.spaces.items() if key in keys})
 
 
 def as_given(spaces: Any, space: Any, action: Any) -> Any:

@@ -42,8 +42,8 @@ def check_observations(who: str, spaces: Any, seen: Any) -> None:
         fits = False
     if not fits:
         raise UsageError(
-            f"{who}: its observations, {shown(seen)}, have no fixed size in numbers: leave out texts and the like in a "
-            "wrapper, gymnasium.wrappers.FilterObservation(env, [...]), and register the environment so wrapped"
+            f"{who}: its observations, {shown(seen)}, have no fixed size in numbers: name the parts of a Dict to read, "
+            "without texts and the like, as --task_args.keys '[image]', or turn them into numbers in a wrapper"
         )
 
 
