@@ -118,8 +118,15 @@ def _steps(
 ) -> tuple[Trajectory, Actor]:
     now, state = actor.timestep, actor.state
     rows: list[dict[str, Tensor]] = []
+    known = task.known_steps if stretches else 0
+    clock = None  # steps since all episodes began; a task with known steps begins all of them together
     while len(rows) < steps:
-        ahead = min(task.known_steps, steps - len(rows)) if stretches and bool(now.is_first.all()) else 0
+        # A GPU is asked only until the first beginning, because the host has to wait for each answer.
+        if known and clock is None and bool(now.is_first.all()):
+            clock = 0
+        ahead = min(known, steps - len(rows)) if clock == 0 else 0
+        if clock is not None:
+            clock = (clock + max(1, ahead)) % task.horizon
         if ahead:
             most = max(1, CHUNK // len(now.is_first))
             drawn = None if uniform is None else uniform[len(rows) : len(rows) + ahead]

@@ -218,10 +218,11 @@ class SharedScript(SharedRollout):
         before = list(drawn)
         for index, begin in enumerate(range(0, length, window)):
             at = slice(begin, begin + window)
+            # Found before the memory reads, because on a GPU the host waits here for what the device has been given.
+            where = scored[at].flatten().nonzero().squeeze(1)
             # Where blocks are computed again, the features of the other steps would be most of what is kept.
             keep = scored[at].any(1) if self.model.recompute else None
             features, state = self.model.features(observations[at], state, is_first[at], keep)
-            where = scored[at].flatten().nonzero().squeeze(1)
             seen = observations[at].flatten(0, 1).index_select(0, where)
             inside = where if keep is None else scored[at][keep].flatten().nonzero().squeeze(1)
             chosen = features.flatten(0, 1).index_select(0, inside)
@@ -249,7 +250,7 @@ class SharedScript(SharedRollout):
 
     def _count(self, right: Tensor, times: int) -> None:
         found = right.double().sum() * times
-        self.counts[:3] += torch.stack([found, found.new_tensor(right.numel() * times), found])
+        self.counts[:3] += torch.stack([found, found.new_full((), right.numel() * times), found])
 
     def end(self) -> Actor:
         """Join the memories of all minibatches; if the next step begins an episode, no memory is needed."""

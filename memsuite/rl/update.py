@@ -75,7 +75,7 @@ def learn_from_shared(
     found: list[tuple[Tensor, Tensor]] = []
     for columns in minibatch_columns(scripts, ppo, generator):
         drawn: list[Drawn] = []
-        where = columns.to(rollout.counts.device)
+        where = columns.to(rollout.counts.device, non_blocking=True)
         for _ in range(ppo.epochs):
             found.append(step(rollout.losses(where, drawn)))
             if _too_far(found[-1][0], ppo):
@@ -106,7 +106,7 @@ def learn_from_trajectory(
     found: list[tuple[Tensor, Tensor]] = []
     for _ in range(ppo.epochs):
         for columns in minibatch_columns(trajectory.actions.shape[1], ppo, generator):
-            where = columns.to(trajectory.actions.device)
+            where = columns.to(trajectory.actions.device, non_blocking=True)
             found.append(step(minibatch_losses(model, trajectory, advantages, returns, where, ppo)))
         if _too_far(found[-1][0], ppo):
             break

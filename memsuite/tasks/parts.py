@@ -1,15 +1,24 @@
-"""Building blocks of several tasks: one-hots, distinct draws, tokens in the delay, and a delay of random length."""
+"""Building blocks of several tasks: constants, one-hots, distinct draws, tokens in the delay, random delays."""
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from memsuite.errors import UsageError
 from memsuite.types import Script
+
+
+@functools.cache
+@torch.inference_mode(False)
+def constant(values: tuple[Any, ...], device: torch.device) -> Tensor:
+    """Return a tensor of fixed values, copied to a device only once: the host waits for the device at each copy."""
+    return torch.tensor(values, device=device)
 
 
 def integers(high: int, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -34,8 +43,7 @@ def one_hots(width: int, marks: list[int], device: torch.device) -> Tensor:
     Looking up rows of the table writes a whole observation at once, several times as fast as scattering into zeros.
     """
     table = torch.eye(width, device=device)
-    table[:, marks] = 1.0
-    return table
+    return table.index_fill_(1, constant(tuple(marks), device), 1.0)
 
 
 def stream_between(tokens: Tensor, table: Tensor, before: int, after: int) -> Tensor:

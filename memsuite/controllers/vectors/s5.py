@@ -99,7 +99,8 @@ class S5Layer(ZeroBegin):
 
     def _read(self, s: Tensor, x: Tensor) -> Tensor:
         # The real part of a product: the imaginary parts enter with the opposite sign.
-        signed = self.c * self.c.new_tensor([2.0, -2.0])
+        real, imaginary = self.c.unbind(-1)
+        signed = torch.stack([2 * real, -2 * imaginary], dim=-1)
         v = gelu(linear(torch.view_as_real(s).flatten(-2), signed.flatten(1)) + self.d * x)
         return v * torch.sigmoid(self.gate(v))
 

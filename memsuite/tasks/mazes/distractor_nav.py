@@ -10,7 +10,7 @@ from torch.nn.functional import one_hot
 
 from memsuite.errors import UsageError
 from memsuite.tasks.base import Anchors, check_at_least
-from memsuite.tasks.parts import distinct, integers, largest_share, show_
+from memsuite.tasks.parts import constant, distinct, integers, largest_share, show_
 from memsuite.tasks.stepped import SteppedTask
 from memsuite.types import TimeStep
 
@@ -176,7 +176,7 @@ class DistractorNav(SteppedTask):
 
 def move(agent_B: Tensor, actions_B: Tensor) -> Tensor:
     """Return the cells after one move, ``[B]``; the grid's edge is a wall."""
-    moves = torch.tensor(MOVES, device=agent_B.device)[actions_B]
+    moves = constant(MOVES, agent_B.device)[actions_B]
     row = (agent_B // SIDE + moves[:, 0]).clamp(0, SIDE - 1)
     column = (agent_B % SIDE + moves[:, 1]).clamp(0, SIDE - 1)
     return row * SIDE + column

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from memsuite.errors import unknown
 from memsuite.tasks.base import Anchors, check_at_least
-from memsuite.tasks.parts import integers
+from memsuite.tasks.parts import constant, integers
 from memsuite.tasks.stepped import SteppedTask
 from memsuite.types import TimeStep
 
@@ -94,8 +94,8 @@ class TMaze(SteppedTask):
 
     def look_ahead(self, now: TimeStep, steps: int) -> Tensor:
         """Return the cue and the corridor after it, ``[steps, B, D]``."""
-        blank = torch.zeros(self.observation_dim) if self.layout_name == "ni" else torch.tensor(CORRIDOR)
-        corridor = blank.to(now.observation).expand(steps - 1, self._num_envs, -1)
+        shown = (0.0,) * self.observation_dim if self.layout_name == "ni" else CORRIDOR
+        corridor = constant(shown, now.observation.device).expand(steps - 1, self._num_envs, -1)
         return torch.cat([now.observation.unsqueeze(0), corridor])
 
     def walk(self, actions_TB: Tensor) -> tuple[Tensor, TimeStep]:
@@ -146,7 +146,7 @@ class TMaze(SteppedTask):
         if self.layout_name == "ni":
             side = torch.where(cue, self._side, torch.where(arrived, self._y, 0))
             return torch.stack([arrived.float(), side.float()], 1)
-        code = torch.tensor([CORRIDOR, JUNCTION, CUE_UP, CUE_DOWN], device=cue.device)
+        code = constant((CORRIDOR, JUNCTION, CUE_UP, CUE_DOWN), cue.device)
         return code[torch.where(cue, torch.where(self._side > 0, 2, 3), arrived.long())]
 
     def best_actions(self) -> Tensor:

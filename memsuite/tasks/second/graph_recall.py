@@ -9,7 +9,7 @@ from torch import Tensor
 
 from memsuite.errors import UsageError
 from memsuite.tasks.base import Anchors, ScriptedTask, check_at_least
-from memsuite.tasks.parts import blank, integers, show_
+from memsuite.tasks.parts import blank, constant, integers, show_
 from memsuite.tasks.second.parts import some_of
 from memsuite.types import Script
 
@@ -67,7 +67,7 @@ class GraphRecall(ScriptedTask):
         now, num_envs = window_KBD[-1], window_KBD.shape[1]
         follows, precedes = self._edges(window_KBD[: max(0, self.num_nodes - step + len(window_KBD) - 1)], num_envs)
         node = now[:, : self.nodes].argmax(-1)
-        hops = torch.tensor(HOPS, device=now.device)[now[:, self.channel("hops")].argmax(-1)]
+        hops = constant(HOPS, now.device)[now[:, self.channel("hops")].argmax(-1)]
         begins = (follows >= 0) & (precedes < 0)  # the first nodes of the pieces, [B, nodes]
         for hop in range(max(HOPS)):
             following = follows.gather(1, node.unsqueeze(1))[:, 0]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from memsuite.tasks.base import Anchors, ScriptedTask, check_at_least
-from memsuite.tasks.parts import blank, integers, show_, token_at
+from memsuite.tasks.parts import blank, constant, integers, show_, token_at
 from memsuite.types import Script
 
 
@@ -55,11 +55,11 @@ class GrowingList(ScriptedTask):
         observations, targets, scored = blank(self.horizon, num_envs, self.observation_dim, device)
         shown = torch.zeros(self.length, num_envs, self.observation_dim, device=device)
         show_(shown, symbols)
-        observations[self._begins] = shown
-        steps, indices = (list(column) for column in zip(*self._asked, strict=True))
-        observations[steps, :, -1] = 1.0
-        targets[steps] = symbols[indices]
-        scored[steps] = True
+        observations.index_copy_(0, constant(tuple(self._begins), device), shown)
+        steps, indices = (constant(column, device) for column in zip(*self._asked, strict=True))
+        observations[:, :, -1].index_fill_(0, steps, 1.0)
+        targets.index_copy_(0, steps, symbols.index_select(0, indices))
+        scored.index_fill_(0, steps, True)
         return Script(observations, targets, scored)
 
     def shown_at(self, script: Script) -> Tensor:

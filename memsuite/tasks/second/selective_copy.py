@@ -63,7 +63,9 @@ class SelectiveCopy(ScriptedTask):
             stream.scatter_(0, here, shown)
         width = self.observation_dim
         table = torch.zeros(2 * self.symbols + 1, width, device=device)  # unmarked, blank, marked
-        table[: self.symbols, : self.symbols] = table[self.symbols + 1 :, : self.symbols] = torch.eye(self.symbols)
+        table[: self.symbols, : self.symbols] = table[self.symbols + 1 :, : self.symbols] = torch.eye(
+            self.symbols, device=device
+        )
         table[self.symbols + 1 :, self.symbols] = 1.0
         observations = stream_between(stream, table, 0, count)
         observations[-count:, :, -1] = 1.0

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from memsuite.errors import UsageError, unknown
 from memsuite.tasks.base import Anchors, ScriptedTask, check_at_least
-from memsuite.tasks.parts import blank, integers
+from memsuite.tasks.parts import blank, constant, integers
 from memsuite.tasks.second.parts import some_of
 from memsuite.types import Script
 
@@ -62,9 +62,9 @@ class StateTracking(ScriptedTask):
         first, last = torch.zeros_like(steps[:1]), torch.full_like(moved[:1], self.horizon - 1)
         at = torch.cat([first.new_zeros(1, num_envs), steps[: self.moves - 1].sort(0).values])
         asked = torch.cat([steps[self.moves - 1 :], last])
-        states = [moved[0]]
+        states, table = [moved[0]], constant(table_of(self.group), device)
         for element in moved[1:]:
-            states.append(table_of(self.group).to(device)[element, states[-1]])
+            states.append(table[element, states[-1]])
         before = (at.unsqueeze(1) < asked.unsqueeze(0)).sum(0) - 1  # [Q, B], the last move before each question
         observations, targets, scored = blank(self.horizon, num_envs, self.observation_dim, device)
         env = torch.arange(num_envs, device=device)
@@ -79,7 +79,7 @@ class StateTracking(ScriptedTask):
         if len(window_KBD) <= step:
             return guess
         asked = window_KBD[-1, :, -1] > 0  # only few environments are asked at one step
-        table, elements = table_of(self.group).to(guess.device), window_KBD[:, asked, : self.elements]
+        table, elements = constant(table_of(self.group), guess.device), window_KBD[:, asked, : self.elements]
         shown, element = elements.any(-1), elements.argmax(-1)
         state = element[0]
         for at in shown[1:].any(1).nonzero().flatten().tolist():
@@ -107,11 +107,11 @@ class StateTracking(ScriptedTask):
 
 
 @functools.cache
-def table_of(group: str) -> Tensor:
-    """Return the multiplication table of a group, ``[a, b]`` is the element ``a b``; the identity is element 0."""
+def table_of(group: str) -> tuple[tuple[int, ...], ...]:
+    """Return the multiplication table of a group: ``[a][b]`` is the element ``a b``, and element 0 is the identity."""
     if group in ("parity", "z5"):
         size = 2 if group == "parity" else 5
-        return torch.arange(size).unsqueeze(1).add(torch.arange(size)) % size
+        return tuple(tuple((a + b) % size for b in range(size)) for a in range(size))
     permutations = list(itertools.permutations(range(int(group[1:]))))
     number = {permutation: index for index, permutation in enumerate(permutations)}
-    return torch.tensor([[number[tuple(a[i] for i in b)] for b in permutations] for a in permutations])
+    return tuple(tuple(number[tuple(a[i] for i in b)] for b in permutations) for a in permutations)
