@@ -182,12 +182,13 @@ bench-cartpole: setup
 	.venv-peers/bin/pip install --quiet --disable-pip-version-check -c constraints.txt torch gymnasium 'sb3-contrib==2.9.2' 'torchrl==0.14.1'
 	taskset -c 0 $(RUN)/python tests/peers/cartpole/compare.py .venv-peers/bin/python --steps 100000
 
-# On a machine with a GPU, in less than eight minutes: build, the gpu tests, and the figures, into results/gpu.json.
+# On a machine with a GPU: what runs, with which numbers and how fast, into results/gpu.json after every step; then the
+# gpu tests, into results/gpu_tests.txt. The most valuable comes first, so a check that is cut short is worth something.
 gpu-check: setup
 	@begin=$$SECONDS; set -e; \
 	  $(RUN)/memsuite build; \
-	  MEMSUITE_KERNELS=require $(RUN)/pytest -m gpu --timeout 300; \
 	  MEMSUITE_KERNELS=require $(RUN)/memsuite bench gpu --out results/gpu.json; \
+	  MEMSUITE_KERNELS=require $(RUN)/pytest -m gpu --timeout 300 | tee results/gpu_tests.txt; \
 	  echo "the check took $$((SECONDS - begin)) s"
 
 clean:

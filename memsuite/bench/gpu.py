@@ -1,126 +1,158 @@
-"""``memsuite bench gpu``: training in 4,096 environments of 1,000 steps, and the time to learn the golden task.
+"""``memsuite bench gpu``: does everything run on a GPU, with the same numbers as on the host, and how fast?
 
-Every measurement runs in its own process and has a time limit. If one is slow or runs out of memory, the others are
-still measured, and the report gives the reason for each one that did not finish.
+The measurement has stages, the most valuable first, and the file of ``--out`` is written after every step, so that one
+that is cut short leaves what it has found. The steps of a stage run in a process of their own, because to start one
+takes longer than most steps. A step that fails, hangs or takes the process with it is reported with the reason, and a
+new process goes on with the next.
 """
 
 from __future__ import annotations
 
 import json
+import queue
 import subprocess
 import sys
-import time
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
-import lightning.pytorch as pl
 import torch
 from rich.console import Console
 from rich.table import Table
 
-from memsuite.bench.measure import Cycles, parameter_count, prepare, spent, train_briefly
-from memsuite.callbacks import StopAtTarget
+from memsuite.bench.op_cases import CASES
 from memsuite.errors import UsageError
-from memsuite.launch.trainer import TRAINER_DEFAULTS
-from memsuite.module import MemoryPPO
 
-NUM_ENVS, HORIZON = 4096, 1000
-CONTROLLERS = ("gru", "lru", "pseudo_mamba", "mamba", "transformer")
-LIMIT = 45  # seconds for a measurement, so that `make gpu-check` with its tests stays below eight minutes
-ITERATIONS = 4  # the first one warms up, and the last one cannot be timed because no iteration follows it
-GOLDEN: dict[str, Any] = {"task_args": {"num_cues": 8}, "horizon": 200, "num_envs": 32, "steps": 200_000}
+# What each stage answers; its steps are in memsuite/bench/gpu_steps.py.
+STAGES = {
+    "build": "the ops of CUDA are compiled and loaded",
+    "ops": "each op has the host's numbers, forward and backward",
+    "controllers": "each controller has the host's numbers, in full precision and in bf16-mixed",
+    "golden": "the golden task is learnt",
+    "training": "environment steps per second of training",
+    "processes": "a run of one process with NCCL ends as one without it",
+    "profile": "where the time of an iteration goes",
+}
+NUM_ENVS, HORIZONS = 4096, (200, 1000)
+LIMITS = {"build": 240}  # seconds for a step, where more than LIMIT
+LIMIT = 45
+CLOSE = 2e-3  # largest difference from the host's numbers in float32, as a share of the largest number
 
 
 def measure(
     console: Console,
+    controllers: list[str],
+    stages: list[str],
     device: str = "cuda",
     num_envs: int = NUM_ENVS,
-    horizon: int = HORIZON,
-    controllers: tuple[str, ...] = CONTROLLERS,
+    horizons: list[int] | None = None,
+    keep: Callable[[dict[str, Any]], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Measure every controller, then the golden task.
+    """Run the stages.
 
     Args:
-        console: shows the current measurement.
+        console: shows the current step.
+        controllers: names of the sequence models.
+        stages: names of the stages to run, in the order of :data:`STAGES`.
         device: Lightning's name of the accelerator.
         num_envs: environments of the training runs.
-        horizon: length of an episode in steps.
-        controllers: names of the sequence models.
+        horizons: lengths of their episodes in steps.
+        keep: is given the report after every step.
+
+    Returns:
+        The device's name, and for each stage a dict of its steps by name: what was found, or ``failed`` with a reason.
 
     Raises:
         UsageError: PyTorch finds no GPU.
     """
-    from memsuite.ops.build import cuda
-
     if device == "cuda" and not torch.cuda.is_available():
         raise UsageError("this needs a GPU that PyTorch can use, but torch.cuda.is_available() is false here")
-
-    training = []
-    for controller in controllers:
-        row = {"controller": controller, "num_envs": num_envs, "horizon": horizon}
-        with console.status(f"training {controller} on {device}"):
-            training.append(row | apart("training", device, controller, str(num_envs), str(horizon)))
-    with console.status(f"the golden task on {device}"):
-        golden = apart("golden", device)
-    name = torch.cuda.get_device_name() if device == "cuda" else device
-    kernels = {"compiled": cuda.STATUS.library is not None, "reason": cuda.STATUS.reason}
-    return {"device": name, "kernels": kernels, "training": training, "golden": golden}
-
-
-def apart(*arguments: str) -> dict[str, Any]:
-    """Run one measurement in a separate process; return its numbers, or the reason for their absence."""
-    began = time.perf_counter()
-    command = [sys.executable, "-m", "memsuite.bench.gpu", *arguments]
-    try:
-        child = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT)
-    except subprocess.TimeoutExpired:
-        return {"failed": f"not finished after {LIMIT} s"}
-    wall = time.perf_counter() - began
-    if child.returncode:
-        return {"failed": (child.stderr.strip().splitlines() or [f"status {child.returncode}"])[-1][:300]}
-    return {**json.loads(child.stdout.strip().splitlines()[-1]), "process_seconds": wall}
+    report: dict[str, Any] = {"device": torch.cuda.get_device_name() if device == "cuda" else device}
+    for stage in [name for name in STAGES if name in stages]:
+        found = report.setdefault(stage, {})
+        steps = steps_of(stage, controllers, num_envs, horizons or list(HORIZONS))
+        with console.status(f"{stage} on {device}") as status:
+            for name, row in apart(stage, device, steps):
+                found[name] = row
+                status.update(f"{stage} on {device}: {len(found)} of {len(steps)}, last {name}")
+                keep(report)
+    return report
 
 
-def measure_training(device: str, controller: str, num_envs: str, horizon: str) -> dict[str, Any]:
-    """Return the environment steps per second of whole iterations through Lightning, and the peak GPU memory."""
-    cycles = Cycles()
-    module = train_briefly(controller, int(num_envs), int(horizon), ITERATIONS, cycles, device)
-    steps, wall = int(num_envs) * int(horizon), spent(cycles.marks, "total", 0, warm_up=1)
-    shares = {name: spent(cycles.marks, name, 0, warm_up=1) / wall for name in ("rollout", "update")}
-    memory = torch.cuda.max_memory_allocated() / 2**30 if device == "cuda" else None
-    return {
-        "steps_per_second": steps / wall,
-        "share": shares,
-        "gigabytes": memory,
-        "parameters": parameter_count(module),
-    }
+def steps_of(stage: str, controllers: list[str], num_envs: int, horizons: list[int]) -> dict[str, list[str]]:
+    """Return the arguments of each step of a stage, by the step's name."""
+    if stage == "ops":
+        return {name: [name] for name in CASES}
+    if stage == "controllers":
+        return {name: [name] for name in controllers}
+    if stage == "training":
+        sizes = [(name, horizon) for horizon in horizons for name in controllers]
+        return {f"{name}, H = {horizon}": [name, str(num_envs), str(horizon)] for name, horizon in sizes}
+    if stage == "profile":
+        return {name: [name, str(num_envs), str(horizons[0])] for name in controllers}
+    return {stage: []}
 
 
-def measure_golden(device: str) -> dict[str, Any]:
-    """Train the golden task until greedy success reaches its target; ``process_seconds`` is that time."""
-    module = MemoryPPO(**GOLDEN)
-    stop = StopAtTarget(patience=1)
-    settings: dict[str, Any] = {**TRAINER_DEFAULTS, "accelerator": device, "val_check_interval": 5}
-    pl.Trainer(**settings, callbacks=[stop]).fit(module)
-    success = module.evaluate(module.evaluation_episodes, "test")["success"]
-    return {"env_steps": module.env_steps, "success": success, "reached": success >= module.preset.target_success}
+def apart(stage: str, device: str, steps: dict[str, list[str]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Run the steps of a stage in a separate process; yield the numbers of each, or the reason for their absence."""
+    left, limit = dict(steps), LIMITS.get(stage, LIMIT)
+    while left:
+        command = [sys.executable, "-m", "memsuite.bench.gpu_steps", stage, device, json.dumps(left)]
+        with tempfile.TemporaryFile("w+") as errors:
+            child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
+            lines: queue.Queue[str] = queue.Queue()
+            reader = threading.Thread(target=_pass_on, args=(child, lines), daemon=True)
+            reader.start()
+            failed = None
+            while left and failed is None:
+                name = next(iter(left))
+                try:
+                    line = lines.get(timeout=limit)
+                except queue.Empty:
+                    failed = f"not finished after {limit} s"
+                    child.kill()
+                else:
+                    if line:
+                        yield name, json.loads(line)
+                        del left[name]
+                    else:
+                        errors.seek(0)
+                        child.wait()
+                        said = errors.read().strip().splitlines()
+                        failed = said[-1][:300] if said else f"the process ended with status {child.returncode}"
+            child.wait()
+            reader.join()
+        if failed is not None:
+            name = next(iter(left))
+            del left[name]
+            yield name, {"failed": failed}
+
+
+def _pass_on(child: subprocess.Popen[str], lines: queue.Queue[str]) -> None:
+    """Pass on the lines of a process that hold a result, then an empty one."""
+    assert child.stdout is not None
+    with child.stdout:
+        for line in child.stdout:
+            if line.startswith("{"):
+                lines.put(line)
+    lines.put("")
 
 
 def table(report: dict[str, Any]) -> Table:
-    """Lay out the report: one row for each training run, and the golden task as the caption."""
-    golden = report["golden"]
-    below = golden.get("failed") or (
-        f"golden task: success {golden['success']:.3f} after {golden['env_steps']:,} steps and "
-        f"{golden['process_seconds']:.1f} s from start to end"
-    )
-    found = Table("controller", "environments", "horizon", "steps / s", "GB", title=report["device"], caption=below)
-    for row in report["training"]:
-        speed = row.get("failed") or f"{row['steps_per_second']:,.0f}"
-        memory = f"{row['gigabytes']:.1f}" if row.get("gigabytes") else ""
-        found.add_row(row["controller"], f"{row['num_envs']:,}", f"{row['horizon']:,}", speed, memory)
+    """Lay out the report: one row for each step, and how many failed as the caption."""
+    rows = [(stage, name, row) for stage in STAGES for name, row in report.get(stage, {}).items()]
+    bad = [name for _, name, row in rows if "failed" in row or row.get("holds") is False]
+    caption = f"{len(rows) - len(bad)} of {len(rows)} steps are as they should be"
+    caption += f"; not: {', '.join(bad)}" if bad else ""
+    found = Table("stage", "step", "found", title=report["device"], caption=caption)
+    for stage, name, row in rows:
+        found.add_row(stage, name, row.get("failed") or said(row))
     return found
 
 
-if __name__ == "__main__":
-    prepare(torch.get_num_threads())
-    what, *rest = sys.argv[1:]
-    print(json.dumps((measure_training if what == "training" else measure_golden)(*rest)))
+def said(row: dict[str, Any]) -> str:
+    """Return the numbers of a step as text, without those that only the file needs."""
+    shown = {name: value for name, value in row.items() if isinstance(value, int | float | str)}
+    texts = {name: f"{value:,.4g}" if isinstance(value, float) else str(value) for name, value in shown.items()}
+    return ", ".join(f"{name} {text}" for name, text in texts.items())

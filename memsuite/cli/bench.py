@@ -22,7 +22,8 @@ from memsuite.launch.plain import console as plain_console
 from memsuite.runs.provenance import commit, hardware, versions
 from memsuite.tasks import TASKS
 
-NAMES: dict[str, Iterable[str]] = {"tasks": TASKS, "controllers": CONTROLLERS}
+STAGES = ("build", "ops", "controllers", "golden", "training", "processes", "profile")  # of the check on a GPU
+NAMES: dict[str, Iterable[str]] = {"tasks": TASKS, "controllers": CONTROLLERS, "stages": STAGES}
 LEAST = {"repeats": 1, "threads": 2, "recompute": 1}
 # Each subcommand: what it measures, and its options with their defaults.
 PARTS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -42,7 +43,10 @@ PARTS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "records": ("what the longest waits took, and the memory of one update", {"runs": "longest_v2"}),
     "map": ("which cells are solved, by which model and at what cost", {"runs": "map_v2", "plot": None}),
-    "gpu": ("training on a GPU in large batches", {}),
+    "gpu": (
+        "whether everything runs on a GPU, and how fast it trains there",
+        {"controllers": ",".join(CONTROLLERS), "stages": ",".join(STAGES), "horizons": "200,1000"},
+    ),
     "peers": (
         "training in turn with other programs that do the same work",
         {"peer": None, "controllers": ",".join(CONTROLLERS), "horizons": "200", "repeats": 5},
@@ -52,6 +56,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "tasks": {"help": "comma-separated names of tasks; default: all"},
     "controllers": {"help": "comma-separated names of controllers; default: all"},
     "horizons": {"help": "comma-separated lengths of an episode in steps; default: %(default)s"},
+    "stages": {"help": "comma-separated names of stages; default: %(default)s"},
     "draws": {
         "help": "comma-separated numbers of environments that share a script; default: the peers' work, where none do"
     },
@@ -83,17 +88,24 @@ def main(verb: str, arguments: list[str]) -> int:
     importlib.import_module("memsuite.bench.measure").prepare()
     report: dict[str, Any] = {"hardware": hardware(torch.device("cpu")), "versions": versions(), "commit": commit()}
     report["command"] = " ".join(["memsuite", verb, *arguments])
+    if part == "gpu":  # so long that what was found so far is written
+        given["keep"] = lambda found: write(options.out, {**report, part: found})
     report[part] = room.measure(plain_console(stderr=True), **given)
-    if options.out:
-        try:
-            write_json(Path(options.out), report)
-        except OSError as error:
-            raise UsageError(f"cannot write --out {options.out}: {error.strerror}") from error
+    write(options.out, report)
     if options.json:
         print(json.dumps(report, indent=2))
     else:
         for_tables().print(room.table(report[part]))
     return 0
+
+
+def write(file: str | None, report: dict[str, Any]) -> None:
+    """Write the JSON file, if one is asked for."""
+    try:
+        if file:
+            write_json(Path(file), report)
+    except OSError as error:
+        raise UsageError(f"cannot write --out {file}: {error.strerror}") from error
 
 
 def usage() -> str:

@@ -1,14 +1,16 @@
 """``memsuite bench``: every subcommand measures, prints its table or JSON, and writes the JSON that readers expect."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from memsuite.__main__ import main
-from memsuite.bench import gpu, ops, peers
-from memsuite.cli.bench import PARTS
+from memsuite.bench import gpu, gpu_steps, ops, peers
+from memsuite.cli.bench import PARTS, STAGES
 from memsuite.errors import UsageError
+from memsuite.launch.plain import console
 
 RESULTS = Path(__file__).parents[2] / "results"
 PEER = """peer=echo '{"steps_per_cpu_second": 1000}'"""
@@ -78,17 +80,53 @@ def test_a_peer_is_a_command():
 
 def test_what_the_gpu_measurement_does_runs_on_a_cpu_too(monkeypatch):
     """Without a GPU, the child process and the table are tested on a CPU instead."""
-    row = gpu.apart("training", "cpu", "pseudo_mamba", "4", "20")
-    assert row["steps_per_second"] > 0
-    assert gpu.apart("training", "cpu", "nonesuch", "4", "20")["failed"].startswith("memsuite.errors.UsageError")
-    table = gpu.table(
-        {
-            "device": "cpu",
-            "training": [{"controller": "x", "num_envs": 4, "horizon": 20} | row],
-            "golden": {"failed": "-"},
-        }
+    steps = {"x": ["nonesuch", "4", "20"], "y": ["pseudo_mamba", "4", "20"]}
+    (_, failed), (_, fine) = gpu.apart("training", "cpu", steps)
+    assert failed["failed"].startswith("UsageError")
+    assert fine["steps_per_second"] > 0
+    monkeypatch.setattr(gpu, "CASES", {"gru_scan": None, "window_attention": None})
+    kept = []
+    given = {"device": "cpu", "num_envs": 64, "horizons": [20], "keep": lambda found: kept.append(json.dumps(found))}
+    report = gpu.measure(console(), ["gru"], list(gpu.STAGES), **given)
+    rows = {stage: row for stage in gpu.STAGES for row in report[stage].values()}
+    assert all("failed" not in row and row.get("holds", True) for row in rows.values()), rows
+    assert rows["ops"]["error"] == rows["controllers"]["error"] == 0.0
+    assert rows["training"]["steps_per_second"] > 0
+    assert rows["profile"]["lines"][0]["milliseconds"] > 0
+    assert len(kept) == gpu.table(report).row_count == len(rows) + 1
+    assert json.loads(kept[0]) == {"device": "cpu", "build": report["build"]}
+
+
+def test_a_difference_from_the_host_fails(monkeypatch):
+    values = iter((1.0, 1.01, 1.0))  # of the host, of the device, and in bf16
+    monkeypatch.setattr(gpu_steps, "_read", lambda model, x, first: [x.new_full((), next(values))])
+    row = gpu_steps.compare_controller("cpu", "gru")
+    assert row["error"] == pytest.approx(0.01)
+    assert not row["holds"]
+    assert "not: gru" in gpu.table({"device": "x", "controllers": {"gru": row}}).caption
+
+
+def test_a_step_that_ends_its_process_or_hangs_is_reported_and_the_next_is_run(monkeypatch):
+    wrong = "import os, time, json, sys; [os._exit(3) if x == 'ends' else time.sleep(99) if x == 'hangs' else "
+    wrong += "print('{}', flush=True) for x in json.loads(sys.argv[3])]"
+    popen = subprocess.Popen
+    monkeypatch.setattr(
+        subprocess, "Popen", lambda command, **given: popen([command[0], "-c", wrong, *command[3:]], **given)
     )
-    assert table.row_count == 1
+    monkeypatch.setattr(gpu, "LIMIT", 3)
+    names = ("one", "ends", "two", "hangs", "three")
+    found = dict(gpu.apart("training", "cpu", {name: [] for name in names}))
+    assert {name: row.get("failed") for name, row in found.items()} == {
+        "one": None,
+        "ends": "the process ended with status 3",
+        "two": None,
+        "hangs": "not finished after 3 s",
+        "three": None,
+    }
+
+
+def test_the_stages_are_those_of_the_command():
+    assert tuple(gpu.STAGES) == STAGES
 
 
 def test_help_lists_the_subcommands_and_each_has_its_own_options(capsys):
@@ -101,6 +139,17 @@ def test_help_lists_the_subcommands_and_each_has_its_own_options(capsys):
         text = capsys.readouterr().out
         assert {
             option
-            for option in ("tasks", "controllers", "horizons", "draws", "recompute", "threads", "peer", "runs", "plot")
+            for option in (
+                "tasks",
+                "controllers",
+                "stages",
+                "horizons",
+                "draws",
+                "recompute",
+                "threads",
+                "peer",
+                "runs",
+                "plot",
+            )
             if f"--{option}" in text
         } == (set(defaults) - {"repeats"})
