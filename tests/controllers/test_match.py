@@ -106,7 +106,8 @@ def step_of(layer, x, begun, names):
             isinstance(begun, dict) and "angle" in begun
         ):  # Mamba-3 holds its state as it was before all turns, and turns what reads and writes it
             rows = after["ssm"].permute(3, 0, 1, 2)
-            after["ssm"] = layer._turned(rows, -after["angle"].expand(*rows.shape[:-1], -1)).permute(1, 2, 3, 0)
+            angle = after["angle"].expand(*rows.shape[:-1], -1)
+            after["ssm"] = layer._turned(rows, angle.cos(), -angle.sin()).permute(1, 2, 3, 0)
         return torch.cat([leaf.flatten() for leaf in ([after] if names == [""] else [after[name] for name in names])])
 
     return step

@@ -152,10 +152,10 @@ class Mamba3Layer(ZeroBegin):
         u = wide_linear(x, w_u).to(kind).view(*x.shape[:-1], self.num_heads, -1)
         return Drive(z, u, k, q, -rate * dt, share * dt, (1 - share) * dt, turn)
 
-    def _turned(self, x: Tensor, angle: Tensor) -> Tensor:
-        """Turn the first half of the channels of every head, ``[.., H, d_state]``, by ``angle`` ``[.., H, angles]``."""
+    def _turned(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """Turn the first half of the channels of every head, ``[.., H, d_state]``, by angles ``[.., H, angles]``."""
         turned, rest = torch.split(x, [2 * self.angles, x.shape[-1] - 2 * self.angles], dim=-1)
-        return torch.cat([rotary(turned.unsqueeze(-2), angle.cos(), angle.sin()).squeeze(-2), rest], dim=-1)
+        return torch.cat([rotary(turned.unsqueeze(-2), cos, sin).squeeze(-2), rest], dim=-1)
 
     def _read(self, y: Tensor, drive: Drive) -> Tensor:
         skip = self.D.repeat_interleave(self.headdim)
@@ -165,7 +165,8 @@ class Mamba3Layer(ZeroBegin):
         """Take one step."""
         its, drive = cast(dict[str, Tensor], state), self._drive(x_BD)
         angle = its["angle"] + drive.turn
-        k, q = self._turned(drive.k, angle), self._turned(drive.q, angle)
+        cos, sin = angle.cos(), angle.sin()
+        k, q = self._turned(drive.k, cos, sin), self._turned(drive.q, cos, sin)
         begun = its["ssm"] + _written(its, drive.before)
         y, ssm = matrix_step(q, k, drive.now.unsqueeze(-1) * drive.u, drive.log_decay, begun)
         return self._read(y, drive), {"ssm": ssm, "angle": angle, "k": k, "u": drive.u}
@@ -176,7 +177,8 @@ class Mamba3Layer(ZeroBegin):
         still = torch.ones_like(drive.turn[0, 0].flatten())
         angle = diagonal_scan(still, drive.turn.flatten(-2), is_first_TB, its["angle"].flatten(-2))
         angle = angle.view_as(drive.turn)
-        k, q = self._turned(drive.k, angle), self._turned(drive.q, angle)
+        cos, sin = angle.cos(), angle.sin()
+        k, q = self._turned(drive.k, cos, sin), self._turned(drive.q, cos, sin)
         # The scan writes each input one step late, with both of its weights, so that no output depends on a later step.
         k_before, u_before = step_before(k, its["k"], is_first_TB), step_before(drive.u, its["u"], is_first_TB)
         held = step_before(drive.now, torch.zeros_like(drive.now[0]), is_first_TB)
