@@ -122,8 +122,8 @@ def _steps(
     clock = None  # steps since all episodes began; a task with known steps begins all of them together
     while len(rows) < steps:
         # A GPU is asked only until the first beginning, because the host has to wait for each answer.
-        if known and clock is None and bool(now.is_first.all()):
-            clock = 0
+        if known and (clock is None or now.is_first.device.type == "cpu"):
+            clock = 0 if bool(now.is_first.all()) else None
         ahead = min(known, steps - len(rows)) if clock == 0 else 0
         if clock is not None:
             clock = (clock + max(1, ahead)) % task.horizon
