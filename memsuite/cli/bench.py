@@ -16,8 +16,7 @@ import torch
 
 from memsuite.controllers import CONTROLLERS
 from memsuite.errors import UsageError
-from memsuite.files import write_json
-from memsuite.launch.plain import PlainParser, for_tables, names_among, whole_numbers
+from memsuite.launch.plain import PlainParser, for_tables, names_among, whole_numbers, write_asked
 from memsuite.launch.plain import console as plain_console
 from memsuite.runs.provenance import commit, hardware, versions
 from memsuite.tasks import TASKS
@@ -88,24 +87,19 @@ def main(verb: str, arguments: list[str]) -> int:
     importlib.import_module("memsuite.bench.measure").prepare()
     report: dict[str, Any] = {"hardware": hardware(torch.device("cpu")), "versions": versions(), "commit": commit()}
     report["command"] = " ".join(["memsuite", verb, *arguments])
-    if part == "gpu":  # so long that what was found so far is written
-        given["keep"] = lambda found: write(options.out, {**report, part: found})
-    report[part] = room.measure(plain_console(stderr=True), **given)
-    write(options.out, report)
+
+    def keep(found: Any) -> None:
+        report[part] = found
+        if options.out:
+            write_asked(Path(options.out), report, "--out")
+
+    # The check on a GPU is so long that what was found so far is written.
+    keep(room.measure(plain_console(stderr=True), **given, **({"keep": keep} if part == "gpu" else {})))
     if options.json:
         print(json.dumps(report, indent=2))
     else:
         for_tables().print(room.table(report[part]))
     return 0
-
-
-def write(file: str | None, report: dict[str, Any]) -> None:
-    """Write the JSON file, if one is asked for."""
-    try:
-        if file:
-            write_json(Path(file), report)
-    except OSError as error:
-        raise UsageError(f"cannot write --out {file}: {error.strerror}") from error
 
 
 def usage() -> str:

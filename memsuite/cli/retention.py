@@ -17,9 +17,8 @@ from rich.console import Console
 from memsuite.analysis.retention import beyond, curve_of, described, settings_of
 from memsuite.analysis.retention_shown import density_of, draw, table_of
 from memsuite.errors import UsageError
-from memsuite.files import write_json
 from memsuite.launch.allocator import keep_freed_memory
-from memsuite.launch.plain import PlainParser, apart, for_tables, whole_numbers
+from memsuite.launch.plain import PlainParser, apart, for_tables, whole_numbers, write_asked
 from memsuite.launch.plain import console as plain_console
 from memsuite.loading import load
 from memsuite.reading import positive
@@ -43,7 +42,7 @@ def main(verb: str, arguments: list[str]) -> int:
         for setting in options.settings
     ]
     if options.out:
-        write_out(
+        write_asked(
             Path(options.out), {"command": command, "reports": [with_training(report) for report in reports]}, "--out"
         )
     if options.json:
@@ -148,7 +147,7 @@ def measure_and_keep(
     report["hardware"], report["versions"] = hardware(torch.device("cpu")), versions()
     report["commit"], report["command"] = commit(), command
     if path.is_dir():
-        write_out(file_of(path, setting), report, "the measurement")
+        write_asked(file_of(path, setting), report, "the measurement")
     return report
 
 
@@ -173,11 +172,3 @@ def with_training(report: dict[str, Any]) -> dict[str, Any]:
     """Add the ``result.json`` of the run: how it was trained, by what command, and what it reached."""
     file = Path(report["run"]) / RESULT
     return {**report, "training": json.loads(file.read_text()) if file.is_file() else None}
-
-
-def write_out(path: Path, content: dict[str, Any], what: str) -> None:
-    """Write what was found of one run or of all; a usage error that names it if that cannot be."""
-    try:
-        write_json(path, content)
-    except OSError as error:
-        raise UsageError(f"cannot write {what} {path}: {error.strerror}") from error

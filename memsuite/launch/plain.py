@@ -7,11 +7,13 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, NoReturn
 
 from rich.console import Console
 
 from memsuite.errors import UsageError, unknown
+from memsuite.files import write_json
 from memsuite.reading import positive
 
 PIPED = 140  # columns where there is no screen: rich would take 80 and cut what does not fit
@@ -121,3 +123,11 @@ def console(**settings: Any) -> Console:
 def for_tables() -> Console:
     """Return a console as wide as the screen, or wide enough where the output goes to a file or a pipe."""
     return console(width=None if sys.stdout.isatty() else PIPED)
+
+
+def write_asked(path: Path, content: Any, what: str) -> None:
+    """Write a JSON file that a command was asked for; a usage error that names it as ``what`` if that cannot be."""
+    try:
+        write_json(path, content)
+    except OSError as error:
+        raise UsageError(f"cannot write {what} {path}: {error.strerror}") from error

@@ -56,7 +56,7 @@ class Task(ABC):
         passive_steps: number of steps from the beginning of an episode whose actions change no observation or reward.
         open_steps: number of observations from the beginning of an episode that no action changes, though actions may
             change rewards and later observations. None of these steps is scored or ends an episode.
-        can_fork: whether the task implements :meth:`fork`; its episodes then begin together and end at the horizon.
+        can_fork: whether the task implements :meth:`fork`; all its episodes then end at the horizon.
         memory_types: which of MIKASA's types it asks for: object, spatial, sequential, capacity (arXiv 2502.10550).
     """
 
@@ -262,10 +262,9 @@ class ScriptedTask(Task):
 
     def _boundaries(self, lengths: list[int], begins: list[int]) -> tuple[Tensor, Tensor]:
         """Mark the steps that begin and that end an episode, ``[T, B]`` each."""
-        device = self._script.observations.device
-        clock = torch.cat([torch.arange(b, b + n, device=device) for b, n in zip(begins, lengths, strict=True)])
-        clock = clock.unsqueeze(1).expand(-1, self._num_envs)
-        return clock == 0, clock == self.horizon - 1
+        pairs, device = zip(begins, lengths, strict=True), self._script.observations.device
+        clock = torch.cat([torch.arange(b, b + n, device=device) for b, n in pairs]).unsqueeze(1)
+        return tuple(clock.expand(-1, self._num_envs) == at for at in (0, self.horizon - 1))  # type: ignore[return-value]
 
     def peek(self) -> TimeStep:
         """Return the next step without advancing, as :meth:`step` would return it; draw new episodes if needed."""
