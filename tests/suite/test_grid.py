@@ -38,6 +38,7 @@ SIZES = {
     "second_hard_v1": 648,
     "second_extreme_v1": 648,
     "map_v2": 155,
+    "pendulum_v1": 5,
 }
 
 
