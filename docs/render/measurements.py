@@ -11,7 +11,7 @@ from memsuite.runs.config import DIFFICULTIES
 from memsuite.tasks import SUITE
 from render.common import Run, content_of, each, grouped, runs_of, table
 
-TRAINED_AT = (50, 200, 1000)  # horizons of the table of training speeds
+TRAINED_AT, AGAINST = (50, 200), "gated_deltanet"  # horizons of the table of training speeds; the last column's model
 SCALED_TO = (200, 1000, 5000, 20000)
 FAR = (1000, 10_000, 100_000, 1_000_000)
 # Our models, and the peers that are compared with each (tests/peers).
@@ -33,8 +33,16 @@ def training() -> str:
         (row["controller"], row["horizon"]): row["steps_per_cpu_second"] for row in content_of("bench")["training"]
     }
     names = dict.fromkeys(controller for controller, _ in speeds)
-    rows = [[name, *(f"{speeds[name, horizon]:,.0f}" for horizon in TRAINED_AT)] for name in names]
-    return table(["controller", *(f"H = {horizon}" for horizon in TRAINED_AT)], rows)
+    last = TRAINED_AT[-1]
+    rows = [
+        [
+            name,
+            *(f"{speeds[name, horizon]:,.0f}" for horizon in TRAINED_AT),
+            f"{speeds[name, last] / speeds[AGAINST, last]:.2f}",
+        ]
+        for name in names
+    ]
+    return table(["controller", *(f"H = {horizon}" for horizon in TRAINED_AT), f"over {AGAINST}, H = {last}"], rows)
 
 
 def peers(horizon: int) -> str:
