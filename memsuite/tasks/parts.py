@@ -16,9 +16,9 @@ from memsuite.types import Script
 
 @functools.cache
 @torch.inference_mode(False)
-def constant(values: tuple[Any, ...], device: torch.device) -> Tensor:
+def constant(values: tuple[Any, ...], device: torch.device, dtype: torch.dtype = torch.int64) -> Tensor:
     """Return a tensor of fixed values, copied to a device only once: the host waits for the device at each copy."""
-    return torch.tensor(values, device=device)
+    return torch.tensor(values, device=device, dtype=dtype)
 
 
 def integers(high: int, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:

@@ -95,7 +95,7 @@ class TMaze(SteppedTask):
     def look_ahead(self, now: TimeStep, steps: int) -> Tensor:
         """Return the cue and the corridor after it, ``[steps, B, D]``."""
         shown = (0.0,) * self.observation_dim if self.layout_name == "ni" else CORRIDOR
-        corridor = constant(shown, now.observation.device).expand(steps - 1, self._num_envs, -1)
+        corridor = constant(shown, now.observation.device, torch.float32).expand(steps - 1, self._num_envs, -1)
         return torch.cat([now.observation.unsqueeze(0), corridor])
 
     def walk(self, actions_TB: Tensor) -> tuple[Tensor, TimeStep]:
@@ -146,7 +146,7 @@ class TMaze(SteppedTask):
         if self.layout_name == "ni":
             side = torch.where(cue, self._side, torch.where(arrived, self._y, 0))
             return torch.stack([arrived.float(), side.float()], 1)
-        code = constant((CORRIDOR, JUNCTION, CUE_UP, CUE_DOWN), cue.device)
+        code = constant((CORRIDOR, JUNCTION, CUE_UP, CUE_DOWN), cue.device, torch.float32)
         return code[torch.where(cue, torch.where(self._side > 0, 2, 3), arrived.long())]
 
     def best_actions(self) -> Tensor:
