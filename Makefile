@@ -185,7 +185,7 @@ bench-cartpole: setup
 # On a machine with a GPU: what runs, with which numbers and how fast, into results/gpu.json after every step; then the
 # gpu tests, into results/gpu_tests.txt. The most valuable comes first, so a check that is cut short is worth something.
 gpu-check: setup
-	@begin=$$SECONDS; set -e; \
+	@begin=$$SECONDS; set -e -o pipefail; \
 	  $(RUN)/memsuite build; \
 	  MEMSUITE_KERNELS=require $(RUN)/memsuite bench gpu --out results/gpu.json; \
 	  MEMSUITE_KERNELS=require $(RUN)/pytest -m gpu --timeout 300 | tee results/gpu_tests.txt; \

@@ -21,20 +21,11 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from memsuite.bench import STAGES
 from memsuite.bench.op_cases import CASES
 from memsuite.errors import UsageError
 
-# What each stage answers; its steps are in memsuite/bench/gpu_steps.py.
-STAGES = {
-    "build": "the ops of CUDA are compiled and loaded",
-    "ops": "each op has the host's numbers, forward and backward",
-    "controllers": "each controller has the host's numbers, in full precision and in bf16-mixed",
-    "golden": "the golden task is learnt",
-    "training": "environment steps per second of training",
-    "processes": "a run of one process with NCCL ends as one without it",
-    "profile": "where the time of an iteration goes",
-}
-NUM_ENVS, HORIZONS = 4096, (200, 1000)
+NUM_ENVS = 4096
 LIMITS = {"build": 240}  # seconds for a step, where more than LIMIT
 LIMIT = 45
 CLOSE = 2e-3  # largest difference from the host's numbers in float32, as a share of the largest number
@@ -44,9 +35,9 @@ def measure(
     console: Console,
     controllers: list[str],
     stages: list[str],
+    horizons: list[int],
     device: str = "cuda",
     num_envs: int = NUM_ENVS,
-    horizons: list[int] | None = None,
     keep: Callable[[dict[str, Any]], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Run the stages.
@@ -55,9 +46,9 @@ def measure(
         console: shows the current step.
         controllers: names of the sequence models.
         stages: names of the stages to run, in the order of :data:`STAGES`.
+        horizons: lengths of an episode in steps of the training runs.
         device: Lightning's name of the accelerator.
         num_envs: environments of the training runs.
-        horizons: lengths of their episodes in steps.
         keep: is given the report after every step.
 
     Returns:
@@ -71,7 +62,7 @@ def measure(
     report: dict[str, Any] = {"device": torch.cuda.get_device_name() if device == "cuda" else device}
     for stage in [name for name in STAGES if name in stages]:
         found = report.setdefault(stage, {})
-        steps = steps_of(stage, controllers, num_envs, horizons or list(HORIZONS))
+        steps = steps_of(stage, controllers, num_envs, horizons)
         with console.status(f"{stage} on {device}") as status:
             for name, row in apart(stage, device, steps):
                 found[name] = row

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from memsuite.bench import STAGES
 from memsuite.controllers import CONTROLLERS
 from memsuite.errors import UsageError
 from memsuite.launch.plain import PlainParser, for_tables, names_among, whole_numbers, write_asked
@@ -21,7 +22,6 @@ from memsuite.launch.plain import console as plain_console
 from memsuite.runs.provenance import commit, hardware, versions
 from memsuite.tasks import TASKS
 
-STAGES = ("build", "ops", "controllers", "golden", "training", "processes", "profile")  # of the check on a GPU
 NAMES: dict[str, Iterable[str]] = {"tasks": TASKS, "controllers": CONTROLLERS, "stages": STAGES}
 LEAST = {"repeats": 1, "threads": 2, "recompute": 1}
 # Each subcommand: what it measures, and its options with their defaults.

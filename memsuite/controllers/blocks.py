@@ -11,7 +11,8 @@ from torch.nn.functional import silu
 
 from memsuite.controllers.base import Controller
 from memsuite.errors import UsageError
-from memsuite.ops import gated_mlp, rms_norm, wide_linear
+from memsuite.ops import gated_mlp, gated_out, rms_norm, wide_linear
+from memsuite.ops.fused.gated_out import NONE
 from memsuite.ops.schema import worth_fusing
 
 EPSILON = 1e-8  # of the norms: even a stream whose memory has faded to a thousandth is still normalised
@@ -87,6 +88,11 @@ class RMSNorm(nn.RMSNorm):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise the last dimension."""
         return rms_norm(x, self.weight, cast(float, self.eps))
+
+
+def normed_out(x: Tensor, norm: RMSNorm, out: nn.Linear) -> Tensor:
+    """Normalise the last dimension and map it, ``out(norm(x))``, by one op; ``out`` has no bias."""
+    return gated_out(x.to(norm.weight.dtype).unsqueeze(-2), None, out.weight * norm.weight, cast(float, norm.eps), NONE)
 
 
 def unit(x: Tensor) -> Tensor:

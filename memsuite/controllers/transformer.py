@@ -7,13 +7,12 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from memsuite.controllers.about.abilities import Abilities
-from memsuite.controllers.blocks import EPSILON, RMSNorm
+from memsuite.controllers.blocks import RMSNorm, normed_out
 from memsuite.controllers.stack import stacked
 from memsuite.controllers.windows.positions import positions_in_episode
 from memsuite.controllers.windows.window import Entries, View, WindowMemory
 from memsuite.errors import UsageError
-from memsuite.ops import gated_out, rotary, wide_linear, window_attention
-from memsuite.ops.fused.gated_out import NONE
+from memsuite.ops import rotary, wide_linear, window_attention
 from memsuite.ops.schema import worth_fusing
 
 BASE = 10_000.0  # base of the rotary frequencies, as published
@@ -119,9 +118,7 @@ class TransformerLayer(WindowMemory):
 
     def _read(self, attended: Tensor) -> Tensor:
         """Join the heads ``[.., num_heads, D / num_heads]``, normalise all of them together, and map them."""
-        weight = self.out.weight * self.norm.weight
-        joined = attended.flatten(-2).to(self.norm.weight.dtype)
-        return gated_out(joined.unsqueeze(-2), None, weight, EPSILON, NONE)
+        return normed_out(attended.flatten(-2), self.norm, self.out)
 
 
 Transformer = stacked(TransformerLayer)

@@ -57,7 +57,7 @@ class GatedDeltaProductLayer(DeltaRuleLayer):
 
     def edit(self, at: int, k: Tensor, v: Tensor, log_decay: Tensor, x: Tensor) -> Edit:
         """Decay at the first edit, and overwrite at every one."""
-        written = self._strengths(x, v.dtype)[at].unsqueeze(-1) * k
+        written = self._strength(at, x, v.dtype).unsqueeze(-1) * k
         if at:
             return Edit(written, v, torch.zeros_like(log_decay).expand_as(k), written, k)
         return Edit(written, v, log_decay.expand_as(k), written, log_decay.exp() * k)
@@ -67,16 +67,15 @@ class GatedDeltaProductLayer(DeltaRuleLayer):
         matrix, aside = self.parts(self.reset_mask(state, is_first_TB[0]))
         (q, keys, values), log_decay, after = self.convolved(x_TBD, aside, is_first_TB)
         count = self.edits
-        beta = interleaved(self._strengths(x_TBD, matrix.dtype))
+        beta = interleaved([self._strength(at, x_TBD, matrix.dtype) for at in range(count)])
         k, v = unit(interleaved(keys)), interleaved(values)
         decay, reset = at_first_edit(log_decay.squeeze(-1), count), at_first_edit(is_first_TB, count)
         y, matrix = matrix_scan(interleaved([unit(q)] * count), k, v, decay, reset, matrix, beta)
         return self.read(after_last_edit(y, count), x_TBD, ()), {"matrix": matrix, **after}
 
-    def _strengths(self, x: Tensor, dtype: torch.dtype) -> list[Tensor]:
-        """Return the strength of each edit, ``[.., B, num_heads]``."""
-        parts = self.write.weight.chunk(self.edits)
-        return [self.strength * torch.sigmoid(wide_linear(x, part).to(dtype)) for part in parts]
+    def _strength(self, at: int, x: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return the strength of edit number ``at``, ``[.., B, num_heads]``."""
+        return self.strength * torch.sigmoid(wide_linear(x, self.write.weight.chunk(self.edits)[at]).to(dtype))
 
 
 GatedDeltaProduct = stacked(GatedDeltaProductLayer)

@@ -9,12 +9,11 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, scaled_dot_product_attention
 
 from memsuite.controllers.about.abilities import Abilities
-from memsuite.controllers.blocks import EPSILON, Linear, RMSNorm
+from memsuite.controllers.blocks import Linear, RMSNorm, normed_out
 from memsuite.controllers.init import log_uniform_times
 from memsuite.controllers.stack import stacked
 from memsuite.controllers.windows.window import Entries, View, WindowMemory
-from memsuite.ops import diagonal_scan, gated_out, split_linear, window_attention
-from memsuite.ops.fused.gated_out import NONE
+from memsuite.ops import diagonal_scan, split_linear, window_attention
 from memsuite.ops.schema import worth_fusing
 
 
@@ -104,8 +103,7 @@ class FoXLayer(WindowMemory):
 
     def _read(self, attended: Tensor) -> Tensor:
         """Join the heads ``[.., num_heads, D / num_heads]``, normalise all of them together, and map them."""
-        joined = attended.flatten(-2).to(self.norm.weight.dtype)
-        return gated_out(joined.unsqueeze(-2), None, self.out.weight * self.norm.weight, EPSILON, NONE)
+        return normed_out(attended.flatten(-2), self.norm, self.out)
 
     def recurrent_parameters(self) -> Iterator[nn.Parameter]:
         """Yield the parameters of the gates, which decide how long a step is seen."""

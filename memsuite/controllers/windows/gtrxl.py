@@ -10,12 +10,11 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from memsuite.controllers.about.abilities import Abilities
 from memsuite.controllers.base import Placement
-from memsuite.controllers.blocks import EPSILON, Linear, RMSNorm, at_least
+from memsuite.controllers.blocks import Linear, RMSNorm, at_least, normed_out
 from memsuite.controllers.stack import stacked
 from memsuite.controllers.windows.window import Entries, View, WindowMemory
 from memsuite.errors import UsageError
-from memsuite.ops import gated_out, split_linear
-from memsuite.ops.fused.gated_out import NONE
+from memsuite.ops import split_linear
 
 BASE = 10_000.0  # base of the sinusoids of the ages, as published
 PUBLISHED_BIAS = 2.0  # of the gates: an eighth of what a branch says enters the stream
@@ -107,8 +106,7 @@ class GTrXLLayer(WindowMemory):
         else:
             own = view.age <= (view.positions % self.gradient_window).unsqueeze(2)
             y = _attend_within(asked, keys, values, bias, own.unsqueeze(1))
-        joined = y.transpose(1, 2).flatten(-2).to(self.norm.weight.dtype)
-        return gated_out(joined.unsqueeze(-2), None, self.out.weight * self.norm.weight, EPSILON, NONE)
+        return normed_out(y.transpose(1, 2).flatten(-2), self.norm, self.out)
 
     def _by_age(self, query: Tensor, age: Tensor) -> Tensor:
         """Return the scores by age, ``[B, num_heads, Q, K]``, of queries ``[B, num_heads, Q, d]``."""

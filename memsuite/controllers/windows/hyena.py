@@ -11,14 +11,13 @@ from torch.nn.functional import conv1d
 
 from memsuite.controllers.about.abilities import Abilities
 from memsuite.controllers.base import Placement, ZeroBegin
-from memsuite.controllers.blocks import EPSILON, RMSNorm, at_least
+from memsuite.controllers.blocks import RMSNorm, at_least, normed_out
 from memsuite.controllers.conv import last_inputs
 from memsuite.controllers.stack import stacked
 from memsuite.controllers.windows.window import usual_context
 from memsuite.controllers.wrapped import WholeSequence
-from memsuite.ops import gated_out, short_conv, split_linear
+from memsuite.ops import short_conv, split_linear
 from memsuite.ops.build import cpu
-from memsuite.ops.fused.gated_out import NONE
 from memsuite.ops.schema import worth_fusing
 from memsuite.types import State
 
@@ -133,8 +132,7 @@ class HyenaLayer(ZeroBegin, WholeSequence):
         return self._out(gate_out, summed), {name: last_inputs(*given, is_first_TB) for name, given in after.items()}
 
     def _out(self, gate: Tensor, summed: Tensor) -> Tensor:
-        gated = ((gate + self.gate_bias) * summed).to(self.norm.weight.dtype)
-        return gated_out(gated.unsqueeze(-2), None, self.out.weight * self.norm.weight, EPSILON, NONE)
+        return normed_out((gate + self.gate_bias) * summed, self.norm, self.out)
 
 
 Hyena = stacked(HyenaLayer)

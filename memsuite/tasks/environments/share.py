@@ -166,7 +166,7 @@ class Share:
         if told is None and isinstance(observation, dict):
             told = observation.get(MASK)
         self._allowed[index] = None if told is None or last else self._checked_mask(told)
-        space = self._parts[index] if self._recipe.keys else self._envs[index].observation_space
+        space = self._parts[index]
         check_observation(self._spaces, space, observation)
         flat = self._spaces.flatten(space, observation)
         if len(flat) != self._recipe.width:
