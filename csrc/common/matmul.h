@@ -88,15 +88,16 @@ MEMSUITE_INLINE void over_rows(int64_t begin, int64_t end, const Body& body) {
 template <class T, int V>
 void pack_columns(T* out, const T* const* rows, int64_t depth, int64_t width) {
   constexpr int64_t block = V * Simd<T>::lanes;
-  for (int64_t begin = 0; begin < width; begin += block) {
-    const int64_t count = width - begin < block ? width - begin : block;
-    for (int64_t k = 0; k < depth; ++k, out += block) {
-      if (rows[k] == nullptr || count < block) memset(out, 0, sizeof(T) * block);
+  for (int64_t k = 0; k < depth; ++k) {
+    T* to = out + k * block;
+    for (int64_t begin = 0; begin < width; begin += block, to += depth * block) {
+      const int64_t count = width - begin < block ? width - begin : block;
+      if (rows[k] == nullptr || count < block) memset(to, 0, sizeof(T) * block);
       if (rows[k] == nullptr) continue;
       if (count == block) {
-        memcpy(out, rows[k] + begin, sizeof(T) * block);
+        memcpy(to, rows[k] + begin, sizeof(T) * block);
       } else {
-        memcpy(out, rows[k] + begin, sizeof(T) * count);
+        memcpy(to, rows[k] + begin, sizeof(T) * count);
       }
     }
   }

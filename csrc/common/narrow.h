@@ -26,16 +26,54 @@ struct NarrowBlock {
   const T *bias = nullptr, *added = nullptr, *factor = nullptr;
 };
 
+// All columns of a tile of wide rows. The packed weights stay in the first-level cache, and memory is written in order.
+template <class T>
+struct WideRows {
+  const NarrowBlock<T>& block;
+  const T *const *narrow, *packed;
+  T* wide;
+
+  template <int R>
+  MEMSUITE_INLINE void run(int64_t begin) const {
+    for (int64_t column = 0; column < block.wide; column += 2 * Simd<T>::lanes) {
+      const Widening<T> work{
+          narrow, packed + column * block.narrow, block.bias, block.added, block.factor, wide, block.narrow, block.wide,
+          column};
+      work.template run<R>(begin);
+    }
+  }
+};
+
 template <class T>
 void widen_block(const NarrowBlock<T>& block, const T* packed, const T* narrow, T* wide, int64_t count) {
-  constexpr int64_t columns = 2 * Simd<T>::lanes;
   RowsOf<T> rows;
   rows.set(narrow, count, block.narrow);
-  for (int64_t column = 0; column < block.wide; column += columns) {
-    const Widening<T> work{
-        rows.at, packed + column * block.narrow, block.bias, block.added, block.factor, wide, block.narrow, block.wide,
-        column};
-    over_rows<kFlowRows>(0, count, work);
+  over_rows<kFlowRows>(0, count, WideRows<T>{block, rows.at, packed, wide});
+}
+
+// As outer_tile, with columns that are read where they are, from rows of `size` numbers: a whole number of tiles.
+template <class T>
+void outer_tile_of_rows(T* d_w, const T* numbers, const T* const* columns, int64_t rows, int64_t size, int64_t depth) {
+  constexpr int R = kOuterRows, L = Simd<T>::lanes;
+  for (int64_t n = 0; n < size; n += 2 * L) {
+    Tile<T, R, 2> sums = {};
+    for (int64_t k = 0; k < depth; ++k) {
+      const T* from = columns[k] + n;
+      __builtin_prefetch(from + 2 * L), __builtin_prefetch(from + 3 * L);
+      const Vec<T> w[2] = {load<true>(from, L), load<true>(from + L, L)};
+#pragma GCC unroll 32
+      for (int r = 0; r < R; ++r) {
+        const Vec<T> x = splat<T>(numbers[k * R + r]);
+        sums.at[r][0] += x * w[0], sums.at[r][1] += x * w[1];
+      }
+    }
+#pragma GCC unroll 32
+    for (int r = 0; r < R; ++r)
+      for (int v = 0; v < 2; ++v)
+        if (r < rows) {
+          T* to = d_w + r * size + n + v * L;
+          store<true>(to, load<true>(to, L) + sums.at[r][v], L);
+        }
   }
 }
 
@@ -45,6 +83,10 @@ void outer_block(T* sums, T* d_b, const T* narrow, const T* const* wide_rows, T*
                  int64_t width, int64_t wide) {
   constexpr int R = kOuterRows;
   const RowGradients<T> part{narrow, width, width};
+  if (width <= R && wide % (2 * Simd<T>::lanes) == 0) {  // each wide row is read once, so it need not be packed
+    outer_pack(numbers, d_b, &part, 0, width, 0, count);
+    return outer_tile_of_rows(sums, numbers, wide_rows, width, wide, count);
+  }
   pack_columns<T, 2>(columns, wide_rows, count, wide);
   for (int64_t m = 0; m < width; m += R) {
     const int64_t rows = width - m < R ? width - m : R;

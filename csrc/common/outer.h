@@ -18,11 +18,29 @@ struct RowGradients {
   int64_t stride, width;
 };
 
+// Packs the gradients of a whole tile of rows, which lie side by side. While the tile is multiplied, the first-level
+// cache gets the gradients of the next one.
+template <class T>
+MEMSUITE_INLINE void outer_pack_tile(T* numbers, T* sums, const T* from, int64_t stride, int64_t depth) {
+  constexpr int R = kOuterRows;
+  T block[R] = {};
+  for (int64_t k = 0; k < depth; ++k, from += stride, numbers += R) {
+    __builtin_prefetch(from + 2 * R - 1);
+    memcpy(numbers, from, sizeof(T) * R);
+#pragma GCC unroll 32
+    for (int r = 0; r < R; ++r) block[r] += from[r];
+  }
+  for (int r = 0; r < R; ++r) sums[r] += block[r];
+}
+
 // Packs the gradients of R rows, from row m on, into numbers[k][R], and adds their sums over k to sums.
 template <class T>
 void outer_pack(T* numbers, T* sums, const RowGradients<T>* parts, int64_t m, int64_t rows, int64_t begin,
                 int64_t depth) {
   constexpr int R = kOuterRows;
+  for (; m >= parts->width; ++parts) m -= parts->width;
+  if (rows == R && m + R <= parts->width)
+    return outer_pack_tile(numbers, sums, parts->data + begin * parts->stride + m, parts->stride, depth);
   memset(numbers, 0, sizeof(T) * R * depth);
   for (int64_t r = 0; r < rows;) {
     int64_t at = m + r;

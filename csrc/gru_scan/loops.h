@@ -95,6 +95,28 @@ struct GruFlow {
   const T* block;
   int64_t t, first, column;
 
+  // Prefetches what the gates of the step before will read and write, of these columns, while the product is computed.
+  template <int R>
+  MEMSUITE_INLINE void fetch(int64_t begin) const {
+    constexpr int line = 64 / sizeof(T);
+    if (t == 0) return;
+    const int64_t size = job.size, end = column + 2 * Simd<T>::lanes < size ? column + 2 * Simd<T>::lanes : size;
+    for (int r = 0; r < R; ++r) {
+      const int64_t row = (t - 1) * job.batch + begin + r;
+      for (int64_t i = column; i < end; i += line) {
+#pragma GCC unroll 4
+        for (int g = 0; g < 3; ++g) {
+          __builtin_prefetch(job.gates + (row * 3 + g) * size + i);
+          __builtin_prefetch(job.d_gi + (row * 3 + g) * size + i, 1);
+        }
+        __builtin_prefetch(job.candidates + row * size + i);
+        __builtin_prefetch(job.grad + row * size + i);
+        __builtin_prefetch(job.d_gn + row * size + i, 1);
+        if (t > 1) __builtin_prefetch(job.states + (row - job.batch) * size + i);
+      }
+    }
+  }
+
   template <int R>
   __attribute__((noinline)) void run(int64_t begin) const {
     constexpr int L = Simd<T>::lanes;
@@ -106,6 +128,7 @@ struct GruFlow {
       head[r] = job.d_gi + row * 3 * size;
       tail[r] = job.d_gn + row * size;
     }
+    fetch<R>(begin);
     T* to = back + (begin - first) * size + column;
     const int64_t left = size - column;
     if (left >= 2 * L) {
