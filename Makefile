@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 
 CPP := $(wildcard csrc/*.cpp csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.cuh tests/ops/build/emulated/*.h)
 
-.PHONY: setup demo test test-pythons notebooks jupyter site peers clusters test-slow fuzz learn docs reference reference-v1 recipe recipe-v1 controls horizons beyond contamination map solve-easy solve-medium solve-hard solve-extreme longest records bench-peers bench-cartpole gpu-check check clean
+.PHONY: setup demo test test-pythons notebooks jupyter site peers clusters test-slow fuzz learn docs reference reference-v1 recipe recipe-v1 controls horizons beyond contamination map solve-easy solve-medium solve-hard solve-extreme longest records bench-peers bench-learning bench-cartpole gpu-check check clean
 
 setup: $(VENV)/.ready
 
@@ -171,6 +171,10 @@ bench-peers: setup .venv-jax/bin/python
 	    $(foreach cell,$(PEERS),--peer 'jax_$(cell)=.venv-jax/bin/python tests/peers/jax_ppo.py --cell $(cell) --horizon {horizon} --span 200 --repeats 1') \
 	    || exit 1; \
 	done
+
+# CPU time until delayed cue is learnt, beside JAX with settings chosen for each model: about two hours of one core.
+bench-learning: setup .venv-jax/bin/python
+	taskset -c 1 $(RUN)/python tests/peers/learning.py .venv-jax/bin/python
 
 .venv-jax/bin/python:
 	$(PYTHON) -m venv .venv-jax
