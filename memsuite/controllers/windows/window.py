@@ -12,6 +12,7 @@ from torch.nn.functional import pad
 
 from memsuite.controllers.base import Placement, ZeroBegin, zero_where
 from memsuite.controllers.blocks import at_least
+from memsuite.controllers.windows.appended import appended, emptied
 from memsuite.controllers.windows.forked import append_recent, forked, whole, worth_sharing
 from memsuite.controllers.windows.positions import positions_in_episode
 from memsuite.errors import UsageError
@@ -100,10 +101,16 @@ class WindowMemory(ZeroBegin):
     def reset_mask(self, state: State, is_first_B: Tensor) -> State:
         """Empty the caches of the rows that begin an episode; if there is no such row, return the state uncopied."""
         its = dict(cast(dict[str, Any], state))
-        if "past" not in its:
+        if "past" in its:
+            past = its.pop("past")  # of several rows: the position alone hides it
+            return {"past": past, **cast(dict[str, Any], zero_where(its, is_first_B))}
+        if is_first_B.device.type != "cpu":
             return zero_where(state, is_first_B)
-        past = its.pop("past")  # of several rows: the position alone hides it
-        return {"past": past, **cast(dict[str, Any], zero_where(its, is_first_B))}
+        rows = is_first_B.nonzero().squeeze(1)
+        if not len(rows):
+            return state
+        position = its.pop("position").index_fill(0, rows, 0)
+        return {**{name: emptied(cache, rows) for name, cache in its.items()}, "position": position}
 
     def fork(self, state: State, draws: int, steps: int) -> State:
         """Let the draws share the caches where that costs less than copies of them."""
@@ -125,9 +132,8 @@ class WindowMemory(ZeroBegin):
         """Take one step: append to the caches, then attend to the cached steps of this episode."""
         if "past" in cast(dict[str, Any], state):
             return self._forked_step(x_BD, state)
-        # At position 0 this episode has written nothing to the caches, so their content belongs to an earlier one.
         position = cast(dict[str, Tensor], state)["position"]
-        before = cast(dict[str, Tensor], self.reset_mask(state, position == 0))
+        before = self._begun(state)
         x_B1D, at = x_BD.unsqueeze(1), position.unsqueeze(1)
         cached = {name: appended(before[name], new) for name, new in self.entries(x_B1D, at).items()}
         reach = self._reach(position, any(part.requires_grad for part in cached.values()))
@@ -136,6 +142,16 @@ class WindowMemory(ZeroBegin):
         # A slice of the whole cache would be differentiated like any other.
         near = cached if reach == self.context_length else {name: part[:, -reach:] for name, part in cached.items()}
         return self.attend(x_B1D, near, view).squeeze(1), {**cached, "position": position + 1}
+
+    def _begun(self, state: State) -> dict[str, Tensor]:
+        """Empty the caches at position 0: this episode has written nothing, so what they hold is of an earlier one."""
+        its = cast(dict[str, Tensor], state)
+        begins = its["position"] == 0
+        if begins.device.type == "cpu":  # few rows begin, and they are usually empty already: no cache need be copied
+            rows = begins.nonzero().squeeze(1)
+            if not any(bool(cache[rows].any()) for name, cache in its.items() if name != "position"):
+                return its
+        return cast(dict[str, Tensor], self.reset_mask(state, begins))
 
     def _forked_step(self, x_BD: Tensor, state: State) -> tuple[Tensor, State]:
         """Take one step of draws that share a past: a window's draws are the queries of one row."""
@@ -211,25 +227,6 @@ class WindowMemory(ZeroBegin):
             cached = {name: torch.cat(part[window], dim=1) for name, part in parts.items()}
             out.append(self.attend(x_i, cached, View(age, seen, at)))
         return torch.cat(out, dim=1)
-
-
-class Appended(torch.autograd.Function):
-    """A cache without its oldest step and with a new one; its gradient is written once, and not filled with zeros."""
-
-    @staticmethod
-    def forward(ctx: Any, cache_BCD: Tensor, new_B1D: Tensor) -> Tensor:
-        """Drop the oldest step and append the new one."""
-        return torch.cat([cache_BCD[:, 1:], new_B1D], dim=1)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the gradients of the cache, whose oldest step was dropped, and of the new step."""
-        return torch.cat([torch.zeros_like(grad[:, :1]), grad[:, :-1]], dim=1), grad[:, -1:]
-
-
-def appended(cache_BCD: Tensor, new_B1D: Tensor) -> Tensor:
-    """Append a step to a cache, which keeps its length."""
-    return Appended.apply(cache_BCD, new_B1D)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def usual_context(memory_horizon: int | None) -> int:

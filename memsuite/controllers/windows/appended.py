@@ -1,0 +1,89 @@
+"""A cache of the last steps moves on by one: without a copy where nothing is differentiated.
+
+There, a cache is a view of a longer buffer, and its next step is written behind its end. No view changes by that,
+because none shows what is behind its end. The buffer knows up to where it is written, so that a second continuation of
+the same state finds the place taken, and copies the cache. A buffer has room for half a cache of further steps, which
+therefore share the cost of one copy.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+WRITTEN = "memsuite_written"  # attribute of a buffer: how many of its steps are written
+
+
+def appended(cache_BCW: Tensor, new_B1W: Tensor) -> Tensor:
+    """Return a cache without its oldest step and with a new one at its end.
+
+    Args:
+        cache_BCW: the last C steps, the newest at the end.
+        new_B1W: the next step.
+    """
+    if not _in_place(cache_BCW, new_B1W):
+        return _Appended.apply(cache_BCW, new_B1W)  # type: ignore[no-any-return, no-untyped-call]
+    steps, end = cache_BCW.shape[1], _free_place(cache_BCW)
+    if end is None:
+        cache_BCW, end = buffered(cache_BCW), steps
+    buffer = cache_BCW._base
+    assert buffer is not None
+    buffer[:, end] = new_B1W.squeeze(1)
+    setattr(buffer, WRITTEN, end + 1)
+    return buffer[:, end + 1 - steps : end + 1]
+
+
+def emptied(cache_BCW: Tensor, rows_N: Tensor) -> Tensor:
+    """Return a copy of a cache with zeros in some rows.
+
+    Args:
+        cache_BCW: the cache.
+        rows_N: the numbers of the rows.
+    """
+    if not _in_place(cache_BCW):
+        return cache_BCW.index_fill(0, rows_N, 0)
+    return buffered(cache_BCW).index_fill_(0, rows_N, 0)
+
+
+def buffered(cache_BCW: Tensor) -> Tensor:
+    """Return a copy of a cache as a view of a buffer that has room for further steps."""
+    batch, steps, width = cache_BCW.shape
+    buffer = cache_BCW.new_empty(batch, steps + max(1, steps // 2), width)
+    buffer[:, :steps] = cache_BCW
+    setattr(buffer, WRITTEN, steps)
+    return buffer[:, :steps]
+
+
+def _in_place(*tensors: Tensor) -> bool:
+    """Return whether a step may be written behind a cache: on a CPU, of tensors without a gradient."""
+    learns = torch.is_grad_enabled() and any(one.requires_grad for one in tensors)
+    return not learns and not torch.is_inference_mode_enabled() and tensors[0].device.type == "cpu"
+
+
+def _free_place(cache_BCW: Tensor) -> int | None:
+    """Return the place of the next step in the buffer of a cache; None where there is no buffer, no room, or it is
+    taken.
+    """
+    buffer = cache_BCW._base
+    written = getattr(buffer, WRITTEN, None)
+    if buffer is None or written is None or written == buffer.shape[1]:
+        return None
+    end = cache_BCW.storage_offset() // buffer.stride(1) + cache_BCW.shape[1]
+    alike = cache_BCW.stride() == buffer.stride() and len(cache_BCW) == len(buffer)
+    return written if alike and end == written and cache_BCW.shape[2] == buffer.shape[2] else None
+
+
+class _Appended(torch.autograd.Function):
+    """The same with a gradient, which is written once, and not filled with zeros."""
+
+    @staticmethod
+    def forward(ctx: Any, cache_BCW: Tensor, new_B1W: Tensor) -> Tensor:
+        """Drop the oldest step and append the new one."""
+        return torch.cat([cache_BCW[:, 1:], new_B1W], dim=1)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the gradients of the cache, whose oldest step was dropped, and of the new step."""
+        return torch.cat([torch.zeros_like(grad[:, :1]), grad[:, :-1]], dim=1), grad[:, -1:]
