@@ -14,7 +14,8 @@ from memsuite.controllers.blocks import Linear, RMSNorm, at_least, normed_out
 from memsuite.controllers.stack import stacked
 from memsuite.controllers.windows.window import Entries, View, WindowMemory
 from memsuite.errors import UsageError
-from memsuite.ops import split_linear
+from memsuite.ops import split_linear, window_attention
+from memsuite.ops.schema import worth_fusing
 
 BASE = 10_000.0  # base of the sinusoids of the ages, as published
 PUBLISHED_BIAS = 2.0  # of the gates: an eighth of what a branch says enters the stream
@@ -106,16 +107,36 @@ class GTrXLLayer(WindowMemory):
         else:
             own = view.age <= (view.positions % self.gradient_window).unsqueeze(2)
             y = _attend_within(asked, keys, values, bias, own.unsqueeze(1))
-        return normed_out(y.transpose(1, 2).flatten(-2), self.norm, self.out)
+        return self._read(y.transpose(1, 2))
+
+    def attend_sequence(self, x_TBD: Tensor, every: Entries, positions_TB: Tensor, carried: int) -> Tensor:
+        """Attend by one op where that is faster, else chunk by chunk."""
+        if not worth_fusing(x_TBD) or self.gradient_window is not None:
+            return super().attend_sequence(x_TBD, every, positions_TB, carried)
+        query, ages = self.query(x_TBD), positions_TB.clamp(max=self.context_length - 1)
+        asked, by_age, keys, values = (
+            x.unflatten(-1, (self.num_heads, -1))
+            for x in (query + self.content_bias, query + self.position_bias, every["keys"], every["values"])
+        )
+        relative = by_age, self._age_keys(int(ages.max()) + 1, query.dtype)
+        return self._read(window_attention(asked, keys, values, ages, relative=relative))
+
+    def _read(self, attended: Tensor) -> Tensor:
+        """Join the heads ``[.., num_heads, D / num_heads]``, normalise all of them together, and map them."""
+        return normed_out(attended.flatten(-2), self.norm, self.out)
+
+    def _age_keys(self, count: int, dtype: torch.dtype) -> Tensor:
+        """Return the keys of ages 0 to ``count - 1``, ``[count, num_heads, d]``."""
+        half, device = self.feature_dim // 2, self.position_map.weight.device
+        ages = torch.arange(count, device=device, dtype=dtype).unsqueeze(1)
+        angles = ages * BASE ** (-torch.arange(half, device=device, dtype=dtype) / half)
+        signal: Tensor = self.position_map(torch.cat([angles.sin(), angles.cos()], dim=-1)).to(dtype)
+        return signal.view(count, self.num_heads, -1)
 
     def _by_age(self, query: Tensor, age: Tensor) -> Tensor:
         """Return the scores by age, ``[B, num_heads, Q, K]``, of queries ``[B, num_heads, Q, d]``."""
         oldest = int(age.shape[1])
-        half = self.feature_dim // 2
-        ages = torch.arange(oldest, device=age.device, dtype=query.dtype).unsqueeze(1)
-        angles = ages * BASE ** (-torch.arange(half, device=age.device, dtype=query.dtype) / half)
-        signal = self.position_map(torch.cat([angles.sin(), angles.cos()], dim=-1)).to(query.dtype)
-        scores = query @ self.heads(signal.unsqueeze(0)).transpose(-1, -2) * query.shape[-1] ** -0.5
+        scores = query @ self._age_keys(oldest, query.dtype).permute(1, 2, 0) * query.shape[-1] ** -0.5
         index = age.clamp(0, oldest - 1).expand(*scores.shape[:2], -1, -1)
         by_age: Tensor = scores.gather(-1, index)
         return by_age

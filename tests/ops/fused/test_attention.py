@@ -12,26 +12,34 @@ from memsuite.ops.build import cpu
 SHAPES = [(1, 1, 1, 1, 1), (5, 9, 2, 2, 6), (140, 140, 2, 2, 32), (60, 230, 1, 3, 40), (3, 40, 3, 1, 17)]
 compiled = pytest.mark.skipif(cpu.STATUS.library is None, reason=f"no compiled ops: {cpu.STATUS.reason}")
 shapes = pytest.mark.parametrize("shape", SHAPES, ids=str)
+kinds = pytest.mark.parametrize(
+    ("biased", "by_age"), [(False, False), (True, False), (False, True), (True, True)], ids=lambda given: str(given)[0]
+)
 windows = pytest.mark.parametrize("window", ["everything", "itself", "some", "drawn"])
 
 
-def arguments(shape, window="drawn", kind=torch.float64, biased=False):
-    """Draw queries, keys, values, the ages of the oldest keys that are seen, and a bias for each key or none."""
+def arguments(shape, window="drawn", kind=torch.float64, biased=False, by_age=False):
+    """Draw queries, keys, values, the ages of the oldest keys that are seen; and a bias, queries and keys by age."""
     steps, keys, batch, heads, size = shape
     most = (torch.arange(steps) + keys - steps).unsqueeze(1).expand(steps, batch)
     drawn = (torch.rand(steps, batch) * (most + 1)).long()
     age = {"everything": most, "itself": torch.zeros_like(most), "some": most.clamp(max=7), "drawn": drawn}[window]
     q, k, v = (torch.randn(length, batch, heads, size, dtype=kind) for length in (steps, keys, keys))
     bias = torch.randn(keys, batch, heads, dtype=torch.float64) if biased else None
-    return [q, k, v, age.contiguous(), bias]
+    spare = 3  # more ages than any query sees
+    relative = [torch.randn(steps, batch, heads, size, dtype=kind), torch.randn(keys + spare, heads, size, dtype=kind)]
+    return [q, k, v, age.contiguous(), bias, *(relative if by_age else [None, None])]
 
 
-def dense(q, k, v, bias, age):
+def dense(q, k, v, bias, age, relative_q=None, relative_k=None):
     """Attend with the whole matrix of scores."""
     newest = torch.arange(len(q)).unsqueeze(1) + len(k) - len(q)
     key = torch.arange(len(k))
     seen = (key <= newest.unsqueeze(-1)) & (key >= (newest - age).unsqueeze(-1))  # [T, B, S]
-    scores = torch.einsum("tbhf,sbhf->tbhs", q, k) / q.shape[-1] ** 0.5
+    scores = torch.einsum("tbhf,sbhf->tbhs", q, k)
+    if relative_q is not None:
+        scores = scores + torch.einsum("tbhf,tshf->tbhs", relative_q, relative_k[(newest - key).clamp(min=0)])
+    scores = scores / q.shape[-1] ** 0.5
     if bias is not None:
         scores = scores + bias.permute(1, 2, 0)
     weights = scores.masked_fill(~seen.unsqueeze(2), -torch.inf).softmax(-1)
@@ -41,24 +49,28 @@ def dense(q, k, v, bias, age):
 @shapes
 @windows
 @pytest.mark.parametrize("kind", [torch.float64, torch.float32], ids=str)
-@pytest.mark.parametrize("biased", [False, True], ids=["plain", "biased"])
-def test_attention_is_its_formula(shape, window, kind, biased, run):
+@kinds
+def test_attention_is_its_formula(shape, window, kind, biased, by_age, run):
     torch.manual_seed(0)
-    *given, bias = arguments(shape, window, kind, biased)
-    wide = [x.double().requires_grad_() for x in ([*given[:3], bias] if biased else given[:3])]
-    expected = dense(*wide[:3], *(wide[3:] or [None]), given[3])
+    given = arguments(shape, window, kind, biased, by_age)
+    wide = [None if x is None else x.double().requires_grad_() for x in (*given[:3], *given[4:])]
+    q, k, v, bias, *relative = wide
+    expected = dense(q, k, v, bias, given[3], *relative)
     grad = torch.randn_like(expected)
-    y, total = run("window_attention", False)(*given, bias)
-    found = run("window_attention", True)(grad.to(kind), *given, bias, y, total)
-    others = [expected.detach(), *torch.autograd.grad(expected, wide, grad)]
-    found = found if biased else found[:3]
-    for one, other in zip([y, *found], others, strict=True):
-        torch.testing.assert_close(one.double(), other, rtol=0, atol=1e-12 if kind == torch.float64 else 2e-5)
+    saved = run("window_attention", False)(*given)
+    found = list(run("window_attention", True)(grad.to(kind), *given, *saved))
+    found[5] = found[5].sum(0)  # that of each row of the batch
+    leaves = [at for at, x in enumerate(wide) if x is not None]
+    expected_grads = torch.autograd.grad(expected, [wide[at] for at in leaves], grad)
+    tolerance = 1e-12 if kind == torch.float64 else 3e-5
+    torch.testing.assert_close(saved[0].double(), expected.detach(), rtol=0, atol=tolerance)
+    for at, other in zip(leaves, expected_grads, strict=True):
+        torch.testing.assert_close(found[at].double(), other, rtol=0, atol=tolerance)
 
 
 @compiled
 def test_threads_change_no_bit():
-    given, found = arguments((140, 150, 3, 5, 32), kind=torch.float32, biased=True), []
+    given, found = arguments((140, 150, 3, 5, 32), kind=torch.float32, biased=True, by_age=True), []
     grad = torch.randn_like(given[0])
     try:
         for threads in (1, 2, 3):
@@ -72,45 +84,53 @@ def test_threads_change_no_bit():
 
 
 def test_large_scores_do_not_overflow(run):
-    q, k, v, age, bias = arguments((40, 60, 1, 2, 8), "everything", torch.float32)
+    q, k, v, age, *rest = arguments((40, 60, 1, 2, 8), "everything", torch.float32)
     q, k = 300 * q, 300 * k  # scores far beyond the largest exponent of float32
-    y, _ = run("window_attention", False)(q, k, v, age, bias)
-    assert worst(y.double(), dense(q.double(), k.double(), v.double(), bias, age)) < 1e-4
+    y, _ = run("window_attention", False)(q, k, v, age, *rest)
+    assert worst(y.double(), dense(q.double(), k.double(), v.double(), None, age)) < 1e-4
 
 
 def test_a_bias_that_was_summed_over_a_long_past_keeps_its_digits(run):
     """Only differences between keys count: a million added to all of them changes nothing, in float32 as well."""
-    *given, bias = arguments((60, 90, 2, 2, 8), "some", torch.float32, biased=True)
+    *given, bias, _, _ = arguments((60, 90, 2, 2, 8), "some", torch.float32, biased=True)
     grad = torch.randn_like(given[0])
     made = []
     for shift in (0.0, 1e6):
-        y, total = run("window_attention", False)(*given, bias + shift)
-        made.append([y, *run("window_attention", True)(grad, *given, bias + shift, y, total)])
+        shifted = [*given, bias + shift, None, None]
+        saved = run("window_attention", False)(*shifted)
+        made.append([saved[0], *run("window_attention", True)(grad, *shifted, *saved)])
     for one, other in zip(*made, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
 
 
 def test_what_is_not_seen_does_not_matter(run):
     """Neither the numbers of an earlier episode nor those of later steps reach a step."""
-    q, k, v, age, bias = arguments((60, 60, 1, 2, 8), "some", biased=True)
-    y, _ = run("window_attention", False)(q, k, v, age, bias)
-    k[:20], v[40:], bias[:20] = 100 * k[:20], 100 * v[40:], torch.nan
-    again, _ = run("window_attention", False)(q, k, v, age, bias)
+    q, k, v, age, bias, *relative = arguments((60, 60, 1, 2, 8), "some", biased=True, by_age=True)
+    y, _ = run("window_attention", False)(q, k, v, age, bias, *relative)
+    k[:20], v[40:], bias[:20], relative[1][8:] = 100 * k[:20], 100 * v[40:], torch.nan, torch.nan
+    again, _ = run("window_attention", False)(q, k, v, age, bias, *relative)
     torch.testing.assert_close(again[30:40], y[30:40], rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("shape", SHAPES[:2], ids=str)
-@pytest.mark.parametrize("biased", [False, True], ids=["plain", "biased"])
-def test_registration_and_gradient(shape, biased):
-    q, k, v, age, bias = arguments(shape, biased=biased)
-    leaves = [x.requires_grad_() for x in ((q, k, v, bias) if biased else (q, k, v))]
-    torch.library.opcheck(torch.ops.memsuite.window_attention, [q, k, v, age, bias])
-    assert torch.autograd.gradcheck(lambda *x: window_attention(*x[:3], age, *x[3:]), leaves)
+@kinds
+def test_registration_and_gradient(shape, biased, by_age):
+    q, k, v, age, *rest = arguments(shape, biased=biased, by_age=by_age)
+    leaves = [x.requires_grad_() for x in (q, k, v, *rest) if x is not None]
+    torch.library.opcheck(torch.ops.memsuite.window_attention, [q, k, v, age, *rest])
+
+    def attend(q, k, v, *others):
+        bias, relative = (others[0] if biased else None), (others[-2:] if by_age else None)
+        return window_attention(q, k, v, age, bias, relative)
+
+    assert torch.autograd.gradcheck(attend, leaves)
 
 
 @compiled
 def test_ages_beyond_the_first_key_raise():
-    q, k, v, age, _ = arguments((4, 6, 2, 1, 2))
+    q, k, v, age, _, *relative = arguments((4, 6, 2, 1, 2), "everything", by_age=True)
+    with pytest.raises(RuntimeError, match="beyond relative_k"):
+        window_attention(q, k, v, age, None, (relative[0], relative[1][:5]))
     for wrong in (age.new_full(age.shape, 3), age.new_full(age.shape, -1)):
         with pytest.raises(RuntimeError, match="age"):
             window_attention(q, k, v, wrong)
