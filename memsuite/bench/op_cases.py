@@ -131,7 +131,7 @@ def _turned(steps: int, batch: int) -> list[Tensor]:
 def _window(steps: int, batch: int) -> list[Tensor]:
     q, k, v = torch.randn(3, steps, batch, HEADS, WIDTH // HEADS)
     age = torch.arange(steps).unsqueeze(1).expand(steps, batch).contiguous()  # one episode, all of which is seen
-    return [q, k, v, age, None]
+    return [q, k, v, age, None, None, None]  # no biases, no scores by age
 
 
 def _surrogate(steps: int, batch: int) -> list[Any]:
