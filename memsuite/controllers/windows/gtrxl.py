@@ -118,8 +118,8 @@ class GTrXLLayer(WindowMemory):
             x.unflatten(-1, (self.num_heads, -1))
             for x in (query + self.content_bias, query + self.position_bias, every["keys"], every["values"])
         )
-        relative = by_age, self._age_keys(int(ages.max()) + 1, query.dtype)
-        return self._read(window_attention(asked, keys, values, ages, relative=relative))
+        age_keys = self._age_keys(int(ages.max()) + 1, query.dtype)
+        return self._read(window_attention(asked, keys, values, ages, None, by_age, age_keys))
 
     def _read(self, attended: Tensor) -> Tensor:
         """Join the heads ``[.., num_heads, D / num_heads]``, normalise all of them together, and map them."""

@@ -24,7 +24,8 @@ def window_attention(
     v_SBHF: Tensor,
     age_TB: Tensor,
     bias_SBH: Tensor | None = None,
-    relative: tuple[Tensor, Tensor] | None = None,
+    relative_q_TBHF: Tensor | None = None,
+    relative_k_AHF: Tensor | None = None,
 ) -> Tensor:
     r"""Attend with each query to the newest ``age + 1`` keys up to its own.
 
@@ -39,15 +40,15 @@ def window_attention(
         age_TB: int64, age in steps of the oldest key that is seen, from 0 for the step itself to ``S - T + t``.
         bias_SBH: added to the scores of each key; None for nothing. Only differences count, so that a sum over many
             steps should be given in float64.
-        relative: of further scores (Dai et al. 2019, arXiv 1901.02860), the queries ``u``, ``[T, B, H, F]``, and keys
-            ``r`` by age, ``[A, H, F]`` with ``A`` above all ages; None for none.
+        relative_q_TBHF: queries ``u`` of further scores, by age (Dai et al. 2019, arXiv 1901.02860); None for none.
+        relative_k_AHF: their keys ``r``, of ages from 0 to ``A - 1``; no older key may be seen.
 
     Returns:
         ``[T, B, H, F]``.
     """
     bias = None if bias_SBH is None else bias_SBH.double()
-    by_age = (None, None) if relative is None else relative
-    return torch.ops.memsuite.window_attention(q_TBHF, k_SBHF, v_SBHF, age_TB, bias, *by_age)[0]  # type: ignore[no-any-return]
+    inputs = q_TBHF, k_SBHF, v_SBHF, age_TB, bias, relative_q_TBHF, relative_k_AHF
+    return torch.ops.memsuite.window_attention(*inputs)[0]  # type: ignore[no-any-return]
 
 
 def _blocks(q: Tensor, k: Tensor, age: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:

@@ -120,8 +120,7 @@ def test_registration_and_gradient(shape, biased, by_age):
     torch.library.opcheck(torch.ops.memsuite.window_attention, [q, k, v, age, *rest])
 
     def attend(q, k, v, *others):
-        bias, relative = (others[0] if biased else None), (others[-2:] if by_age else None)
-        return window_attention(q, k, v, age, bias, relative)
+        return window_attention(q, k, v, age, others[0] if biased else None, *(others[-2:] if by_age else []))
 
     assert torch.autograd.gradcheck(attend, leaves)
 
@@ -130,7 +129,7 @@ def test_registration_and_gradient(shape, biased, by_age):
 def test_ages_beyond_the_first_key_raise():
     q, k, v, age, _, *relative = arguments((4, 6, 2, 1, 2), "everything", by_age=True)
     with pytest.raises(RuntimeError, match="beyond relative_k"):
-        window_attention(q, k, v, age, None, (relative[0], relative[1][:5]))
+        window_attention(q, k, v, age, None, relative[0], relative[1][:5])
     for wrong in (age.new_full(age.shape, 3), age.new_full(age.shape, -1)):
         with pytest.raises(RuntimeError, match="age"):
             window_attention(q, k, v, wrong)
