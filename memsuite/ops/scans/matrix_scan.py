@@ -151,7 +151,6 @@ def _backward(
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
     q, k, v, log_decay, reset, _, beta = inputs
     ctx.save_for_backward(q, k, v, log_decay, reset, output[1], beta)
-    ctx.set_materialize_grads(True)
 
 
 def _autograd(ctx: Any, grad_y: Tensor, _: Any, grad_last: Tensor) -> tuple[Tensor | None, ...]:
