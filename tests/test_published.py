@@ -79,6 +79,17 @@ def test_every_model_was_measured_beyond_on_all_its_seeds_by_the_commit_that_tra
     assert {run["commit"] for run in REPORTS} == {run["commit"] for run in runs_of("beyond")}
 
 
+def test_every_model_was_asked_through_every_delay_on_all_its_seeds():
+    asked = {run.id for run in read_suite(ROOT / "configs" / "suites" / "contamination_v2.yaml").runs}
+    reports = json.loads((RESULTS / "contamination.json").read_text())["reports"]
+    for noise in (0, 0.01, 0.1):
+        of_noise = [one for one in reports if one["task_args"]["noise"] == noise]
+        assert sorted(one["run"].removeprefix("runs/contamination_v2/") for one in of_noise) == sorted(asked)
+        for one in of_noise:
+            assert [row["horizon"] for row in one["rows"]] == [200, 1000, 10_000, 100_000]
+            assert not one["training"]["commit"].endswith("dirty")
+
+
 def test_the_peer_has_all_its_seeds_at_every_horizon():
     peers = json.loads((RESULTS / "samples.json").read_text())["runs"]
     assert sorted((run["horizon"], run["seed"]) for run in peers) == [(h, seed) for h in (50, 200) for seed in SEEDS]
