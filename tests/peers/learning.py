@@ -4,11 +4,12 @@
 
 Ours is ``memsuite fit`` with its default recipe, which was tuned on seeds 1000 and up over all tasks. Theirs is
 purejaxrl's loop (jax_ppo.py), and each model's settings are chosen here on seed 1000, at each horizon, one after
-another: discount and lambda, the rate, the passes over a rollout, and for the GRU chrono gates. The best setting of
-each is then run on the reported seeds. A run that the file already has is not made again.
+another: discount and lambda (for the GRU together with chrono gates), the rate, and the passes over a rollout. The best
+setting of each is then run on the reported seeds. A run that the file already has is not made again.
 """
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
@@ -32,12 +33,14 @@ SIDES = {  # in JAX: ours
     "linear_attention": ("linear_attention",),
     "transformer": ("transformer",),
 }
-CHOICES = (  # each in turn, the first of a group is what the run before had
+CHOICES = (
     ("--discount 0.99 --gae_lambda 0.95", "--discount 1 --gae_lambda 1", "--discount 0 --gae_lambda 0"),
     ("--rate 0.001", "--rate 0.0003", "--rate 0.003"),
     ("--epochs 4", "--epochs 1"),
+    ("", "--chrono"),
 )
-CHRONO = ("", "--chrono")
+# Which of them are chosen together, one group after another; chrono gates are the GRU's.
+USUAL, OF_GRU = ((0,), (1,), (2,)), ((0, 3), (1,), (2,))
 TUNING_SEED = 1000
 TASK = "--task delayed_cue --difficulty medium --task_args.num_cues 8"
 
@@ -90,13 +93,16 @@ def rank(row: dict[str, Any]) -> tuple[float, float]:
 
 def tune(runs: Runs, python: str, cell: str, horizon: int, limit: float) -> str:
     """Return the best settings of a model in JAX at a horizon."""
-    best: list[str] = [group[0] for group in CHOICES] + [CHRONO[0]]
-    for place, group in enumerate((*CHOICES, *([CHRONO] if cell == "gru" else []))):
+    best = [group[0] for group in CHOICES]
+    for places in OF_GRU if cell == "gru" else USUAL:
         tried = []
-        for choice in group:
-            settings = " ".join(choice if at == place else other for at, other in enumerate(best)).strip()
-            tried.append((rank(jax_run(runs, python, cell, horizon, settings, TUNING_SEED, limit)), choice))
-        best[place] = min(tried)[1]
+        for chosen in itertools.product(*(CHOICES[place] for place in places)):
+            settings = list(best)
+            for place, choice in zip(places, chosen, strict=True):
+                settings[place] = choice
+            row = jax_run(runs, python, cell, horizon, " ".join(settings).strip(), TUNING_SEED, limit)
+            tried.append((rank(row), settings))
+        best = min(tried)[1]
     return " ".join(best).strip()
 
 
