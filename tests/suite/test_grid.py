@@ -37,7 +37,7 @@ SIZES = {
     "second_medium_v1": 648,
     "second_hard_v1": 648,
     "second_extreme_v1": 648,
-    "map_v2": 155,
+    "map_v2": 160,
     "pendulum_v1": 5,
 }
 
