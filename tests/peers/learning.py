@@ -3,9 +3,9 @@
     .venv/bin/python tests/peers/learning.py .venv-jax/bin/python    # make bench-learning sets .venv-jax up
 
 Ours is ``memsuite fit`` with its default recipe, which was tuned on seeds 1000 and up over all tasks. Theirs is
-purejaxrl's loop (jax_ppo.py), and each model's settings are chosen here on seed 1000, at each horizon, one after
-another: discount and lambda (for the GRU together with chrono gates), the rate, and the passes over a rollout. The best
-setting of each is then run on the reported seeds. A run that the file already has is not made again.
+purejaxrl's loop (jax_ppo.py), and each model's settings are chosen here on seed 1000, at each horizon: discount and
+lambda, the rate, the passes over a rollout, and for the GRU chrono gates. The best setting of each is then run on the
+reported seeds. A run that the file already has is not made again.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import json
 import os
 import subprocess
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +34,10 @@ SIDES = {  # in JAX: ours
     "linear_attention": ("linear_attention",),
     "transformer": ("transformer",),
 }
-CHOICES = (
-    ("--discount 0.99 --gae_lambda 0.95", "--discount 1 --gae_lambda 1", "--discount 0 --gae_lambda 0"),
-    ("--rate 0.001", "--rate 0.0003", "--rate 0.003"),
-    ("--epochs 4", "--epochs 1"),
-    ("", "--chrono"),
-)
-# Which of them are chosen together, one group after another; chrono gates are the GRU's.
-USUAL, OF_GRU = ((0,), (1,), (2,)), ((0, 3), (1,), (2,))
+DISCOUNTS = ("--discount 0.99 --gae_lambda 0.95", "--discount 1 --gae_lambda 1", "--discount 0 --gae_lambda 0")
+RATES = ("--rate 0.001", "--rate 0.0003", "--rate 0.003")
+PASSES = ("--epochs 4", "--epochs 1")
+BEST = 3  # settings that are tried at the longer horizon, the best of those at the shorter one
 TUNING_SEED = 1000
 TASK = "--task delayed_cue --difficulty medium --task_args.num_cues 8"
 
@@ -91,19 +88,23 @@ def rank(row: dict[str, Any]) -> tuple[float, float]:
     return (float("inf") if reached is None else reached, -row["success"])
 
 
-def tune(runs: Runs, python: str, cell: str, horizon: int, limit: float) -> str:
-    """Return the best settings of a model in JAX at a horizon."""
-    best = [group[0] for group in CHOICES]
-    for places in OF_GRU if cell == "gru" else USUAL:
-        tried = []
-        for chosen in itertools.product(*(CHOICES[place] for place in places)):
-            settings = list(best)
-            for place, choice in zip(places, chosen, strict=True):
-                settings[place] = choice
-            row = jax_run(runs, python, cell, horizon, " ".join(settings).strip(), TUNING_SEED, limit)
-            tried.append((rank(row), settings))
-        best = min(tried)[1]
-    return " ".join(best).strip()
+def tune(runs: Runs, python: str, cell: str, limit: float) -> dict[int, str]:
+    """Return the best settings of a model in JAX at each horizon.
+
+    At the shorter one every discount is tried with every rate (and for the GRU with and without chrono gates), then the
+    best with fewer passes over a rollout. The longer one is tried with the best of these.
+    """
+
+    def ranked(horizon: int, settings: Iterable[str], limit: float) -> list[str]:
+        rows = {one: jax_run(runs, python, cell, horizon, one, TUNING_SEED, limit) for one in settings}
+        return sorted(rows, key=lambda one: rank(rows[one]))
+
+    gates = ("", " --chrono") if cell == "gru" else ("",)
+    grid = [" ".join(words) for words in itertools.product(DISCOUNTS, RATES, PASSES[:1])]
+    tried = ranked(HORIZONS[0], [one + gate for one in grid for gate in gates], limit)
+    tried = ranked(HORIZONS[0], [*tried, tried[0].replace(*PASSES)], limit)
+    found = {HORIZONS[0]: tried[0]}
+    return found | {horizon: ranked(horizon, tried[:BEST], 2 * limit)[0] for horizon in HORIZONS[1:]}
 
 
 def jax_run(runs: Runs, python: str, cell: str, horizon: int, settings: str, seed: int, limit: float) -> dict[str, Any]:
@@ -122,20 +123,18 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=60, help="CPU-seconds of a reported run in JAX")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--cells", default=",".join(SIDES))
-    parser.add_argument("--horizons", default=",".join(map(str, HORIZONS)))
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     runs = Runs(options.out)
-    for horizon in map(int, options.horizons.split(",")):
-        for cell in options.cells.split(","):
-            for controller in SIDES[cell]:
-                for seed in range(options.seeds):
+    for cell in options.cells.split(","):
+        best = tune(runs, options.python, cell, options.tuning_limit)
+        for horizon in HORIZONS:
+            for seed in range(options.seeds):
+                for controller in SIDES[cell]:
                     key = {"side": f"memsuite {controller}", "horizon": horizon, "settings": "default", "seed": seed}
                     runs.get(key | {"limit": None}, lambda: ours(options.ours, controller, horizon, seed))  # noqa: B023
-            settings = tune(runs, options.python, cell, horizon, options.tuning_limit * (1 if horizon <= 200 else 2))
-            for seed in range(options.seeds):
-                jax_run(runs, options.python, cell, horizon, settings, seed, options.limit)
+                jax_run(runs, options.python, cell, horizon, best[horizon], seed, options.limit)
 
 
 if __name__ == "__main__":
