@@ -1,4 +1,4 @@
-"""Eight small controllers, each with one fault of the kind that other people's recurrent code has had."""
+"""Nine small controllers, each with one fault of the kind that other people's recurrent code has had."""
 
 import torch
 from torch import nn
@@ -94,6 +94,13 @@ class GradientCut(Sound):
         return features, {**after, "held": after["held"].detach()}
 
 
+class StateDetached(Sound):
+    """Every step, in both modes, begins with a state without its gradient."""
+
+    def forward_step(self, x_BD, state):
+        return super().forward_step(x_BD, {**state, "held": state["held"].detach()})
+
+
 class SinglePrecisionInside(Sound):
     """The recurrence is computed in float32 whatever the model is."""
 
@@ -118,6 +125,7 @@ FAULTS: dict[type[Controller], tuple[str, str]] = {
     ResetMultiplies: ("resets erase", "a state of inf"),
     ReadAfterUpdate: ("both modes agree", "features at step"),
     GradientCut: ("both modes agree", "gradient of"),
+    StateDetached: ("the gradient reaches back", "no gradient reaches it"),
     SinglePrecisionInside: ("precision is kept", "forward_"),
     DependsOnTheOrder: ("rows are apart", "rows"),
 }

@@ -34,7 +34,10 @@ class RunRecord(Callback):
 
     Args:
         folder: the run folder.
-        command: the command line that started the run; None takes the command line of this process.
+        command: the command line of this process; None takes that of the interpreter.
+
+    The result names the command line that started the run, and after it, joined by ``&&``, those that extended it. One
+    that only goes on, after the run was killed, is not among them.
     """
 
     def __init__(self, folder: str | Path, command: str | None = None) -> None:
@@ -44,12 +47,16 @@ class RunRecord(Callback):
         self.seconds_to_target: tuple[float, float] | None = None
         self.steps_to_90_sampled: int | None = None
         self._sampled: list[float] = []
+        self._commands: list[tuple[str, int]] = []  # of earlier processes, with the steps that each asked for
         self.result: dict[str, Any] | None = None
         self._spent = (0.0, 0.0)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clocks; a resumed run continues its earlier count."""
         self._began, self._device = (time.perf_counter(), time.process_time()), pl_module.device
+        steps = int(cast(MemoryPPO, pl_module).config.steps or 0)
+        if not self._commands or self._commands[-1][1] != steps:
+            self._commands.append((self.command, steps))
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         """Record when nine in ten of the actions sampled for training were first right.
@@ -79,7 +86,8 @@ class RunRecord(Callback):
         seconds = list(self.seconds_to_target) if self.seconds_to_target else None
         spent = list(self._spent_so_far())
         sampled = {"steps_to_90_sampled": self.steps_to_90_sampled, "sampled": self._sampled}
-        return {"steps_to_target": self.steps_to_target, "seconds_to_target": seconds, "spent": spent} | sampled
+        reached = {"steps_to_target": self.steps_to_target, "seconds_to_target": seconds}
+        return {**reached, "spent": spent, "commands": [list(one) for one in self._commands], **sampled}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the values of :meth:`state_dict`."""
@@ -89,6 +97,7 @@ class RunRecord(Callback):
         self._spent = tuple(state_dict["spent"])
         self.steps_to_90_sampled = state_dict.get("steps_to_90_sampled")  # not in older checkpoints either
         self._sampled = state_dict.get("sampled", [])
+        self._commands = [(one, steps) for one, steps in state_dict.get("commands", [])]
 
     def _spent_so_far(self) -> tuple[float, float]:
         """Return the wall seconds, and the CPU seconds of all processes."""
@@ -117,7 +126,7 @@ class RunRecord(Callback):
             hardware=hardware(module.device),
             versions=versions(),
             commit=commit(),
-            command=self.command,
+            command=" && ".join(command for command, _ in self._commands),
             config=module.config.plain(),
         ).as_dict()
         write_json(self.folder / RESULT, self.result)

@@ -160,11 +160,14 @@ def anchors_table(rows: list[dict[str, Any]]) -> Table:
 
 def draw(tasks: list[str], folder: Path, seed: int) -> int:
     """Draw one easy episode of each task; print the files."""
-    folder.mkdir(parents=True, exist_ok=True)
     for name in tasks:
         task = get_task_config(name, "easy").make()
         path = folder / f"{name}.png"
         generator = torch.Generator().manual_seed(zlib.crc32(f"{name}/{seed}".encode()))  # an episode of its own each
-        draw_episode(task, f"{name}, easy: horizon {task.horizon}", path, generator)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            draw_episode(task, f"{name}, easy: horizon {task.horizon}", path, generator)
+        except OSError as error:
+            raise UsageError(f"cannot write --draw {path}: {error.strerror}") from error
         print(path)
     return 0

@@ -23,6 +23,7 @@ from memsuite.blame import in_one_line, is_mistake, users_line
 from memsuite.distributed import what_was_lost
 from memsuite.errors import Stopped, UsageError
 from memsuite.files import FULL, FolderGone, check_there
+from memsuite.launch.arguments import options
 from memsuite.launch.plain import console as plain_console
 from memsuite.launch.plain import flat
 from memsuite.launch.processes import PARENT
@@ -106,13 +107,16 @@ def _in_users_code(error: BaseException, folder: Path) -> str:
 def lower(model: MemoryPPO) -> str:
     """Say which settings to change for a run that needs less memory."""
     ppo = model.ppo
-    window = f"set ppo.bptt_steps (below {ppo.bptt_steps or model.course.rollout_length})"
-    return f"raise ppo.minibatches ({ppo.minibatches}), {window}, or start a run with fewer num_envs ({model.num_envs})"
+    blocks = f"set ppo.recompute (below {ppo.recompute or model.course.rollout_length})"
+    another = f"more ppo.minibatches ({ppo.minibatches}) or fewer num_envs ({model.num_envs})"
+    return f"{blocks}, or start a run with {another}"
 
 
 def how_to_go_on(folder: Path) -> str:
-    """Return the command that goes on with a run."""
-    command = shlex.join(["memsuite", "fit", "--ckpt_path", "last", "--out", str(folder)])
+    """Return the command that goes on with a run, with the modules that it was started with."""
+    beside = options(sys.argv, "--modules")[-1:]
+    words = ["memsuite", "fit", "--ckpt_path", "last", "--out", str(folder)]
+    command = shlex.join([*words, *(["--modules", *beside] if beside else [])])
     kept = (folder / WEIGHTS[0]).exists()
     return f"go on with: {command}" if kept else f"no checkpoint was written yet; start again with: {command}"
 

@@ -17,7 +17,7 @@ from memsuite.launch.arguments import options
 from memsuite.reading import read_mapping
 from memsuite.runs import RunConfig
 from memsuite.runs.checkpoints import completed_checkpoint, find_checkpoint
-from memsuite.runs.config import FIXED, FIXED_PPO, lift
+from memsuite.runs.config import FREE, FREE_PPO, NAMES, PPO_NAMES, lift
 from memsuite.runs.folder import CHECKPOINTS, CONFIG, WEIGHTS
 from memsuite.runs.seal import SEALED
 from memsuite.runs.trust import check_configuration
@@ -118,15 +118,19 @@ def check_whole(path: Path, checkpoint: dict[str, Any]) -> None:
 
 
 def check_same_run(checkpoint: dict[str, Any], asked: RunConfig) -> None:
-    """Refuse to go on with another task, network or number of environments than the checkpoint's.
+    """Refuse to go on with other settings than the checkpoint's, but for those that a run may change on its way.
 
     Args:
         checkpoint: what memsuite has added to it.
         asked: the settings of the run that would go on, every default filled in.
     """
     saved, now_asked = completed_checkpoint(checkpoint), asked.plain()
-    pairs = [(name, saved.get(name), now_asked.get(name)) for name in FIXED]
-    pairs += [(f"model.ppo.{name}", saved["ppo"].get(name), now_asked["ppo"].get(name)) for name in FIXED_PPO]
+    pairs = [(name, saved.get(name), now_asked.get(name)) for name in NAMES if name not in FREE]
+    ppo = [name for name in PPO_NAMES if name not in FREE_PPO]
+    pairs += [(f"model.ppo.{name}", saved["ppo"].get(name), now_asked["ppo"].get(name)) for name in ppo]
     for name, before, now in pairs:
         if (before or None) != (now or None):
             raise UsageError(f"{name} is {before} in the checkpoint, not {now}; leave it out to go on, or start a run")
+    trained = int(checkpoint.get("env_steps", 0))
+    if asked.steps is not None and asked.steps < trained <= (saved.get("steps") or trained):
+        raise UsageError(f"steps is {asked.steps}, but the run has made {trained} already; name more, or start a run")

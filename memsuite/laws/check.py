@@ -23,6 +23,7 @@ LAWS: dict[str, tuple[Law, tuple[torch.dtype, ...]]] = {
     "both modes agree": (laws.modes_agree, BOTH),
     "episodes are apart": (laws.episodes_are_apart, BOTH),
     "cuts are carried": (laws.cuts_are_carried, BOTH),
+    "the gradient reaches back": (laws.the_gradient_reaches_back, DOUBLE),
     "the future is unseen": (laws.the_future_is_unseen, DOUBLE),
     "resets erase": (laws.resets_erase, DOUBLE),
     "the state is bounded": (laws.the_state_is_bounded, DOUBLE),
@@ -78,8 +79,13 @@ def check(controller: Controller, horizons: Sequence[int] = (), cost: bool = Fal
         kinds = {dtype: in_precision(controller, dtype).eval() for dtype in BOTH}
         findings = {law: _worst(run, [kinds[dtype] for dtype in dtypes]) for law, (run, dtypes) in LAWS.items()}
         single, wide = kinds[torch.float32], controller.input_dim > CUES
-        kept = {steps: retention(single, steps) for steps in horizons if wide}
-        return Report(findings, kept, _microseconds(single) if cost else {})
+        try:
+            kept = {steps: retention(single, steps) for steps in horizons if wide}
+            return Report(findings, kept, _microseconds(single) if cost else {})
+        except Exception:
+            if all(finding.holds for finding in findings.values()):
+                raise
+            return Report(findings, {}, {})  # the laws have named what it raises
 
 
 def _worst(law: Law, controllers: list[Controller]) -> Finding:

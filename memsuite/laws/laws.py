@@ -12,6 +12,7 @@ from memsuite.laws.cases import (
     FEATURES,
     Case,
     Outputs,
+    Run,
     differentiated,
     episodes_apart,
     in_two,
@@ -26,10 +27,15 @@ from memsuite.types import State
 
 POISONS = (1e3, float("inf"), float("nan"))
 NUDGE = 3e-8  # of the input, to see the last digits of a float64 model
+STEP = 1e-4  # of the input, to see whether an output depends on it
 
 
 def modes_agree(controller: Controller, case: Case) -> Finding:
-    """A sequence read at once gives what its steps give: features, state, and every gradient."""
+    """A sequence read at once gives what its steps give: features of the declared width, state, and every gradient."""
+    for name, run in (("forward_sequence", whole(case)), ("forward_step", step_by_step(case))):
+        shape, asked = list(run(controller, case.x, case.state)[0].shape), [*case.x.shape[:2], controller.feature_dim]
+        if shape != asked:
+            return Finding(float("inf"), 0.0, f"{name}: features are of shape {shape}; feature_dim asks for {asked}")
 
     def one(model: Controller, case: Case) -> Outputs:
         return differentiated(model, whole(case), case)
@@ -75,6 +81,36 @@ def cuts_are_carried(controller: Controller, case: Case, cuts: Iterable[int] | N
 
         one = compared(controller, case, parts, uncut)
         found = worse(found, Finding(one.error, one.allowed, one.where and f"cut at step {cut}: {one.where}"))
+    return found
+
+
+def the_gradient_reaches_back(controller: Controller, case: Case) -> Finding:
+    """Where an earlier input changes the last features, a gradient reaches that input: no state is detached."""
+    found = Finding(0.0, 1e-9)
+    if any(one.cuts_gradient for one in controller.modules() if isinstance(one, Controller)):
+        return found
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        direction, weight = torch.randn_like(case.x), torch.randn(controller.feature_dim, dtype=case.x.dtype)
+
+    for name, run in (("forward_sequence", whole(case)), ("forward_step", step_by_step(case))):
+
+        def last(x: Tensor, run: Run = run) -> Tensor:
+            return run(controller, x, case.state)[0][-1] @ weight
+
+        x = case.x.clone().requires_grad_()
+        out = last(x)
+        grad = torch.autograd.grad(out.sum(), x)[0] if out.requires_grad else torch.zeros_like(x)
+        for at in sorted({0, case.steps // 2, max(0, case.steps - 2)}):
+            moved = torch.zeros_like(case.x)
+            moved[at] = STEP * direction[at]
+            with torch.no_grad():
+                slope = (last(case.x + moved) - last(case.x - moved)).abs() / (2 * STEP)
+            slope = slope.where((grad[at] == 0).all(-1), 0)
+            step = f"{name}: the features of step {case.steps - 1} depend on step {at}, but no gradient reaches it"
+            found = worse(
+                found, Finding(float(slope.max()), found.allowed, step if slope.max() > found.allowed else "")
+            )
     return found
 
 

@@ -106,9 +106,9 @@ PPO_NAMES = [one.name for one in fields(PPOConfig)]
 NAMES = [one.name for one in fields(RunConfig) if one.name != "ppo"]
 # What tells a run from others in the name of its folder, with the defaults.
 IDENTITY = {name: getattr(RunConfig, name) for name in ("task", "difficulty", "horizon", "controller", "seed")}
-# What a run cannot change on its way: its episodes, its network, and how the steps of an iteration are counted.
-FIXED = ("task", "difficulty", "horizon", "task_args", "controller", "controller_args", "num_envs", "seed", "objective")
-FIXED_PPO = ("rollout_length", "draws")
+# What a run may change on its way: how long it goes on, and what changes none of its numbers. With anything else its
+# result would claim for the whole run what was true of its last part.
+FREE, FREE_PPO = ("steps", "evaluation_episodes"), ("recompute", "max_skipped_updates")
 GROUPS = ("model", "model.ppo", "trainer", "task_args", "controller_args")  # keys that hold other settings
 
 

@@ -1,14 +1,25 @@
 """A cache that moves on in place: the same numbers as by copies, and no state changes that was handed out before."""
 
 import itertools
+import sys
+import threading
 
 import pytest
 import torch
 
 from memsuite.controllers import make_controller
 from memsuite.controllers.windows.appended import appended, buffered, emptied
+from memsuite.rl.rollout import Actor
+from memsuite.rl.saved.resume import acting_state
 
 WINDOWS = ("transformer", "fox", "gtrxl")
+
+
+@pytest.fixture(autouse=True)
+def autograd_off(request):
+    """Where autograd is on, caches are copied; the tests of gradients turn it on."""
+    with torch.set_grad_enabled("gradient" in request.node.name or "differentiated" in request.node.name):
+        yield
 
 
 def copied(cache, new):
@@ -70,6 +81,67 @@ def test_emptied_rows_leave_the_cache_as_it_was():
 def test_the_gradient_is_that_of_a_copy():
     cache, new = (torch.randn(*shape, dtype=torch.float64, requires_grad=True) for shape in ((2, 5, 3), (2, 1, 3)))
     assert torch.autograd.gradcheck(appended, (cache, new))
+
+
+def test_a_cache_of_another_kind_of_number_is_promoted_as_by_a_copy():
+    cache, new = torch.randn(2, 4, 3), torch.randn(2, 1, 3, dtype=torch.float64)
+    with torch.no_grad():
+        made = appended(cache, new)
+    assert made.dtype == torch.float64
+    assert torch.equal(made, copied(cache, new))
+
+
+def test_threads_that_go_on_from_one_state_do_not_meet():
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for seed in range(50):
+            torch.manual_seed(seed)
+            with torch.no_grad():
+                begin = appended(torch.randn(2, 6, 3), torch.randn(2, 1, 3))
+            news, made = [torch.randn(2, 1, 3) for _ in range(4)], [None] * 4
+            barrier = threading.Barrier(4)
+
+            def go(at, begin=begin, news=news, made=made, barrier=barrier):
+                barrier.wait()
+                with torch.no_grad():
+                    made[at] = appended(begin, news[at])
+
+            threads = [threading.Thread(target=go, args=(at,)) for at in range(4)]
+            for one in threads:
+                one.start()
+            for one in threads:
+                one.join()
+            assert all(torch.equal(one, copied(begin, new)) for one, new in zip(made, news, strict=True))
+    finally:
+        sys.setswitchinterval(before)
+
+
+def test_a_query_that_is_differentiated_keeps_what_it_saw():
+    """With only some parameters trained, autograd keeps a cache that has no gradient; it may not be written behind."""
+    torch.manual_seed(0)
+    model = make_controller("fox", input_dim=3, hidden_dim=16, context_length=5)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_("query" in name)
+    state, features = model.init_state(2), []
+    for _ in range(9):
+        feature, state = model.forward_step(torch.randn(2, 3), state)
+        features.append(feature)
+    torch.stack(features).sum().backward()
+
+
+def test_a_saved_state_holds_the_state_alone():
+    """Neither the room behind a cache nor the steps before it are saved."""
+
+    class Still:
+        def state_dict(self):
+            return {}
+
+    with torch.no_grad():
+        cache = appended(torch.randn(2, 6, 3), torch.randn(2, 1, 3))
+    saved = acting_state(Still(), Actor(None, {"keys": cache}), torch.zeros(2), {})["state"]["keys"]
+    assert torch.equal(saved, cache)
+    assert cache.untyped_storage().nbytes() > saved.untyped_storage().nbytes() == saved.nbytes
 
 
 @pytest.mark.parametrize("name", WINDOWS)

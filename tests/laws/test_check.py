@@ -69,6 +69,27 @@ def test_a_law_that_raises_is_broken_and_says_why():
     assert not report.holds
 
 
+def test_features_of_another_width_than_declared_are_named():
+    class Narrow(Sound):
+        def forward_step(self, x_BD, state):
+            features, after = super().forward_step(x_BD, state)
+            return features[:, :3], after
+
+    finding = check(Narrow(5)).findings["both modes agree"]
+    assert not finding.holds
+    assert "feature_dim asks for [1, 2, 8]" in finding.where
+
+
+def test_a_controller_that_always_raises_has_a_report_too():
+    class Broken(Sound):
+        def forward_step(self, x_BD, state):
+            raise ValueError("boom")
+
+    report = check(Broken(9), horizons=(20,), cost=True)
+    assert "boom" in report.findings["both modes agree"].where
+    assert (report.retention, report.microseconds) == ({}, {})
+
+
 def test_a_check_changes_neither_the_controller_nor_the_generator():
     controller = make_controller("gru", input_dim=5, hidden_dim=8).train()
     before, seed = {name: one.clone() for name, one in controller.state_dict().items()}, torch.random.get_rng_state()

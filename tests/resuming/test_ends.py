@@ -51,10 +51,10 @@ def test_updates_that_are_never_finite_end_the_run(run, tmp_path):
     assert not (tmp_path / "x" / "result.json").exists()
 
 
-def test_the_last_good_checkpoint_is_kept(run, finished):
+def test_the_last_good_checkpoint_is_kept(run, finished, monkeypatch):
     before = (finished / "checkpoints" / "last.ckpt").read_bytes()
-    bad = "--model.ppo.reward_scale 1e39 --steps 4000 --checkpoint_every 1"
-    status, err = run(f"fit --ckpt_path last --out x {bad}")
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *_: torch.tensor(torch.nan))
+    status, err = run("fit --ckpt_path last --out x --steps 4000 --checkpoint_every 1")
     assert status == 1
     assert err.strip().splitlines()[-1].endswith("go on with: memsuite fit --ckpt_path last --out x")
     assert (finished / "checkpoints" / "last.ckpt").read_bytes() == before
@@ -216,6 +216,11 @@ def test_a_write_the_kernel_refuses_is_an_error_of_the_disk(tmp_path):
         ("--controller_args.hidden_dim 16", "controller_args"),
         ("--horizon 12", "horizon is 10"),
         ("--model.ppo.rollout_length 5", "rollout_length"),
+        ("--model.ppo.learning_rate 0.5", "model.ppo.learning_rate is "),
+        ("--model.ppo.discount 0.5 --steps 480", "model.ppo.discount"),
+        ("--model.ppo.minibatches 1", "model.ppo.minibatches"),
+        ("--init_from x", "init_from"),
+        ("--steps 80", "steps is 80, but the run has made 240 already"),
     ],
 )
 def test_another_run_is_not_gone_on_with(run, finished, change, named):
@@ -245,6 +250,15 @@ def test_last_without_a_checkpoint_begins_anew_with_the_runs_own_settings(run, f
     assert memsuite.load(finished).env_steps == 240
 
 
+def test_the_result_names_what_started_the_run_and_what_extended_it(run, finished):
+    begun = json.loads((finished / "result.json").read_text())["command"]
+    assert run("fit --ckpt_path last --out x")[0] == 0  # as after a kill: nothing else was asked for
+    assert json.loads((finished / "result.json").read_text())["command"] == begun
+    assert run("fit --ckpt_path last --out x --steps 480")[0] == 0
+    made = json.loads((finished / "result.json").read_text())["command"]
+    assert made == f"{begun} && memsuite fit --ckpt_path last --out x --steps 480"
+
+
 def test_a_torn_last_row_is_dropped(tmp_path):
     (tmp_path / "metrics.csv").write_text("env_steps,a\n10,1\n20,2\n1")
     logger = storage.MetricsCSV(tmp_path)
@@ -268,7 +282,7 @@ def test_too_little_memory_names_what_to_lower(run, finished, monkeypatch, step)
     assert status == 1
     assert "Traceback" not in err
     assert err.strip().splitlines()[-1] == (
-        "memsuite fit: out of memory: raise ppo.minibatches (2), set ppo.bptt_steps (below 10), or start a run with "
+        "memsuite fit: out of memory: set ppo.recompute (below 10), or start a run with more ppo.minibatches (2) or "
         "fewer num_envs (4); go on with: memsuite fit --ckpt_path last --out x"
     )
     assert (finished / "checkpoints" / "last.ckpt").read_bytes() == before

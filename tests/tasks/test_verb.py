@@ -42,6 +42,15 @@ def test_pictures_are_drawn(tmp_path, capsys):
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("below", ["", "/x"])
+def test_pictures_that_cannot_be_written_are_named(tmp_path, below):
+    pytest.importorskip("matplotlib")
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(UsageError, match="cannot write --draw .*file"):
+        main("tasks", ["--draw", f"{file}{below}", "--task", "n_back"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -1,4 +1,4 @@
-"""A cache of the last steps moves on by one: without a copy where nothing is differentiated.
+"""A cache of the last steps moves on by one: without a copy where autograd is off.
 
 There, a cache is a view of a longer buffer, and its next step is written behind its end. No view changes by that,
 because none shows what is behind its end. The buffer knows up to where it is written, so that a second continuation of
@@ -8,12 +8,14 @@ therefore share the cost of one copy.
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import torch
 from torch import Tensor
 
-WRITTEN = "memsuite_written"  # attribute of a buffer: how many of its steps are written
+WRITTEN = "memsuite_written"  # attribute of a buffer: how many of its steps are written, or about to be
+TAKING = threading.Lock()
 
 
 def appended(cache_BCW: Tensor, new_B1W: Tensor) -> Tensor:
@@ -23,15 +25,16 @@ def appended(cache_BCW: Tensor, new_B1W: Tensor) -> Tensor:
         cache_BCW: the last C steps, the newest at the end.
         new_B1W: the next step.
     """
-    if not _in_place(cache_BCW, new_B1W):
+    if not _in_place(cache_BCW) or cache_BCW.dtype != new_B1W.dtype:
         return _Appended.apply(cache_BCW, new_B1W)  # type: ignore[no-any-return, no-untyped-call]
-    steps, end = cache_BCW.shape[1], _free_place(cache_BCW)
+    steps, end = cache_BCW.shape[1], _take_place(cache_BCW)
     if end is None:
-        cache_BCW, end = buffered(cache_BCW), steps
+        cache_BCW = buffered(cache_BCW)
+        end = _take_place(cache_BCW)
     buffer = cache_BCW._base
     assert buffer is not None
+    assert end is not None
     buffer[:, end] = new_B1W.squeeze(1)
-    setattr(buffer, WRITTEN, end + 1)
     return buffer[:, end + 1 - steps : end + 1]
 
 
@@ -50,29 +53,30 @@ def emptied(cache_BCW: Tensor, rows_N: Tensor) -> Tensor:
 def buffered(cache_BCW: Tensor) -> Tensor:
     """Return a copy of a cache as a view of a buffer that has room for further steps."""
     batch, steps, width = cache_BCW.shape
-    buffer = cache_BCW.new_empty(batch, steps + max(1, steps // 2), width)
-    buffer[:, :steps] = cache_BCW
+    room = max(1, steps // 2)
+    buffer = torch.cat([cache_BCW, cache_BCW.new_zeros(batch, room, width)], 1)  # zeros, because a state may be saved
     setattr(buffer, WRITTEN, steps)
     return buffer[:, :steps]
 
 
-def _in_place(*tensors: Tensor) -> bool:
-    """Return whether a step may be written behind a cache: on a CPU, of tensors without a gradient."""
-    learns = torch.is_grad_enabled() and any(one.requires_grad for one in tensors)
-    return not learns and not torch.is_inference_mode_enabled() and tensors[0].device.type == "cpu"
+def _in_place(cache_BCW: Tensor) -> bool:
+    """Return whether a step may be written behind a cache: on a CPU, where autograd keeps nothing of it."""
+    recorded = torch.is_grad_enabled() or torch.is_inference_mode_enabled() or cache_BCW.requires_grad
+    return not recorded and cache_BCW.device.type == "cpu"
 
 
-def _free_place(cache_BCW: Tensor) -> int | None:
-    """Return the place of the next step in the buffer of a cache; None where there is no buffer, no room, or it is
-    taken.
-    """
+def _take_place(cache_BCW: Tensor) -> int | None:
+    """Take the place of the next step in the buffer of a cache; None without a buffer or room, or if it is taken."""
     buffer = cache_BCW._base
-    written = getattr(buffer, WRITTEN, None)
-    if buffer is None or written is None or written == buffer.shape[1]:
+    if buffer is None or cache_BCW.stride() != buffer.stride():
         return None
     end = cache_BCW.storage_offset() // buffer.stride(1) + cache_BCW.shape[1]
-    alike = cache_BCW.stride() == buffer.stride() and len(cache_BCW) == len(buffer)
-    return written if alike and end == written and cache_BCW.shape[2] == buffer.shape[2] else None
+    alike = len(cache_BCW) == len(buffer) and cache_BCW.shape[2] == buffer.shape[2]
+    with TAKING:  # several threads may go on from one state
+        if not alike or getattr(buffer, WRITTEN, None) != end or end == buffer.shape[1]:
+            return None
+        setattr(buffer, WRITTEN, end + 1)
+    return end
 
 
 class _Appended(torch.autograd.Function):

@@ -71,7 +71,7 @@ class GTrXLLayer(WindowMemory):
         if input_dim % 2:
             raise UsageError(f"controller gtrxl: hidden_dim is {input_dim}; it must be even")
         at_least("gradient_window", 1 if gradient_window is None else gradient_window, 1)
-        self.gradient_window = gradient_window
+        self.gradient_window, self.cuts_gradient = gradient_window, gradient_window is not None
         self.query = Linear(input_dim, input_dim, bias=False)
         self.key_value = nn.Linear(input_dim, 2 * input_dim, bias=False)
         self.position_map = nn.Linear(input_dim, input_dim, bias=False)

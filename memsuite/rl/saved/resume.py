@@ -72,7 +72,7 @@ def acting_state(
     """Return the state of the episodes, the memory and the generators of this process between two rollouts."""
     return {
         "task": task.state_dict(),
-        "state": actor.state,
+        "state": map_state(torch.clone, actor.state),  # a view would be saved with all that is behind it
         "running_return": running_return,
         "generators": {name: generator.get_state() for name, generator in generators.items()},
         "random": global_random_states(),
