@@ -246,3 +246,9 @@ def test_settings_outside_their_bounds_are_named(name, value):
 def test_settings_that_are_no_choice_are_named(name, value):
     with pytest.raises(UsageError, match=f"no ppo.{name} '{value}'; did you mean: "):
         first_recipe(**{name: value})
+
+
+@pytest.mark.parametrize("episodes", [0, -1, 1.5])
+def test_an_evaluation_without_episodes_is_refused(episodes):
+    with pytest.raises(UsageError, match="whole number above 0"):
+        small().evaluate(episodes, "fresh")

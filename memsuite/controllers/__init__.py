@@ -142,6 +142,8 @@ def make_controller(name: str, *, input_dim: int, memory_horizon: int | None = N
     Raises:
         UsageError: an argument is unknown or out of range, or the weights are not finite.
     """
+    if input_dim < 1:
+        raise UsageError(f"input_dim is {input_dim}; the least is 1")
     cls = controller_class(name)
     valid = accepted_arguments(cls)
     sizes = [] if "depth" in valid else [size for size in ("depth", "mlp_ratio") if size not in valid]

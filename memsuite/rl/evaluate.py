@@ -12,6 +12,7 @@ from torch import Tensor
 
 from memsuite.controllers.base import is_own
 from memsuite.distributed import from_first, rank
+from memsuite.errors import UsageError
 from memsuite.rl.actor_critic import ActorCritic
 from memsuite.rl.needs import check_evaluation
 from memsuite.rl.randomness import own_randomness
@@ -36,7 +37,12 @@ def evaluate(task: Task, model: ActorCritic, episodes: int, generator: torch.Gen
     Returns:
         ``success``, ``success_low``, ``success_high`` (NaN where no decision is scored), ``return_mean``,
         ``return_low``, ``return_high`` and ``episodes``.
+
+    Raises:
+        UsageError: ``episodes`` is no whole number above 0, or an episode needs more memory than there is.
     """
+    if not isinstance(episodes, int) or episodes < 1:
+        raise UsageError(f"episodes is {episodes!r}; it must be a whole number above 0")
     check_evaluation(task, episodes)
     outcome = _evaluate(task, model, episodes, generator) if rank() == 0 else None
     return from_first(outcome)  # type: ignore[no-any-return]

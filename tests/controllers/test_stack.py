@@ -165,3 +165,17 @@ def test_mistakes_are_named(arguments, words):
 def test_a_layer_with_a_stacks_argument_is_refused():
     with pytest.raises(UsageError, match="argument depth of its own"):
         stacked(OwnDepth)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"input_dim": 0}, "input_dim is 0"),
+        ({"input_dim": -3}, "input_dim is -3"),
+        ({"input_dim": 3, "r_min": 2.0}, "r_min is 2.0"),
+        ({"input_dim": 3, "r_min": 0.99, "r_max": 0.5}, "r_max 0.5"),
+    ],
+)
+def test_what_no_controller_can_have_is_named(arguments, words):
+    with pytest.raises(UsageError, match=words):
+        make_controller("lru", **arguments)

@@ -47,7 +47,7 @@ def test_pictures_that_cannot_be_written_are_named(tmp_path, below):
     pytest.importorskip("matplotlib")
     file = tmp_path / "file"
     file.touch()
-    with pytest.raises(UsageError, match="cannot write --draw .*file"):
+    with pytest.raises(UsageError, match=r"cannot write --draw .*file"):
         main("tasks", ["--draw", f"{file}{below}", "--task", "n_back"])
 
 

@@ -12,6 +12,7 @@ from memsuite.controllers.about.abilities import TURNING
 from memsuite.controllers.base import ZeroBegin
 from memsuite.controllers.init import log_rate_on_ring
 from memsuite.controllers.stack import stacked
+from memsuite.errors import UsageError
 from memsuite.ops import diagonal_scan, narrow_linear
 from memsuite.types import State
 
@@ -61,6 +62,8 @@ class LRULayer(ZeroBegin):
         super().__init__()
         self.input_dim, self.feature_dim = input_dim, hidden_dim
         self.state_dim = state_dim or max(1, hidden_dim // 2)
+        if not 0 <= r_min < r_max <= 1:
+            raise UsageError(f"controller lru: r_min is {r_min} and r_max {r_max}; 0 <= r_min < r_max <= 1 is needed")
         if memory_horizon is not None:
             steps = max(memory_horizon, 2)
             r_min, r_max, max_phase = math.exp(-1 / steps), math.exp(-0.25 / steps), math.pi
