@@ -32,12 +32,12 @@ ROLLOUTS = 10  # the window that other published code uses
 class RunRecord(Callback):
     """Evaluate at the end of ``fit``, write ``result.json``, and keep the values that a summary needs.
 
+    The result names the command line that started the run, and after it, joined by ``&&``, those that extended it. One
+    that only goes on, after the run was killed, is not among them.
+
     Args:
         folder: the run folder.
         command: the command line of this process; None takes that of the interpreter.
-
-    The result names the command line that started the run, and after it, joined by ``&&``, those that extended it. One
-    that only goes on, after the run was killed, is not among them.
     """
 
     def __init__(self, folder: str | Path, command: str | None = None) -> None:
