@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from render import leaderboard, measurements, runs, second_recipe, short_cells
+from render import costs, leaderboard, measurements, runs, second_recipe, short_cells
 
 from memsuite.files import write_atomically
 
@@ -46,6 +46,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "peers_200": functools.partial(measurements.peers, 200),
     "peers_1000": functools.partial(measurements.peers, 1000),
     "peers_cartpole": measurements.peers_cartpole,
+    "peers_learning": costs.learning,
     "long": measurements.long_rollouts,
     "ops": measurements.ops,
     "threads": measurements.threads,

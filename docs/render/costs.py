@@ -1,11 +1,11 @@
-"""Tables of what learning costs in CPU time: beside JAX, and for the easy tier of the first reference."""
+"""The table of what learning costs in CPU time, beside JAX."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import median
 
-from render.common import Run, content_of, grouped, runs_of, table
+from render.common import Run, content_of, grouped, table
 
 BESIDE = {"gru": ("gru",), "s5": ("lru", "s5")}  # ours beside each model in JAX; otherwise the one of its name
 
@@ -35,20 +35,3 @@ def taken(runs: Sequence[Run]) -> list[str]:
     spent, success = (median(run[key] for run in runs) for key in ("cpu_seconds", "success"))
     failed = f"not in {spent:.0f}: {success:.2f}"
     return [f"{median(times):.1f}" if 2 * len(times) > len(runs) else failed, f"{len(times)} of {len(runs)}"]
-
-
-def whole_suite() -> str:
-    """Lay out the CPU hours of the first reference's easy tier, as published and made again, by model."""
-    rows, total = [], [0.0, 0.0]
-    again = grouped(runs_of("reference_again"), lambda run: run["controller"])
-    before = grouped(
-        (run for run in runs_of("reference") if run["difficulty"] == "easy"), lambda run: run["controller"]
-    )
-    for name, runs in again.items():
-        hours = [sum(run["cpu_seconds"] for run in side) / 3600 for side in (before[name], runs)]
-        solved = [f"{sum(run['reached_target'] for run in side)} of {len(side)}" for side in (before[name], runs)]
-        total = [one + other for one, other in zip(total, hours, strict=True)]
-        rows.append([f"`{name}`", *(f"{one:.2f}" for one in hours), f"{hours[0] / hours[1]:.2f}", *solved])
-    rows.append(["all", *(f"{one:.2f}" for one in total), f"{total[0] / total[1]:.2f}", "", ""])
-    headings = ["model", "CPU hours, as published", "again", "ratio", "at target, as published", "again"]
-    return table(headings, rows)

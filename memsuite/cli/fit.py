@@ -277,7 +277,7 @@ def fit(cli: FitCLI) -> int:
         with started(trainer, ["fit", *cli.given], functools.partial(how_to_go_on, cli.out)):
             trainer.fit(cli.model, ckpt_path=checkpoint)
         if cli.record.result is None:
-            raise UsageError("nothing was trained: trainer.limit_train_batches or trainer.max_time leaves no iteration")
+            raise UsageError("nothing was trained: trainer.max_time leaves no iteration")
         table = summary(cli.record.result, cli.out)
         plain_console().print(table)
         log.debug(as_text(table))

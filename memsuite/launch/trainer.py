@@ -32,6 +32,8 @@ TRAINER_DEFAULTS = {
 NOT_HERE: dict[str, tuple[Any, str]] = {
     "max_epochs": (1, "--steps"),
     "max_steps": (-1, "--steps"),
+    "limit_train_batches": (None, "--steps"),  # the result would claim all steps that were asked for
+    "fast_dev_run": (False, "--steps"),
     "val_check_interval": (None, "--evaluate_every"),
     "check_val_every_n_epoch": (None, "--evaluate_every"),
     "gradient_clip_val": (None, "--model.ppo.max_grad_norm"),
@@ -59,8 +61,6 @@ def check_trainer(settings: Any) -> None:
     for name, (value, instead) in NOT_HERE.items():
         if settings[name] != value:
             raise UsageError(f"trainer.{name} has no effect that is wanted here; use {instead}")
-    if settings.limit_train_batches == 0:
-        raise UsageError("trainer.limit_train_batches is 0, so nothing would be trained; it counts iterations")
     if settings.logger is True:
         raise UsageError("trainer.logger is true; metrics.csv is written anyway, and other loggers are named by class")
 

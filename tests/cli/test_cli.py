@@ -174,14 +174,10 @@ def test_more_loggers_by_config(run, tmp_path, logger):
     assert (tmp_path / "x" / "metrics.csv").exists()
 
 
-LEFT = {"max_time 00:00:00:00": "nothing was trained", "limit_train_batches 0.01": "Please increase"}
-
-
-@pytest.mark.parametrize("setting", LEFT)
-def test_a_run_that_lightning_leaves_no_iteration_says_so(run, setting):
-    status, _, err = run(f"fit --out x --trainer.{setting}", *TINY)
+def test_a_run_that_lightning_leaves_no_iteration_says_so(run):
+    status, _, err = run("fit --out x --trainer.max_time 00:00:00:00", *TINY)
     assert (status, len(err.splitlines())) == (2, 1)
-    assert LEFT[setting] in err
+    assert "nothing was trained" in err
 
 
 @pytest.mark.parametrize("given", ["--steps 2e4 --horizon 1e2", "--config short.yaml", "--steps 20000 --horizon 100"])
@@ -228,7 +224,8 @@ MISTAKES = {
     "fit --trainer.precision 8": "'8' is not 64, 32",
     "fit --trainer.max_steps 3": "use --steps",
     "fit --controller mamba --controller_args.mlp_ratio 1e300": "does not take",
-    "fit --trainer.limit_train_batches 0": "nothing would be trained",
+    "fit --trainer.limit_train_batches 2": "trainer.limit_train_batches has no effect that is wanted here; use --steps",
+    "fit --trainer.fast_dev_run true": "use --steps",
     "fit --trainer.logger true": "other loggers are named by class",
     "fit --trainer.accelerator tpu": "torch_xla",
     "fit --wandb_mode of": "offline",
