@@ -41,6 +41,6 @@ class StopAtTarget(Callback):
         self._held = state_dict["held"]
 
 
-def evaluated(trainer: pl.Trainer) -> float:
-    """Return the greedy success of the evaluation that just ended."""
-    return float(trainer.callback_metrics["evaluation/success"])
+def evaluated(trainer: pl.Trainer, what: str = "success") -> float:
+    """Return the greedy success of the evaluation that just ended, or its ``return_mean``."""
+    return float(trainer.callback_metrics[f"evaluation/{what}"])

@@ -142,7 +142,9 @@ class PPOConfig:
     def _require(self, name: str, bound: str, holds: Callable[[float], bool]) -> None:
         value = getattr(self, name)
         if value is not None and not (math.isfinite(value) and holds(value)):
-            raise UsageError(f"ppo.{name} is {value}; it must be {bound}")
+            raise UsageError(
+                f"ppo.{name} is {value}; it must be {'' if math.isfinite(value) else 'finite and '}{bound}"
+            )
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ LINES = {
     "fit --evaluate_every 0": "above 0",
     "fit --checkpoint_every -1": "above 0",
     "fit --model.ppo.learning_rate nan": "learning_rate",
-    "fit --model.ppo.learning_rate inf": "learning_rate",
+    "fit --model.ppo.learning_rate inf": "learning_rate is inf; it must be finite and above 0",
     "fit --model.ppo.learning_rate -1": "above 0",
     "fit --model.ppo.learning_rate fast": "learning_rate",
     "fit --model.ppo.clip nan": "clip",
