@@ -92,8 +92,9 @@ class Curriculum(Callback):
         before = course.curriculum
         if before is None and course.iteration:
             raise UsageError("the checkpoint is of a run without a Curriculum; a resumed run cannot add one")
-        if before is not None and before["argument"] != self.argument:
-            raise UsageError(f"Curriculum: argument is {before['argument']} in the checkpoint, not {self.argument}")
+        for name, value in settings.items():
+            if before is not None and before[name] != value:
+                raise UsageError(f"Curriculum: {name} is {before[name]} in the checkpoint, not {value}")
         if before is None:
             module.train_on({self.argument: self.start})
         course.curriculum = {**settings, "stages": before["stages"] if before else [self._now(module)]}

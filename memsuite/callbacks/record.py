@@ -33,7 +33,7 @@ class RunRecord(Callback):
     """Evaluate at the end of ``fit``, write ``result.json``, and keep the values that a summary needs.
 
     The result names the command line that started the run, and after it, joined by ``&&``, those that extended it. One
-    that only goes on, after the run was killed, is not among them.
+    that only goes on, after the run was killed, is not among them, unless the checkpoint is of a version without them.
 
     Args:
         folder: the run folder.
@@ -98,7 +98,7 @@ class RunRecord(Callback):
         self._spent = tuple(state_dict["spent"])
         self.steps_to_90_sampled = state_dict.get("steps_to_90_sampled")  # not in older checkpoints either
         self._sampled = state_dict.get("sampled", [])
-        self._commands = [(one, steps) for one, steps in state_dict.get("commands", [])]
+        self._commands = [(one, steps) for one, steps in state_dict.get("commands") or []]
 
     def _spent_so_far(self) -> tuple[float, float]:
         """Return the wall seconds, and the CPU seconds of all processes."""

@@ -54,7 +54,8 @@ class Controller(nn.Module, ABC):
     # The rate of its matrices where their updates are orthogonalised, relative to Adam's.
     matrix_factor: float = 1.0
     abilities: Abilities | None = None  # what it can express, where that is known
-    cuts_gradient: bool = False  # whether the gradient through time ends somewhere by design
+    # Whether the gradient through time is not the slope by design: it is truncated, or passes straight through a step.
+    cuts_gradient: bool = False
 
     @abstractmethod
     def init_state(self, batch_size: int, device: torch.device | str | None = None) -> State:

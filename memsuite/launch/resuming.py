@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -125,12 +126,14 @@ def check_same_run(checkpoint: dict[str, Any], asked: RunConfig) -> None:
         asked: the settings of the run that would go on, every default filled in.
     """
     saved, now_asked = completed_checkpoint(checkpoint), asked.plain()
-    pairs = [(name, saved.get(name), now_asked.get(name)) for name in NAMES if name not in FREE]
-    ppo = [name for name in PPO_NAMES if name not in FREE_PPO]
-    pairs += [(f"model.ppo.{name}", saved["ppo"].get(name), now_asked["ppo"].get(name)) for name in ppo]
+    # A setting that came after the checkpoint is not in it; the run was made with what is now its default.
+    pairs = [(name, saved[name], now_asked[name]) for name in NAMES if name in saved and name not in FREE]
+    ppo = [name for name in PPO_NAMES if name in saved["ppo"] and name not in FREE_PPO]
+    pairs += [(f"model.ppo.{name}", saved["ppo"][name], now_asked["ppo"][name]) for name in ppo]
     for name, before, now in pairs:
-        if (before or None) != (now or None):
+        alike = name == "init_from" and before and now and os.path.normpath(before) == os.path.normpath(now)
+        if (before or None) != (now or None) and not alike:
             raise UsageError(f"{name} is {before} in the checkpoint, not {now}; leave it out to go on, or start a run")
-    trained = int(checkpoint.get("env_steps", 0))
+    trained = int(checkpoint.get("env_steps", 0))  # where it says more than was asked for, check_run says what is wrong
     if asked.steps is not None and asked.steps < trained <= (saved.get("steps") or trained):
         raise UsageError(f"steps is {asked.steps}, but the run has made {trained} already; name more, or start a run")

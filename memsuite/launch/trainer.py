@@ -33,6 +33,7 @@ NOT_HERE: dict[str, tuple[Any, str]] = {
     "max_epochs": (1, "--steps"),
     "max_steps": (-1, "--steps"),
     "limit_train_batches": (None, "--steps"),  # the result would claim all steps that were asked for
+    "overfit_batches": (0.0, "--steps"),
     "fast_dev_run": (False, "--steps"),
     "val_check_interval": (None, "--evaluate_every"),
     "check_val_every_n_epoch": (None, "--evaluate_every"),
@@ -60,7 +61,7 @@ def check_trainer(settings: Any) -> None:
     check_precision(settings.precision)
     for name, (value, instead) in NOT_HERE.items():
         if settings[name] != value:
-            raise UsageError(f"trainer.{name} has no effect that is wanted here; use {instead}")
+            raise UsageError(f"trainer.{name} is not how a run is told this here; use {instead}")
     if settings.logger is True:
         raise UsageError("trainer.logger is true; metrics.csv is written anyway, and other loggers are named by class")
 

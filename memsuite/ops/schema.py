@@ -51,7 +51,11 @@ def in_full_precision(reference: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def differentiate(
-    name: str, backward: Callable[..., Any], setup_context: Callable[..., Any], read: Sequence[int] = (0,)
+    name: str,
+    backward: Callable[..., Any],
+    setup_context: Callable[..., Any],
+    read: Sequence[int] = (0,),
+    constant: Sequence[int] = (),
 ) -> None:
     """Register the autograd formula of an op; a second derivative raises instead of being silently wrong.
 
@@ -62,6 +66,8 @@ def differentiate(
         read: numbers of the outputs whose gradients the formula reads; where such an output is unused, its gradient is
             zeros. The gradients of all other outputs are None where they are unused. These are what the forward pass
             keeps for the backward pass, often the largest tensors of all, and zeros of their size take time to write.
+        constant: numbers of the inputs that have no gradient by design. For any other the formula must give one that is
+            asked for; leaving it out raises, because silence would be a gradient of zero.
     """
 
     def setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor | tuple[Tensor, ...]) -> None:
@@ -77,6 +83,11 @@ def differentiate(
         for at, (shape, dtype, device) in ctx.like.items():
             if filled[at] is None:
                 filled[at] = torch.zeros(shape, dtype=dtype, device=device)
-        return backward(ctx, *filled)
+        found = backward(ctx, *filled)
+        flows = any(grad is not None for grad in grads)
+        for at, (asked, given) in enumerate(zip(ctx.needs_input_grad, found, strict=True)):
+            if flows and asked and given is None and at not in constant:
+                raise RuntimeError(f"memsuite::{name} has no gradient for its input {at}, which requires one")
+        return found
 
     torch.library.register_autograd(f"memsuite::{name}", once, setup_context=setup, lib=LIBRARY)

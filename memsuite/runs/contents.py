@@ -135,6 +135,13 @@ def tensor_of(dtype: torch.dtype, dimensions: int, length: int | None = None) ->
     return found
 
 
+def command(value: Any, where: str) -> None:
+    """Refuse what is no pair of a command line and the steps that it asked for."""
+    if not isinstance(value, list | tuple) or len(value) != 2 or not isinstance(value[0], str):
+        raise Wrong(where, value, "a command line and its steps")
+    whole(value[1], f"{where}[1]")
+
+
 SECONDS = each_of(number, 2)
 CALLBACKS: dict[str, dict[str, Check]] = {
     "RunRecord": {
@@ -143,6 +150,7 @@ CALLBACKS: dict[str, dict[str, Check]] = {
         "spent": SECONDS,
         "steps_to_90_sampled": maybe(whole),
         "sampled": maybe(each_of(number)),
+        "commands": maybe(each_of(command)),
     },
     "StopAtTarget": {"held": whole},
     "Curriculum": {"held": whole},

@@ -130,6 +130,16 @@ def test_a_query_that_is_differentiated_keeps_what_it_saw():
     torch.stack(features).sum().backward()
 
 
+@pytest.mark.parametrize("name", WINDOWS)
+def test_a_compiled_step_gives_the_same(name):
+    torch.manual_seed(0)
+    model = make_controller(name, input_dim=3, hidden_dim=16, context_length=4)
+    step, one, other = torch.compile(model.forward_step, backend="eager"), model.init_state(2), model.init_state(2)
+    for x in torch.randn(7, 2, 3):
+        (compiled, one), (plain, other) = step(x, one), model.forward_step(x, other)
+        torch.testing.assert_close(compiled, plain, rtol=0, atol=1e-6)
+
+
 def test_a_saved_state_holds_the_state_alone():
     """Neither the room behind a cache nor the steps before it are saved."""
 

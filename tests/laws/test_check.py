@@ -5,9 +5,11 @@ import json
 import pytest
 import torch
 from faulty import FAULTS, Sound
+from torch import nn
 
 from memsuite.__main__ import main
 from memsuite.controllers import CONTROLLERS, Controller, make_controller
+from memsuite.controllers.base import ZeroBegin
 from memsuite.laws import LAWS, check
 from memsuite.laws.compare import episode_of
 
@@ -67,6 +69,43 @@ def test_a_law_that_raises_is_broken_and_says_why():
     report = check(Fragile(5))
     assert "too long for me" in report.findings["both modes agree"].where
     assert not report.holds
+
+
+def test_an_input_that_no_gradient_can_reach_breaks_no_law():
+    """Symbols are read by their number, and a feature may be of the state before the step: nothing is detached."""
+
+    class Symbols(Sound):
+        def __init__(self, input_dim):
+            super().__init__(input_dim)
+            self.table = nn.Embedding(input_dim, input_dim)
+
+        def forward_step(self, x_BD, state):
+            return super().forward_step(self.table(x_BD.argmax(-1)), state)
+
+    class Delayed(ZeroBegin):
+        def __init__(self, input_dim):
+            super().__init__()
+            self.input_dim, self.feature_dim = input_dim, 4
+            self.write, self.read = nn.Linear(input_dim, 4), nn.Linear(4, 4)
+
+        def init_state(self, batch_size, device=None):
+            return torch.zeros(batch_size, 4, dtype=self.write.weight.dtype)
+
+        def forward_step(self, x_BD, state):
+            return self.read(state), 0.9 * state + self.write(x_BD)
+
+    for cls in (Symbols, Delayed):
+        finding = check(cls(5)).findings["the gradient reaches back"]
+        assert finding.holds, (cls, finding.where)
+
+
+def test_a_state_that_is_detached_in_part_is_found():
+    class HalfDetached(Sound):
+        def forward_step(self, x_BD, state):
+            held = state["held"]
+            return super().forward_step(x_BD, {**state, "held": torch.cat([held[:, :4].detach(), held[:, 4:]], 1)})
+
+    assert not check(HalfDetached(5)).findings["the gradient reaches back"].holds
 
 
 def test_features_of_another_width_than_declared_are_named():

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import memsuite.ops
+from memsuite.ops import schema
 from memsuite.ops.build import cache
 
 CSRC = cache.sources()
@@ -45,3 +46,17 @@ def test_sources_are_short_and_say_what_they_are(path):
     text = path.read_text()
     assert text.count("\n") <= 300
     assert text.startswith("// ")
+
+
+def test_a_formula_that_leaves_out_a_gradient_raises():
+    """A gradient that is not there would be taken for zero."""
+    schema.define("left_out(Tensor x, Tensor y) -> Tensor", lambda x, y: x * y, lambda x, y: x.new_empty(x.shape))
+    schema.differentiate(
+        "left_out",
+        lambda ctx, grad: (grad * ctx.saved_tensors[0], None),
+        lambda ctx, given, _: ctx.save_for_backward(given[1]),
+    )
+    x, y = torch.ones(2, requires_grad=True), torch.ones(2)
+    torch.ops.memsuite.left_out(x, y).sum().backward()
+    with pytest.raises(RuntimeError, match="left_out has no gradient for its input 1"):
+        torch.ops.memsuite.left_out(x, y.requires_grad_()).sum().backward()

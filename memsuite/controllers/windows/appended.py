@@ -25,6 +25,8 @@ def appended(cache_BCW: Tensor, new_B1W: Tensor) -> Tensor:
         cache_BCW: the last C steps, the newest at the end.
         new_B1W: the next step.
     """
+    if torch.compiler.is_compiling():
+        return torch.cat([cache_BCW[:, 1:], new_B1W], dim=1)
     if not _in_place(cache_BCW) or cache_BCW.dtype != new_B1W.dtype:
         return _Appended.apply(cache_BCW, new_B1W)  # type: ignore[no-any-return, no-untyped-call]
     steps, end = cache_BCW.shape[1], _take_place(cache_BCW)
@@ -32,8 +34,8 @@ def appended(cache_BCW: Tensor, new_B1W: Tensor) -> Tensor:
         cache_BCW = buffered(cache_BCW)
         end = _take_place(cache_BCW)
     buffer = cache_BCW._base
-    assert buffer is not None
-    assert end is not None
+    if buffer is None or end is None:
+        return _Appended.apply(cache_BCW, new_B1W)  # type: ignore[no-any-return, no-untyped-call]
     buffer[:, end] = new_B1W.squeeze(1)
     return buffer[:, end + 1 - steps : end + 1]
 
@@ -45,7 +47,7 @@ def emptied(cache_BCW: Tensor, rows_N: Tensor) -> Tensor:
         cache_BCW: the cache.
         rows_N: the numbers of the rows.
     """
-    if not _in_place(cache_BCW):
+    if torch.compiler.is_compiling() or not _in_place(cache_BCW):
         return cache_BCW.index_fill(0, rows_N, 0)
     return buffered(cache_BCW).index_fill_(0, rows_N, 0)
 

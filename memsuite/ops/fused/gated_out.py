@@ -66,7 +66,7 @@ def _setup(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, float, int], output: 
 
 def _autograd(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     d_y, d_gate, d_weight = torch.ops.memsuite.gated_out_backward(grad, *ctx.saved_tensors, ctx.eps, ctx.kind)
-    return d_y, d_gate if ctx.kind else None, d_weight, None, None
+    return d_y, d_gate, d_weight, None, None  # without a gate, of the empty tensor in its place
 
 
 define(

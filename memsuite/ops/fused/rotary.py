@@ -39,11 +39,18 @@ def _backward(grad: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def _setup(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs[1:])
+    x, cos, sin = inputs
+    turned = cos.requires_grad or sin.requires_grad  # by angles that are learnt; positions are not
+    ctx.save_for_backward(cos, sin, x if turned else None)
 
 
 def _autograd(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    return torch.ops.memsuite.rotary_backward(grad, *ctx.saved_tensors), None, None
+    cos, sin, x = ctx.saved_tensors
+    d_x = torch.ops.memsuite.rotary_backward(grad, cos, sin)
+    if x is None:
+        return d_x, None, None
+    (a, b), (d_a, d_b) = x.chunk(2, dim=-1), grad.chunk(2, dim=-1)
+    return d_x, (d_a * a + d_b * b).sum(-2), (d_b * a - d_a * b).sum(-2)
 
 
 define(

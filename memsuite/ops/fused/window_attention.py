@@ -81,6 +81,10 @@ def _forward(
     relative_k: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """Return the output, and the logarithm of each softmax's denominator, ``[T, B, H]``."""
+    if (relative_q is None) != (relative_k is None):
+        raise RuntimeError("memsuite::window_attention: relative_q and relative_k come together")
+    if relative_k is not None and age.device.type == "cpu" and age.numel() and int(age.max()) >= len(relative_k):
+        raise RuntimeError("memsuite::window_attention: an age is beyond relative_k")
     y, total = torch.empty_like(q, memory_format=torch.contiguous_format), q.new_empty(q.shape[:-1])
     for at, keys, seen in _blocks(q, k, age):
         scores = _scores(q, k, bias, (relative_q, relative_k), at, keys, seen)

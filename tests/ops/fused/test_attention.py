@@ -154,3 +154,5 @@ def test_rotation_is_registered_and_differentiated():
     x, angle = torch.randn(3, 2, 2, 6, dtype=torch.float64, requires_grad=True), torch.randn(3, 2, 3).double()
     torch.library.opcheck(torch.ops.memsuite.rotary, [x, angle.cos(), angle.sin()])
     assert torch.autograd.gradcheck(lambda given: rotary(given, angle.cos(), angle.sin()), [x])
+    learnt = angle.clone().requires_grad_()  # as in Mamba-3, whose angles come from the input
+    assert torch.autograd.gradcheck(lambda given, at: rotary(given, at.cos(), at.sin()), [x, learnt])
