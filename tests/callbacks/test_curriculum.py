@@ -183,3 +183,16 @@ def test_it_is_asked_for_in_yaml_and_a_mistake_is_one_line(tmp_path, monkeypatch
     again = json.loads((tmp_path / "x" / "result.json").read_text())
     assert again["curriculum"]["stages"][0] == {"horizon": 4, "env_steps": 0}
     assert again["env_steps"] > result["env_steps"]
+
+
+@pytest.mark.parametrize("other", [{"start": 4}, {"factor": 8}, {"success": 0.1}, {"patience": 7}])
+def test_a_curriculum_is_not_changed_on_the_way(tmp_path, other):
+    train(small(), tmp_path, Curriculum(5), Checkpoints(tmp_path))
+    name = next(iter(other))
+    with pytest.raises(UsageError, match=f"Curriculum: {name} is .* in the checkpoint"):
+        train(
+            small(steps=1000),
+            tmp_path,
+            Curriculum(**{"start": 5, **other}),
+            ckpt_path=tmp_path / "checkpoints" / "last.ckpt",
+        )

@@ -259,6 +259,15 @@ def test_the_result_names_what_started_the_run_and_what_extended_it(run, finishe
     assert made == f"{begun} && memsuite fit --ckpt_path last --out x --steps 480"
 
 
+def test_a_run_from_before_a_setting_existed_is_gone_on_with(run, finished):
+    file = finished / "checkpoints" / "last.ckpt"
+    checkpoint = torch.load(file, weights_only=True)
+    del checkpoint["memsuite"]["config"]["ppo"]["gradient_clip"]
+    torch.save(checkpoint, file)
+    status, err = run("fit --ckpt_path last --out x --steps 480")
+    assert status == 0, err
+
+
 def test_a_torn_last_row_is_dropped(tmp_path):
     (tmp_path / "metrics.csv").write_text("env_steps,a\n10,1\n20,2\n1")
     logger = storage.MetricsCSV(tmp_path)
