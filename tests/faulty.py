@@ -125,7 +125,7 @@ FAULTS: dict[type[Controller], tuple[str, str]] = {
     ResetMultiplies: ("resets erase", "a state of inf"),
     ReadAfterUpdate: ("both modes agree", "features at step"),
     GradientCut: ("both modes agree", "gradient of"),
-    StateDetached: ("the gradient reaches back", "is a state detached?"),
+    StateDetached: ("the gradient is the slope", "is a state detached?"),
     SinglePrecisionInside: ("precision is kept", "forward_"),
     DependsOnTheOrder: ("rows are apart", "rows"),
 }

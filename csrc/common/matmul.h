@@ -34,14 +34,16 @@ MEMSUITE_INLINE void multiply(Tile<T, R, V>& tile, const T* const* rows, const T
   }
 }
 
-// The same, with the numbers of the rows packed side by side: numbers[k][R].
-template <class T, int R, int V>
-MEMSUITE_INLINE void multiply_packed(Tile<T, R, V>& tile, const T* numbers, const T* packed, int64_t depth) {
+// The same, with the numbers of the rows packed side by side: numbers[k][R]. at(k) is where the V vectors of step k
+// are.
+template <class T, int R, int V, class At>
+MEMSUITE_INLINE void multiply_packed(Tile<T, R, V>& tile, const T* numbers, int64_t depth, const At& at) {
   constexpr int L = Simd<T>::lanes;
-  for (int64_t k = 0; k < depth; ++k, packed += V * L, numbers += R) {
+  for (int64_t k = 0; k < depth; ++k, numbers += R) {
+    const T* from = at(k);
     Vec<T> w[V];
 #pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) w[v] = load<true>(packed + v * L, L);
+    for (int v = 0; v < V; ++v) w[v] = load<true>(from + v * L, L);
 #pragma GCC unroll 32
     for (int r = 0; r < R; ++r) {
       const Vec<T> x = splat<T>(numbers[r]);

@@ -51,32 +51,6 @@ void widen_block(const NarrowBlock<T>& block, const T* packed, const T* narrow, 
   over_rows<kFlowRows>(0, count, WideRows<T>{block, rows.at, packed, wide});
 }
 
-// As outer_tile, with columns that are read where they are, from rows of `size` numbers: a whole number of tiles.
-template <class T>
-void outer_tile_of_rows(T* d_w, const T* numbers, const T* const* columns, int64_t rows, int64_t size, int64_t depth) {
-  constexpr int R = kOuterRows, L = Simd<T>::lanes;
-  for (int64_t n = 0; n < size; n += 2 * L) {
-    Tile<T, R, 2> sums = {};
-    for (int64_t k = 0; k < depth; ++k) {
-      const T* from = columns[k] + n;
-      __builtin_prefetch(from + 2 * L), __builtin_prefetch(from + 3 * L);
-      const Vec<T> w[2] = {load<true>(from, L), load<true>(from + L, L)};
-#pragma GCC unroll 32
-      for (int r = 0; r < R; ++r) {
-        const Vec<T> x = splat<T>(numbers[k * R + r]);
-        sums.at[r][0] += x * w[0], sums.at[r][1] += x * w[1];
-      }
-    }
-#pragma GCC unroll 32
-    for (int r = 0; r < R; ++r)
-      for (int v = 0; v < 2; ++v)
-        if (r < rows) {
-          T* to = d_w + r * size + n + v * L;
-          store<true>(to, load<true>(to, L) + sums.at[r][v], L);
-        }
-  }
-}
-
 // Adds the outer products of narrow and wide rows to sums [width, wide], and the narrow rows to d_b [width].
 template <class T>
 void outer_block(T* sums, T* d_b, const T* narrow, const T* const* wide_rows, T* columns, T* numbers, int64_t count,
@@ -85,7 +59,11 @@ void outer_block(T* sums, T* d_b, const T* narrow, const T* const* wide_rows, T*
   const RowGradients<T> part{narrow, width, width};
   if (width <= R && wide % (2 * Simd<T>::lanes) == 0) {  // each wide row is read once, so it need not be packed
     outer_pack(numbers, d_b, &part, 0, width, 0, count);
-    return outer_tile_of_rows(sums, numbers, wide_rows, width, wide, count);
+    return outer_tile_of(sums, numbers, width, wide, count, [&](int64_t k, int64_t n) __attribute__((always_inline)) {
+      const T* from = wide_rows[k] + n;
+      __builtin_prefetch(from + 2 * Simd<T>::lanes), __builtin_prefetch(from + 3 * Simd<T>::lanes);
+      return from;
+    });
   }
   pack_columns<T, 2>(columns, wide_rows, count, wide);
   for (int64_t m = 0; m < width; m += R) {

@@ -58,18 +58,19 @@ void outer_pack(T* numbers, T* sums, const RowGradients<T>* parts, int64_t m, in
   for (int64_t r = 0; r < rows; ++r) sums[r] += block[r];
 }
 
-// d_w[m][n] += sum_k numbers[k][m] * columns[k][n] for one tile of rows and all columns.
-template <class T>
-void outer_tile(T* d_w, const T* numbers, const T* columns, int64_t rows, int64_t size, int64_t depth) {
+// d_w[m][n] += sum_k numbers[k][m] * column(k, n) for one tile of rows and all columns; at(k, n) is where the two
+// vectors from column n on are, beyond `size` too.
+template <class T, class At>
+MEMSUITE_INLINE void outer_tile_of(T* d_w, const T* numbers, int64_t rows, int64_t size, int64_t depth, const At& at) {
   constexpr int R = kOuterRows, L = Simd<T>::lanes;
-  for (int64_t n = 0; n < size; n += 2 * L, columns += depth * 2 * L) {
+  for (int64_t n = 0; n < size; n += 2 * L) {
     Tile<T, R, 2> sums = {};
-    multiply_packed(sums, numbers, columns, depth);
+    multiply_packed(sums, numbers, depth, [&](int64_t k) __attribute__((always_inline)) { return at(k, n); });
     const int64_t count = size - n < 2 * L ? size - n : 2 * L;
-    if (rows == R && count == 2 * L) {
+    if (count == 2 * L) {
 #pragma GCC unroll 32
       for (int r = 0; r < R; ++r)
-        for (int v = 0; v < 2; ++v) {
+        for (int v = 0; v < 2 && r < rows; ++v) {
           T* to = d_w + r * size + n + v * L;
           store<true>(to, load<true>(to, L) + sums.at[r][v], L);
         }
@@ -80,6 +81,14 @@ void outer_tile(T* d_w, const T* numbers, const T* columns, int64_t rows, int64_
     for (int64_t r = 0; r < rows; ++r)
       for (int64_t i = 0; i < count; ++i) d_w[r * size + n + i] += whole[r][i];
   }
+}
+
+// The same with columns from pack_columns.
+template <class T>
+void outer_tile(T* d_w, const T* numbers, const T* columns, int64_t rows, int64_t size, int64_t depth) {
+  constexpr int width = 2 * Simd<T>::lanes;
+  outer_tile_of(d_w, numbers, rows, size, depth,
+                [&](int64_t k, int64_t n) __attribute__((always_inline)) { return columns + n * depth + k * width; });
 }
 
 // Fills d_w [M, D] and d_b [M] from `parts`, whose widths add up to M, for tiles [first, last) of kOuterRows rows.

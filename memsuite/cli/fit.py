@@ -9,6 +9,7 @@ import math
 import os
 import shlex
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -249,32 +250,31 @@ def main(verb: str, arguments: list[str]) -> int:
     if math.isnan(values["success"]):
         name, low, high = ("return", "return_low", "return_high")
         values["return"] = values["return_mean"]
-    print(
-        f"{verb}: greedy {name} {values[name]:.3f} ({interval_of(values[low], values[high], 3)}, "
-        f"{values['episodes']:.0f} episodes)"
-    )
+    interval = interval_of(values[low], values[high], 3)
+    print(f"{verb}: greedy {name} {values[name]:.3f} ({interval}, {values['episodes']:.0f} episodes)")
     return 0
 
 
 def fit(cli: FitCLI) -> int:
     """Train, and print the summary; of several processes the first one writes and speaks."""
     trainer, checkpoint = cli.trainer, str(cli.checkpoint) if cli.checkpoint else None
+    advice = functools.partial(how_to_go_on, cli.out, cli.config.modules)
     envs = envs_per_process(cli.model.num_envs, trainer.world_size, cli.model.ppo)
     if trainer.global_rank > 0:
-        return fit_along(cli, checkpoint)
+        return fit_along(cli, checkpoint, advice)
     check_needs(cli.model, envs)
     check_space(cli.out, cli.model)
     with contextlib.ExitStack() as stack:
         stack.enter_context(own_folder(cli.out, cli.resumes, cli.config.overwrite))
         log = stack.enter_context(log_to(cli.out))
-        stack.enter_context(told_in_one_line(cli.out, cli.model))
+        stack.enter_context(told_in_one_line(cli.out, cli.model, advice))
         log.debug(cli.command)
         keep_sources(cli.out, cli.model.config)
         hint_at_retention(cli.model)
         stack.enter_context(steady_memory(cli.model.ppo.recompute is not None))
         go_on_logging(trainer.loggers, cli.out, cli.resumes, cli.env_steps)
         stack.push(lambda kind, *_: end_wandb(trainer.loggers, kind))
-        with started(trainer, ["fit", *cli.given], functools.partial(how_to_go_on, cli.out)):
+        with started(trainer, ["fit", *cli.given], advice):
             trainer.fit(cli.model, ckpt_path=checkpoint)
         if cli.record.result is None:
             raise UsageError("nothing was trained: trainer.max_time leaves no iteration")
@@ -284,13 +284,12 @@ def fit(cli: FitCLI) -> int:
     return 0
 
 
-def fit_along(cli: FitCLI, checkpoint: str | None) -> int:
+def fit_along(cli: FitCLI, checkpoint: str | None, advice: Callable[[], str]) -> int:
     """Train as a process after the first; say only what the first one cannot know."""
     logging.getLogger("memsuite").setLevel(logging.CRITICAL)
-    advice = functools.partial(how_to_go_on, cli.out)
     try:
-        begun = started(cli.trainer, ["fit", *cli.given], advice)
-        with told_in_one_line(cli.out, cli.model), steady_memory(cli.model.ppo.recompute is not None), begun:
+        told, begun = told_in_one_line(cli.out, cli.model, advice), started(cli.trainer, ["fit", *cli.given], advice)
+        with told, steady_memory(cli.model.ppo.recompute is not None), begun:
             cli.trainer.fit(cli.model, ckpt_path=checkpoint)
     except (Stopped, UsageError) as end:
         if not (end.together if isinstance(end, Stopped) else PARENT in os.environ):

@@ -10,7 +10,7 @@ import re
 import shlex
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,6 @@ from memsuite.blame import in_one_line, is_mistake, users_line
 from memsuite.distributed import what_was_lost
 from memsuite.errors import Stopped, UsageError
 from memsuite.files import FULL, FolderGone, check_there
-from memsuite.launch.arguments import options
 from memsuite.launch.plain import console as plain_console
 from memsuite.launch.plain import flat
 from memsuite.launch.processes import PARENT
@@ -38,8 +37,13 @@ UNUSED = "some parameters of the model take no part in its loss; several process
 
 
 @contextmanager
-def told_in_one_line(folder: Path, model: MemoryPPO) -> Iterator[None]:
+def told_in_one_line(folder: Path, model: MemoryPPO, advice: Callable[[], str]) -> Iterator[None]:
     """Say how to go on when the run ends before its time: by a signal, a full disk, too little memory, a lost process.
+
+    Args:
+        folder: the run folder.
+        model: of the run.
+        advice: says how to go on.
 
     Raises:
         Stopped: with that line.
@@ -49,7 +53,7 @@ def told_in_one_line(folder: Path, model: MemoryPPO) -> Iterator[None]:
         with _traceback_to_log():
             yield
     except Stopped as end:
-        raise Stopped(f"{end}; {how_to_go_on(folder)}", end.status, end.together) from end
+        raise Stopped(f"{end}; {advice()}", end.status, end.together) from end
     except MisconfigurationException as error:  # what Lightning finds out no sooner
         raise UsageError(f"trainer: {flat(str(error))}") from error
     except OSError as error:
@@ -57,21 +61,21 @@ def told_in_one_line(folder: Path, model: MemoryPPO) -> Iterator[None]:
             raise Stopped(f"{gone}; {HOW_TO_FIND}") from error
         if error.errno not in FULL and not _is_below(error, folder):
             raise
-        raise Stopped(f"cannot write into {folder}: {error.strerror}; {how_to_go_on(folder)}") from error
+        raise Stopped(f"cannot write into {folder}: {error.strerror}; {advice()}") from error
     except (MemoryError, RuntimeError) as error:
         if "parameters that were not used" in str(error):  # Lightning's words for what DDP says at more length
             raise UsageError(f"{UNUSED} --trainer.strategy ddp_find_unused_parameters_true") from error
         if text := what_was_lost(error):
-            raise Stopped(f"{text}; {how_to_go_on(folder)}", together=PARENT in os.environ) from error
+            raise Stopped(f"{text}; {advice()}", together=PARENT in os.environ) from error
         if not (isinstance(error, MemoryError | torch.OutOfMemoryError) or OUT_OF_MEMORY.search(str(error))):
             if users_line(error):
-                raise Stopped(_in_users_code(error, folder)) from error
+                raise Stopped(_in_users_code(error, folder, advice)) from error
             raise
-        raise Stopped(f"out of memory: {lower(model)}; {how_to_go_on(folder)}") from error
+        raise Stopped(f"out of memory: {lower(model)}; {advice()}") from error
     except BaseException as error:
         if not (is_mistake(error) and users_line(error)):
             raise
-        raise Stopped(_in_users_code(error, folder)) from error
+        raise Stopped(_in_users_code(error, folder, advice)) from error
 
 
 def _gone(folder: Path, error: OSError) -> str:
@@ -100,8 +104,8 @@ def _traceback_to_log() -> Iterator[None]:
         raise
 
 
-def _in_users_code(error: BaseException, folder: Path) -> str:
-    return f"{in_one_line(error)}; the whole traceback is in {folder / LOG}; {how_to_go_on(folder)}"
+def _in_users_code(error: BaseException, folder: Path, advice: Callable[[], str]) -> str:
+    return f"{in_one_line(error)}; the whole traceback is in {folder / LOG}; {advice()}"
 
 
 def lower(model: MemoryPPO) -> str:
@@ -112,11 +116,10 @@ def lower(model: MemoryPPO) -> str:
     return f"{blocks}, or start a run with {another}"
 
 
-def how_to_go_on(folder: Path) -> str:
-    """Return the command that goes on with a run, with the modules that it was started with."""
-    beside = options(sys.argv, "--modules")[-1:]
+def how_to_go_on(folder: Path, modules: str | None) -> str:
+    """Return the command that goes on with a run, with the folder of modules that it was started with."""
     words = ["memsuite", "fit", "--ckpt_path", "last", "--out", str(folder)]
-    command = shlex.join([*words, *(["--modules", *beside] if beside else [])])
+    command = shlex.join([*words, *(["--modules", modules] if modules else [])])
     kept = (folder / WEIGHTS[0]).exists()
     return f"go on with: {command}" if kept else f"no checkpoint was written yet; start again with: {command}"
 

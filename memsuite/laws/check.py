@@ -23,7 +23,7 @@ LAWS: dict[str, tuple[Law, tuple[torch.dtype, ...]]] = {
     "both modes agree": (laws.modes_agree, BOTH),
     "episodes are apart": (laws.episodes_are_apart, BOTH),
     "cuts are carried": (laws.cuts_are_carried, BOTH),
-    "the gradient reaches back": (laws.the_gradient_reaches_back, DOUBLE),
+    "the gradient is the slope": (laws.the_gradient_is_the_slope, DOUBLE),
     "the future is unseen": (laws.the_future_is_unseen, DOUBLE),
     "resets erase": (laws.resets_erase, DOUBLE),
     "the state is bounded": (laws.the_state_is_bounded, DOUBLE),

@@ -84,7 +84,7 @@ def cuts_are_carried(controller: Controller, case: Case, cuts: Iterable[int] | N
     return found
 
 
-def the_gradient_reaches_back(controller: Controller, case: Case) -> Finding:
+def the_gradient_is_the_slope(controller: Controller, case: Case) -> Finding:
     """The gradient of the last features in an earlier input is their slope in it: nothing on the way is detached."""
     found = Finding(0.0, 1e-9)
     if any(one.cuts_gradient for one in controller.modules() if isinstance(one, Controller)):

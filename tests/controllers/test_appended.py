@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from memsuite.controllers import make_controller
-from memsuite.controllers.windows.appended import appended, buffered, emptied
+from memsuite.controllers.windows.appended import appended, emptied
 from memsuite.rl.rollout import Actor
 from memsuite.rl.saved.resume import acting_state
 
@@ -58,7 +58,7 @@ def test_two_continuations_of_one_state_do_not_meet():
 )
 def test_a_part_of_a_cache_is_not_written_behind(part):
     torch.manual_seed(0)
-    whole = buffered(torch.randn(2, 6, 3))
+    whole = appended(torch.randn(2, 6, 3), torch.randn(2, 1, 3))
     before, cache = whole.clone(), part(whole)
     new = torch.randn(len(cache), 1, cache.shape[2])
     made = appended(cache, new)

@@ -95,7 +95,7 @@ def test_an_input_that_no_gradient_can_reach_breaks_no_law():
             return self.read(state), 0.9 * state + self.write(x_BD)
 
     for cls in (Symbols, Delayed):
-        finding = check(cls(5)).findings["the gradient reaches back"]
+        finding = check(cls(5)).findings["the gradient is the slope"]
         assert finding.holds, (cls, finding.where)
 
 
@@ -105,7 +105,7 @@ def test_a_state_that_is_detached_in_part_is_found():
             held = state["held"]
             return super().forward_step(x_BD, {**state, "held": torch.cat([held[:, :4].detach(), held[:, 4:]], 1)})
 
-    assert not check(HalfDetached(5)).findings["the gradient reaches back"].holds
+    assert not check(HalfDetached(5)).findings["the gradient is the slope"].holds
 
 
 def test_features_of_another_width_than_declared_are_named():

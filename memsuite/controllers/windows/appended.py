@@ -25,17 +25,11 @@ def appended(cache_BCW: Tensor, new_B1W: Tensor) -> Tensor:
         cache_BCW: the last C steps, the newest at the end.
         new_B1W: the next step.
     """
-    if torch.compiler.is_compiling():
-        return torch.cat([cache_BCW[:, 1:], new_B1W], dim=1)
     if not _in_place(cache_BCW) or cache_BCW.dtype != new_B1W.dtype:
-        return _Appended.apply(cache_BCW, new_B1W)  # type: ignore[no-any-return, no-untyped-call]
-    steps, end = cache_BCW.shape[1], _take_place(cache_BCW)
-    if end is None:
-        cache_BCW = buffered(cache_BCW)
-        end = _take_place(cache_BCW)
-    buffer = cache_BCW._base
+        return _copied(cache_BCW, new_B1W)
+    steps, buffer, end = cache_BCW.shape[1], cache_BCW._base, _take_place(cache_BCW)
     if buffer is None or end is None:
-        return _Appended.apply(cache_BCW, new_B1W)  # type: ignore[no-any-return, no-untyped-call]
+        buffer, end = _buffer_of(cache_BCW, written=steps + 1), steps
     buffer[:, end] = new_B1W.squeeze(1)
     return buffer[:, end + 1 - steps : end + 1]
 
@@ -47,24 +41,24 @@ def emptied(cache_BCW: Tensor, rows_N: Tensor) -> Tensor:
         cache_BCW: the cache.
         rows_N: the numbers of the rows.
     """
-    if torch.compiler.is_compiling() or not _in_place(cache_BCW):
+    if not _in_place(cache_BCW):
         return cache_BCW.index_fill(0, rows_N, 0)
-    return buffered(cache_BCW).index_fill_(0, rows_N, 0)
+    steps = cache_BCW.shape[1]
+    return _buffer_of(cache_BCW, written=steps)[:, :steps].index_fill_(0, rows_N, 0)
 
 
-def buffered(cache_BCW: Tensor) -> Tensor:
-    """Return a copy of a cache as a view of a buffer that has room for further steps."""
+def _buffer_of(cache_BCW: Tensor, written: int) -> Tensor:
+    """Return a buffer that begins with a copy of a cache; the room behind it is zeros, because a state may be saved."""
     batch, steps, width = cache_BCW.shape
-    room = max(1, steps // 2)
-    buffer = torch.cat([cache_BCW, cache_BCW.new_zeros(batch, room, width)], 1)  # zeros, because a state may be saved
-    setattr(buffer, WRITTEN, steps)
-    return buffer[:, :steps]
+    buffer = torch.cat([cache_BCW, cache_BCW.new_zeros(batch, max(1, steps // 2), width)], 1)
+    setattr(buffer, WRITTEN, written)
+    return buffer
 
 
 def _in_place(cache_BCW: Tensor) -> bool:
     """Return whether a step may be written behind a cache: on a CPU, where autograd keeps nothing of it."""
     recorded = torch.is_grad_enabled() or torch.is_inference_mode_enabled() or cache_BCW.requires_grad
-    return not recorded and cache_BCW.device.type == "cpu"
+    return not recorded and cache_BCW.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def _take_place(cache_BCW: Tensor) -> int | None:
@@ -79,6 +73,13 @@ def _take_place(cache_BCW: Tensor) -> int | None:
             return None
         setattr(buffer, WRITTEN, end + 1)
     return end
+
+
+def _copied(cache_BCW: Tensor, new_B1W: Tensor) -> Tensor:
+    """Return a copy of a cache without its oldest step and with a new one."""
+    if torch.is_grad_enabled():
+        return _Appended.apply(cache_BCW, new_B1W)  # type: ignore[no-any-return, no-untyped-call]
+    return torch.cat([cache_BCW[:, 1:], new_B1W], dim=1)
 
 
 class _Appended(torch.autograd.Function):

@@ -177,18 +177,8 @@ def _autograd(ctx: Any, grad: Tensor, _: Any) -> tuple[Tensor | None, ...]:
     return d_q, d_k, d_v, None, None if bias is None else d_bias, *by_age
 
 
-def _fake_backward(
-    grad: Tensor,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    age: Tensor,
-    bias: Tensor | None,
-    relative_q: Tensor | None,
-    relative_k: Tensor | None,
-    y: Tensor,
-    total: Tensor,
-) -> tuple[Tensor, ...]:
+def _fake_backward(grad: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
+    q, k, v, _, bias, relative_q, relative_k, *_ = inputs
     shapes = (q, k, v, _given(bias, q), _given(relative_q, q), _for_each(relative_k, q))
     return tuple(x.new_empty(x.shape) for x in shapes)
 
