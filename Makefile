@@ -163,8 +163,8 @@ records: setup
 	$(RUN)/memsuite bench records --out results/records.json
 
 # Training beside JAX and memax, in turn, each with one thread on core 1: half an hour at 200 steps, an hour at 1,000, on a core of its own.
-PEERS = gru s5 mamba gated_deltanet linear_attention transformer memax_s6 memax_gdn memax_fart
-OURS = gru,lru,s5,pseudo_mamba,mamba,gated_deltanet,linear_attention,transformer
+PEERS = gru s5 mamba gated_deltanet linear_attention transformer memax_s6 memax_gdn memax_gdn_64 memax_fart memax_fart_64
+OURS = gru,lru,s5,s5:mlp_ratio=0,pseudo_mamba,mamba,gated_deltanet,linear_attention,transformer
 bench-peers: setup .venv-jax/bin/python
 	for horizon in 200 1000; do \
 	  taskset -c 1 $(RUN)/memsuite bench peers --controllers $(OURS) --horizons $$horizon --repeats 7 --out results/peers_$$horizon.json \

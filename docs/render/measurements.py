@@ -18,10 +18,11 @@ FAR = (1000, 10_000, 100_000, 1_000_000)
 PEERS_OF = {
     "gru": ["gru"],
     "lru": ["s5"],
+    "s5:mlp_ratio=0": ["s5"],
     "s5": ["s5"],
     "mamba": ["mamba", "memax_s6"],
-    "gated_deltanet": ["gated_deltanet", "memax_gdn"],
-    "linear_attention": ["linear_attention", "memax_fart"],
+    "gated_deltanet": ["gated_deltanet", "memax_gdn_64", "memax_gdn"],
+    "linear_attention": ["linear_attention", "memax_fart_64", "memax_fart"],
     "transformer": ["transformer"],
 }
 CUES = 8  # of the task in results/beyond.json

@@ -18,6 +18,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from memsuite.bench.variants import arguments_of
 from memsuite.callbacks import ProgressBar
 from memsuite.launch.allocator import keep_freed_memory, steady_memory
 from memsuite.launch.trainer import TRAINER_DEFAULTS, quiet_lightning
@@ -104,7 +105,7 @@ def train_briefly(
     through time.
 
     Args:
-        controller: name of the sequence model.
+        controller: name of the sequence model, with arguments as in :mod:`memsuite.bench.variants`.
         num_envs: number of environments.
         horizon: length of an episode in steps.
         count: number of iterations.
@@ -112,11 +113,12 @@ def train_briefly(
         device: Lightning's name of the accelerator.
         ppo: settings of PPO; the default are the peers' settings.
     """
+    asked = arguments_of(controller)
     module = MemoryPPO(
         horizon=horizon,
         task_args={"num_cues": 8, "vocabulary": 8},
-        controller=controller,
-        controller_args={"depth": 1},
+        controller=asked["controller"],
+        controller_args={"depth": 1} | asked["controller_args"],
         num_envs=num_envs,
         steps=count * num_envs * horizon,
         ppo=ppo,

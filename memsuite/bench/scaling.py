@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from memsuite.bench.measure import prepare
+from memsuite.bench.variants import arguments_of
 from memsuite.controllers import controller_class
 from memsuite.launch.allocator import steady_memory
 from memsuite.module import MemoryPPO
@@ -48,7 +49,7 @@ def measure(
     """
     rows = []
     for controller in controllers:
-        told = controller_class(controller).abilities
+        told = controller_class(arguments_of(controller)["controller"]).abilities
         bounded = told is None or told.state != "window"
         asked = [horizon for horizon in horizons if bounded or horizon <= LONGEST_WINDOW]
         runs: dict[int, list[dict[str, float]]] = {horizon: [] for horizon in asked}
@@ -92,7 +93,7 @@ def measure_one(controller: str, horizon: int, recompute: int | None = None) -> 
 def make_iteration(controller: str, horizon: int, recompute: int | None) -> Any:
     """Return a function that collects one rollout and computes the loss and its gradient once."""
     ppo = PPOConfig(draws=1, advantage="gae", epochs=1, minibatches=1, entropy_coefficient=0.1, recompute=recompute)
-    module = MemoryPPO(horizon=horizon, controller=controller, num_envs=NUM_ENVS, ppo=ppo)
+    module = MemoryPPO(horizon=horizon, **arguments_of(controller), num_envs=NUM_ENVS, ppo=ppo)
     task, model, generator = module.task, module.model, stream(0, "task")
     actor = begin(task, model, NUM_ENVS, generator)
     columns = torch.arange(NUM_ENVS)

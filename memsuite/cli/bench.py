@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from memsuite.bench import STAGES
+from memsuite.bench.variants import variants
 from memsuite.controllers import CONTROLLERS
 from memsuite.errors import UsageError
 from memsuite.launch.plain import PlainParser, for_tables, names_among, whole_numbers, write_asked
@@ -22,7 +23,7 @@ from memsuite.launch.plain import console as plain_console
 from memsuite.runs.provenance import commit, hardware, versions
 from memsuite.tasks import TASKS
 
-NAMES: dict[str, Iterable[str]] = {"tasks": TASKS, "controllers": CONTROLLERS, "stages": STAGES}
+NAMES: dict[str, Iterable[str]] = {"tasks": TASKS, "stages": STAGES}
 LEAST = {"repeats": 1, "threads": 2, "recompute": 1}
 # Each subcommand: what it measures, and its options with their defaults.
 PARTS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -53,7 +54,7 @@ PARTS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 OPTIONS: dict[str, dict[str, Any]] = {
     "tasks": {"help": "comma-separated names of tasks; default: all"},
-    "controllers": {"help": "comma-separated names of controllers; default: all"},
+    "controllers": {"help": "comma-separated names of controllers, as gru,s5:mlp_ratio=0; default: all"},
     "horizons": {"help": "comma-separated lengths of an episode in steps; default: %(default)s"},
     "stages": {"help": "comma-separated names of stages; default: %(default)s"},
     "draws": {
@@ -127,6 +128,8 @@ def checked(option: str, value: Any) -> Any:
     """Return an option's value, lists read from their text; raise a UsageError if it is out of range."""
     if option in NAMES:
         return names_among(option.removesuffix("s"), value, NAMES[option])
+    if option == "controllers":
+        return variants(value)
     if option == "horizons":
         return whole_numbers("--horizons", value)
     if option == "draws":

@@ -8,6 +8,7 @@ import pytest
 
 from memsuite.__main__ import main
 from memsuite.bench import STAGES, gpu, gpu_steps, ops, peers
+from memsuite.bench.variants import variants
 from memsuite.cli.bench import PARTS
 from memsuite.errors import UsageError
 from memsuite.launch.plain import console
@@ -153,3 +154,20 @@ def test_help_lists_the_subcommands_and_each_has_its_own_options(capsys):
             )
             if f"--{option}" in text
         } == (set(defaults) - {"repeats"})
+
+
+@pytest.mark.parametrize("given", ["s5:mlp_ratio", "s5:=0", "gru,s5:"])
+def test_a_controllers_arguments_are_written_as_pairs(given: str) -> None:
+    """What is not ARGUMENT=VALUE is named, with an example; a name that is not a controller's is found before it."""
+    with pytest.raises(UsageError, match=r"is not ARGUMENT=VALUE, as in s5:mlp_ratio=0"):
+        variants(given)
+    with pytest.raises(UsageError, match="grru"):
+        variants("grru:depth=1")
+
+
+def test_a_controllers_arguments_reach_it(tmp_path: Path) -> None:
+    """A model without its perceptron is smaller."""
+    names = ["--controllers", "s5,s5:mlp_ratio=0", "--horizons", "20", "--repeats", "1"]
+    main(["bench", "training", *names, "--out", str(tmp_path / "out.json")])
+    whole, bare = json.loads((tmp_path / "out.json").read_text())["training"]
+    assert whole["parameters"] - bare["parameters"] == 3 * 2 * 128**2 + 128

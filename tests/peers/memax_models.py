@@ -2,26 +2,38 @@
 
 One layer of the library's residual model at its own sizes, which are smaller than those of the papers: S6 has one state
 a channel, no convolution and no gate; the matrices of FART (linear attention), DeltaNet and GDN (Gated DeltaNet) are
-11 x 11, one head; attention has one head.
+11 x 11, one head; attention has one head. ``gdn_64`` has a matrix of 64 x 64 in place of that, as many numbers as the
+four matrices of 32 x 32 of ours.
 """
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax_parts import INPUTS, WIDTH, heads, init_heads
+from memax.equinox.models.residual import ResidualModel
+from memax.equinox.semigroups.delta import DeltaNet
+from memax.equinox.semigroups.fart import FART
+from memax.equinox.semigroups.gdn import GDN
 from memax.equinox.train_utils import get_residual_memory_model
 
 MODELS = {"s6": "S6", "deltanet": "DeltaNet", "gdn": "GDN", "fart": "FART", "attention": "Attention-RoPE", "gru": "GRU"}
+MATRICES = {"deltanet": DeltaNet, "gdn": GDN, "fart": FART}
 
 
 class Memax:
-    """A model of memax by its name in :data:`MODELS`."""
+    """A model of memax by its name in :data:`MODELS`, for a matrix memory with ``_`` and the side of its matrix."""
 
     def __init__(self, name, horizon):
-        name = MODELS[name]
+        name, _, side = name.partition("_")
+        layer, name = MATRICES.get(name), MODELS[name]
         arguments = {name: {"window_size": horizon}} if name.startswith("Attention") else {}
 
+        def of_side(recurrent_size, key):
+            return layer(hidden_size=recurrent_size, recurrent_size=int(side), key=key)
+
         def make(key):
+            if side:
+                return ResidualModel(of_side, INPUTS, WIDTH, WIDTH, num_layers=1, key=key)
             return get_residual_memory_model(
                 name, INPUTS, WIDTH, WIDTH, num_layers=1, key=key, layer_kwargs=arguments, model_kwargs={}
             )

@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu, linear
+from torch.nn.functional import gelu
 
 from memsuite.controllers.about.abilities import TURNING
 from memsuite.controllers.base import Placement, ZeroBegin
 from memsuite.controllers.init import log_uniform_times
 from memsuite.controllers.stack import stacked
-from memsuite.ops import diagonal_scan, narrow_linear
+from memsuite.ops import diagonal_scan, wide_linear
 from memsuite.types import State
 
 FASTEST, SLOWEST = 0.1, 0.001  # step sizes without a horizon, as published
@@ -93,16 +93,17 @@ class S5Layer(ZeroBegin):
 
     def _drive(self, x: Tensor, hold: Tensor) -> Tensor:
         """Return the input of the state, complex ``[.., state_dim]``."""
+        written = torch.view_as_real(torch.view_as_complex(self.b.mT.contiguous()) * hold.unsqueeze(1))
         # Autocast returns half precision, which has no complex numbers and is too coarse for a recurrence.
-        drive = narrow_linear(x, self.b.flatten(0, 1)).to(self.b.dtype)
-        return torch.view_as_complex(drive.view(*drive.shape[:-1], -1, 2)) * hold
+        drive = wide_linear(x, written.transpose(1, 2).flatten(0, 1)).to(self.b.dtype)
+        return torch.view_as_complex(drive.view(*drive.shape[:-1], -1, 2))
 
     def _read(self, s: Tensor, x: Tensor) -> Tensor:
         # The real part of a product: the imaginary parts enter with the opposite sign.
         real, imaginary = self.c.unbind(-1)
         signed = torch.stack([2 * real, -2 * imaginary], dim=-1)
-        v = gelu(linear(torch.view_as_real(s).flatten(-2), signed.flatten(1)) + self.d * x)
-        return v * torch.sigmoid(self.gate(v))
+        v = gelu(wide_linear(torch.view_as_real(s).flatten(-2), signed.flatten(1)) + self.d * x)
+        return v * torch.sigmoid(wide_linear(v, self.gate.weight))
 
     def forward_step(self, x_BD: Tensor, state: State) -> tuple[Tensor, State]:
         """Take one step."""
