@@ -13,6 +13,7 @@ from lightning.pytorch.utilities.model_helpers import _restricted_classmethod
 from torch import Tensor
 
 from memsuite.distributed import gathered, require_same, world_size
+from memsuite.ops.products import check_products, products_in
 from memsuite.rl import (
     Actor,
     ActorCritic,
@@ -156,6 +157,7 @@ class MemoryPPO(pl.LightningModule):
 
     def on_fit_start(self) -> None:
         """Start the episodes, or continue those of the checkpoint."""
+        check_products(self.ppo.products, self.device)
         require_same({"iteration": self.iteration})
         self._generators = open_streams(self.seed, self.device)
         if self._resume is not None:
@@ -208,7 +210,7 @@ class MemoryPPO(pl.LightningModule):
 
     def training_step(self, batch: int, batch_idx: int) -> None:
         """Collect a rollout and learn from it."""
-        with self.seconds.timed("training"):
+        with products_in(self.ppo.products), self.seconds.timed("training"):
             statistics = self._learn_from_shared() if self.shares else self._learn_from_trajectory()
             self.course.count()
             with self.seconds.timed("logging"):

@@ -1,7 +1,8 @@
-// The op that sets the instruction set, for the tests that compare them.
+// The ops that set the instruction set, for the tests that compare them, and the precision of products.
 #include <torch/csrc/stable/library.h>
 
 #include "common/kernels.h"
+#include "common/precision.h"
 
 namespace memsuite {
 namespace {
@@ -12,10 +13,31 @@ int64_t kernel_level(int64_t level) {
   return current_level;
 }
 
+bool has_bfloat16_products() {
+#if defined(MEMSUITE_X86)
+  return best_level() == 2 && __builtin_cpu_supports("avx512bf16");
+#else
+  return false;
+#endif
+}
+
+// Computes products with weights in bfloat16 from now on (1) or in float32 (0), and returns which it is; this processor
+// may have no bfloat16, and then they stay in float32. With -1 it only tells.
+int64_t set_bfloat16_products(int64_t on) {
+  if (on >= 0) bfloat16_products = on > 0 && has_bfloat16_products();
+  return bfloat16_products;
+}
+
 }  // namespace
 
-STABLE_TORCH_LIBRARY_FRAGMENT(memsuite, m) { m.def("kernel_level(int level) -> int"); }
+STABLE_TORCH_LIBRARY_FRAGMENT(memsuite, m) {
+  m.def("kernel_level(int level) -> int");
+  m.def("bfloat16_products(int on) -> int");
+}
 
-STABLE_TORCH_LIBRARY_IMPL(memsuite, CompositeExplicitAutograd, m) { m.impl("kernel_level", TORCH_BOX(&kernel_level)); }
+STABLE_TORCH_LIBRARY_IMPL(memsuite, CompositeExplicitAutograd, m) {
+  m.impl("kernel_level", TORCH_BOX(&kernel_level));
+  m.impl("bfloat16_products", TORCH_BOX(&set_bfloat16_products));
+}
 
 }  // namespace memsuite

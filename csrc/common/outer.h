@@ -3,7 +3,7 @@
 // summed in one order with any number of threads.
 #pragma once
 
-#include "common/matmul.h"
+#include "common/pairs.h"
 
 namespace memsuite::MEMSUITE_LEVEL {
 
@@ -58,6 +58,26 @@ void outer_pack(T* numbers, T* sums, const RowGradients<T>* parts, int64_t m, in
   for (int64_t r = 0; r < rows; ++r) sums[r] += block[r];
 }
 
+// Adds the first `rows` rows of a tile to columns [n, n + 2 lanes) of d_w, as far as it has so many.
+template <class T>
+MEMSUITE_INLINE void add_tile(T* d_w, const Tile<T, kOuterRows, 2>& sums, int64_t rows, int64_t size, int64_t n) {
+  constexpr int R = kOuterRows, L = Simd<T>::lanes;
+  const int64_t count = size - n < 2 * L ? size - n : 2 * L;
+  if (count == 2 * L) {
+#pragma GCC unroll 32
+    for (int r = 0; r < R; ++r)
+      for (int v = 0; v < 2 && r < rows; ++v) {
+        T* to = d_w + r * size + n + v * L;
+        store<true>(to, load<true>(to, L) + sums.at[r][v], L);
+      }
+    return;
+  }
+  T whole[R][2 * L];
+  memcpy(whole, sums.at, sizeof whole);
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t i = 0; i < count; ++i) d_w[r * size + n + i] += whole[r][i];
+}
+
 // d_w[m][n] += sum_k numbers[k][m] * column(k, n) for one tile of rows and all columns; at(k, n) is where the two
 // vectors from column n on are, beyond `size` too.
 template <class T, class At>
@@ -66,20 +86,7 @@ MEMSUITE_INLINE void outer_tile_of(T* d_w, const T* numbers, int64_t rows, int64
   for (int64_t n = 0; n < size; n += 2 * L) {
     Tile<T, R, 2> sums = {};
     multiply_packed(sums, numbers, depth, [&](int64_t k) __attribute__((always_inline)) { return at(k, n); });
-    const int64_t count = size - n < 2 * L ? size - n : 2 * L;
-    if (count == 2 * L) {
-#pragma GCC unroll 32
-      for (int r = 0; r < R; ++r)
-        for (int v = 0; v < 2 && r < rows; ++v) {
-          T* to = d_w + r * size + n + v * L;
-          store<true>(to, load<true>(to, L) + sums.at[r][v], L);
-        }
-      continue;
-    }
-    T whole[R][2 * L];
-    memcpy(whole, sums.at, sizeof whole);
-    for (int64_t r = 0; r < rows; ++r)
-      for (int64_t i = 0; i < count; ++i) d_w[r * size + n + i] += whole[r][i];
+    add_tile(d_w, sums, rows, size, n);
   }
 }
 
@@ -90,6 +97,20 @@ void outer_tile(T* d_w, const T* numbers, const T* columns, int64_t rows, int64_
   outer_tile_of(d_w, numbers, rows, size, depth,
                 [&](int64_t k, int64_t n) __attribute__((always_inline)) { return columns + n * depth + k * width; });
 }
+
+#if defined(MEMSUITE_PAIRS)
+// A tile of kOuterRows rows of the gradient of weights: d_w[m][n] += the sum over samples of numbers[m] * columns[n].
+__attribute__((noinline)) MEMSUITE_PAIRS inline void outer_tile_pairs(float* d_w, const uint32_t* numbers,
+                                                                      const uint32_t* columns, int64_t rows,
+                                                                      int64_t size, int64_t pairs) {
+  constexpr int R = kOuterRows, width = 2 * Simd<float>::lanes;
+  for (int64_t n = 0; n < size; n += width) {
+    Tile<float, R, 2> sums = {};
+    multiply_pairs(sums, numbers, 1, R, columns + n * pairs, pairs);
+    add_tile(d_w, sums, rows, size, n);
+  }
+}
+#endif
 
 // Fills d_w [M, D] and d_b [M] from `parts`, whose widths add up to M, for tiles [first, last) of kOuterRows rows.
 // row_of(sample) is the row by which the weights were multiplied at that sample, or null for zeros.
@@ -105,6 +126,24 @@ MEMSUITE_INLINE void outer_products(T* d_w, T* d_b, const RowGradients<T>* parts
   for (int64_t begin = 0; begin < samples; begin += kOuterDepth) {
     const int64_t depth = samples - begin < kOuterDepth ? samples - begin : kOuterDepth;
     for (int64_t k = 0; k < depth; ++k) rows.data[k] = row_of(begin + k);
+#if defined(MEMSUITE_PAIRS)
+    if constexpr (sizeof(T) == 4)
+      if (bfloat16_products) {
+        uint32_t* paired_columns = reinterpret_cast<uint32_t*>(columns.data);
+        pair_columns(paired_columns, rows.data, depth, size);
+        for (int64_t m = first * R; m < end; m += R) {
+          outer_pack(numbers.data, d_b + m, parts, m, end - m < R ? end - m : R, begin, depth);
+          uint32_t paired_numbers[kOuterDepth / 2 * R];
+          for (int64_t k = 0; k < depth; k += 2) {
+            const T* lower = numbers.data + k * R;
+            pair_rows(paired_numbers + k / 2 * R, lower, k + 1 < depth ? lower + R : nullptr, R, R);
+          }
+          outer_tile_pairs(d_w + m * size, paired_numbers, paired_columns, end - m < R ? end - m : R, size,
+                           pairs_of(depth));
+        }
+        continue;
+      }
+#endif
     pack_columns<T, 2>(columns.data, rows.data, depth, size);
     for (int64_t m = first * R; m < end; m += R) {
       const int64_t count = end - m < R ? end - m : R;

@@ -4,6 +4,7 @@
 #include "common/matmul.h"
 #include "common/offer.h"
 #include "common/packing.h"
+#include "common/pairs.h"
 
 namespace memsuite::MEMSUITE_LEVEL {
 
@@ -22,6 +23,15 @@ void pack_strided(T* out, const T* from, int64_t depth, int64_t width, int64_t d
 }
 
 template <class T>
+void pack_map(T* out, const T* from, int64_t depth, int64_t width, int64_t down, int64_t across) {
+#if defined(MEMSUITE_PAIRS)
+  if constexpr (sizeof(T) == 4)
+    if (bfloat16_products) return pack_pairs(reinterpret_cast<uint32_t*>(out), from, depth, width, down, across);
+#endif
+  pack_strided<T, 2>(out, from, depth, width, down, across);
+}
+
+template <class T>
 int64_t widening_packed_size(int64_t narrow, int64_t wide) {
   return narrow * round_up<2 * Simd<T>::lanes>(wide);
 }
@@ -37,6 +47,7 @@ struct Offer<PackingKernels<T>> {
     PackingKernels<T> all{};
     all.widening_size = widening_packed_size<T>;
     all.pack_widening = pack_strided<T, 2>;
+    all.pack_map = pack_map<T>;
     all.narrowing_size = narrowing_packed_size<T>;
     all.pack_narrowing = pack_strided<T, 1>;
     return all;

@@ -35,16 +35,21 @@ struct Product {
 
   template <int R>
   __attribute__((noinline)) void run(int64_t begin) const {
-    width - column >= 2 * Simd<T>::lanes ? tile<R, true>(begin) : tile<R, false>(begin);
+    Tile<T, R, 2> sums = {};
+    multiply(sums, rows + begin, packed, depth);
+    finish(sums, begin);
+  }
+
+  template <int R>
+  MEMSUITE_INLINE void finish(const Tile<T, R, 2>& sums, int64_t begin) const {
+    width - column >= 2 * Simd<T>::lanes ? write<R, true>(sums, begin) : write<R, false>(sums, begin);
   }
 
   template <int R, bool Full>
-  MEMSUITE_INLINE void tile(int64_t begin) const {
+  MEMSUITE_INLINE void write(const Tile<T, R, 2>& sums, int64_t begin) const {
     constexpr int L = Simd<T>::lanes;
     const int64_t left = width - column;
     const int counts[2] = {lanes_of<T>(left), lanes_of<T>(left - L)};
-    Tile<T, R, 2> sums = {};
-    multiply(sums, rows + begin, packed, depth);
 #pragma GCC unroll 32
     for (int r = 0; r < R; ++r)
       for (int v = 0; v < 2; ++v) {
@@ -67,12 +72,45 @@ void product(Product<T> work, const T* packed, int64_t count) {
   }
 }
 
-// Adds the outer products of `count` left rows and right rows to sums [left_width, right_width]. `columns` holds
-// kBlockRows padded right rows, `numbers` kBlockRows kOuterRows numbers.
+// Computes all columns of a product with the weights of a map, from PackedMap: in float32, or in bfloat16.
+template <class T>
+void map_product(Product<T> work, const T* packed, int64_t count) {
+#if defined(MEMSUITE_PAIRS)
+  if constexpr (sizeof(T) == 4)
+    if (bfloat16_products) {
+      const int64_t pairs = pairs_of(work.depth);
+      Scratch<uint32_t> rows(count * pairs);
+      for (int64_t i = 0; i < count; ++i) pair_row(rows.data + i * pairs, work.rows[i], work.depth);
+      for (work.column = 0; work.column < work.width; work.column += 2 * Simd<T>::lanes) {
+        work.packed = packed + work.column * pairs;
+        over_rows<kOuterRows>(0, count, PairProduct<Product<T>>{work, rows.data, pairs});
+      }
+      return;
+    }
+#endif
+  product(work, packed, count);
+}
+
+// Adds the outer products of `count` left rows and right rows to sums [left_width, right_width]: in float32, or in
+// bfloat16. `columns` holds kBlockRows padded right rows, `numbers` kBlockRows kOuterRows numbers.
 template <class T>
 void add_outer(T* sums, const T* const* left, int64_t left_width, const T* const* right, int64_t right_width,
                int64_t count, T* columns, T* numbers) {
   constexpr int R = kOuterRows;
+#if defined(MEMSUITE_PAIRS)
+  if constexpr (sizeof(T) == 4)
+    if (bfloat16_products) {
+      uint32_t *wide = reinterpret_cast<uint32_t*>(columns), *tile = reinterpret_cast<uint32_t*>(numbers);
+      pair_columns(wide, right, count, right_width);
+      for (int64_t m = 0; m < left_width; m += R) {
+        const int64_t rows = left_width - m < R ? left_width - m : R;
+        for (int64_t k = 0; k < count; k += 2)
+          pair_rows(tile + k / 2 * R, left[k] + m, k + 1 < count ? left[k + 1] + m : nullptr, rows, R);
+        outer_tile_pairs(sums + m * right_width, tile, wide, rows, right_width, pairs_of(count));
+      }
+      return;
+    }
+#endif
   pack_columns<T, 2>(columns, right, count, right_width);
   for (int64_t m = 0; m < left_width; m += R) {
     const int64_t rows = left_width - m < R ? left_width - m : R;

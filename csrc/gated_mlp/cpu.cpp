@@ -17,7 +17,7 @@ std::tuple<Tensor, Tensor, Tensor> gated_mlp(const Tensor& x, const Tensor& up, 
     using T = decltype(number);
     GatedMlpJob<T> job{rows, width, inner, static_cast<T>(eps)};
     job.x = in, job.y = y, job.hidden = hidden, job.scale = scale;
-    const Packed<T> upper(u, 2 * inner, width, true), lower(d, width, inner, true);
+    const PackedMap<T> upper(u, 2 * inner, width, true), lower(d, width, inner, true);
     share(rows, 3 * inner * width, 96, [&](int64_t first, int64_t last) {
       kernels<GatedMlpKernels<T>>().forward(job, upper.data, lower.data, first, last);
     });
@@ -37,7 +37,7 @@ std::tuple<Tensor, Tensor, Tensor> gated_mlp_backward(const Tensor& grad, const 
     using T = decltype(number);
     GatedMlpJob<T> job{rows, width, inner};
     job.x = in, job.grad = g, job.d_x = d_x, job.hidden = kept, job.scale = factor;
-    const Packed<T> upper(u, 2 * inner, width, false), lower(d, width, inner, false);
+    const PackedMap<T> upper(u, 2 * inner, width, false), lower(d, width, inner, false);
     const Aligned<T> both(3 * size);
     in_parts(both.data, 3 * size, rows, 6 * size, [&](T* sums, int64_t first, int64_t last) {
       kernels<GatedMlpKernels<T>>().backward(job, upper.data, lower.data, sums, first, last);

@@ -14,8 +14,8 @@ struct GatedMlpJob {
   T *y = nullptr, *hidden = nullptr, *scale = nullptr, *d_x = nullptr;
 };
 
-// Over rows [first, last), with both weights as Packed<T>. `sums` gets their gradients: up [2 inner, width], then down
-// [width, inner].
+// Over rows [first, last), with both weights as PackedMap<T>. `sums` gets their gradients: up [2 inner, width], then
+// down [width, inner].
 template <class T>
 struct GatedMlpKernels {
   void (*forward)(const GatedMlpJob<T>&, const T* up, const T* down, int64_t first, int64_t last);

@@ -51,9 +51,9 @@ void gated_mlp(const GatedMlpJob<T>& job, const T* up, const T* down, int64_t fi
     hidden.set(job.hidden + n * 2 * inner, count, 2 * inner);
     y.set(job.y + n * width, count, width);
     for (int64_t i = 0; i < count; ++i) job.scale[n + i] = norm_scale(x.at[i], width, job.eps);
-    product(Product<T>{x.at, width, 2 * inner, hidden.at, job.scale + n}, up, count);
+    map_product(Product<T>{x.at, width, 2 * inner, hidden.at, job.scale + n}, up, count);
     for (int64_t i = 0; i < count; ++i) swiglu(made.data + i * inner, hidden.at[i], inner);
-    product(Product<T>{act.at, inner, width, y.at, nullptr, x.at}, down, count);
+    map_product(Product<T>{act.at, inner, width, y.at, nullptr, x.at}, down, count);
   }
 }
 
@@ -74,7 +74,7 @@ void gated_mlp_backward(const GatedMlpJob<T>& job, const T* up, const T* down, T
       grad.at[i] = job.grad + chosen[i] * width;
       d_x.at[i] = job.d_x + chosen[i] * width;
     }
-    product(Product<T>{grad.at, width, inner, d_act.at}, down, count);
+    map_product(Product<T>{grad.at, width, inner, d_act.at}, down, count);
     for (int64_t i = 0; i < count; ++i) {
       const T scale = job.scale[chosen[i]], *hidden = job.hidden + chosen[i] * 2 * inner;
       const T through =
@@ -83,7 +83,7 @@ void gated_mlp_backward(const GatedMlpJob<T>& job, const T* up, const T* down, T
     }
     d_down.add(grad.at, act.at, count);
     d_up.add(d_row.at, x.at, count);
-    product(Product<T>{d_row.at, 2 * inner, width, d_x.at, nullptr, grad.at, x.at, factor.data}, up, count);
+    map_product(Product<T>{d_row.at, 2 * inner, width, d_x.at, nullptr, grad.at, x.at, factor.data}, up, count);
   };
   over_active(job.grad, width, first, last, block,
               [&](int64_t n) { memset(job.d_x + n * width, 0, sizeof(T) * width); });

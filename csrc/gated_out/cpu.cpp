@@ -33,7 +33,7 @@ Tensor gated_out(const Tensor& y, const Tensor& gate, const Tensor& weight, doub
     using T = decltype(number);
     GatedOutJob<T> job{s.rows, s.heads, s.size, s.width, static_cast<T>(eps)};
     job.y = in, job.gate = opening, job.out = out;
-    const Packed<T> packed(w, s.width, s.joined, true);
+    const PackedMap<T> packed(w, s.width, s.joined, true);
     const auto loop = kernels<GatedOutKernels<T>>().forward[kind];
     share(s.rows, s.width * s.joined, 96, [&](int64_t first, int64_t last) { loop(job, packed.data, first, last); });
   });
@@ -50,7 +50,7 @@ std::tuple<Tensor, Tensor, Tensor> gated_out_backward(const Tensor& grad, const 
     using T = decltype(number);
     GatedOutJob<T> job{s.rows, s.heads, s.size, s.width, static_cast<T>(eps)};
     job.y = in, job.gate = opening, job.grad = g, job.d_y = d_y, job.d_gate = d_gate;
-    const Packed<T> packed(w, s.width, s.joined, false);
+    const PackedMap<T> packed(w, s.width, s.joined, false);
     const auto loop = kernels<GatedOutKernels<T>>().backward[kind];
     in_parts(static_cast<T*>(d_w), s.width * s.joined, s.rows, 2 * s.width * s.joined,
              [&](T* sums, int64_t first, int64_t last) { loop(job, packed.data, sums, first, last); });

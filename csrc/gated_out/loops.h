@@ -76,7 +76,7 @@ void gated_out(const GatedOutJob<T>& job, const T* packed, int64_t first, int64_
     const int64_t count = last - n < kBlockRows ? last - n : kBlockRows;
     out.set(job.out + n * job.width, count, job.width);
     for (int64_t i = 0; i < count; ++i) open_row<Kind>(job, n + i, made.data + i * joined);
-    product(Product<T>{act.at, joined, job.width, out.at}, packed, count);
+    map_product(Product<T>{act.at, joined, job.width, out.at}, packed, count);
   }
 }
 
@@ -93,7 +93,7 @@ void gated_out_backward(const GatedOutJob<T>& job, const T* packed, T* sums, int
   d_act.set(flow.data, kBlockRows, joined);
   const auto block = [&](const int64_t* chosen, int64_t count) {
     for (int64_t i = 0; i < count; ++i) grad.at[i] = job.grad + chosen[i] * job.width;
-    product(Product<T>{grad.at, job.width, joined, d_act.at}, packed, count);
+    map_product(Product<T>{grad.at, job.width, joined, d_act.at}, packed, count);
     for (int64_t i = 0; i < count; ++i) open_row_back<Kind>(job, chosen[i], d_act.at[i], made.data + i * joined);
     d_map.add(grad.at, act.at, count);
   };

@@ -40,7 +40,7 @@ Tensor skip_out(const Tensor& y, const Tensor& u, const Tensor& z, const Tensor&
     using T = decltype(number);
     SkipOutJob<T> job = in.job<T>(eps);
     job.out = out;
-    const Packed<T> packed(in.weight, in.width, in.size, true);
+    const PackedMap<T> packed(in.weight, in.width, in.size, true);
     share(in.rows, in.size * in.width, 96,
           [&](int64_t first, int64_t last) { kernels<SkipOutKernels<T>>().forward(job, packed.data, first, last); });
   });
@@ -59,7 +59,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> skip_out_backward(const Tenso
     using T = decltype(number);
     SkipOutJob<T> job = in.job<T>(eps);
     job.grad = g, job.d_y = d_y, job.d_u = d_u, job.d_z = d_z;
-    const Packed<T> packed(in.weight, in.width, in.size, false);
+    const PackedMap<T> packed(in.weight, in.width, in.size, false);
     const int64_t size = in.width * in.size;
     const Aligned<T> both(size + in.size);
     in_parts(both.data, size + in.size, in.rows, 3 * size, [&](T* sums, int64_t first, int64_t last) {

@@ -14,7 +14,7 @@ struct SkipOutJob {
   T *out = nullptr, *d_y = nullptr, *d_u = nullptr, *d_z = nullptr;
 };
 
-// Over rows [first, last), with the weight as Packed<T>. `sums` gets the gradient of the weight [width, size], then
+// Over rows [first, last), with the weight as PackedMap<T>. `sums` gets the gradient of the weight [width, size], then
 // that of the skip connection [size].
 template <class T>
 struct SkipOutKernels {

@@ -48,7 +48,7 @@ void skip_out(const SkipOutJob<T>& job, const T* packed, int64_t first, int64_t 
     const int64_t count = last - n < kBlockRows ? last - n : kBlockRows;
     out.set(job.out + n * job.width, count, job.width);
     for (int64_t i = 0; i < count; ++i) scale.data[i] = skip_row(job, n + i, made.data + i * job.size);
-    product(Product<T>{act.at, job.size, job.width, out.at, scale.data}, packed, count);
+    map_product(Product<T>{act.at, job.size, job.width, out.at, scale.data}, packed, count);
   }
 }
 
@@ -71,7 +71,7 @@ void skip_out_backward(const SkipOutJob<T>& job, const T* packed, T* sums, int64
       scale.data[i] = skip_row(job, chosen[i], row);
       scale_row(row, scale.data[i], size);
     }
-    product(Product<T>{grad.at, job.width, size, d_act.at}, packed, count);
+    map_product(Product<T>{grad.at, job.width, size, d_act.at}, packed, count);
     for (int64_t i = 0; i < count; ++i) skip_row_back(job, chosen[i], d_act.at[i], act.at[i], scale.data[i], d_skip);
     d_map.add(grad.at, act.at, count);
   };

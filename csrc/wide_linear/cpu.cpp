@@ -21,7 +21,7 @@ Tensor wide_linear(const Tensor& x, const Tensor& weight, const Tensor& bias, in
     using T = decltype(number);
     WideLinearJob<T> job{rows, depth, width};
     job.x = in, job.bias = b, job.y = y;
-    const Packed<T> packed(w, width, depth, true);
+    const PackedMap<T> packed(w, width, depth, true);
     share(rows, depth * width, 96, [&](int64_t first, int64_t last) {
       kernels<WideLinearKernels<T>>().forward[kind](job, packed.data, first, last);
     });
@@ -41,7 +41,7 @@ std::tuple<Tensor, Tensor, Tensor> wide_linear_backward(const Tensor& grad, cons
     using T = decltype(number);
     WideLinearJob<T> job{rows, depth, width};
     job.x = in, job.grad = g, job.y = out, job.d_x = d_x;
-    const Packed<T> packed(w, width, depth, false);
+    const PackedMap<T> packed(w, width, depth, false);
     const Aligned<T> both(size + width);
     in_parts(both.data, size + width, rows, 2 * size, [&](T* sums, int64_t first, int64_t last) {
       kernels<WideLinearKernels<T>>().backward[kind](job, packed.data, sums, first, last);

@@ -15,7 +15,7 @@ struct WideLinearJob {
   T *y = nullptr, *d_x = nullptr;
 };
 
-// Over rows [first, last), with the weight as Packed<T>, by kind of the function after the map. `sums` gets the
+// Over rows [first, last), with the weight as PackedMap<T>, by kind of the function after the map. `sums` gets the
 // gradients of the weight [width, depth] and of the bias [width].
 template <class T>
 struct WideLinearKernels {

@@ -31,7 +31,7 @@ void wide_linear(const WideLinearJob<T>& job, const T* packed, int64_t first, in
     const int64_t count = last - n < kBlockRows ? last - n : kBlockRows;
     x.set(job.x + n * job.depth, count, job.depth);
     y.set(job.y + n * job.width, count, job.width);
-    product(Product<T>{x.at, job.depth, job.width, y.at, nullptr, bias.at}, packed, count);
+    map_product(Product<T>{x.at, job.depth, job.width, y.at, nullptr, bias.at}, packed, count);
     if constexpr (Kind != kPlain)
       over<T>(count * job.width, [&](auto full, int64_t i, int k) __attribute__((always_inline)) {
         constexpr bool F = decltype(full)::value;
@@ -67,7 +67,7 @@ void wide_linear_backward(const WideLinearJob<T>& job, const T* packed, T* sums,
       });
       if (Kind != kPlain) grad.at[i] = flow;
     }
-    product(Product<T>{grad.at, width, depth, d_x.at}, packed, count);
+    map_product(Product<T>{grad.at, width, depth, d_x.at}, packed, count);
     d_map.add(grad.at, x.at, count);
   };
   over_active(job.grad, width, first, last, block,

@@ -10,7 +10,7 @@ import importlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
@@ -20,36 +20,38 @@ from memsuite.controllers import CONTROLLERS
 from memsuite.errors import UsageError
 from memsuite.launch.plain import PlainParser, for_tables, names_among, whole_numbers, write_asked
 from memsuite.launch.plain import console as plain_console
+from memsuite.runs.ppo import Products
 from memsuite.runs.provenance import commit, hardware, versions
 from memsuite.tasks import TASKS
 
-NAMES: dict[str, Iterable[str]] = {"tasks": TASKS, "stages": STAGES}
+NAMES: dict[str, Iterable[str]] = {"tasks": TASKS, "stages": STAGES, "products": get_args(Products)}
+ALL = ",".join(CONTROLLERS)
 LEAST = {"repeats": 1, "threads": 2, "recompute": 1}
 # Each subcommand: what it measures, and its options with their defaults.
 PARTS: dict[str, tuple[str, dict[str, Any]]] = {
     "environments": ("how fast the tasks draw episodes", {"tasks": ",".join(TASKS), "repeats": 5}),
     "training": (
         "how fast the controllers train, and which part of an iteration the time goes to",
-        {"controllers": ",".join(CONTROLLERS), "horizons": "50,200,1000", "draws": "", "repeats": 5},
+        {"controllers": ALL, "horizons": "50,200,1000", "draws": "", "products": "float32", "repeats": 5},
     ),
     "scaling": (
         "what a step of training costs as the horizon grows, in time and in memory",
-        {"controllers": ",".join(CONTROLLERS), "horizons": "200,1000,5000,20000", "recompute": None, "repeats": 5},
+        {"controllers": ALL, "horizons": "200,1000,5000,20000", "recompute": None, "repeats": 5},
     ),
     "ops": ("each op against its PyTorch reference and what a library offers", {"repeats": 5}),
     "threads": (
         "training with one thread and with several, in turn",
-        {"threads": 2, "controllers": ",".join(CONTROLLERS), "horizons": "200", "repeats": 5},
+        {"threads": 2, "controllers": ALL, "horizons": "200", "repeats": 5},
     ),
     "records": ("what the longest waits took, and the memory of one update", {"runs": "longest_v2"}),
     "map": ("which cells are solved, by which model and at what cost", {"runs": "map_v2", "plot": None}),
     "gpu": (
         "whether everything runs on a GPU, and how fast it trains there",
-        {"controllers": ",".join(CONTROLLERS), "stages": ",".join(STAGES), "horizons": "200,1000"},
+        {"controllers": ALL, "stages": ",".join(STAGES), "horizons": "200,1000"},
     ),
     "peers": (
         "training in turn with other programs that do the same work",
-        {"peer": None, "controllers": ",".join(CONTROLLERS), "horizons": "200", "repeats": 5},
+        {"peer": None, "controllers": ALL, "horizons": "200", "repeats": 5},
     ),
 }
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -60,6 +62,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "draws": {
         "help": "comma-separated numbers of environments that share a script; default: the peers' work, where none do"
     },
+    "products": {"help": "comma-separated precisions of products, float32 or bfloat16; default: %(default)s"},
     "runs": {"help": "a file of results, or the name of one that comes with memsuite; default: %(default)s"},
     "plot": {"metavar": "FILE", "help": "draw it into this file too"},
     "recompute": {"type": int, "metavar": "N", "help": "keep what the backward pass needs for N steps at a time"},

@@ -16,6 +16,7 @@ Optimizer = Literal["muon", "adam"]
 EntropyWeighting = Literal["advantages", "uniform"]
 Consequences = Literal["assumed", "tested"]
 GradientClip = Literal["global", "by_group"]
+Products = Literal["float32", "bfloat16"]
 CHOICES = {
     "critic": get_args(Critic),
     "advantage": get_args(Advantage),
@@ -23,6 +24,7 @@ CHOICES = {
     "consequences": get_args(Consequences),
     "optimizer": get_args(Optimizer),
     "gradient_clip": get_args(GradientClip),
+    "products": get_args(Products),
 }
 OPEN = ("critic", "advantage", "optimizer", "entropy_weighting", "gradient_clip")  # where null stands for a rule
 PRECISIONS = ("32-true", "64-true", "bf16-mixed")  # as Lightning names them
@@ -85,6 +87,8 @@ class PPOConfig:
         recompute: keep the intermediate values of so many steps at a time, and compute those of each such block again
             in the backward pass. The gradient is the same; it costs another forward pass, and the memory of a long
             rollout is little more than its observations, and the features of its decisions. Null keeps everything.
+        products: precision in which maps are computed in training, by a CPU: ``bfloat16`` rounds their factors, and is
+            faster on processors that have AVX-512 BF16 (:mod:`memsuite.ops.products`). Evaluations are in float32.
         max_skipped_updates: end the run after so many updates in a row whose loss or gradient was not finite; each of
             them is skipped.
     """
@@ -116,6 +120,7 @@ class PPOConfig:
     rollout_length: int | None = None
     bptt_steps: int | None = None
     recompute: int | None = None
+    products: Products = "float32"
     max_skipped_updates: int = 20
 
     def __post_init__(self) -> None:

@@ -25,6 +25,7 @@ LATER: dict[str, Any] = {
     "optimizer": "adam",
     "matrix_lr_scale": 1.0,
     "gradient_clip": "global",
+    "products": "float32",
 }
 LONGEST_GLOBAL = 20_000  # most steps to remember at which one norm over all parameters still lets the heads learn
 THE_SAME = ("recompute",)  # settings of how a result is computed, which change nothing of it; older results lack them

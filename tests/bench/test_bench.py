@@ -146,6 +146,7 @@ def test_help_lists_the_subcommands_and_each_has_its_own_options(capsys):
                 "stages",
                 "horizons",
                 "draws",
+                "products",
                 "recompute",
                 "threads",
                 "peer",
