@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 
 CPP := $(wildcard csrc/*.cpp csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.cuh tests/ops/build/emulated/*.h)
 
-.PHONY: setup demo test test-pythons notebooks jupyter site peers clusters test-slow fuzz learn docs reference reference-v1 recipe recipe-v1 controls horizons beyond contamination map solve-easy solve-medium solve-hard solve-extreme longest records bench-peers bench-learning bench-cartpole gpu-check check clean
+.PHONY: setup demo test test-pythons notebooks jupyter site peers clusters test-slow fuzz learn docs reference reference-v1 recipe recipe-v1 controls horizons beyond contamination map products solve-easy solve-medium solve-hard solve-extreme longest records bench-peers bench-learning bench-cartpole gpu-check check clean
 
 setup: $(VENV)/.ready
 
@@ -141,6 +141,12 @@ map: setup
 	$(RUN)/memsuite suite configs/suites/map_v2.yaml
 	$(RUN)/memsuite report --results runs/map_v2 --out report --overwrite --collect results/map_v2.jsonl
 	$(RUN)/memsuite bench map --runs results/map_v2.jsonl --out results/map.json --plot docs/images/map.png
+
+# Products in bfloat16, on a processor that has them: how fast they are beside float32, and that they learn alike.
+products: setup
+	$(RUN)/memsuite bench training --controllers $(OURS),mlstm,rwkv7 --horizons 200 --products float32,bfloat16 --repeats 5 --out results/products.json
+	$(RUN)/memsuite suite configs/suites/products_v1.yaml
+	$(RUN)/memsuite report --results runs/products_v1 --out report --overwrite --collect results/products_v1.jsonl
 
 # One solved cell of each tier, the cheapest, from scratch until its target: seconds each.
 solve-easy: setup
