@@ -47,6 +47,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "peers_1000": functools.partial(measurements.peers, 1000),
     "peers_cartpole": measurements.peers_cartpole,
     "peers_learning": costs.learning,
+    "products": costs.products,
+    "products_learning": costs.products_learning,
     "long": measurements.long_rollouts,
     "ops": measurements.ops,
     "threads": measurements.threads,

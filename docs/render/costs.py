@@ -1,11 +1,11 @@
-"""The table of what learning costs in CPU time, beside JAX."""
+"""Tables of what learning costs in CPU time: beside JAX, and with products in either precision."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import median
 
-from render.common import Run, content_of, grouped, table
+from render.common import Run, content_of, grouped, runs_of, table
 
 BESIDE = {"gru": ("gru",), "s5": ("lru", "s5")}  # ours beside each model in JAX; otherwise the one of its name
 
@@ -35,3 +35,27 @@ def taken(runs: Sequence[Run]) -> list[str]:
     spent, success = (median(run[key] for run in runs) for key in ("cpu_seconds", "success"))
     failed = f"not in {spent:.0f}: {success:.2f}"
     return [f"{median(times):.1f}" if 2 * len(times) > len(runs) else failed, f"{len(times)} of {len(runs)}"]
+
+
+def products() -> str:
+    """Lay out training with products in float32 and in bfloat16, one after the other."""
+    rows = []
+    for name, found in grouped(content_of("products")["training"], lambda row: row["controller"]).items():
+        rates = {row.get("products", "float32"): row["steps_per_cpu_second"] for row in found}
+        ratio = rates["bfloat16"] / rates["float32"]
+        rows.append([name, *(f"{rates[one]:,.0f}" for one in ("float32", "bfloat16")), f"{ratio:.2f}"])
+    return table(["controller, H = 200", "float32, steps / CPU-s", "bfloat16", "ratio"], rows)
+
+
+def products_learning() -> str:
+    """Lay out what reaching the target takes in either precision."""
+    cells = grouped(runs_of("products_v1"), lambda run: (run["task"], run["controller"]))
+    rows = []
+    for (task, controller), found in cells.items():
+        row = [task, controller]
+        for key, unit in (("steps_to_target", 1e6), ("cpu_seconds_to_target", 1)):
+            for precision in ("float32", "bfloat16"):
+                taken_by = [run[key] for run in found if run["config"]["ppo"]["products"] == precision]
+                row.append(" ".join("-" if one is None else f"{one / unit:.1f}" for one in taken_by))
+        rows.append(row)
+    return table(["task, easy", "controller", "M steps, float32", "bfloat16", "CPU-s, float32", "bfloat16"], rows)
