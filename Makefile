@@ -144,7 +144,7 @@ map: setup
 
 # Products in bfloat16, on a processor that has them: how fast they are beside float32, and that they learn alike.
 products: setup
-	$(RUN)/memsuite bench training --controllers gru,lru,s5,mamba,gated_deltanet,linear_attention,transformer,mlstm,rwkv7 \
+	$(RUN)/memsuite bench training --controllers gru,s5,mamba,gated_deltanet,linear_attention,transformer,mlstm,rwkv7 \
 	  --horizons 200 --products float32,bfloat16 --repeats 4 --out results/products.json
 	$(RUN)/memsuite suite configs/suites/products_v1.yaml
 	$(RUN)/memsuite report --results runs/products_v1 --out report --overwrite --collect results/products_v1.jsonl

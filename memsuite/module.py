@@ -13,7 +13,7 @@ from lightning.pytorch.utilities.model_helpers import _restricted_classmethod
 from torch import Tensor
 
 from memsuite.distributed import gathered, require_same, world_size
-from memsuite.ops.products import check_products, products_in
+from memsuite.ops.products import products_in
 from memsuite.rl import (
     Actor,
     ActorCritic,
@@ -157,7 +157,6 @@ class MemoryPPO(pl.LightningModule):
 
     def on_fit_start(self) -> None:
         """Start the episodes, or continue those of the checkpoint."""
-        check_products(self.ppo.products, self.device)
         require_same({"iteration": self.iteration})
         self._generators = open_streams(self.seed, self.device)
         if self._resume is not None:

@@ -90,6 +90,23 @@ count_in_tens(UniqueKeys)
 refuse_bombs(UniqueKeys)
 
 
+def read_value(given: str, text: str) -> Any:
+    """Read one value of YAML that was typed, ``1e-3`` as a number too.
+
+    Args:
+        given: the option, for the message.
+        text: the value.
+    """
+    try:
+        value = yaml.load(text, UniqueKeys)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UsageError(f"{given}: {text!r} is not YAML: {' '.join(str(error).split())}") from error
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
 def read_mapping(path: str | Path, kind: str, example: str) -> dict[Any, Any]:
     """Read a YAML file that must hold a mapping.
 

@@ -13,7 +13,8 @@ int64_t kernel_level(int64_t level) {
   return current_level;
 }
 
-bool has_bfloat16_products() {
+// Whether this processor has the instruction of common/pairs.h, and all that its widest loops need.
+bool has_bfloat16() {
 #if defined(MEMSUITE_X86)
   return best_level() == 2 && __builtin_cpu_supports("avx512bf16");
 #else
@@ -21,11 +22,11 @@ bool has_bfloat16_products() {
 #endif
 }
 
-// Computes products with weights in bfloat16 from now on (1) or in float32 (0), and returns which it is; this processor
-// may have no bfloat16, and then they stay in float32. With -1 it only tells.
+// Computes products in bfloat16 from now on (1) or in float32 (0). Returns 1 if products are now in bfloat16; on a
+// processor without it, and at a lower instruction set, they stay in float32. With -1 it only tells.
 int64_t set_bfloat16_products(int64_t on) {
-  if (on >= 0) bfloat16_products = on > 0 && has_bfloat16_products();
-  return bfloat16_products;
+  if (on >= 0) bfloat16_products = on > 0 && has_bfloat16();
+  return bfloat16_products && current_level == best_level();
 }
 
 }  // namespace

@@ -99,7 +99,8 @@ void outer_tile(T* d_w, const T* numbers, const T* columns, int64_t rows, int64_
 }
 
 #if defined(MEMSUITE_PAIRS)
-// A tile of kOuterRows rows of the gradient of weights: d_w[m][n] += the sum over samples of numbers[m] * columns[n].
+// A tile of kOuterRows rows of the gradient of weights in bfloat16: d_w[m][n] += the sum over samples of numbers[m] *
+// columns[n], with pairs of samples, numbers[pair][kOuterRows] and columns from pair_columns.
 __attribute__((noinline)) MEMSUITE_PAIRS inline void outer_tile_pairs(float* d_w, const uint32_t* numbers,
                                                                       const uint32_t* columns, int64_t rows,
                                                                       int64_t size, int64_t pairs) {

@@ -3,7 +3,8 @@
 //
 // An instruction of AVX-512 BF16 adds two products to every lane. The factors therefore lie in pairs: 32 bits hold the
 // number at an even depth in the lower half and that at the next depth in the upper half. A last odd one is paired with
-// zero. These functions are compiled for that extension and called only where bfloat16_products says so.
+// zero. The instruction takes subnormal numbers for zero. These functions are compiled for that extension and called
+// only where bfloat16_products says so.
 #pragma once
 
 #include "common/matmul.h"

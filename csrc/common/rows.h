@@ -30,7 +30,7 @@ struct Product {
   const T* const* added = nullptr;
   const T* const* other = nullptr;  // with factor
   const T* factor = nullptr;
-  const T* packed = nullptr;
+  const T* packed = nullptr;  // in bfloat16 the memory holds pairs (pairs.h)
   int64_t column = 0;
 
   template <int R>
@@ -91,13 +91,29 @@ void map_product(Product<T> work, const T* packed, int64_t count) {
   product(work, packed, count);
 }
 
-// Adds the outer products of `count` left rows and right rows to sums [left_width, right_width]: in float32, or in
-// bfloat16. `columns` holds kBlockRows padded right rows, `numbers` kBlockRows kOuterRows numbers.
+// Adds the outer products of `count` left rows and right rows to sums [left_width, right_width]. `columns`
+// holds kBlockRows padded right rows, `numbers` kBlockRows kOuterRows numbers.
 template <class T>
 void add_outer(T* sums, const T* const* left, int64_t left_width, const T* const* right, int64_t right_width,
                int64_t count, T* columns, T* numbers) {
   constexpr int R = kOuterRows;
+  pack_columns<T, 2>(columns, right, count, right_width);
+  for (int64_t m = 0; m < left_width; m += R) {
+    const int64_t rows = left_width - m < R ? left_width - m : R;
+    if (rows < R) memset(numbers, 0, sizeof(T) * R * count);
+    for (int64_t k = 0; k < count; ++k)
+      rows == R ? memcpy(numbers + k * R, left[k] + m, sizeof(T) * R)
+                : memcpy(numbers + k * R, left[k] + m, sizeof(T) * rows);
+    outer_tile(sums + m * right_width, numbers, columns, rows, right_width, count);
+  }
+}
+
+// The same for the gradient of a map: in float32, or in bfloat16.
+template <class T>
+void add_map_outer(T* sums, const T* const* left, int64_t left_width, const T* const* right, int64_t right_width,
+                   int64_t count, T* columns, T* numbers) {
 #if defined(MEMSUITE_PAIRS)
+  constexpr int R = kOuterRows;
   if constexpr (sizeof(T) == 4)
     if (bfloat16_products) {
       uint32_t *wide = reinterpret_cast<uint32_t*>(columns), *tile = reinterpret_cast<uint32_t*>(numbers);
@@ -111,18 +127,10 @@ void add_outer(T* sums, const T* const* left, int64_t left_width, const T* const
       return;
     }
 #endif
-  pack_columns<T, 2>(columns, right, count, right_width);
-  for (int64_t m = 0; m < left_width; m += R) {
-    const int64_t rows = left_width - m < R ? left_width - m : R;
-    if (rows < R) memset(numbers, 0, sizeof(T) * R * count);
-    for (int64_t k = 0; k < count; ++k)
-      rows == R ? memcpy(numbers + k * R, left[k] + m, sizeof(T) * R)
-                : memcpy(numbers + k * R, left[k] + m, sizeof(T) * rows);
-    outer_tile(sums + m * right_width, numbers, columns, rows, right_width, count);
-  }
+  add_outer(sums, left, left_width, right, right_width, count, columns, numbers);
 }
 
-// Sums over rows of the outer product of a left row and a right row, [left_width, right_width].
+// The gradient of a map: sums over rows of the outer product of a left row and a right row, [left_width, right_width].
 template <class T>
 struct OuterSums {
   const int64_t left_width, right_width;
@@ -139,7 +147,7 @@ struct OuterSums {
   }
 
   void add(const T* const* left, const T* const* right, int64_t count) const {
-    add_outer(sums, left, left_width, right, right_width, count, columns.data, numbers.data);
+    add_map_outer(sums, left, left_width, right, right_width, count, columns.data, numbers.data);
   }
 };
 

@@ -44,7 +44,7 @@ def measure(
 
     Args:
         console: shows the current step.
-        controllers: names of the sequence models.
+        controllers: names of the sequence models, with arguments as in :mod:`memsuite.bench.variants`.
         stages: names of the stages to run, in the order of :data:`STAGES`.
         horizons: lengths of an episode in steps of the training runs.
         device: Lightning's name of the accelerator.

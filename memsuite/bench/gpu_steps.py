@@ -20,6 +20,7 @@ from torch.utils import _pytree as pytree
 from memsuite.bench.gpu import CLOSE
 from memsuite.bench.measure import Cycles, parameter_count, prepare, spent, train_briefly
 from memsuite.bench.op_cases import CASES
+from memsuite.bench.variants import arguments_of
 from memsuite.callbacks import StopAtTarget
 from memsuite.controllers import Controller, make_controller
 from memsuite.launch.trainer import TRAINER_DEFAULTS
@@ -75,7 +76,9 @@ def compare_op(device: str, name: str) -> dict[str, Any]:
 def compare_controller(device: str, name: str) -> dict[str, Any]:
     """Read a sequence with resets and a step on both devices; compare features, states and gradients."""
     torch.manual_seed(0)
-    model = make_controller(name, input_dim=WIDTH, memory_horizon=100, hidden_dim=64)
+    asked = arguments_of(name)
+    arguments = {"hidden_dim": 64} | asked["controller_args"]
+    model = make_controller(asked["controller"], input_dim=WIDTH, memory_horizon=100, **arguments)
     x, first = torch.randn(STEPS, ROWS, WIDTH), torch.rand(STEPS, ROWS) < 0.03
     expected = _read(model, x, first)
     moved = copy.deepcopy(model).to(device)

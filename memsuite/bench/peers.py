@@ -51,7 +51,7 @@ def measure(
     Args:
         console: shows the current measurement.
         peer: other programs, as ``NAME=COMMAND``.
-        controllers: names of our sequence models.
+        controllers: names of our sequence models, with arguments as in :mod:`memsuite.bench.variants`.
         horizons: episode lengths in steps.
         repeats: number of rounds.
     """

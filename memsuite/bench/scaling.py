@@ -42,7 +42,7 @@ def measure(
 
     Args:
         console: shows the current measurement.
-        controllers: names of the sequence models.
+        controllers: names of the sequence models, with arguments as in :mod:`memsuite.bench.variants`.
         horizons: episode lengths in steps.
         recompute: steps whose intermediate values are kept at a time; None for all.
         repeats: number of rounds; the medians are returned.

@@ -43,7 +43,7 @@ def measure(
     Args:
         console: shows the current measurement.
         threads: number of threads, and of processes, that are compared with one.
-        controllers: names of the sequence models.
+        controllers: names of the sequence models, with arguments as in :mod:`memsuite.bench.variants`.
         horizons: episode lengths in steps.
         repeats: number of rounds.
     """

@@ -10,10 +10,12 @@ import itertools
 from dataclasses import replace
 from typing import Any, cast
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
 from memsuite.bench.measure import PEERS_PPO, Cycles, parameter_count, spent, train_briefly
+from memsuite.ops.products import check_products
 from memsuite.rl import PPOConfig
 from memsuite.runs.ppo import Products
 
@@ -33,12 +35,14 @@ def measure(
 
     Args:
         console: shows which controller is being trained.
-        controllers: names of the controllers.
+        controllers: names of the controllers, with arguments as in :mod:`memsuite.bench.variants`.
         horizons: episode lengths in steps.
         draws: numbers of environments that share a script, each measured; empty for the peers' work, without sharing.
         products: precisions of products (:mod:`memsuite.ops.products`), each measured.
         repeats: number of iterations that count; at horizons below 400 steps, ``400 // horizon`` times as many.
     """
+    for precision in products:
+        check_products(precision, torch.device("cpu"))
     rows = []
     shared = draws or cast(list[int | None], [None])
     for controller, horizon, number, precision in itertools.product(controllers, horizons, shared, products):

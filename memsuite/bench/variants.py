@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import yaml
-
-from memsuite.controllers import CONTROLLERS
+from memsuite.controllers import CONTROLLERS, make_controller
 from memsuite.errors import UsageError
 from memsuite.launch.plain import names_among
+from memsuite.reading import read_value
 
 
 def variants(text: str) -> list[str]:
@@ -16,7 +15,9 @@ def variants(text: str) -> list[str]:
     names = text.split(",")
     for name in names:
         names_among("controller", name.partition(":")[0], CONTROLLERS)
-        arguments_of(name)
+        asked = arguments_of(name)
+        if asked["controller_args"]:  # a mistake is said before anything is measured
+            make_controller(asked["controller"], input_dim=1, **asked["controller_args"])
     return names
 
 
@@ -30,7 +31,8 @@ def arguments_of(variant: str) -> dict[str, Any]:
     arguments: dict[str, Any] = {}
     for setting in settings:
         key, sign, value = setting.partition("=")
-        if not (key and sign and value):
-            raise UsageError(f"--controllers {variant}: {setting!r} is not ARGUMENT=VALUE, as in s5:mlp_ratio=0")
-        arguments[key] = yaml.safe_load(value)
+        if not (key and sign and value) or key in arguments:
+            wrong = "is there twice" if key in arguments else "is not ARGUMENT=VALUE, as in s5:mlp_ratio=0"
+            raise UsageError(f"--controllers {variant!r}: {setting!r} {wrong}")
+        arguments[key] = read_value(f"--controllers {variant!r}", value)
     return {"controller": name, "controller_args": arguments}

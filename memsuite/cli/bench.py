@@ -130,7 +130,7 @@ def parse(part: str, arguments: list[str]) -> tuple[argparse.Namespace, dict[str
 def checked(option: str, value: Any) -> Any:
     """Return an option's value, lists read from their text; raise a UsageError if it is out of range."""
     if option in NAMES:
-        return names_among(option.removesuffix("s"), value, NAMES[option])
+        return names_among(option.removesuffix("s") if option != "products" else "--products", value, NAMES[option])
     if option == "controllers":
         return variants(value)
     if option == "horizons":

@@ -128,8 +128,9 @@ def check_same_run(checkpoint: dict[str, Any], asked: RunConfig) -> None:
     saved, now_asked = completed_checkpoint(checkpoint), asked.plain()
     # A setting that came after the checkpoint is not in it; the run was made with what is now its default.
     pairs = [(name, saved[name], now_asked[name]) for name in NAMES if name in saved and name not in FREE]
-    ppo = [name for name in PPO_NAMES if name in saved["ppo"] and name not in FREE_PPO]
-    pairs += [(f"model.ppo.{name}", saved["ppo"][name], now_asked["ppo"][name]) for name in ppo]
+    ppo = {"products": "float32", **saved["ppo"]}  # its default is a value; those of other such settings are rules
+    held = [name for name in PPO_NAMES if name in ppo and name not in FREE_PPO]
+    pairs += [(f"model.ppo.{name}", ppo[name], now_asked["ppo"][name]) for name in held]
     for name, before, now in pairs:
         alike = name == "init_from" and before and now and os.path.normpath(before) == os.path.normpath(now)
         if (before or None) != (now or None) and not alike:

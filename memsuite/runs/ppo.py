@@ -87,8 +87,9 @@ class PPOConfig:
         recompute: keep the intermediate values of so many steps at a time, and compute those of each such block again
             in the backward pass. The gradient is the same; it costs another forward pass, and the memory of a long
             rollout is little more than its observations, and the features of its decisions. Null keeps everything.
-        products: precision in which maps are computed in training, by a CPU: ``bfloat16`` rounds their factors, and is
-            faster on processors that have AVX-512 BF16 (:mod:`memsuite.ops.products`). Evaluations are in float32.
+        products: precision in which a CPU multiplies by weights in training: ``bfloat16`` rounds the factors, and is
+            faster for block models on a processor that has AVX-512 BF16 (:mod:`memsuite.ops.products`). Evaluations
+            are in float32.
         max_skipped_updates: end the run after so many updates in a row whose loss or gradient was not finite; each of
             them is skipped.
     """

@@ -5,10 +5,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from bfloat16 import needs_bfloat16
 
 from memsuite.__main__ import main
 from memsuite.bench import STAGES, gpu, gpu_steps, ops, peers
-from memsuite.bench.variants import variants
+from memsuite.bench.variants import arguments_of, variants
 from memsuite.cli.bench import PARTS
 from memsuite.errors import UsageError
 from memsuite.launch.plain import console
@@ -157,13 +158,53 @@ def test_help_lists_the_subcommands_and_each_has_its_own_options(capsys):
         } == (set(defaults) - {"repeats"})
 
 
-@pytest.mark.parametrize("given", ["s5:mlp_ratio", "s5:=0", "gru,s5:"])
-def test_a_controllers_arguments_are_written_as_pairs(given: str) -> None:
-    """What is not ARGUMENT=VALUE is named, with an example; a name that is not a controller's is found before it."""
-    with pytest.raises(UsageError, match=r"is not ARGUMENT=VALUE, as in s5:mlp_ratio=0"):
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("s5:mlp_ratio", "'s5:mlp_ratio': 'mlp_ratio' is not ARGUMENT=VALUE, as in s5:mlp_ratio=0"),
+        ("s5:=0", "'=0' is not ARGUMENT=VALUE"),
+        ("gru,s5:", "'s5:': '' is not ARGUMENT=VALUE"),
+        ("s5:depth=1:depth=2", "'depth=2' is there twice"),
+        ("s5:mlp_ratio={", "'{' is not YAML"),
+        ("grru:depth", "no controller 'grru'"),
+        ("gru,gru:depth=0", "depth is 0; the least is 1"),
+        ("gru:deepth=2", "deepth"),
+    ],
+)
+def test_a_controllers_arguments_are_checked_before_anything_is_measured(given: str, said: str) -> None:
+    """One line names the mistake."""
+    with pytest.raises(UsageError) as caught:
         variants(given)
-    with pytest.raises(UsageError, match="grru"):
-        variants("grru:depth=1")
+    assert said in str(caught.value)
+
+
+def test_a_controllers_arguments_are_numbers_where_they_look_like_it() -> None:
+    """YAML alone takes 1e-3 for a text."""
+    assert arguments_of("mamba:dt_min=1e-3:expand=1") == {
+        "controller": "mamba",
+        "controller_args": {"dt_min": 0.001, "expand": 1},
+    }
+
+
+@needs_bfloat16
+def test_training_is_measured_in_both_precisions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A row that is not of float32 names its precision, and so does the table."""
+    given = [
+        "--controllers",
+        "linear_attention",
+        "--horizons",
+        "20",
+        "--repeats",
+        "1",
+        "--products",
+        "float32,bfloat16",
+    ]
+    main(["bench", "training", *given, "--out", str(tmp_path / "out.json")])
+    assert "bfloat16" in capsys.readouterr().out
+    rows = json.loads((tmp_path / "out.json").read_text())["training"]
+    assert [row.get("products") for row in rows] == [None, "bfloat16"]
+    assert main(["bench", "training", "--products", "bf16"]) == 2
+    assert "no --products 'bf16'; did you mean: bfloat16" in capsys.readouterr().err
 
 
 def test_a_controllers_arguments_reach_it(tmp_path: Path) -> None:

@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+from bfloat16 import needs_bfloat16
 from torch import Tensor
 
 from memsuite.errors import UsageError
-from memsuite.ops import gated_mlp, gated_out, gru_scan, skip_out, wide_linear
+from memsuite.ops import gated_mlp, gated_out, gru_scan, skip_out, wide_linear, window_attention
 from memsuite.ops.build import cpu
 from memsuite.ops.fused.gated_out import SILU
 from memsuite.ops.products import check_products, products_in
@@ -15,20 +16,8 @@ from memsuite.ops.products import check_products, products_in
 HOST = torch.device("cpu")
 
 
-def has_bfloat16() -> bool:
-    """Tell whether this machine multiplies in bfloat16."""
-    try:
-        check_products("bfloat16", HOST)
-    except UsageError:
-        return False
-    return True
-
-
-needs_bfloat16 = pytest.mark.skipif(not has_bfloat16(), reason="the processor has no bfloat16, or no op is compiled")
-
-
 @pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
+def _threads_as_before() -> Iterator[None]:
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
@@ -112,10 +101,51 @@ def test_a_recurrence_stays_in_float32() -> None:
 def test_float64_is_not_rounded() -> None:
     """Tensors in float64 have the same bits as ever."""
     torch.manual_seed(0)
-    inputs = [torch.randn(9, 11, 40, dtype=torch.double), torch.randn(30, 40, dtype=torch.double)]
-    exact = wide_linear(*inputs)
+    x, w = torch.randn(9, 11, 40).double().requires_grad_(), torch.randn(30, 40).double().requires_grad_()
+
+    def all_of_it() -> list[Tensor]:
+        y = wide_linear(x, w)
+        return [y, *torch.autograd.grad(y.square().sum(), (x, w))]
+
+    exact = all_of_it()
     with products_in("bfloat16"):
-        assert torch.equal(wide_linear(*inputs), exact)
+        found = all_of_it()
+    assert all(torch.equal(a, b) for a, b in zip(found, exact, strict=True))
+
+
+@needs_bfloat16
+@pytest.mark.parametrize("relative", [False, True])
+def test_attention_stays_in_float32(relative: bool) -> None:
+    """Scores, weights and all gradients have the bits of float32."""
+    torch.manual_seed(0)
+    inputs = [torch.randn(40, 3, 2, 16) for _ in range(3)]
+    inputs += [torch.randn(40, 3, 2, 16), torch.randn(40, 2, 16)] * relative
+    reach = torch.arange(40).unsqueeze(1).expand(40, 3).contiguous()
+
+    def op(q: Tensor, k: Tensor, v: Tensor, *ages: Tensor) -> Tensor:
+        return window_attention(q, k, v, reach, None, *ages)
+
+    exact = with_gradients(op, *inputs)
+    with products_in("bfloat16"):
+        found = with_gradients(op, *inputs)
+    assert all(torch.equal(a, b) for a, b in zip(found, exact, strict=True))
+
+
+@needs_bfloat16
+def test_a_lower_instruction_set_stays_in_float32() -> None:
+    """There are no such products below AVX-512; nothing is rounded, and one line says so."""
+    torch.manual_seed(0)
+    inputs, best = [torch.randn(9, 11, 40), torch.randn(30, 40)], torch.ops.memsuite.kernel_level(-1)
+    try:
+        torch.ops.memsuite.kernel_level(1)
+        exact = wide_linear(*inputs)
+        with products_in("bfloat16") as held:
+            assert not held
+            assert torch.equal(wide_linear(*inputs), exact)
+        with pytest.raises(UsageError, match=r"needs a processor with AVX-512 BF16, which this one lacks"):
+            check_products("bfloat16", HOST)
+    finally:
+        torch.ops.memsuite.kernel_level(best)
 
 
 @needs_bfloat16
@@ -146,14 +176,14 @@ def test_the_number_of_threads_changes_no_bit() -> None:
 
 @needs_bfloat16
 def test_the_block_ends_with_the_precision_before() -> None:
-    """Blocks nest, and an error ends one as anything else does."""
+    """Blocks nest, float32 within bfloat16 too, and an error ends one as anything else does."""
 
     def now() -> int:
         return int(torch.ops.memsuite.bfloat16_products(-1))
 
     with products_in("bfloat16"):
-        with products_in("bfloat16"):
-            pass
+        with products_in("float32"):
+            assert now() == 0
         assert now() == 1
     assert now() == 0
     with pytest.raises(KeyError), products_in("bfloat16"):
@@ -162,7 +192,7 @@ def test_the_block_ends_with_the_precision_before() -> None:
 
 
 def test_what_cannot_be_had_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a GPU, without the compiled ops and on another processor one line says what to do; float32 is always there."""
+    """On a GPU and without the compiled ops one line says what to do; float32 is always there."""
     with pytest.raises(UsageError, match=r"on a GPU use trainer\.precision bf16-mixed"):
         check_products("bfloat16", torch.device("cuda"))
     monkeypatch.setattr(cpu, "STATUS", cpu.Status(None, "MEMSUITE_KERNELS=off"))

@@ -40,7 +40,7 @@ PASSES = ("--epochs 4", "--epochs 1")
 BEST = 3  # settings that are tried at the longer horizon, the best of those at the shorter one
 TUNING_SEED = 1000
 TASK = "--task delayed_cue --difficulty medium --task_args.num_cues 8"
-# The schedules are as without it.
+# Training ends at the target; the learning rate falls as over the whole budget.
 STOP = "--trainer.callbacks+=memsuite.callbacks.StopAtTarget --trainer.callbacks.patience=1"
 
 

@@ -20,7 +20,7 @@ SIZES = {
     "reference_v2": 1760,
     "recipe_v2": 111,
     "to_target_v2": 96,
-    "products_v1": 24,
+    "products_v1": 28,
     "longest_v2": 28,
     "contamination_v2": 110,
     "t_maze_v2": 15,

@@ -91,11 +91,10 @@ class S5Layer(ZeroBegin):
         # A frequency that turns by about a whole circle in a step hardly writes; its factor is bounded.
         return 1 / torch.maximum(hold.abs(), 0.1 * self.log_step.exp())
 
-    def _drive(self, x: Tensor, hold: Tensor) -> Tensor:
-        """Return the input of the state, complex ``[.., state_dim]``."""
-        written = torch.view_as_real(torch.view_as_complex(self.b.mT.contiguous()) * hold.unsqueeze(1))
+    def _drive(self, x: Tensor, b: Tensor) -> Tensor:
+        """Return the input of the state, complex ``[.., state_dim]``, by ``b`` ``[state_dim, 2, input_dim]``."""
         # Autocast returns half precision, which has no complex numbers and is too coarse for a recurrence.
-        drive = wide_linear(x, written.transpose(1, 2).flatten(0, 1)).to(self.b.dtype)
+        drive = wide_linear(x, b.flatten(0, 1)).to(b.dtype)
         return torch.view_as_complex(drive.view(*drive.shape[:-1], -1, 2))
 
     def _read(self, s: Tensor, x: Tensor) -> Tensor:
@@ -109,7 +108,7 @@ class S5Layer(ZeroBegin):
         """Take one step."""
         assert isinstance(state, Tensor)
         decay, hold = self._discrete()
-        s = torch.addcmul(self._drive(x_BD, hold), decay, torch.view_as_complex(state))
+        s = torch.addcmul(self._drive(x_BD, self.b) * hold, decay, torch.view_as_complex(state))
         return self._read(s, x_BD), torch.view_as_real(s)
 
     def forward_sequence(self, x_TBD: Tensor, state: State, is_first_TB: Tensor) -> tuple[Tensor, State]:
@@ -117,7 +116,9 @@ class S5Layer(ZeroBegin):
         state = self.reset_mask(state, is_first_TB[0])
         assert isinstance(state, Tensor)
         decay, hold = self._discrete()
-        s = diagonal_scan(decay, self._drive(x_TBD, hold), is_first_TB, torch.view_as_complex(state))
+        # Once a sequence, the hold is folded into B; at a step that costs more than it saves.
+        held = torch.view_as_real(torch.view_as_complex(self.b.mT.contiguous()) * hold.unsqueeze(1)).mT
+        s = diagonal_scan(decay, self._drive(x_TBD, held), is_first_TB, torch.view_as_complex(state))
         return self._read(s, x_TBD), torch.view_as_real(s[-1])
 
     def recurrent_parameters(self) -> Iterator[nn.Parameter]:

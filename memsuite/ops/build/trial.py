@@ -27,6 +27,10 @@ def main(device: str, library: str) -> None:
         _call_scans(h)
         if device == "cpu":
             _call_what_a_gpu_leaves_to_pytorch(h)
+            torch.ops.memsuite.bfloat16_products(1)  # where the processor has it; elsewhere the same once more
+            _call_scans(h)
+            _call_what_a_gpu_leaves_to_pytorch(h)
+            torch.ops.memsuite.bfloat16_products(0)
     assert h.grad is not None
     assert h.grad.isfinite().all()
 
@@ -58,6 +62,7 @@ def _call_what_a_gpu_leaves_to_pytorch(h: Tensor) -> None:
     conv = ops.short_conv(lstm, torch.ones(4, 4), None, torch.zeros(3, 3, 4), reset)
     x = ops.gated_out(conv.unsqueeze(2), x, torch.ones(4, 4), 1e-8, 1) + ops.rms_norm(lstm, torch.ones(4), 1e-8)
     x = ops.gated_mlp(x, torch.ones(12, 4), torch.ones(4, 6), 1e-8)
+    x = ops.wide_linear(ops.skip_out(x, x, x, torch.ones(4), torch.ones(4, 4)), torch.ones(4, 4))
     logits = ops.normed_linear(ops.narrow_linear(x, torch.ones(8, 4, requires_grad=True)), torch.ones(5, 8), 1e-8)
     actions, v = torch.zeros(2, 3, dtype=torch.int64), torch.zeros(2, 3)
     log_p = ops.log_prob(logits, actions)

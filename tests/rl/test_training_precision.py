@@ -5,27 +5,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from bfloat16 import needs_bfloat16
 
 from memsuite.__main__ import main
 from memsuite.errors import UsageError
 from memsuite.module import MemoryPPO
-from memsuite.ops.products import check_products
+from memsuite.ops.build import cpu
 from memsuite.runs import RunConfig
 from memsuite.runs.ppo import PPOConfig
 
 SMALL = "--task delayed_cue --difficulty easy --horizon 20 --controller linear_attention --num_envs 128 --steps 12800"
-
-
-def has_bfloat16() -> bool:
-    """Tell whether this machine multiplies in bfloat16."""
-    try:
-        check_products("bfloat16", torch.device("cpu"))
-    except UsageError:
-        return False
-    return True
-
-
-needs_bfloat16 = pytest.mark.skipif(not has_bfloat16(), reason="the processor has no bfloat16, or no op is compiled")
+ON = "--model.ppo.products bfloat16 --steps 25600 --device cpu --ckpt_path last --out"
 
 
 def fit(out: Path, *more: str) -> dict:
@@ -65,20 +55,8 @@ def test_training_is_rounded_and_evaluation_is_not(tmp_path, monkeypatch):
 def test_a_run_goes_on_in_its_own_precision(tmp_path, capsys):
     """Its numbers would be those of neither."""
     fit(tmp_path / "run")
-    more = [
-        "--ppo.products",
-        "bfloat16",
-        "--steps",
-        "25600",
-        "--device",
-        "cpu",
-        "--ckpt_path",
-        "last",
-        "--out",
-        str(tmp_path / "run"),
-    ]
-    assert main(["fit", *SMALL.split(), *more]) == 2
-    assert "products" in capsys.readouterr().err
+    assert main(["fit", *SMALL.split(), *ON.split(), str(tmp_path / "run")]) == 2
+    assert "model.ppo.products is float32 in the checkpoint, not bfloat16" in capsys.readouterr().err
 
 
 def test_a_wrong_precision_is_named():
@@ -86,3 +64,33 @@ def test_a_wrong_precision_is_named():
     with pytest.raises(UsageError, match=r"ppo\.products 'float16'.*bfloat16, float32"):
         PPOConfig(products="float16")
     assert RunConfig().ppo.products == "float32"
+
+
+@needs_bfloat16
+@pytest.mark.parametrize("precision", ["64-true", "bf16-mixed"])
+def test_where_it_would_do_nothing_it_is_refused(tmp_path, capsys, precision):
+    """Before the folder of the run is made, so that the next attempt finds it free."""
+    given = ["--device", "cpu", "--trainer.precision", precision, "--model.ppo.products", "bfloat16"]
+    assert main(["fit", *SMALL.split(), *given, "--out", str(tmp_path / "run")]) == 2
+    assert f"is for trainer.precision 32-true; with {precision}" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_machine_without_it_says_so_before_the_folder_is_made(tmp_path, capsys, monkeypatch):
+    """As on a machine where the ops are not compiled."""
+    monkeypatch.setattr(cpu, "STATUS", cpu.Status(None, "MEMSUITE_KERNELS=off"))
+    given = ["--device", "cpu", "--model.ppo.products", "bfloat16", "--out", str(tmp_path / "run")]
+    assert main(["fit", *SMALL.split(), *given]) == 2
+    assert "ppo.products bfloat16 needs the compiled ops (MEMSUITE_KERNELS=off)" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_from_before_the_setting_was_made_in_float32(tmp_path, capsys):
+    """A checkpoint without the setting does not go on in bfloat16."""
+    fit(tmp_path / "run")
+    file = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    checkpoint = torch.load(file, weights_only=True)
+    del checkpoint["memsuite"]["config"]["ppo"]["products"]
+    torch.save(checkpoint, file)
+    assert main(["fit", *SMALL.split(), *ON.split(), str(tmp_path / "run")]) == 2
+    assert "model.ppo.products is float32 in the checkpoint, not bfloat16" in capsys.readouterr().err
