@@ -47,6 +47,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "peers_1000": functools.partial(measurements.peers, 1000),
     "peers_cartpole": measurements.peers_cartpole,
     "peers_learning": costs.learning,
+    "easy_tier": costs.easy_tier,
     "products": costs.products,
     "products_learning": costs.products_learning,
     "long": measurements.long_rollouts,

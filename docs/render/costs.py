@@ -59,3 +59,23 @@ def products_learning() -> str:
                 row.append(" ".join("-" if one is None else f"{one / unit:.1f}" for one in taken_by))
         rows.append(row)
     return table(["task, easy", "controller", "M steps, float32", "bfloat16", "CPU-s, float32", "bfloat16"], rows)
+
+
+def easy_tier() -> str:
+    """Lay out what the easy tier of the first reference takes, when it was published and now, by controller."""
+    again = runs_of("reference_v1_again")
+    cells = {(run["task"], run["controller"], run["seed"]) for run in again}
+    first = [
+        run
+        for run in runs_of("reference")
+        if (run["task"], run["controller"], run["seed"]) in cells and run["difficulty"] == "easy"
+    ]
+    rows = []
+    for name in [*dict.fromkeys(run["controller"] for run in again), "all"]:
+        of_it = [[run for run in runs if name in ("all", run["controller"])] for runs in (first, again)]
+        minutes = [sum(run["cpu_seconds"] for run in runs) / 60 for runs in of_it]
+        success = [sum(run["success"] for run in runs) / len(runs) for runs in of_it]
+        told = [*(f"{spent:.1f}" for spent in minutes), f"{minutes[0] / minutes[1]:.2f}"]
+        rows.append([name, *told, *(f"{mean:.3f}" for mean in success)])
+    headings = ["controller", "CPU-minutes, published", "now", "ratio", "mean success, published", "now"]
+    return table(headings, rows)

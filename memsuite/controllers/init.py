@@ -70,6 +70,21 @@ def lstm_chrono_(weight_hh: Tensor, bias_ih: Tensor, bias_hh: Tensor, horizon: i
     bias_ih[size : 2 * size] = log_uniform_times(size, horizon)
 
 
+@torch.no_grad()
+def bind_(queries: Tensor, keys: Tensor) -> None:
+    """Begin with queries that are made as the keys are, in place.
+
+    A query then resembles the keys of the steps whose input resembles its own, so that an item that comes again
+    retrieves what was shown with it. With independent maps queries have nothing to do with keys, and training has to
+    find both at once from the reward.
+
+    Args:
+        queries: the weights that make the queries.
+        keys: those that make the keys, of the same shape.
+    """
+    queries.copy_(keys)
+
+
 def log_rate_on_ring(size: int, r_min: float, r_max: float) -> Tensor:
     """Draw ``log(-log r)`` for radii uniform by area on a ring; in float64, because float32 may round radii to 1."""
     area = torch.empty(size, dtype=torch.float64).uniform_(r_min**2, r_max**2)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from memsuite.controllers.about.abilities import Abilities
+from memsuite.controllers.init import bind_
 from memsuite.controllers.matrix_memory import Aside, Drive, HeadNorm, MatrixMemory
 from memsuite.controllers.stack import stacked
 from memsuite.ops import wide_linear
@@ -33,15 +34,19 @@ class LinearAttentionLayer(MatrixMemory):
     Args:
         input_dim: width of the input and of the features.
         num_heads: number of heads; ``input_dim`` is a multiple of it.
+        binding: whether the map of the queries begins as that of the keys, so that a repeated item retrieves what was
+            shown with it before anything is learnt, as in ``gated_deltanet``.
     """
 
     abilities = Abilities("matrix")
 
-    def __init__(self, input_dim: int, num_heads: int = 4) -> None:
+    def __init__(self, input_dim: int, num_heads: int = 4, binding: bool = False) -> None:
         super().__init__(input_dim, num_heads)
         self.qkv = nn.Linear(input_dim, 3 * input_dim, bias=False)
         self.norm = HeadNorm(input_dim)
         self.out = nn.Linear(input_dim, input_dim, bias=False)
+        if binding:
+            bind_(*self.qkv.weight.chunk(3)[:2])
 
     def drive(self, x: Tensor, aside: Aside, is_first_TB: Tensor | None) -> tuple[Drive, Aside]:
         """Return the mapped queries and keys, and the values."""

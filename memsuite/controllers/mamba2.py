@@ -16,7 +16,7 @@ from memsuite.controllers.about.abilities import Abilities
 from memsuite.controllers.base import Placement, ZeroBegin
 from memsuite.controllers.blocks import RMSNorm
 from memsuite.controllers.conv import ShortConv
-from memsuite.controllers.init import blank_shift
+from memsuite.controllers.init import bind_, blank_shift
 from memsuite.controllers.mamba import check_sizes, pass_the_step_, time_step_bias
 from memsuite.controllers.stack import stacked
 from memsuite.errors import UsageError
@@ -67,6 +67,8 @@ class Mamba2Layer(ZeroBegin):
         headdim: channels of a head; None for the greatest common divisor of the package's 64 and the channels.
         dt_min: shortest time step without a horizon.
         dt_max: longest time step without a horizon.
+        binding: whether C begins as B, so that a repeated item retrieves what was shown with it before anything is
+            learnt, as in ``gated_deltanet``.
         negative_eigenvalues: whether the decay lies between -1 and 1, as above, and not between 0 and 1. The package's
             kernel has no such decay, so that memsuite's op runs on a GPU too.
     """
@@ -84,6 +86,7 @@ class Mamba2Layer(ZeroBegin):
         dt_min: float = 0.001,
         dt_max: float = 0.1,
         negative_eigenvalues: bool = False,
+        binding: bool = False,
     ) -> None:
         super().__init__()
         check_sizes(d_state, d_conv, expand)
@@ -105,6 +108,11 @@ class Mamba2Layer(ZeroBegin):
         self.out_proj = nn.Linear(self.d_inner, input_dim, bias=False)
         if memory_horizon is not None:
             self._hold_(memory_horizon)
+        if binding:
+            size, made = d_state, self.in_proj.weight[2 * self.d_inner :]
+            bind_(made[size : 2 * size], made[:size])
+            for taps in self.conv1d.parameters():
+                bind_(taps[self.d_inner + size :], taps[self.d_inner : self.d_inner + size])
 
     @torch.no_grad()
     def _hold_(self, horizon: int) -> None:

@@ -10,7 +10,7 @@ from torch.nn.functional import logsigmoid
 
 from memsuite.controllers.about.abilities import Abilities
 from memsuite.controllers.blocks import Linear
-from memsuite.controllers.init import log_uniform_times
+from memsuite.controllers.init import bind_, log_uniform_times
 from memsuite.controllers.matrix_memory import Aside, Drive, HeadNorm, MatrixMemory
 from memsuite.controllers.stack import stacked
 from memsuite.ops import wide_linear
@@ -44,11 +44,15 @@ class MLSTMLayer(MatrixMemory):
         memory_horizon: steps H over which the initial weights should retain the state. The forget gates' biases are
             then the logarithms of times between one and four H. None for the paper's biases, 3 to 6.
         num_heads: number of heads; ``input_dim`` is a multiple of it.
+        binding: whether the map of the queries begins as that of the keys, so that a repeated item retrieves what was
+            shown with it before anything is learnt, as in ``gated_deltanet``.
     """
 
     abilities = Abilities("matrix", by_input=True)
 
-    def __init__(self, input_dim: int, memory_horizon: int | None = None, num_heads: int = 4) -> None:
+    def __init__(
+        self, input_dim: int, memory_horizon: int | None = None, num_heads: int = 4, binding: bool = False
+    ) -> None:
         super().__init__(input_dim, num_heads, extra=1)
         width = input_dim
         self.qkv = nn.Linear(width, 3 * width, bias=False)
@@ -65,6 +69,9 @@ class MLSTMLayer(MatrixMemory):
                 self.forget_gate.bias.copy_(torch.linspace(3, 6, num_heads))
             else:
                 self.forget_gate.bias.copy_(log_uniform_times(num_heads, memory_horizon))
+            if binding:
+                bind_(*self.qkv.weight.chunk(3)[:2])
+                self.query_bias.mul_(0.3)
 
     def init_aside(self, batch_size: int, like: Tensor) -> Aside:
         """Return the stabiliser, ``m`` ``[B, num_heads]``."""

@@ -8,6 +8,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from memsuite.controllers.about.abilities import Abilities
 from memsuite.controllers.blocks import RMSNorm, normed_out
+from memsuite.controllers.init import bind_
 from memsuite.controllers.stack import stacked
 from memsuite.controllers.windows.positions import positions_in_episode
 from memsuite.controllers.windows.window import Entries, View, WindowMemory
@@ -40,6 +41,8 @@ class TransformerLayer(WindowMemory):
         memory_horizon: steps to remember; sets the context if ``context_length`` is not given.
         context_length: number of visible steps; None for ``memory_horizon + 1``, or 512 without a horizon.
         num_heads: number of attention heads; ``input_dim`` is a multiple of twice this number.
+        binding: whether the map of the queries begins as that of the keys, so that a repeated item retrieves what was
+            shown with it before anything is learnt, as in ``gated_deltanet``.
         chunk: number of queries computed at once where the op is not used; this changes time and memory, but not the
             result.
     """
@@ -53,6 +56,7 @@ class TransformerLayer(WindowMemory):
         context_length: int | None = None,
         num_heads: int = 4,
         chunk: int = 128,
+        binding: bool = False,
     ) -> None:
         if input_dim % (2 * num_heads):
             raise UsageError(f"transformer: hidden_dim {input_dim} is no multiple of 2 * num_heads = {2 * num_heads}")
@@ -60,6 +64,8 @@ class TransformerLayer(WindowMemory):
         self.qkv = nn.Linear(input_dim, 3 * input_dim, bias=False)
         self.norm = RMSNorm(input_dim)
         self.out = nn.Linear(input_dim, input_dim, bias=False)
+        if binding:
+            bind_(*self.qkv.weight.chunk(3)[:2])
 
     def widths(self) -> dict[str, int]:
         """Return the widths of keys and values."""

@@ -263,6 +263,7 @@ def test_a_run_from_before_a_setting_existed_is_gone_on_with(run, finished):
     file = finished / "checkpoints" / "last.ckpt"
     checkpoint = torch.load(file, weights_only=True)
     del checkpoint["memsuite"]["config"]["ppo"]["gradient_clip"]
+    checkpoint["memsuite"]["config"]["task_args"].pop("reveal", None)
     torch.save(checkpoint, file)
     status, err = run("fit --ckpt_path last --out x --steps 480")
     assert status == 0, err

@@ -14,6 +14,7 @@ from memsuite.controllers.about.abilities import Abilities
 from memsuite.controllers.base import Placement, ZeroBegin
 from memsuite.controllers.blocks import RMSNorm, at_least
 from memsuite.controllers.conv import step_before
+from memsuite.controllers.init import bind_
 from memsuite.controllers.mamba import time_step_bias
 from memsuite.controllers.mamba2 import checked_headdim
 from memsuite.controllers.stack import stacked
@@ -76,6 +77,8 @@ class Mamba3Layer(ZeroBegin):
         headdim: channels of a head; None for the greatest common divisor of the package's 64 and the channels.
         dt_min: shortest time step without a horizon.
         dt_max: longest time step without a horizon.
+        binding: whether C begins as B, so that a repeated item retrieves what was shown with it before anything is
+            learnt, as in ``gated_deltanet``.
     """
 
     abilities = Abilities("matrix", by_input=True, sign_changing=True)
@@ -89,6 +92,7 @@ class Mamba3Layer(ZeroBegin):
         headdim: int | None = None,
         dt_min: float = 0.001,
         dt_max: float = 0.1,
+        binding: bool = False,
     ) -> None:
         super().__init__()
         at_least("d_state", d_state, 4)
@@ -111,6 +115,9 @@ class Mamba3Layer(ZeroBegin):
         self.D = nn.Parameter(torch.ones(self.num_heads))
         self.gate_bias = nn.Parameter(torch.ones(self.num_heads, self.headdim))
         self.out_proj = nn.Linear(self.d_inner, input_dim, bias=False)
+        if binding:
+            made = self.in_proj.weight[2 * self.d_inner : 2 * (self.d_inner + d_state)]
+            bind_(made[d_state:], made[:d_state])
         if memory_horizon is not None:
             with torch.no_grad():
                 self.D.zero_()

@@ -12,7 +12,7 @@ from torch.nn.functional import layer_norm
 from memsuite.controllers.about.abilities import Abilities
 from memsuite.controllers.blocks import Linear, unit
 from memsuite.controllers.conv import step_before
-from memsuite.controllers.init import log_uniform_times
+from memsuite.controllers.init import bind_, log_uniform_times
 from memsuite.controllers.matrices.edited import Edit, EditedMatrix, Plan
 from memsuite.controllers.matrix_memory import Aside
 from memsuite.controllers.stack import stacked
@@ -48,11 +48,15 @@ class RWKV7Layer(EditedMatrix):
         memory_horizon: steps H over which the initial weights should retain the state. The channels then decay over
             one to four H. None for rates spread over all that are possible.
         num_heads: number of heads; ``input_dim`` is a multiple of it. The maps of low rank have the width of a head.
+        binding: whether the map and the shift of r begin as those of the keys, so that a repeated item retrieves what
+            was shown with it before anything is learnt, as in ``gated_deltanet``.
     """
 
     abilities = Abilities("matrix", by_input=True, sign_changing=True)
 
-    def __init__(self, input_dim: int, memory_horizon: int | None = None, num_heads: int = 4) -> None:
+    def __init__(
+        self, input_dim: int, memory_horizon: int | None = None, num_heads: int = 4, binding: bool = False
+    ) -> None:
         super().__init__(input_dim, num_heads)
         width, rank = input_dim, input_dim // num_heads
         self.shift = nn.Parameter(torch.rand(len(PARTS), width))
@@ -66,6 +70,10 @@ class RWKV7Layer(EditedMatrix):
         self.norm_weight, self.norm_bias = nn.Parameter(torch.ones(width)), nn.Parameter(torch.zeros(width))
         with torch.no_grad():
             self.query.bias.uniform_(-1, 1)
+            if binding:
+                bind_(self.query.weight, self.key.weight)
+                bind_(self.shift[PARTS.index("query")], self.shift[PARTS.index("key")])
+                self.query.bias.mul_(0.3)
             bias = self.decay[2].bias
             assert isinstance(bias, Tensor)
             if memory_horizon is None:

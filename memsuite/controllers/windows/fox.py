@@ -10,7 +10,7 @@ from torch.nn.functional import logsigmoid, scaled_dot_product_attention
 
 from memsuite.controllers.about.abilities import Abilities
 from memsuite.controllers.blocks import Linear, RMSNorm, normed_out
-from memsuite.controllers.init import log_uniform_times
+from memsuite.controllers.init import bind_, log_uniform_times
 from memsuite.controllers.stack import stacked
 from memsuite.controllers.windows.window import Entries, View, WindowMemory
 from memsuite.ops import diagonal_scan, split_linear, window_attention
@@ -39,6 +39,8 @@ class FoXLayer(WindowMemory):
             are then the logarithms of times between one and four H. None for biases of zero.
         context_length: number of visible steps; None for ``memory_horizon + 1``, or 512 without a horizon.
         num_heads: number of attention heads; ``input_dim`` is a multiple of it.
+        binding: whether the map of the queries begins as that of the keys, so that a repeated item retrieves what was
+            shown with it before anything is learnt, as in ``gated_deltanet``.
         chunk: number of queries computed at once; this changes time and memory, but not the result.
     """
 
@@ -52,6 +54,7 @@ class FoXLayer(WindowMemory):
         context_length: int | None = None,
         num_heads: int = 4,
         chunk: int = 128,
+        binding: bool = False,
     ) -> None:
         super().__init__(input_dim, num_heads, context_length, memory_horizon, chunk)
         self.query = Linear(input_dim, input_dim, bias=False)
@@ -59,6 +62,8 @@ class FoXLayer(WindowMemory):
         self.forget = nn.Linear(input_dim, num_heads)
         self.norm = RMSNorm(input_dim)
         self.out = nn.Linear(input_dim, input_dim, bias=False)
+        if binding:
+            bind_(self.query.weight, self.key_value.weight[:input_dim])
         with torch.no_grad():
             self.forget.bias.zero_()
             if memory_horizon is not None:

@@ -11,6 +11,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from memsuite.controllers.about.abilities import Abilities
 from memsuite.controllers.base import Placement
 from memsuite.controllers.blocks import Linear, RMSNorm, at_least, normed_out
+from memsuite.controllers.init import bind_
 from memsuite.controllers.stack import stacked
 from memsuite.controllers.windows.window import Entries, View, WindowMemory
 from memsuite.errors import UsageError
@@ -52,6 +53,8 @@ class GTrXLLayer(WindowMemory):
             that are further open (a bias of 1). None for the paper's bias of 2.
         context_length: number of visible steps; None for ``memory_horizon + 1``, or 512 without a horizon.
         num_heads: number of attention heads; ``input_dim`` is a multiple of it, and even.
+        binding: whether the map of the queries begins as that of the keys, so that a repeated item retrieves what was
+            shown with it before anything is learnt, as in ``gated_deltanet``.
         gradient_window: steps of a segment beyond which no gradient flows; None for a gradient through the context.
         chunk: number of queries computed at once; this changes time and memory, but not the result.
     """
@@ -66,6 +69,7 @@ class GTrXLLayer(WindowMemory):
         num_heads: int = 4,
         gradient_window: int | None = None,
         chunk: int = 128,
+        binding: bool = False,
     ) -> None:
         super().__init__(input_dim, num_heads, context_length, memory_horizon, chunk)
         if input_dim % 2:
@@ -81,6 +85,8 @@ class GTrXLLayer(WindowMemory):
         )
         self.norm = RMSNorm(input_dim)
         self.out = nn.Linear(input_dim, input_dim, bias=False)
+        if binding:
+            bind_(self.query.weight, self.key_value.weight[:input_dim])
 
     @classmethod
     def placement(cls, memory_horizon: int | None = None, **_: Any) -> Placement:
