@@ -21,7 +21,7 @@ SUITES = {"reference": "reference_v1", "controls": "controls_v1", "horizons": "h
 REPORTS = json.loads((RESULTS / "beyond.json").read_text())["reports"]
 UNFINISHED = ("reference_v2", "recipe_v2", "to_target_v2", "longest_v2", "t_maze_v2", "map_v2", "second_easy_v1")
 FEWER_SEEDS = {"zoo_v1": 3, "products_v1": 2}
-ONE_COMMIT = ["recipe", "controls", "horizons", "golden", "beyond"]
+ONE_COMMIT = ["recipe", "controls", "horizons", "golden", "beyond", "reference_v1_again"]
 
 
 @functools.cache
@@ -44,6 +44,15 @@ WHOLE = {"recipe_v1": "recipe", "controls_second_v1": "controls_second"} | {
 def test_every_run_of_the_grid_is_there_and_no_other(suite, name):
     asked = {run.id for run in read_suite(ROOT / "configs" / "suites" / f"{suite}.yaml").runs}
     made = [re.search(rf"--out runs/{suite}/(\S+)", run["command"])[1] for run in runs_of(name)]
+    assert sorted(made) == sorted(asked)
+
+
+def test_the_easy_tier_again_is_whole():
+    """All models of the first reference but Gated DeltaNet, which it was counted without."""
+    suite = read_suite(ROOT / "configs" / "suites" / "reference_v1.yaml")
+    asked = [run.id for run in suite.runs if "-easy/" in run.id and "gated_deltanet" not in run.id]
+    made = [re.search(r"--out runs/reference_v1/(\S+)", run["command"])[1] for run in runs_of("reference_v1_again")]
+    assert len(asked) == 240
     assert sorted(made) == sorted(asked)
 
 
