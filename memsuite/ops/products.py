@@ -4,7 +4,7 @@ In bfloat16 the factors of a product are rounded to eight significant bits, subn
 is in float32. It concerns sequences that pass through :func:`~memsuite.ops.wide_linear`,
 :func:`~memsuite.ops.gated_mlp`, :func:`~memsuite.ops.gated_out` and :func:`~memsuite.ops.skip_out`, their gradients,
 and the gradients of recurrent weights. A recurrence itself, its state and its gradient through time, attention, narrow
-maps and single steps stay in float32, as float64 stays float64.
+maps, and single steps of fewer than 256 rows, which PyTorch computes, stay in float32, as float64 stays float64.
 """
 
 from __future__ import annotations
