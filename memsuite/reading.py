@@ -99,8 +99,8 @@ def read_value(given: str, text: str) -> Any:
     """
     try:
         value = yaml.load(text, UniqueKeys)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UsageError(f"{given}: {text!r} is not YAML: {' '.join(str(error).split())}") from error
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise UsageError(f"{given}: {text!r} is not a value in YAML") from None
     try:
         return float(value) if isinstance(value, str) else value
     except ValueError:

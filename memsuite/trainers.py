@@ -23,7 +23,7 @@ def check_trainer(trainer: pl.Trainer) -> None:
             )
 
 
-def check_numbers(trainer: pl.Trainer, ppo: PPOConfig) -> None:
+def check_training_products(trainer: pl.Trainer, ppo: PPOConfig) -> None:
     """Raise a usage error if the products of a run cannot be computed as it asks, or where that would do nothing.
 
     Args:
@@ -46,6 +46,6 @@ def check_start(trainer: pl.Trainer, config: RunConfig) -> None:
     """
     check_trainer(trainer)
     if trainer.state.fn == "fit":
-        check_numbers(trainer, config.ppo)
+        check_training_products(trainer, config.ppo)
     every, resumed = trainer.val_check_interval, bool(trainer.ckpt_path)
     require_same(config.plain() | {"evaluate_every": every, "resumed": resumed})

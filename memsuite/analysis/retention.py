@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-import yaml
 from torch import Tensor, nn
 
 from memsuite.analysis.density import recall_density
 from memsuite.analysis.waiting import states_after
 from memsuite.controllers import Controller
 from memsuite.errors import UsageError
+from memsuite.reading import read_value
 from memsuite.runs.recipes import FIRST, recipes
 from memsuite.tasks import Task
 from memsuite.tasks.delayed_cue import DelayedCue
@@ -66,7 +66,7 @@ def settings_of(given: Mapping[str, str]) -> list[dict[str, Any]]:
     Args:
         given: name to text; empty for one setting that replaces nothing.
     """
-    values = [[yaml.safe_load(value) for value in text.split(",")] for text in given.values()]
+    values = [[read_value(f"{name}={text}", value) for value in text.split(",")] for name, text in given.items()]
     return [dict(zip(given, one, strict=True)) for one in itertools.product(*values)]
 
 

@@ -24,7 +24,12 @@ from memsuite.runs.ppo import Products
 from memsuite.runs.provenance import commit, hardware, versions
 from memsuite.tasks import TASKS
 
-NAMES: dict[str, Iterable[str]] = {"tasks": TASKS, "stages": STAGES, "products": get_args(Products)}
+# Options that list names: what one of them is called in a message, and those that there are.
+NAMES: dict[str, tuple[str, Iterable[str]]] = {
+    "tasks": ("task", TASKS),
+    "stages": ("stage", STAGES),
+    "products": ("--products", get_args(Products)),
+}
 ALL = ",".join(CONTROLLERS)
 LEAST = {"repeats": 1, "threads": 2, "recompute": 1}
 # Each subcommand: what it measures, and its options with their defaults.
@@ -130,13 +135,11 @@ def parse(part: str, arguments: list[str]) -> tuple[argparse.Namespace, dict[str
 def checked(option: str, value: Any) -> Any:
     """Return an option's value, lists read from their text; raise a UsageError if it is out of range."""
     if option in NAMES:
-        return names_among(option.removesuffix("s") if option != "products" else "--products", value, NAMES[option])
+        return names_among(NAMES[option][0], value, NAMES[option][1])
     if option == "controllers":
         return variants(value)
-    if option == "horizons":
-        return whole_numbers("--horizons", value)
-    if option == "draws":
-        return whole_numbers("--draws", value) if value else []
+    if option in ("horizons", "draws"):
+        return [] if option == "draws" and not value else whole_numbers(f"--{option}", value)
     if option in LEAST and value is not None and value < LEAST[option]:
         raise UsageError(f"--{option} is {value}; the least is {LEAST[option]}")
     return value

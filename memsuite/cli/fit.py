@@ -262,7 +262,7 @@ def fit(cli: FitCLI) -> int:
     envs = envs_per_process(cli.model.num_envs, trainer.world_size, cli.model.ppo)
     if trainer.global_rank > 0:
         return fit_along(cli, checkpoint, advice)
-    trainers.check_numbers(trainer, cli.model.ppo)
+    trainers.check_training_products(trainer, cli.model.ppo)
     check_needs(cli.model, envs)
     check_space(cli.out, cli.model)
     with contextlib.ExitStack() as stack:

@@ -20,7 +20,7 @@ from memsuite.runs import RunConfig
 from memsuite.runs.checkpoints import completed_checkpoint, find_checkpoint
 from memsuite.runs.config import FREE, FREE_PPO, NAMES, PPO_NAMES, lift
 from memsuite.runs.folder import CHECKPOINTS, CONFIG, WEIGHTS
-from memsuite.runs.recipes import CAME_LATER
+from memsuite.runs.recipes import LATER, LATER_ARGUMENTS
 from memsuite.runs.seal import SEALED
 from memsuite.runs.trust import check_configuration
 from memsuite.shipped import find
@@ -129,10 +129,11 @@ def check_same_run(checkpoint: dict[str, Any], asked: RunConfig) -> None:
     saved, now_asked = completed_checkpoint(checkpoint), asked.plain()
     # A setting that came after the checkpoint is not in it; the run was made with what is now its default.
     for name in ("task_args", "controller_args"):
-        later = {key: CAME_LATER[key] for key in now_asked[name] or {} if key in CAME_LATER}
+        later = {key: LATER_ARGUMENTS[key] for key in now_asked[name] or {} if key in LATER_ARGUMENTS}
         saved[name] = {**later, **(saved.get(name) or {})}
     pairs = [(name, saved[name], now_asked[name]) for name in NAMES if name in saved and name not in FREE]
-    ppo = {"products": "float32", **saved["ppo"]}  # its default is a value; those of other such settings are rules
+    # The default of this one is a value; those of the other settings that came later are rules.
+    ppo = {"products": LATER["products"], **saved["ppo"]}
     held = [name for name in PPO_NAMES if name in ppo and name not in FREE_PPO]
     pairs += [(f"model.ppo.{name}", ppo[name], now_asked["ppo"][name]) for name in held]
     for name, before, now in pairs:

@@ -28,7 +28,7 @@ LATER: dict[str, Any] = {
     "products": "float32",
 }
 # Arguments of tasks and controllers that came after results were published: what those were made with.
-CAME_LATER: dict[str, Any] = {"reveal": False, "binding": False, "negative_eigenvalues": False}
+LATER_ARGUMENTS: dict[str, Any] = {"reveal": False, "binding": False, "negative_eigenvalues": False}
 LONGEST_GLOBAL = 20_000  # most steps to remember at which one norm over all parameters still lets the heads learn
 THE_SAME = ("recompute",)  # settings of how a result is computed, which change nothing of it; older results lack them
 MOST_EPISODES, MOST_EVALUATIONS = 1024, 20  # of the final evaluation, and on the way
@@ -193,7 +193,7 @@ def differences(config: Mapping[str, Any], recipe: str, steps_to_remember: int |
     evaluated are no part of this. A memory horizon is one where it is not the task's ``steps_to_remember``.
     """
     usual, task = recipes()[recipe], published(recipe, config["task"], config["difficulty"])
-    expected = {**CAME_LATER, **task["args"], **usual["controllers"].get(config["controller"], {})}
+    expected = {**LATER_ARGUMENTS, **task["args"], **usual["controllers"].get(config["controller"], {})}
     given = {**(config.get("task_args") or {}), **(config.get("controller_args") or {})}
     expected |= {} if steps_to_remember is None else {"memory_horizon": steps_to_remember}
     for name in ("horizon", *(["workers"] if config["task"].startswith(GYM) else [])):  # workers change no number

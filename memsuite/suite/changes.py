@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from memsuite.errors import UsageError
-from memsuite.reading import UniqueKeys
+from memsuite.reading import UniqueKeys, read_value
 from memsuite.suite.content import ENTRY_KEYS, Settings, axes_of, flatten, is_mapping, list_of, mapping
 
 Changes = dict[str, list[Any]]
@@ -49,10 +49,7 @@ def key_values(option: str, given: list[str]) -> dict[str, Any]:
         key, equals, value = each.partition("=")
         if not (key and equals):
             raise UsageError(f"--{option} {each}: write it as KEY=VALUE")
-        try:
-            settings[key] = yaml.load(value, UniqueKeys)
-        except yaml.YAMLError:
-            raise UsageError(f"--{option} {each}: {value!r} is not a value in YAML") from None
+        settings[key] = read_value(f"--{option} {each}", value)
     return settings
 
 

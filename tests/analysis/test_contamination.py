@@ -1,7 +1,7 @@
 """Retention with other arguments of the task than in training: delays that are not blank."""
 
+import importlib
 import json
-import sys
 
 import pytest
 
@@ -35,6 +35,9 @@ def test_every_combination_of_values_is_a_setting():
     assert settings_of({}) == [{}]
     assert settings_of({"noise": "0,0.1", "jitter": "3"}) == [{"noise": 0, "jitter": 3}, {"noise": 0.1, "jitter": 3}]
     assert described({"noise": 0.1, "jitter": 3}) == "noise 0.1, jitter 3"
+    assert settings_of({"noise": "1e-3"}) == [{"noise": 0.001}]
+    with pytest.raises(UsageError, match=r"noise=0,\{: '\{' is not a value in YAML"):
+        settings_of({"noise": "0,{"})
 
 
 def test_the_rows_are_evaluations_on_the_changed_task(run):
@@ -71,7 +74,7 @@ def test_each_value_is_measured_kept_and_drawn(run, tmp_path, capsys):
 
 def test_a_measurement_is_used_again_only_for_the_same_arguments(run, monkeypatch):
     line = ["retention", str(run), "--horizons", "10", "--episodes", "4", "--task_args.noise"]
-    inside, measured = sys.modules["memsuite.cli.retention"], []
+    inside, measured = importlib.import_module("memsuite.cli.retention"), []
     measure = inside.measure
     monkeypatch.setattr(inside, "measure", lambda *given: measured.append(given[2]) or measure(*given))
     for value in ("0.25", "0.25", "0.75"):

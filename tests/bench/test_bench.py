@@ -165,7 +165,7 @@ def test_help_lists_the_subcommands_and_each_has_its_own_options(capsys):
         ("s5:=0", "'=0' is not ARGUMENT=VALUE"),
         ("gru,s5:", "'s5:': '' is not ARGUMENT=VALUE"),
         ("s5:depth=1:depth=2", "'depth=2' is there twice"),
-        ("s5:mlp_ratio={", "'{' is not YAML"),
+        ("s5:mlp_ratio={", "'{' is not a value in YAML"),
         ("grru:depth", "no controller 'grru'"),
         ("gru,gru:depth=0", "depth is 0; the least is 1"),
         ("gru:deepth=2", "deepth"),

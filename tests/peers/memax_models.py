@@ -25,7 +25,7 @@ class Memax:
 
     def __init__(self, name, horizon):
         name, _, side = name.partition("_")
-        layer, name = MATRICES.get(name), MODELS[name]
+        layer, name = MATRICES[name] if side else None, MODELS[name]
         arguments = {name: {"window_size": horizon}} if name.startswith("Attention") else {}
 
         def of_side(recurrent_size, key):
