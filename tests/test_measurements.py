@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from memsuite.controllers import CONTROLLERS
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -12,7 +14,7 @@ def results(name: str) -> dict:
     return json.loads((ROOT / "results" / f"{name}.json").read_text())
 
 
-@pytest.mark.parametrize("name", ["bench", "environments", "peers_200", "ops", "scaling", "threads"])
+@pytest.mark.parametrize("name", ["bench", "environments", "long", "peers_200", "ops", "scaling", "threads"])
 def test_a_measurement_says_how_it_was_made(name):
     found = results(name)
     assert found["command"].startswith("memsuite bench")
@@ -25,3 +27,10 @@ def test_only_attention_costs_more_at_a_longer_horizon():
     first = {row["controller"]: row["microseconds"] for row in rows if row["horizon"] == 200}
     dear = {row["controller"] for row in rows if row["microseconds"] > 1.2 * first[row["controller"]]}
     assert dear == {"transformer"}
+
+
+def test_every_bounded_state_is_trained_on_a_hundred_thousand_steps_in_eight_gigabytes():
+    rows = {row["controller"]: row for row in results("long")["scaling"]}
+    assert set(rows) == {name for name, cls in CONTROLLERS.items() if cls.abilities.state != "window"}
+    assert {row["horizon"] for row in rows.values()} == {100_000}
+    assert max(row["peak_megabytes"] for row in rows.values()) < 8000

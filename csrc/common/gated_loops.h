@@ -3,8 +3,8 @@
 
 #include "common/gated_job.h"
 #include "common/matmul.h"
-#include "common/outer.h"
 #include "common/scan.h"
+#include "common/weight_gradients.h"
 #include "common/widening.h"
 
 namespace memsuite::MEMSUITE_LEVEL {

@@ -105,6 +105,20 @@ void pack_columns(T* out, const T* const* rows, int64_t depth, int64_t width) {
   }
 }
 
+// out[block][k][V * lanes] of the matrix at(k, n) = from[k * down + n * across], zeros beyond its width.
+template <class T, int V>
+void pack_strided(T* out, const T* from, int64_t depth, int64_t width, int64_t down, int64_t across) {
+  constexpr int64_t block = V * Simd<T>::lanes;
+  for (int64_t begin = 0; begin < width; begin += block)
+    for (int64_t k = 0; k < depth; ++k, out += block) {
+      if (across == 1 && begin + block <= width) {
+        memcpy(out, from + k * down + begin, sizeof(T) * block);
+        continue;
+      }
+      for (int64_t i = 0; i < block; ++i) out[i] = begin + i < width ? from[k * down + (begin + i) * across] : T(0);
+    }
+}
+
 template <int64_t Block>
 constexpr int64_t round_up(int64_t n) {
   return (n + Block - 1) / Block * Block;

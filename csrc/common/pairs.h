@@ -8,7 +8,6 @@
 #pragma once
 
 #include "common/matmul.h"
-#include "common/precision.h"
 
 #if defined(__AVX512F__)
 #define MEMSUITE_PAIRS __attribute__((target("avx512bf16")))

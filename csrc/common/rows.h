@@ -6,7 +6,7 @@
 #pragma once
 
 #include "common/fold.h"
-#include "common/outer.h"
+#include "common/forms.h"
 
 namespace memsuite::MEMSUITE_LEVEL {
 
@@ -65,69 +65,36 @@ struct Product {
 
 // Computes all columns of a product, with weights from pack_strided<T, 2>.
 template <class T>
-void product(Product<T> work, const T* packed, int64_t count) {
-  for (work.column = 0; work.column < work.width; work.column += 2 * Simd<T>::lanes) {
-    work.packed = packed + work.column * work.depth;
-    over_rows<kOuterRows>(0, count, work);
-  }
+void product(const Product<T>& work, const T* packed, int64_t count) {
+  WholeNumbers<T>::multiply(work, packed, count);
 }
 
-// Computes all columns of a product with the weights of a map, from PackedMap: in float32, or in bfloat16.
+// Computes all columns of a product with the weights of a map, from PackedMap.
 template <class T>
-void map_product(Product<T> work, const T* packed, int64_t count) {
-#if defined(MEMSUITE_PAIRS)
-  if constexpr (sizeof(T) == 4)
-    if (bfloat16_products) {
-      const int64_t pairs = pairs_of(work.depth);
-      Scratch<uint32_t> rows(count * pairs);
-      for (int64_t i = 0; i < count; ++i) pair_row(rows.data + i * pairs, work.rows[i], work.depth);
-      for (work.column = 0; work.column < work.width; work.column += 2 * Simd<T>::lanes) {
-        work.packed = packed + work.column * pairs;
-        over_rows<kOuterRows>(0, count, PairProduct<Product<T>>{work, rows.data, pairs});
-      }
-      return;
-    }
-#endif
-  product(work, packed, count);
+void map_product(const Product<T>& work, const T* packed, int64_t count) {
+  in_form<T>([&](auto form) { form.multiply(work, packed, count); });
 }
 
 // Adds the outer products of `count` left rows and right rows to sums [left_width, right_width]. `columns`
 // holds kBlockRows padded right rows, `numbers` kBlockRows kOuterRows numbers.
-template <class T>
-void add_outer(T* sums, const T* const* left, int64_t left_width, const T* const* right, int64_t right_width,
-               int64_t count, T* columns, T* numbers) {
+template <class Form, class T>
+void add_outer_in(T* sums, const T* const* left, int64_t left_width, const T* const* right, int64_t right_width,
+                  int64_t count, T* columns, T* numbers) {
   constexpr int R = kOuterRows;
-  pack_columns<T, 2>(columns, right, count, right_width);
-  for (int64_t m = 0; m < left_width; m += R) {
-    const int64_t rows = left_width - m < R ? left_width - m : R;
+  Form::pack_samples(columns, right, count, right_width);
+  add_tiles<Form>(sums, 0, left_width, right_width, count, columns, numbers, [&](int64_t m, int64_t rows) {
     if (rows < R) memset(numbers, 0, sizeof(T) * R * count);
     for (int64_t k = 0; k < count; ++k)
       rows == R ? memcpy(numbers + k * R, left[k] + m, sizeof(T) * R)
                 : memcpy(numbers + k * R, left[k] + m, sizeof(T) * rows);
-    outer_tile(sums + m * right_width, numbers, columns, rows, right_width, count);
-  }
+  });
 }
 
-// The same for the gradient of a map: in float32, or in bfloat16.
+// The same in the precision of T, for what is not a map.
 template <class T>
-void add_map_outer(T* sums, const T* const* left, int64_t left_width, const T* const* right, int64_t right_width,
-                   int64_t count, T* columns, T* numbers) {
-#if defined(MEMSUITE_PAIRS)
-  constexpr int R = kOuterRows;
-  if constexpr (sizeof(T) == 4)
-    if (bfloat16_products) {
-      uint32_t *wide = reinterpret_cast<uint32_t*>(columns), *tile = reinterpret_cast<uint32_t*>(numbers);
-      pair_columns(wide, right, count, right_width);
-      for (int64_t m = 0; m < left_width; m += R) {
-        const int64_t rows = left_width - m < R ? left_width - m : R;
-        for (int64_t k = 0; k < count; k += 2)
-          pair_rows(tile + k / 2 * R, left[k] + m, k + 1 < count ? left[k + 1] + m : nullptr, rows, R);
-        outer_tile_pairs(sums + m * right_width, tile, wide, rows, right_width, pairs_of(count));
-      }
-      return;
-    }
-#endif
-  add_outer(sums, left, left_width, right, right_width, count, columns, numbers);
+void add_outer(T* sums, const T* const* left, int64_t left_width, const T* const* right, int64_t right_width,
+               int64_t count, T* columns, T* numbers) {
+  add_outer_in<WholeNumbers<T>>(sums, left, left_width, right, right_width, count, columns, numbers);
 }
 
 // The gradient of a map: sums over rows of the outer product of a left row and a right row, [left_width, right_width].
@@ -147,7 +114,9 @@ struct OuterSums {
   }
 
   void add(const T* const* left, const T* const* right, int64_t count) const {
-    add_map_outer(sums, left, left_width, right, right_width, count, columns.data, numbers.data);
+    in_form<T>([&](auto form) {
+      add_outer_in<decltype(form)>(sums, left, left_width, right, right_width, count, columns.data, numbers.data);
+    });
   }
 };
 

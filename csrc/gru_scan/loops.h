@@ -7,7 +7,7 @@
 
 #include "common/gated_loops.h"
 #include "common/offer.h"
-#include "common/outer.h"
+#include "common/weight_gradients.h"
 #include "gru_scan/job.h"
 
 namespace memsuite::MEMSUITE_LEVEL {

@@ -6,16 +6,19 @@ import argparse
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
 from rich.console import Console
+from rich.status import Status
 
 from memsuite.errors import UsageError, unknown
 from memsuite.files import write_json
 from memsuite.reading import positive
 
+SECONDS_A_LINE = 30.0  # between two lines of a log that say what is being done
 PIPED = 140  # columns where there is no screen: rich would take 80 and cut what does not fit
 
 
@@ -111,13 +114,51 @@ class Unbroken:
             print("memsuite: nobody reads the output any more; the work goes on", file=sys.stderr)
 
 
-def console(**settings: Any) -> Console:
+class LoggedConsole(Console):
+    """A console whose ``status`` is seen in a file, too, where rich shows none: as a line from time to time.
+
+    A command that is over in :data:`SECONDS_A_LINE` prints no such line.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._told = time.monotonic()
+
+    def status(self, status: Any, **settings: Any) -> Status:
+        """Return what shows that something is being done, for a ``with`` statement."""
+        return super().status(status, **settings) if self.is_terminal else Lines(status, console=self)
+
+    def tell(self, text: Any) -> None:
+        """Print a line, unless the last one was a short time ago."""
+        if text and time.monotonic() - self._told >= SECONDS_A_LINE:
+            self._told = time.monotonic()
+            self.print(text)
+
+
+class Lines(Status):
+    """A status of a :class:`LoggedConsole` that is no terminal."""
+
+    def start(self) -> None:
+        """Tell what begins."""
+        self.update(self.status)
+
+    def update(self, status: Any = None, **settings: Any) -> None:
+        """Tell what is being done now."""
+        console = self.console
+        assert isinstance(console, LoggedConsole)
+        console.tell(status)
+
+    def stop(self) -> None:
+        """Tell nothing."""
+
+
+def console(**settings: Any) -> LoggedConsole:
     """Return a console that shows every text as it is: folders and classes may have names that rich takes for markup.
 
     Args:
         settings: what :class:`rich.console.Console` takes.
     """
-    return Console(markup=False, emoji=False, **settings)
+    return LoggedConsole(markup=False, emoji=False, **settings)
 
 
 def for_tables() -> Console:

@@ -1,5 +1,6 @@
 """``memsuite bench``: every subcommand measures, prints its table or JSON, and writes the JSON that readers expect."""
 
+import io
 import json
 import subprocess
 from pathlib import Path
@@ -12,6 +13,7 @@ from memsuite.bench import STAGES, gpu, gpu_steps, ops, peers
 from memsuite.bench.variants import arguments_of, variants
 from memsuite.cli.bench import PARTS
 from memsuite.errors import UsageError
+from memsuite.launch import plain
 from memsuite.launch.plain import console
 
 RESULTS = Path(__file__).parents[2] / "results"
@@ -213,3 +215,13 @@ def test_a_controllers_arguments_reach_it(tmp_path: Path) -> None:
     main(["bench", "training", *names, "--out", str(tmp_path / "out.json")])
     whole, narrow = json.loads((tmp_path / "out.json").read_text())["training"]
     assert narrow["parameters"] < whole["parameters"]
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(0.0, "gru\nlstm\n"), (60.0, "")])
+def test_a_log_says_from_time_to_time_what_is_measured(monkeypatch, seconds: float, told: str) -> None:
+    """Where no screen shows a status, it is a line; a command that is over before has none."""
+    monkeypatch.setattr(plain, "SECONDS_A_LINE", seconds)
+    log = io.StringIO()
+    with console(file=log).status("gru") as status:
+        status.update("lstm")
+    assert log.getvalue() == told

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from crossed import crossed
 
 from memsuite.controllers import CONTROLLERS, Controller, make_controller
 from memsuite.ops import log_prob
@@ -10,21 +11,20 @@ from memsuite.runs.config import DIFFICULTIES
 from memsuite.tasks import SECOND, SUITE, TASKS, ScriptedTask, make_task
 from memsuite.types import Trajectory
 
-every_controller = pytest.mark.parametrize("controller", CONTROLLERS)
-scripted_tasks = pytest.mark.parametrize("task", [name for name in SUITE if issubclass(TASKS[name], ScriptedTask)])
 # An integrator driven by thousands of distractors saturates: its gradient falls below the smallest number there is.
 SATURATED = {("pseudo_mamba", "multi_cue_delay", "extreme")}
 # A window of thousands of steps takes ten seconds a case, and sees all of it by its definition.
-WINDOWS = ("gtrxl", "fox", "hyena")
-REACHED = [
-    pytest.param(name, tier, marks=[pytest.mark.slow] if name in WINDOWS and tier in ("hard", "extreme") else [])
-    for name in CONTROLLERS
-    for tier in DIFFICULTIES
-]
+WINDOWS = ("transformer", "gtrxl", "fox", "hyena")
 # A rollout reads every scripted task in the same way, and key_to_door as the t_maze; they have tests of their own.
-every_task = pytest.mark.parametrize("task", [*SUITE, "t_maze"])
-ASKED = [(task, *one.values) for task in (*SUITE, "t_maze") for one in REACHED]
-ASKED = [pytest.param(*found, marks=one.marks) for found, one in zip(ASKED, REACHED * 9, strict=True)]
+SCRIPTED = [name for name in SUITE if issubclass(TASKS[name], ScriptedTask)]
+PAIRS = crossed([SCRIPTED, ["distractor_nav", "t_maze"]], CONTROLLERS)
+every_pair = pytest.mark.parametrize(("task", "controller"), PAIRS)
+ASKED = [
+    pytest.param(*pair.values, tier, marks=[pytest.mark.slow] if far else pair.marks)
+    for pair in PAIRS
+    for tier in DIFFICULTIES
+    for far in [pair.values[1] in WINDOWS and tier in ("hard", "extreme")]
+]
 ASKED += [
     (task, controller, "easy") for task in SECOND for controller in ("gru", "lru", "gated_deltanet", "transformer")
 ]
@@ -61,8 +61,7 @@ def fields_of(trajectory: Trajectory) -> dict[str, torch.Tensor]:
     return {name: value for name, value in vars(trajectory).items() if isinstance(value, torch.Tensor)}
 
 
-@every_task
-@every_controller
+@every_pair
 @pytest.mark.parametrize("length", ["whole", "shorter", "longer", "one"])
 def test_what_is_read_as_a_sequence_equals_stepping(task, controller, length):
     ends = []
@@ -85,8 +84,7 @@ def test_what_is_read_as_a_sequence_equals_stepping(task, controller, length):
             torch.testing.assert_close(script[name].double(), stepped[name].double(), rtol=0, atol=1e-10, msg=name)
 
 
-@every_task
-@every_controller
+@every_pair
 @pytest.mark.parametrize("train_mode", [True, False])
 def test_ratio_is_one_before_the_first_update(task, controller, train_mode):
     env = make_double(make_task(task, "easy"))
@@ -106,8 +104,7 @@ def test_ratio_is_one_before_the_first_update(task, controller, train_mode):
         torch.testing.assert_close(values, trajectory.values, rtol=0, atol=within)
 
 
-@every_task
-@every_controller
+@every_pair
 def test_a_greedy_rollout_can_be_reproduced(task, controller):
     env = make_double(make_task(task, "easy"))
     model = make_model(env, controller).to(torch.float64 if isinstance(env, ScriptedTask) else torch.float32)
