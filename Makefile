@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 
 CPP := $(wildcard csrc/*.cpp csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.cuh tests/ops/build/emulated/*.h)
 
-.PHONY: setup demo test test-pythons notebooks jupyter site peers clusters test-slow fuzz learn docs reference reference-v1 recipe recipe-v1 controls horizons beyond contamination map products solve-easy solve-medium solve-hard solve-extreme longest records bench-peers bench-learning bench-cartpole gpu-check check clean
+.PHONY: setup demo test test-pythons notebooks jupyter site peers clusters test-slow fuzz learn docs reference reference-v1 recipe recipe-v1 controls horizons beyond contamination map minigrid products solve-easy solve-medium solve-hard solve-extreme longest records bench-peers bench-learning bench-cartpole gpu-check check clean
 
 setup: $(VENV)/.ready
 
@@ -78,6 +78,7 @@ clusters: setup
 
 test-slow: peers clusters
 	$(RUN)/pytest -m 'slow and not gpu and not learns' --timeout 3600
+	$(RUN)/pytest tests/controllers/test_laws.py --hypothesis-profile many --timeout 3600
 
 # What users bring, drawn: 2,000 examples of each kind, or as many as MEMSUITE_FUZZ says; the last lines count them. Half an hour on one core.
 fuzz: setup
@@ -141,6 +142,14 @@ map: setup
 	$(RUN)/memsuite suite configs/suites/map_v2.yaml
 	$(RUN)/memsuite report --results runs/map_v2 --out report --overwrite --collect results/map_v2.jsonl
 	$(RUN)/memsuite bench map --runs results/map_v2.jsonl --out results/map.json --plot docs/images/map.png
+
+# MiniGrid's MemoryS7, whose package no other target needs.
+minigrid: setup
+	$(RUN)/pip install --quiet --disable-pip-version-check -c constraints.txt minigrid
+	for seed in 0 1 2; do \
+	  $(RUN)/memsuite fit --config minigrid_memory --seed $$seed --out runs/minigrid_memory/seed$$seed --overwrite || exit 1; \
+	done
+	$(RUN)/memsuite report --results runs/minigrid_memory --out report --overwrite --collect results/minigrid_memory.jsonl
 
 # Products in bfloat16, on a processor that has them: how fast they are beside float32, and that they learn alike.
 products: setup

@@ -126,7 +126,7 @@ def _not_found(name: str) -> str:
     file = "/".join(name.split(".")) + ".py"
     where = " or ".join(["this folder", *map(str, PLACES)])
     copies = [folder / file for folder in COPIES if (folder / file).is_file()]
-    bring = "start where it lies, or copy it here"
+    bring = "start where it lies, copy it here, or install its package"
     if copies:
         bring = f"cp {copies[0]} . brings it, or add --trust (trust=True) to use that copy"
     return f"no file {file} in {where}, nor a module {name!r} on Python's path; {bring}"

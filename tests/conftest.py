@@ -13,7 +13,9 @@ from hypothesis import settings
 from memsuite.tasks import Anchors, Task
 from memsuite.types import TimeStep
 
-settings.register_profile("memsuite", deadline=None, derandomize=True, max_examples=25)
+# `make test-slow` takes the second for the laws of the controllers.
+settings.register_profile("memsuite", deadline=None, derandomize=True, max_examples=12)
+settings.register_profile("many", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("memsuite")
 torch.set_num_threads(1)
 
