@@ -8,18 +8,19 @@ namespace memsuite {
 namespace {
 
 Tensor turned(const Tensor& x, const Tensor& cos, const Tensor& sin, int direction) {
-  STD_TORCH_CHECK(x.dim() > 1 && last_of(x) % 2 == 0, "memsuite::rotary: x must be [.., H, 2 F]");
-  const int64_t heads = x.size(x.dim() - 2), half = last_of(x) / 2;
+  STD_TORCH_CHECK(x.dim() > 1 && last_of(x) >= 2 * last_of(cos),
+                  "memsuite::rotary: x must be [.., H, W] with W at least 2 F, where cos is [.., F]");
+  const int64_t heads = x.size(x.dim() - 2), width = last_of(x), half = last_of(cos);
   const ScalarType type = x.scalar_type();
   std::vector<int64_t> angles = leading(x);
   angles.back() = half;
-  const Input in(x, type, shape_of(x, 2 * half)), c(cos, type, angles), s(sin, type, angles);
-  const Output y(x, shape_of(x, 2 * half));
+  const Input in(x, type, shape_of(x, width)), c(cos, type, angles), s(sin, type, angles);
+  const Output y(x, shape_of(x, width));
   by_type(x, [&](auto number) {
     using T = decltype(number);
-    RotaryJob<T> job{heads, half, static_cast<T>(direction)};
+    RotaryJob<T> job{heads, width, half, static_cast<T>(direction)};
     job.x = in, job.cos = c, job.sin = s, job.y = y;
-    share(heads > 0 ? rows_of(x) / heads : 0, 4 * heads * half, 1,
+    share(heads > 0 ? rows_of(x) / heads : 0, 2 * heads * width, 1,
           [&](int64_t first, int64_t last) { kernels<RotaryKernels<T>>().forward(job, first, last); });
   });
   return y.tensor;

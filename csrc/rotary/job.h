@@ -5,10 +5,10 @@
 
 namespace memsuite {
 
-// x and y are [rows, heads, 2 half]; cos and sin [rows, half].
+// x and y are [rows, heads, width], of which the first 2 half turn; cos and sin are [rows, half].
 template <class T>
 struct RotaryJob {
-  int64_t heads, half;
+  int64_t heads, width, half;
   T direction;  // 1, or -1 to turn back
   const T *x = nullptr, *cos = nullptr, *sin = nullptr;
   T* y = nullptr;

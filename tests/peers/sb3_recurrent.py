@@ -87,7 +87,9 @@ def main() -> None:
     found = greedy_returns(model, given.env, given.seed)
     size = sum(p.numel() for p in model.policy.parameters())
     row = {"version": sb3_contrib.__version__, "parameters": size, "env_steps": model.num_timesteps}
-    print(json.dumps(row | {"cpu_seconds": spent, "return_mean": float(found.mean()), "return_std": float(found.std())}))
+    print(
+        json.dumps(row | {"cpu_seconds": spent, "return_mean": float(found.mean()), "return_std": float(found.std())})
+    )
 
 
 if __name__ == "__main__":

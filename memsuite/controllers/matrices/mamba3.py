@@ -21,7 +21,6 @@ from memsuite.controllers.stack import stacked
 from memsuite.errors import UsageError
 from memsuite.ops import diagonal_scan, matrix_scan, matrix_step, skip_out, wide_linear
 from memsuite.ops.fused.rotary import rotary
-from memsuite.ops.fused.wide_linear import SOFTPLUS
 from memsuite.types import State
 
 SLOWEST = 1e-4  # smallest rate of decay, as published
@@ -147,22 +146,25 @@ class Mamba3Layer(ZeroBegin):
 
     def _drive(self, x: Tensor) -> Drive:
         kind = self.dt_bias.dtype
-        w_z, w_u, w_b, w_c, w_step, w_rate, w_share, w_angle = torch.split(self.in_proj.weight, self._sizes())
+        wide, narrow = self._sizes()[:4], self._sizes()[4:]
+        w_z, w_u, w_b, w_c, w_narrow = torch.split(self.in_proj.weight, [*wide, sum(narrow)])
         # Time steps and rates are kept in full precision: autocast would round away the differences of long horizons.
-        dt = wide_linear(x, w_step, self.dt_bias, SOFTPLUS).to(kind)
-        rate = softplus(wide_linear(x, w_rate).to(kind)).clamp(min=SLOWEST)
-        share = torch.sigmoid(wide_linear(x, w_share).to(kind))
-        turn = math.pi * dt.unsqueeze(-1) * torch.tanh(wide_linear(x, w_angle).to(kind)).unsqueeze(-2)
+        # Their maps are one product, because each alone is narrower than a vector.
+        step, rate, share, angle = wide_linear(x, w_narrow).to(kind).split(narrow, dim=-1)
+        dt = softplus(step + self.dt_bias)
+        rate = softplus(rate).clamp(min=SLOWEST)
+        share = torch.sigmoid(share)
+        turn = math.pi * dt.unsqueeze(-1) * torch.tanh(angle).unsqueeze(-2)
         k = self.B_norm(wide_linear(x, w_b).to(kind)).unsqueeze(-2) + self.B_bias
         q = self.C_norm(wide_linear(x, w_c).to(kind)).unsqueeze(-2) + self.C_bias
         z = wide_linear(x, w_z, self.gate_bias.flatten()).to(kind)
         u = wide_linear(x, w_u).to(kind).view(*x.shape[:-1], self.num_heads, -1)
         return Drive(z, u, k, q, -rate * dt, share * dt, (1 - share) * dt, turn)
 
-    def _turned(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    @staticmethod
+    def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """Turn the first half of the channels of every head, ``[.., H, d_state]``, by angles ``[.., H, angles]``."""
-        turned, rest = torch.split(x, [2 * self.angles, x.shape[-1] - 2 * self.angles], dim=-1)
-        return torch.cat([rotary(turned.unsqueeze(-2), cos, sin).squeeze(-2), rest], dim=-1)
+        return rotary(x.unsqueeze(-2), cos, sin).squeeze(-2)
 
     def _read(self, y: Tensor, drive: Drive) -> Tensor:
         skip = self.D.repeat_interleave(self.headdim)
@@ -191,7 +193,7 @@ class Mamba3Layer(ZeroBegin):
         held = step_before(drive.now, torch.zeros_like(drive.now[0]), is_first_TB)
         late = (drive.log_decay.exp() * (held + drive.before)).unsqueeze(-1) * u_before
         y, ssm = matrix_scan(q, k_before, late, drive.log_decay, is_first_TB, its["ssm"])
-        y = y + ((q * k).sum(-1) * drive.now).unsqueeze(-1) * drive.u
+        y = torch.addcmul(y, ((q * k).sum(-1) * drive.now).unsqueeze(-1), drive.u)
         last = {"angle": angle[-1], "k": k[-1], "u": drive.u[-1]}
         return self._read(y, drive), {"ssm": ssm + _written(last, drive.now[-1]), **last}
 

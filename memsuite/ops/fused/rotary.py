@@ -11,12 +11,13 @@ from memsuite.ops.schema import define, differentiate, worth_fusing
 
 
 def rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    r"""Rotate the two halves of each head against each other.
+    r"""Rotate channels of each head in pairs.
 
-    .. math:: (a, b) \mapsto (a \cos - b \sin, a \sin + b \cos)
+    .. math:: (a, b, c) \mapsto (a \cos - b \sin, a \sin + b \cos, c)
 
     Args:
-        x: rows of heads, ``[.., H, 2 F]``; ``a`` is the first half of a head and ``b`` the second.
+        x: rows of heads, ``[.., H, W]`` with ``W`` at least ``2 F``; ``a`` are the first F channels of a head, ``b``
+            the next F, and the rest ``c`` stays as it is.
         cos: cosines of the angles, ``[.., F]``, the same for all heads of a row.
         sin: sines of the angles, ``[.., F]``.
 
@@ -29,9 +30,14 @@ def rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def _forward(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    a, b = x.chunk(2, dim=-1)
-    cos, sin = cos.unsqueeze(-2), sin.unsqueeze(-2)
-    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
+    (a, b, c), cos, sin = _parts(x, cos), cos.unsqueeze(-2), sin.unsqueeze(-2)
+    return torch.cat([a * cos - b * sin, a * sin + b * cos, c], dim=-1)
+
+
+def _parts(x: Tensor, cos: Tensor) -> tuple[Tensor, ...]:
+    """Split the channels into the two of each pair, and those that are not turned."""
+    half = cos.shape[-1]
+    return x.split([half, half, x.shape[-1] - 2 * half], dim=-1)
 
 
 def _backward(grad: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -49,7 +55,7 @@ def _autograd(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     d_x = torch.ops.memsuite.rotary_backward(grad, cos, sin)
     if x is None:
         return d_x, None, None
-    (a, b), (d_a, d_b) = x.chunk(2, dim=-1), grad.chunk(2, dim=-1)
+    (a, b, _), (d_a, d_b, _) = _parts(x, cos), _parts(grad, cos)
     return d_x, (d_a * a + d_b * b).sum(-2), (d_b * a - d_a * b).sum(-2)
 
 

@@ -139,20 +139,29 @@ def test_ages_beyond_the_first_key_raise():
 
 @pytest.mark.parametrize("rows", [(1,), (3, 2), (70, 19), (0, 2)], ids=str)
 @pytest.mark.parametrize("size", [(1, 2), (4, 32), (3, 10)], ids=str)
+@pytest.mark.parametrize("more", [0, 1, 32], ids=["turned whole", "one more", "a vector more"])
 @pytest.mark.parametrize("kind", [torch.float64, torch.float32], ids=str)
-def test_rotation_is_a_product_of_complex_numbers(rows, size, kind, run):
-    x = torch.randn(*rows, *size, dtype=kind)
+def test_rotation_is_a_product_of_complex_numbers(rows, size, more, kind, run):
+    x = torch.randn(*rows, size[0], size[1] + more, dtype=kind)
     angle = torch.randn(*rows, size[1] // 2, dtype=kind)
-    a, b = x.double().chunk(2, dim=-1)
+    a, b = x[..., : size[1]].double().chunk(2, dim=-1)
     turned = torch.complex(a, b) * torch.polar(torch.ones_like(angle), angle).to(torch.complex128).unsqueeze(-2)
     found = run("rotary", False)(x, angle.cos(), angle.sin())
-    expected = torch.cat([turned.real, turned.imag], dim=-1)
+    expected = torch.cat([turned.real, turned.imag, x[..., size[1] :]], dim=-1)
     torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-12 if kind == torch.float64 else 1e-5)
 
 
-def test_rotation_is_registered_and_differentiated():
-    x, angle = torch.randn(3, 2, 2, 6, dtype=torch.float64, requires_grad=True), torch.randn(3, 2, 3).double()
+@pytest.mark.parametrize("more", [0, 3])
+def test_rotation_is_registered_and_differentiated(more):
+    x = torch.randn(3, 2, 2, 6 + more, dtype=torch.float64, requires_grad=True)
+    angle = torch.randn(3, 2, 3).double()
     torch.library.opcheck(torch.ops.memsuite.rotary, [x, angle.cos(), angle.sin()])
     assert torch.autograd.gradcheck(lambda given: rotary(given, angle.cos(), angle.sin()), [x])
     learnt = angle.clone().requires_grad_()  # as in Mamba-3, whose angles come from the input
     assert torch.autograd.gradcheck(lambda given, at: rotary(given, at.cos(), at.sin()), [x, learnt])
+
+
+def test_rotation_needs_two_channels_an_angle():
+    angle = torch.randn(4, 3)
+    with pytest.raises(RuntimeError, match="W at least 2 F"):
+        torch.ops.memsuite.rotary(torch.randn(4, 2, 5), angle.cos(), angle.sin())
