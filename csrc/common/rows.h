@@ -10,7 +10,8 @@
 
 namespace memsuite::MEMSUITE_LEVEL {
 
-constexpr int64_t kBlockRows = 96;  // a multiple of the height of a tile of every instruction set
+constexpr int64_t kBlockRows = 96;         // a multiple of the height of a tile of every instruction set
+static_assert(kBlockRows <= kOuterDepth);  // as a tile of outer products needs (forms.h)
 
 template <class Number>
 struct Pointers {

@@ -150,7 +150,7 @@ class Mamba3Layer(ZeroBegin):
         w_z, w_u, w_b, w_c, w_narrow = torch.split(self.in_proj.weight, [*wide, sum(narrow)])
         # Time steps and rates are kept in full precision: autocast would round away the differences of long horizons.
         # Their maps are one product, because each alone is narrower than a vector.
-        step, rate, share, angle = wide_linear(x, w_narrow).to(kind).split(narrow, dim=-1)
+        step, rate, share, angle = torch.split(wide_linear(x, w_narrow).to(kind), narrow, dim=-1)
         dt = softplus(step + self.dt_bias)
         rate = softplus(rate).clamp(min=SLOWEST)
         share = torch.sigmoid(share)

@@ -37,7 +37,7 @@ def _forward(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 def _parts(x: Tensor, cos: Tensor) -> tuple[Tensor, ...]:
     """Split the channels into the two of each pair, and those that are not turned."""
     half = cos.shape[-1]
-    return x.split([half, half, x.shape[-1] - 2 * half], dim=-1)
+    return torch.split(x, [half, half, x.shape[-1] - 2 * half], dim=-1)
 
 
 def _backward(grad: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
