@@ -143,9 +143,8 @@ map: setup
 	$(RUN)/memsuite report --results runs/map_v2 --out report --overwrite --collect results/map_v2.jsonl
 	$(RUN)/memsuite bench map --runs results/map_v2.jsonl --out results/map.json --plot docs/images/map.png
 
-# MiniGrid's MemoryS7, whose package no other target needs.
-minigrid: setup
-	$(RUN)/pip install --quiet --disable-pip-version-check -c constraints.txt minigrid
+# MiniGrid's MemoryS7, seeds 0 to 2.
+minigrid: peers
 	for seed in 0 1 2; do \
 	  $(RUN)/memsuite fit --config minigrid_memory --seed $$seed --out runs/minigrid_memory/seed$$seed --overwrite || exit 1; \
 	done
