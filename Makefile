@@ -149,6 +149,7 @@ minigrid: peers
 	  $(RUN)/memsuite fit --config minigrid_memory --seed $$seed --out runs/minigrid_memory/seed$$seed --overwrite || exit 1; \
 	done
 	$(RUN)/memsuite report --results runs/minigrid_memory --out report --overwrite --collect results/minigrid_memory.jsonl
+	cp report/figures/curves.png docs/images/minigrid_memory.png
 
 # Products in bfloat16, on a processor that has them: how fast they are beside float32, and that they learn alike.
 products: setup

@@ -9,7 +9,7 @@ import pytest
 from memsuite.__main__ import main
 from memsuite.analysis import plots
 from memsuite.analysis.curves import read_curves
-from memsuite.analysis.plots.canvas import legend_below, pyplot
+from memsuite.analysis.plots.canvas import broken, legend_below, pyplot
 from memsuite.analysis.results import models_of, read_results
 from memsuite.runs.collection import write_collection
 
@@ -53,6 +53,26 @@ def test_the_legends_of_the_figures_are_whole(tmp_path):
     table = read_results(write_runs(tmp_path, runs))
     for figure in (plots.learning_curves(table, read_curves(table)), plots.profiles(table), plots.cost(table)):
         assert is_whole(figure)
+
+
+@pytest.mark.parametrize("name", ["gym:minigrid_one_hot:MiniGrid-MemoryS7-OneHot-v0-medium", "a" * 90, "delayed_cue"])
+def test_a_long_name_is_broken_and_stays_whole(name):
+    lines = broken(name, 28).split("\n")
+    assert "".join(lines) == name
+    assert max(map(len, lines)) <= 28
+
+
+def test_the_panels_of_a_long_name_are_whole(tmp_path):
+    task = "gym:my_environments_with_a_long_name:Some-Environment-With-A-Long-Name-v0"
+    table = read_results(write_runs(tmp_path, of("gru", (task,)) + of("lru", (task,))))
+    for figure in (plots.learning_curves(table, read_curves(table)), plots.solved_map(table)):
+        figure.canvas.draw()
+        (axes, *_), page = figure.axes, figure.bbox
+        for text in (axes.title, *axes.get_yticklabels()):
+            place = text.get_window_extent()
+            assert place.x0 >= page.x0
+            assert place.x1 <= page.x1
+        assert axes.get_window_extent().width > 50
 
 
 def test_only_models_that_ran_the_same_cells_are_ranked(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -23,6 +24,7 @@ SETTINGS = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
 }
+TITLE, ROW = 36, 28  # letters that fit above a panel, and beside a row
 LETTER, LINE = 0.082, 0.19  # inches that a letter and a line of a legend take, at the most
 HANDLE = 0.6  # inches of the line before a name, with the space after it
 
@@ -51,6 +53,16 @@ def styles_of(models: Sequence[str]) -> dict[str, dict[str, Any]]:
 def plain(text: str) -> str:
     """Return a name as matplotlib shows it letter by letter: what is between dollars it takes for TeX."""
     return text.replace("$", r"\$")
+
+
+def broken(name: str, letters: int) -> str:
+    """Break a long name into lines of so many letters, where it has a space or a mark such as ``:`` or ``-``."""
+    lines = [""]
+    for part in re.split(r"(?<=[ :/_,-])", name):
+        if len(lines[-1]) + len(part.rstrip()) > letters and lines[-1]:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(textwrap.fill(line.strip(), letters) for line in lines)
 
 
 def thousands(value: float, _: Any = None) -> str:

@@ -12,7 +12,10 @@ from memsuite.analysis.plots.canvas import (
     COLOURS,
     DASHES,
     FAINT,
+    ROW,
     SETTINGS,
+    TITLE,
+    broken,
     finish,
     handles_of,
     legend_below,
@@ -73,7 +76,7 @@ def solved_map(table: pd.DataFrame) -> Figure:
             colour = "white" if scored and cell["success"] < 0.55 else "black"
             axes.text(*at, text, ha="center", va="center", fontsize=8.5, fontweight=bold, color=colour)
         axes.set_xticks(range(len(models)), names, rotation=45, ha="right", rotation_mode="anchor")
-        axes.set_yticks(range(len(rows)), rows)
+        axes.set_yticks(range(len(rows)), [broken(row, ROW) for row in rows])
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
         if not np.isnan(values).all():
@@ -124,9 +127,9 @@ def _guides(panel: Any, own: pd.DataFrame, name: str, measures: str) -> None:
         if measures == "success" and column in own and own[column].notna().any():
             panel.axhline(own[column].dropna().iloc[0], color=FAINT, linewidth=1, linestyle=style)
     if measures == "success":
-        panel.set(title=name, ylim=(-0.03, 1.03))
+        panel.set(title=broken(name, TITLE), ylim=(-0.03, 1.03))
     else:
-        panel.set(title=f"{name}: return")
+        panel.set(title=broken(f"{name}: return", TITLE))
 
 
 def _key(values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -264,7 +267,7 @@ def retention_curves(table: pd.DataFrame, retained: pd.DataFrame) -> Figure | No
                 panel.plot(by.mean().index, by.mean(), label=model, marker="o", markersize=3, **styles[model])
                 panel.fill_between(by.mean().index, by.min(), by.max(), color=styles[model]["color"], alpha=0.15)
             panel.axvline(own["horizon"].iloc[0], color=FAINT, linewidth=1, linestyle=":")
-            panel.set(title=name, xscale="log", ylim=(-0.03, 1.03))
+            panel.set(title=broken(name, TITLE), xscale="log", ylim=(-0.03, 1.03))
         finish(figure, panels, len(rows), "steps of an episode (trained at the dotted line)", "greedy success")
         return figure  # type: ignore[no-any-return]
 
