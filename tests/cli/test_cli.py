@@ -289,8 +289,9 @@ CONFIGS = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if path.par
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_config_runs(run, tmp_path, path):
-    if "popgym" in path.read_text():
-        pytest.importorskip("popgym", reason="comes with memsuite-rl[peers], not with the usual set-up")
+    for package in ("popgym", "minigrid"):
+        if package in path.read_text():
+            pytest.importorskip(package, reason="comes with memsuite-rl[peers], not with the usual set-up")
     longer = ["--horizon", "60"] if path.stem == "curriculum" else []  # the curriculum begins at 50
     status, _, err = run(f"fit --config {path} --out x --model.ppo.rollout_length 10", *TINY, *longer)
     assert status == 0, err
