@@ -46,7 +46,7 @@ def test_the_gradient_is_the_same(controller):
             torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("controller", ["mamba", "gated_deltanet"])
+@pytest.mark.parametrize("controller", [pytest.param("mamba", marks=pytest.mark.slow), "gated_deltanet"])
 def test_it_takes_less_memory(controller):
     def peak(block: int) -> float:
         line = [sys.executable, "-c", PEAK, controller, str(block)]
