@@ -14,8 +14,8 @@ from memsuite.tasks import Anchors, Task
 from memsuite.types import TimeStep
 
 # `make test-slow` takes the second for the laws of the controllers.
-settings.register_profile("memsuite", deadline=None, derandomize=True, max_examples=12)
-settings.register_profile("many", deadline=None, derandomize=True, max_examples=50)
+settings.register_profile("memsuite", deadline=None, derandomize=True, max_examples=25)
+settings.register_profile("many", deadline=None, derandomize=True, max_examples=100)
 settings.load_profile("memsuite")
 torch.set_num_threads(1)
 

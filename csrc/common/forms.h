@@ -22,7 +22,7 @@ struct WholeNumbers {
   }
 
   // As outer_tile, with columns from pack_samples and at most kOuterDepth samples.
-  static void add_tile(T* d_w, const T* numbers, const T* columns, int64_t rows, int64_t size, int64_t depth) {
+  static void add_outer_tile(T* d_w, const T* numbers, const T* columns, int64_t rows, int64_t size, int64_t depth) {
     outer_tile(d_w, numbers, columns, rows, size, depth);
   }
 
@@ -39,7 +39,7 @@ struct WholeNumbers {
 #if defined(MEMSUITE_PAIRS)
 // The same functions; pairs lie in memory for float32 numbers.
 struct PairedNumbers {
-  static constexpr int kRows = kOuterRows, kWidth = 2 * Simd<float>::lanes;
+  static constexpr int kWidth = 2 * Simd<float>::lanes;
 
   static void pack(float* out, const float* from, int64_t depth, int64_t width, int64_t down, int64_t across) {
     pack_pairs(reinterpret_cast<uint32_t*>(out), from, depth, width, down, across);
@@ -49,18 +49,19 @@ struct PairedNumbers {
     pair_columns(reinterpret_cast<uint32_t*>(out), rows, depth, width);
   }
 
-  __attribute__((noinline)) MEMSUITE_PAIRS static void add_tile(float* d_w, const float* numbers, const float* columns,
-                                                                int64_t rows, int64_t size, int64_t depth) {
-    uint32_t tile[kOuterDepth / 2 * kRows];
+  __attribute__((noinline)) MEMSUITE_PAIRS static void add_outer_tile(float* d_w, const float* numbers,
+                                                                      const float* columns, int64_t rows, int64_t size,
+                                                                      int64_t depth) {
+    uint32_t tile[kOuterDepth / 2 * kOuterRows];
     for (int64_t k = 0; k < depth; k += 2) {
-      const float* lower = numbers + k * kRows;
-      pair_rows(tile + k / 2 * kRows, lower, k + 1 < depth ? lower + kRows : nullptr, kRows, kRows);
+      const float* lower = numbers + k * kOuterRows;
+      pair_rows(tile + k / 2 * kOuterRows, lower, k + 1 < depth ? lower + kOuterRows : nullptr, kOuterRows, kOuterRows);
     }
     const int64_t pairs = pairs_of(depth);
     for (int64_t n = 0; n < size; n += kWidth) {
-      Tile<float, kRows, 2> sums = {};
-      multiply_pairs(sums, tile, 1, kRows, reinterpret_cast<const uint32_t*>(columns) + n * pairs, pairs);
-      MEMSUITE_LEVEL::add_tile(d_w, sums, rows, size, n);
+      Tile<float, kOuterRows, 2> sums = {};
+      multiply_pairs(sums, tile, 1, kOuterRows, reinterpret_cast<const uint32_t*>(columns) + n * pairs, pairs);
+      add_tile(d_w, sums, rows, size, n);
     }
   }
 
@@ -95,7 +96,7 @@ MEMSUITE_INLINE void add_tiles(T* d_w, int64_t first, int64_t end, int64_t size,
   for (int64_t m = first; m < end; m += kOuterRows) {
     const int64_t rows = end - m < kOuterRows ? end - m : kOuterRows;
     fill(m, rows);
-    Form::add_tile(d_w + m * size, numbers, columns, rows, size, depth);
+    Form::add_outer_tile(d_w + m * size, numbers, columns, rows, size, depth);
   }
 }
 

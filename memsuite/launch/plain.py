@@ -126,7 +126,7 @@ class LoggedConsole(Console):
 
     def status(self, status: Any, **settings: Any) -> Status:
         """Return what shows that something is being done, for a ``with`` statement."""
-        return super().status(status, **settings) if self.is_terminal else Lines(status, console=self)
+        return super().status(status, **settings) if self.is_terminal else LoggedStatus(status, console=self)
 
     def tell(self, text: Any) -> None:
         """Print a line, unless the last one was a short time ago."""
@@ -135,7 +135,7 @@ class LoggedConsole(Console):
             self.print(text)
 
 
-class Lines(Status):
+class LoggedStatus(Status):
     """A status of a :class:`LoggedConsole` that is no terminal."""
 
     def start(self) -> None:
