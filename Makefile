@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 
 CPP := $(wildcard csrc/*.cpp csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.cuh tests/ops/build/emulated/*.h)
 
-.PHONY: setup demo test test-pythons notebooks jupyter site peers clusters test-slow fuzz learn docs reference reference-v1 recipe recipe-v1 controls horizons beyond contamination map minigrid products solve-easy solve-medium solve-hard solve-extreme longest records bench-peers bench-learning bench-cartpole gpu-check check clean
+.PHONY: setup demo test test-pythons notebooks jupyter site peers clusters test-slow fuzz learn docs reference reference-v1 recipe recipe-v1 controls horizons beyond contamination map minigrid products solve-easy solve-medium solve-hard solve-extreme longest records bench-peers bench-learning bench-recurrent-ppo gpu-check check clean
 
 setup: $(VENV)/.ready
 
@@ -33,7 +33,7 @@ test: setup
 	  $(RUN)/ruff format --check --quiet .; \
 	  $(RUN)/clang-format --dry-run --Werror $(CPP); \
 	  $(RUN)/mypy; \
-	  $(RUN)/pytest -n 2 -m 'not slow and not gpu and not learns'; \
+	  $(RUN)/pytest -n 3 -m 'not slow and not gpu and not learns'; \
 	  echo "the tests took $$((SECONDS - begin)) s"
 
 # Runs every notebook top to bottom; the executed copies, with their figures, are left in notebooks/executed/.
@@ -196,11 +196,12 @@ bench-learning: setup .venv-jax/bin/python
 	$(PYTHON) -m venv .venv-jax
 	.venv-jax/bin/pip install --quiet --disable-pip-version-check 'jax==0.10.2' 'optax==0.2.8' 'memax==0.1.1' 'equinox==0.13.8'
 
-# Training on CartPole without its velocities beside sb3-contrib, TorchRL and a loop in the style of CleanRL, into results/peers_cartpole.json.
-bench-cartpole: setup
+# Training on CartPole without its velocities and on distractor_nav beside sb3-contrib, TorchRL and a loop in the style of CleanRL, into
+# results/peers_recurrent_ppo.json.
+bench-recurrent-ppo: setup
 	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
-	.venv-peers/bin/pip install --quiet --disable-pip-version-check -c constraints.txt torch gymnasium 'sb3-contrib==2.9.2' 'torchrl==0.14.1'
-	taskset -c 0 $(RUN)/python tests/peers/cartpole/compare.py .venv-peers/bin/python --steps 100000
+	.venv-peers/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[gym]' 'sb3-contrib==2.9.2' 'torchrl==0.14.1'
+	taskset -c 0 $(RUN)/python tests/peers/recurrent_ppo/compare.py .venv-peers/bin/python
 
 # On a machine with a GPU: what runs, with which numbers and how fast, into results/gpu.json after every step; then the
 # gpu tests, into results/gpu_tests.txt. The most valuable comes first, so a check that is cut short is worth something.

@@ -45,7 +45,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "training": measurements.training,
     "peers_200": functools.partial(measurements.peers, 200),
     "peers_1000": functools.partial(measurements.peers, 1000),
-    "peers_cartpole": measurements.peers_cartpole,
+    "peers_recurrent_ppo": measurements.peers_recurrent_ppo,
     "peers_learning": costs.learning,
     "easy_tier": costs.easy_tier,
     "products": costs.products,

@@ -76,16 +76,18 @@ def peers(horizon: int) -> str:
     return table(headings, rows)
 
 
-def peers_cartpole() -> str:
-    """Lay out training on CartPole without velocities beside other libraries: rates, ratios and returns."""
-    by_peer = grouped(content_of("peers_cartpole")["runs"], lambda run: run["peer"])
-    rates = {peer: statistics.median(run["steps_per_cpu_second"] for run in runs) for peer, runs in by_peer.items()}
+def peers_recurrent_ppo() -> str:
+    """Lay out training beside the recurrent PPO of other libraries, task by task: rates, ratios and returns."""
     rows = []
-    for peer, runs in by_peer.items():
-        returns = " ".join(f"{run['return_mean']:.0f}" for run in runs)
-        ratio = f"{rates['memsuite'] / rates[peer]:.2f}"
-        rows.append([peer, runs[0]["version"], f"{runs[0]['parameters']:,}", f"{rates[peer]:,.0f}", ratio, returns])
-    return table(["", "version", "parameters", "steps / CPU-s, median", "ours / theirs", "return, by seed"], rows)
+    for task, of_task in grouped(content_of("peers_recurrent_ppo")["runs"], lambda run: run["task"]).items():
+        by_peer = grouped(of_task, lambda run: run["peer"])
+        rates = {peer: statistics.median(run["steps_per_cpu_second"] for run in runs) for peer, runs in by_peer.items()}
+        for peer, runs in by_peer.items():
+            returns = " ".join(f"{run['return_mean']:.3g}" for run in runs)
+            ratio = f"{rates['memsuite'] / rates[peer]:.2f}"
+            size = f"{runs[0]['parameters']:,}"
+            rows.append([task.replace("_", " "), peer, runs[0]["version"], size, f"{rates[peer]:,.0f}", ratio, returns])
+    return table(["", "", "version", "parameters", "steps / CPU-s, median", "ours / theirs", "return, by seed"], rows)
 
 
 def long_rollouts() -> str:

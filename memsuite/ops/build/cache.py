@@ -115,6 +115,11 @@ def log_of(path: Path) -> Path:
     return path.with_suffix(".log")
 
 
+def warnings_of(path: Path) -> Path:
+    """Return where the warnings of this library's compilers are kept; there is no such file if there were none."""
+    return path.with_suffix(".warnings")
+
+
 def intact(path: Path) -> bool:
     """Tell whether a cached library is there, nobody else's and whole: loading half a file may end the process."""
     try:
@@ -168,9 +173,21 @@ def making(path: Path) -> Iterator[Path]:
     log_of(path).unlink(missing_ok=True)
 
 
-def run_all(commands: list[list[str]], path: Path) -> None:
-    """Run the commands that make a library; what one says that fails is kept in the library's log."""
-    commands_of.run_all(commands, log_of(path))
+def run_all(commands: list[list[str]], path: Path) -> str:
+    """Run the commands that make a library and return what they say; that of one that fails is in the library's log."""
+    return commands_of.run_all(commands, log_of(path))
+
+
+def compile_all(commands: list[list[str]], path: Path) -> None:
+    """Run the compilers; their warnings are kept beside the library and are no errors.
+
+    A new compiler finds new things to warn of, and that must not make a user's build fail. The tests read the file.
+    """
+    said, kept = run_all(commands, path), warnings_of(path)
+    if said:
+        kept.write_text(said)
+    else:
+        kept.unlink(missing_ok=True)
 
 
 def try_in_a_process(library: Path, device: str, path: Path) -> None:

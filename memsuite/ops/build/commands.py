@@ -25,12 +25,15 @@ class _Terminated(BaseException):
     """SIGTERM came in the middle of a build."""
 
 
-def run_all(commands: list[list[str]], log: Path) -> None:
+def run_all(commands: list[list[str]], log: Path) -> str:
     """Run commands, as many at once as there are cores; if one fails, end the others and raise.
 
     Args:
         commands: each the words of one.
         log: where the output of one that fails is kept, unless the reason passes by itself: then it is tried again.
+
+    Returns:
+        What they said, one after the other; of a compiler, its warnings.
 
     Raises:
         BuildError: one of them failed.
@@ -40,6 +43,7 @@ def run_all(commands: list[list[str]], log: Path) -> None:
     # The trial imports the package, which must not begin to build or load anything itself.
     env = os.environ | {"PYTHONPATH": os.pathsep.join([package, *inherited]), "MEMSUITE_KERNELS": "off"}
     running: list[subprocess.Popen[str]] = []
+    told = ""
     over = threading.Event()
 
     def run(command: list[str]) -> tuple[list[str], int, str]:
@@ -61,11 +65,13 @@ def run_all(commands: list[list[str]], log: Path) -> None:
         for command, status, said in pool.map(run, commands):
             if status:
                 raise BuildError(_failure(command, status, said, log))
+            told += said
     finally:
         over.set()
         for process in running[:]:
             _end(process)
         pool.shutdown(cancel_futures=True)
+    return told
 
 
 def _end(process: subprocess.Popen[str]) -> None:

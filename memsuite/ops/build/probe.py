@@ -34,7 +34,7 @@ def _source() -> Path:
 
 def _path() -> Path:
     cache.check_platform()
-    key = cache.source_key([*cpu.FLAGS, *cpu.warnings()], [_source()])
+    key = cache.source_key(cpu.FLAGS, [_source()])
     return cache.folder() / f"probe-{key}-{cache.compiler_key(cache.compiler())}.so"
 
 
@@ -42,7 +42,7 @@ def _build() -> Path:
     path = _path()
     with cache.making(path) as made:
         made_object = str(made.with_name("handover.o"))
-        flags = [*cpu.FLAGS, *cpu.warnings(), *cpu.against_torch()]
-        cache.run_all([[*cache.compiler(), *flags, "-c", str(_source()), "-o", made_object]], path)
+        flags = [*cpu.FLAGS, *cpu.against_torch()]
+        cache.compile_all([[*cache.compiler(), *flags, "-c", str(_source()), "-o", made_object]], path)
         cache.run_all([cpu.link_command([made_object], made)], path)
     return path

@@ -87,14 +87,35 @@ def test_a_failed_build_is_told_and_not_tried_again(tmp_path):
     assert "an earlier build failed" in err
 
 
+def test_the_ops_were_compiled_without_a_warning():
+    if cpu.STATUS.library is None:
+        pytest.skip(f"no compiled ops: {cpu.STATUS.reason}")
+    kept = cache.warnings_of(cpu.STATUS.library)
+    assert not kept.exists(), kept.read_text()
+
+
 @needs_compiler
-def test_four_processes_mend_a_broken_cache_at_once_and_without_a_warning(tmp_path, monkeypatch):
-    """Half a library is never loaded; one of the processes builds, with warnings as errors, the others wait for it."""
-    monkeypatch.setenv("MEMSUITE_WARNINGS", "error")
+def test_warnings_are_kept_beside_the_library_and_go_with_it(tmp_path):
+    source, library = tmp_path / "source.cpp", tmp_path / "library.so"
+    command = [*cache.compiler(), "-Wall", "-c", str(source), "-o", str(tmp_path / "object.o")]
+    for text, warned in (("static int unused;", True), ("int used;", False)):
+        source.write_text(text)
+        cache.compile_all([command], library)
+        assert cache.warnings_of(library).exists() == warned
+        assert not warned or "unused" in cache.warnings_of(library).read_text()
+
+
+@needs_compiler
+def test_four_processes_mend_a_broken_cache_at_once(tmp_path, monkeypatch):
+    """Half a library is never loaded; one of the processes builds, the others wait for it."""
+    quick = tmp_path / "quick"
+    quick.write_text(f'#!/bin/sh\nexec {COMPILER} "$@" -O0\n')
+    quick.chmod(0o755)
+    monkeypatch.setenv("CXX", str(quick))
     broken = tmp_path / "memsuite" / cpu.library_path().name
     broken.parent.mkdir()
     broken.write_bytes(b"\x7fELF" + bytes(4000))
-    processes = [start(IMPORT, str(tmp_path), MEMSUITE_KERNELS="require") for _ in range(4)]
+    processes = [start(IMPORT, str(tmp_path), MEMSUITE_KERNELS="require", CXX=str(quick)) for _ in range(4)]
     said = [process.communicate() for process in processes]
     found = [log.read_text() for log in broken.parent.glob("*.log")]
     assert ([process.returncode for process in processes], found) == ([0] * 4, [])

@@ -18,12 +18,12 @@ def linear(inputs, outputs, gain):
 class Agent(nn.Module):
     """An LSTM with two heads."""
 
-    def __init__(self):
+    def __init__(self, work):
         super().__init__()
-        self.lstm = nn.LSTM(2, w.WIDTH)
+        self.lstm = nn.LSTM(work.inputs, w.WIDTH)
         for name, parameter in self.lstm.named_parameters():
             nn.init.zeros_(parameter) if "bias" in name else nn.init.orthogonal_(parameter)
-        self.actor, self.critic = linear(w.WIDTH, 2, 0.01), linear(w.WIDTH, 1, 1.0)
+        self.actor, self.critic = linear(w.WIDTH, work.actions, 0.01), linear(w.WIDTH, 1, 1.0)
 
     def features(self, x, state, begins):
         made = []
@@ -46,18 +46,20 @@ class Loop:
     """Rollouts and updates in turn."""
 
     def __init__(self, options):
-        self.envs = gymnasium.vector.SyncVectorEnv([w.make_env] * w.ENVS, autoreset_mode=AutoresetMode.SAME_STEP)
-        self.agent = Agent()
+        self.work = options.work
+        makers = [self.work.make_env] * self.work.envs
+        self.envs = gymnasium.vector.SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP)
+        self.agent = Agent(self.work)
         self.optimizer = torch.optim.Adam(self.agent.parameters(), lr=w.RATE, eps=1e-5)
         self.now = torch.as_tensor(self.envs.reset(seed=options.seed)[0])
-        self.begins, self.state = torch.ones(w.ENVS), zeros(w.ENVS)
+        self.begins, self.state = torch.ones(self.work.envs), zeros(self.work.envs)
 
     @torch.no_grad()
     def rollout(self):
-        shape = w.ROLLOUT, w.ENVS
-        x, actions = torch.zeros(*shape, 2), torch.zeros(shape, dtype=torch.long)
+        shape = self.work.rollout, self.work.envs
+        x, actions = torch.zeros(*shape, self.work.inputs), torch.zeros(shape, dtype=torch.long)
         log_probs, rewards, begins, values = (torch.zeros(shape) for _ in range(4))
-        for t in range(w.ROLLOUT):
+        for t in range(self.work.rollout):
             x[t], begins[t] = self.now, self.begins
             policy, value, self.state = self.agent(self.now[None], self.state, self.begins[None])
             action = policy.sample()
@@ -68,16 +70,16 @@ class Loop:
             self.begins = torch.as_tensor(terminated | truncated, dtype=torch.float32)
         after = self.agent(self.now[None], self.state, self.begins[None])[1][0]
         advantages, gae = torch.zeros(shape), 0.0
-        for t in reversed(range(w.ROLLOUT)):
-            goes_on = 1 - (self.begins if t == w.ROLLOUT - 1 else begins[t + 1])
-            following = after if t == w.ROLLOUT - 1 else values[t + 1]
+        for t in reversed(range(self.work.rollout)):
+            goes_on = 1 - (self.begins if t == self.work.rollout - 1 else begins[t + 1])
+            following = after if t == self.work.rollout - 1 else values[t + 1]
             gae = rewards[t] + w.DISCOUNT * goes_on * following - values[t] + w.DISCOUNT * w.LAMBDA * goes_on * gae
             advantages[t] = gae
         return x, begins, actions, log_probs, advantages, advantages + values
 
     def update(self, state, rows):
         for _ in range(w.EPOCHS):
-            for columns in torch.randperm(w.ENVS).chunk(w.MINIBATCHES):
+            for columns in torch.randperm(self.work.envs).chunk(w.MINIBATCHES):
                 x, begins, actions, old, advantages, returns = (row[:, columns] for row in rows)
                 policy, values, _ = self.agent(x, tuple(s[:, columns] for s in state), begins)
                 ratio = (policy.log_prob(actions) - old).exp()
@@ -91,12 +93,12 @@ class Loop:
                 self.optimizer.step()
 
     def train(self, steps):
-        count = steps // (w.ENVS * w.ROLLOUT)
+        count = steps // self.work.frames
         for iteration in range(count):
             self.optimizer.param_groups[0]["lr"] = w.RATE * (1 - iteration / count)
             state = tuple(s.clone() for s in self.state)
             self.update(state, self.rollout())
-        return count * w.ENVS * w.ROLLOUT
+        return count * self.work.frames
 
 
 def main():
@@ -112,7 +114,7 @@ def main():
         return policy.logits[0].argmax(-1).numpy()
 
     size = sum(p.numel() for p in loop.agent.parameters())
-    w.report("cleanrl-style", torch.__version__, size, rates, w.greedy_return(act, options.seed))
+    w.report("cleanrl-style", torch.__version__, size, rates, w.greedy_return(options.work, act, options.seed))
 
 
 if __name__ == "__main__":

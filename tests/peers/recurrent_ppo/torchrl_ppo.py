@@ -14,9 +14,9 @@ from torchrl.objectives import ClipPPOLoss
 from torchrl.objectives.value import GAE
 
 
-def make_modules():
-    lstm = LSTMModule(input_size=2, hidden_size=w.WIDTH, in_key="observation", out_key="features")
-    policy = Module(nn.Linear(w.WIDTH, 2), ["features"], ["logits"])
+def make_modules(work):
+    lstm = LSTMModule(input_size=work.inputs, hidden_size=w.WIDTH, in_key="observation", out_key="features")
+    policy = Module(nn.Linear(w.WIDTH, work.actions), ["features"], ["logits"])
     nn.init.orthogonal_(policy.module.weight, 0.01)
     nn.init.zeros_(policy.module.bias)
     actor = ProbabilisticActor(
@@ -28,7 +28,7 @@ def make_modules():
 
 def update(loss, optimizer, parameters, rows):
     for _ in range(w.EPOCHS):
-        for columns in torch.randperm(w.ENVS).chunk(w.MINIBATCHES):
+        for columns in torch.randperm(len(rows)).chunk(w.MINIBATCHES):
             with set_recurrent_mode(True):
                 terms = loss(rows[columns])
             total = terms["loss_objective"] + terms["loss_critic"] + terms["loss_entropy"]
@@ -38,17 +38,17 @@ def update(loss, optimizer, parameters, rows):
             optimizer.step()
 
 
-def make_env(lstm):
-    env = SerialEnv(w.ENVS, lambda: GymWrapper(w.make_env(), categorical_action_encoding=True))
+def make_env(work, lstm):
+    env = SerialEnv(work.envs, lambda: GymWrapper(work.make_env(), categorical_action_encoding=True))
     return TransformedEnv(env, Compose(InitTracker(), lstm.make_tensordict_primer()))
 
 
 def train(options):
     """Return the policy and the rates; the LSTM's features are read once for the critic and the actor."""
-    lstm, actor, critic = make_modules()
-    env = make_env(lstm)
+    lstm, actor, critic = make_modules(options.work)
+    env = make_env(options.work, lstm)
     env.set_seed(options.seed)
-    frames = w.ENVS * w.ROLLOUT
+    frames = options.work.frames
     count = options.steps // frames
     collector = Collector(env, actor, frames_per_batch=frames, total_frames=count * frames)
     whole = Sequential(lstm, critic)
@@ -90,7 +90,7 @@ def main():
         state["h"], state["c"] = (state[k].transpose(0, 1) for k in ("h", "c"))
         return policy[1].module(y[:, 0]).argmax(-1).numpy()
 
-    w.report("torchrl", torchrl.__version__, size, rates, w.greedy_return(act, options.seed))
+    w.report("torchrl", torchrl.__version__, size, rates, w.greedy_return(options.work, act, options.seed))
 
 
 if __name__ == "__main__":

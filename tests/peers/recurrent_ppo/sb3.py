@@ -8,6 +8,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 def main():
     options = w.options()
+    work = options.work
     policy = {
         "lstm_hidden_size": w.WIDTH,
         "n_lstm_layers": 1,
@@ -17,9 +18,9 @@ def main():
     }
     model = RecurrentPPO(
         "MlpLstmPolicy",
-        DummyVecEnv([w.make_env] * w.ENVS),
-        n_steps=w.ROLLOUT,
-        batch_size=w.ENVS * w.ROLLOUT // w.MINIBATCHES,
+        DummyVecEnv([work.make_env] * work.envs),
+        n_steps=work.rollout,
+        batch_size=work.frames // w.MINIBATCHES,
         n_epochs=w.EPOCHS,
         gamma=w.DISCOUNT,
         gae_lambda=w.LAMBDA,
@@ -32,8 +33,8 @@ def main():
         policy_kwargs=policy,
         device="cpu",
     )
-    clock, count = w.Clock(), options.steps // (w.ENVS * w.ROLLOUT)
-    model.learn(count * w.ENVS * w.ROLLOUT)
+    clock = w.Clock()
+    model.learn(options.steps // work.frames * work.frames)
     rates, states = clock.rates(model.num_timesteps), [None]
 
     def act(now, begins):
@@ -41,7 +42,7 @@ def main():
         return actions
 
     size = sum(p.numel() for p in model.policy.parameters())
-    w.report("sb3-contrib", sb3_contrib.__version__, size, rates, w.greedy_return(act, options.seed))
+    w.report("sb3-contrib", sb3_contrib.__version__, size, rates, w.greedy_return(work, act, options.seed))
 
 
 if __name__ == "__main__":
