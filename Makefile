@@ -118,6 +118,8 @@ controls: setup
 	$(RUN)/memsuite report --results runs/controls_v1 --out report --overwrite --collect results/controls.jsonl
 	$(RUN)/memsuite suite configs/suites/controls_second_v1.yaml
 	$(RUN)/memsuite report --results runs/controls_second_v1 --out report --overwrite --collect results/controls_second.jsonl
+	$(RUN)/memsuite suite configs/suites/controls_window_v2.yaml
+	$(RUN)/memsuite report --results runs/controls_window_v2 --out report --overwrite --collect results/controls_window.jsonl
 
 # Steps until delayed cue is learnt against its horizon, to 5,000 steps: about half an hour on two cores.
 horizons: setup

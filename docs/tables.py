@@ -42,6 +42,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "samples": runs.samples,
     "controls": runs.controls,
     "controls_second": functools.partial(runs.controls, "controls_second"),
+    "controls_window": functools.partial(runs.controls, "controls_window"),
     "training": measurements.training,
     "peers_200": functools.partial(measurements.peers, 200),
     "peers_1000": functools.partial(measurements.peers, 1000),

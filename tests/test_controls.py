@@ -1,4 +1,4 @@
-"""No control scores above its ceiling, neither without memory nor without binding (results/controls.jsonl)."""
+"""No control scores above its ceiling: not without memory, not with a window, not without binding (results/controls*)."""
 
 import math
 from pathlib import Path
@@ -9,28 +9,47 @@ from memsuite.runs.collection import read_collection
 from memsuite.tasks import SECOND, SUITE, make_task
 
 RESULTS = Path(__file__).parents[1] / "results"
-FILES = {name: read_collection(RESULTS / f"{name}.jsonl") for name in ("controls", "controls_second")}
+FILES = {
+    name: read_collection(RESULTS / f"{name}.jsonl") for name in ("controls", "controls_second", "controls_window")
+}
 RUNS = [run for runs in FILES.values() for run in runs]
-# 170 runs are tested; by chance, one exceeds four standard errors once in 180 such sets.
+# 330 runs are tested; by chance, one exceeds four standard errors once in 90 such sets.
 ERRORS = 4
+KINDS = {"pseudo_mamba": "unbound", "transformer": "window"}  # of controllers; all others have no memory
+
+
+def kind(run: dict) -> str:
+    return KINDS.get(run["controller"], "memoryless")
 
 
 def ceiling(run: dict) -> float:
-    anchors = make_task(run["task"], run["difficulty"]).anchors()
-    return anchors.unbound if run["controller"] == "pseudo_mamba" else anchors.memoryless
+    task = make_task(run["task"], run["difficulty"])
+    if kind(run) == "window":
+        return task.window_anchor(run["config"]["controller_args"]["context_length"])
+    return getattr(task.anchors(), kind(run))
 
 
-@pytest.mark.parametrize("run", RUNS, ids=lambda run: f"{run['task']}-{run['difficulty']}-{run['seed']}")
+@pytest.mark.parametrize("run", RUNS, ids=lambda run: f"{kind(run)}-{run['task']}-{run['difficulty']}-{run['seed']}")
 def test_none_is_above_its_ceiling(run):
     most, episodes = ceiling(run), run["config"]["evaluation_episodes"]
-    assert most == pytest.approx(run["unbound" if run["controller"] == "pseudo_mamba" else "chance"], rel=1e-12)
+    if kind(run) != "window":
+        assert most == pytest.approx(run["unbound" if kind(run) == "unbound" else "chance"], rel=1e-12)
     # Decisions of one episode are not independent, so an episode counts once.
     assert run["success"] <= most + ERRORS * math.sqrt(most * (1 - most) / episodes)
 
 
-def test_every_task_of_the_results_has_its_control_on_every_seed():
-    memoryless = {(run["task"], run["difficulty"], run["seed"]) for run in RUNS if run["controller"] != "pseudo_mamba"}
-    tasks = {*SUITE, *SECOND}
-    assert memoryless == {(task, tier, seed) for task in tasks for tier in ("easy", "medium") for seed in range(5)}
-    unbound = {(run["task"], run["difficulty"], run["seed"]) for run in RUNS if run["controller"] == "pseudo_mamba"}
-    assert unbound == {("assoc_recall", tier, seed) for tier in ("easy", "medium") for seed in range(5)}
+@pytest.mark.parametrize(
+    ("control", "tasks"),
+    [("memoryless", [*SUITE, *SECOND]), ("window", [*SUITE, *SECOND]), ("unbound", ["assoc_recall"])],
+)
+def test_every_task_of_the_results_has_its_control_on_every_seed(control, tasks):
+    found = sorted((run["task"], run["difficulty"], run["seed"]) for run in RUNS if kind(run) == control)
+    assert found == sorted((task, tier, seed) for task in tasks for tier in ("easy", "medium") for seed in range(5))
+
+
+def test_a_window_is_a_quarter_of_the_episode_and_of_one_layer():
+    """With more layers a network would see more: each layer reads what the one before it has made of its own window."""
+    for run in FILES["controls_window"]:
+        given = run["config"]["controller_args"]
+        quarter = make_task(run["task"], run["difficulty"]).horizon // 4
+        assert (given["depth"], given["context_length"]) == (1, quarter)

@@ -35,7 +35,7 @@ def test_every_run_of_the_suite_is_there_and_no_other(name):
     assert sorted(run["command"] for run in runs_of(name)) == commands_before_v2(SUITES[name])
 
 
-WHOLE = {"recipe_v1": "recipe", "controls_second_v1": "controls_second"} | {
+WHOLE = {"recipe_v1": "recipe", "controls_second_v1": "controls_second", "controls_window_v2": "controls_window"} | {
     name: name for name in ("zoo_v1", "map_v2", "products_v1")
 }
 

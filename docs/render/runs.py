@@ -9,6 +9,7 @@ from statistics import median
 from memsuite.analysis.results import variant
 from memsuite.controllers import CONTROLLERS
 from memsuite.runs import RunResult
+from memsuite.tasks import make_task
 from render.common import SEEDS, Run, content_of, each, grouped, heading_of, in_bold, runs_of, table
 
 CHANGES = {
@@ -159,8 +160,12 @@ def controls(name: str = "controls") -> str:
     cells = grouped(runs_of(name), lambda run: (run["controller"], run["task"], run["difficulty"]))
     rows = []
     for (controller, task, difficulty), runs in sorted(cells.items(), key=lambda item: item[0][1:]):
-        unbound = controller == "pseudo_mamba"
-        ceiling = runs[0]["unbound" if unbound else "chance"]
-        name = "`pseudo_mamba`, unbound" if unbound else "no memory"
-        rows.append([f"{task}, {difficulty}", name, f"{ceiling:.3f}", each(run["success"] for run in runs)])
+        if controller == "transformer":
+            seen = runs[0]["config"]["controller_args"]["context_length"]
+            control, ceiling = f"last {seen} steps", make_task(task, difficulty).window_anchor(seen)
+        elif controller == "pseudo_mamba":
+            control, ceiling = "`pseudo_mamba`, unbound", runs[0]["unbound"]
+        else:
+            control, ceiling = "no memory", runs[0]["chance"]
+        rows.append([f"{task}, {difficulty}", control, f"{ceiling:.3f}", each(run["success"] for run in runs)])
     return table(["task", "control", "ceiling", "success, each seed"], rows)

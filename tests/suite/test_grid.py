@@ -28,6 +28,7 @@ SIZES = {
     "recipe_v1": 115,
     "controls_v1": 90,
     "controls_second_v1": 80,
+    "controls_window_v2": 160,
     "horizons_v1": 85,
     "beyond_v1": 75,
     "easy_v1": 440,
