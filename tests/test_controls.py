@@ -1,4 +1,4 @@
-"""No control scores above its ceiling: not without memory, not with a window, not without binding (results/controls*)."""
+"""No control scores above its ceiling: not without memory, with a window or without binding (results/controls*)."""
 
 import math
 from pathlib import Path
