@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from memsuite.analysis.results import CELL, SETTING, SUPERVISED, import_pandas
+from memsuite.analysis.results import CELL, SETTING, SUPERVISED, import_pandas, read_results
 from memsuite.analysis.stats import Interval, difference, mean_interval, sampling_variance
+from memsuite.shipped import names
 
 if TYPE_CHECKING:
     import pandas as pd
 
 VALUE = {"success": "success", "return": "return_mean"}  # the column of each measure
+REFERENCES = ("reference_v2", "reference")  # of today's recipe and of the first one; a cell has runs of one recipe
 VERDICTS = ("worse", "better", "similar", "unknown", "new", "missing")
 
 
@@ -116,6 +118,15 @@ def compare(new: pd.DataFrame, old: pd.DataFrame, confidence: float = 0.95) -> p
             found = difference(*_sampled(one), *_sampled(other), confidence=each)
         rows.append(row | {**_columns("difference", found), "verdict": _verdict(one, other, found)})
     return import_pandas().DataFrame(rows)
+
+
+def published_beside(results: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs of the published references in the cells that ``results`` has runs of."""
+    shipped = names("results")  # by their paths, because a name may also be that of a folder of the user's
+    published = read_results(*(shipped[name] for name in REFERENCES))
+    theirs = group_cells(published)
+    found = [theirs[key] for key in group_cells(results) if key in theirs]
+    return import_pandas().concat(found) if found else published.iloc[:0]
 
 
 def _mean(runs: pd.DataFrame) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from memsuite.bench.measure import rates
+from memsuite.errors import UsageError
 from memsuite.tasks import TASKS, ScriptedTask, Task, make_task
 
 # (horizon, environments): the usual sizes, then blocks of about as many steps from the shortest horizon to the longest.
@@ -17,7 +19,9 @@ BLOCKS = ((200, 64), (200, 1024), (50, 4096), (1000, 205), (5000, 41), (20000, 1
 
 
 def measure(console: Console, tasks: list[str], repeats: int) -> list[dict[str, Any]]:
-    """Measure every task at its medium size, in the blocks of :data:`BLOCKS`; an interactive task in the first two.
+    """Measure every task in the blocks of :data:`BLOCKS`; an interactive task in the first two.
+
+    A task has its medium size, or its easy one in a block whose horizon is too short for that.
 
     Args:
         console: shows which task is being measured.
@@ -29,11 +33,19 @@ def measure(console: Console, tasks: list[str], repeats: int) -> list[dict[str, 
         scripted = issubclass(TASKS[name], ScriptedTask)
         for horizon, num_envs in BLOCKS if scripted else BLOCKS[:2]:
             with console.status(f"{name}: {num_envs:,} environments of {horizon:,} steps"):
-                task = make_task(name, "medium", horizon=horizon)
+                task, difficulty = make_sized(name, horizon)
                 steps, work = _work(task, num_envs, torch.Generator().manual_seed(0))
-                row = {"task": name, "num_envs": num_envs, "horizon": task.horizon, "scripted": scripted}
+                row = {"task": name, "difficulty": difficulty, "num_envs": num_envs, "horizon": task.horizon}
+                row["scripted"] = scripted
                 rows.append(row | rates(steps, work, repeats))
     return rows
+
+
+def make_sized(name: str, horizon: int) -> tuple[Task, str]:
+    """Return the task of this horizon at its medium size, or at its easy one if that does not fit, and which it is."""
+    with contextlib.suppress(UsageError):
+        return make_task(name, "medium", horizon=horizon), "medium"
+    return make_task(name, "easy", horizon=horizon), "easy"
 
 
 def _work(task: Task, num_envs: int, generator: torch.Generator) -> tuple[int, Callable[[], Any]]:

@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+from memsuite.analysis.compare import published_beside
 from memsuite.analysis.compare_tables import Answer, of_models, of_one, of_two
 from memsuite.analysis.layout import for_terminal
 from memsuite.analysis.models import compare_models, models_in, split_names
@@ -16,7 +17,6 @@ from memsuite.errors import UsageError
 from memsuite.files import write_json
 from memsuite.launch.plain import PlainParser, for_tables
 
-REFERENCE = "results/reference.jsonl"
 PUBLISHED = "reference_v2"  # where models are looked for that the user has not trained
 FORMATS = ("table", "csv", "latex", "markdown", "json")
 
@@ -48,7 +48,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--baseline",
-        help=f"what to compare with, likewise; default: {REFERENCE} if it is there, else a summary of --results alone",
+        help="what to compare with, likewise; default: the published references, in the cells of --results, or where "
+        "they have none of these, a summary of --results alone",
     )
     parser.add_argument(
         "--models",
@@ -77,9 +78,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 def by_cell(options: argparse.Namespace) -> Answer:
     """Compare results with a baseline, or summarise them where there is none."""
     results = read_results(*options.results)
-    if options.baseline is None and not Path(REFERENCE).is_file():
-        return of_one(results, options.confidence)
-    return of_two(results, read_results(options.baseline or REFERENCE), options.confidence)
+    baseline = published_beside(results) if options.baseline is None else read_results(options.baseline)
+    return of_one(results, options.confidence) if baseline.empty else of_two(results, baseline, options.confidence)
 
 
 def by_model(options: argparse.Namespace) -> Answer:

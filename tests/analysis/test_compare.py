@@ -1,6 +1,7 @@
 """Comparisons: a planted regression is found, equal models rarely raise an alarm, and a mistake gives one line."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,11 +12,12 @@ from memsuite.analysis.curves import read_curves
 from memsuite.analysis.results import labels, read_results, variant
 from memsuite.errors import UsageError
 from memsuite.runs import RunResult
-from memsuite.runs.collection import write_collection
+from memsuite.runs.collection import read_collection, write_collection
 from memsuite.runs.result import KIND_OF, KINDS
 
 from .made import result, write_runs
 
+ROOT = Path(__file__).parents[2]
 TASKS = ("delayed_cue", "copy_memory", "assoc_recall", "n_back")
 MODELS = ("gru", "lstm", "mamba")
 
@@ -139,13 +141,21 @@ def test_the_command_tells_by_its_status(tmp_path, monkeypatch, capsys):
     assert "success" in capsys.readouterr().out
 
 
-def test_the_usual_baseline_is_the_projects_reference(tmp_path, monkeypatch, capsys):
+def test_the_usual_baseline_is_the_published_reference_of_the_recipe(tmp_path, monkeypatch, capsys):
+    """Only cells that were run are compared; what is not published is new, and if nothing is, there is a summary."""
     monkeypatch.chdir(tmp_path)
-    write_runs(tmp_path / "runs", [result(seed=s) for s in range(2)])
-    (tmp_path / "results").mkdir()
-    write_collection(tmp_path / "results" / "reference.jsonl", [result(seed=s) for s in range(2)])
-    assert main(["compare", "--results", "runs"]) == 0
-    assert "1 similar" in capsys.readouterr().out
+    for name in ("reference", "reference_v2"):
+        published = read_collection(ROOT / "results" / f"{name}.jsonl")
+        cell = [run for run in published if (run["task"], run["difficulty"]) == ("delayed_cue", "easy")]
+        mine = [run for run in cell if run["controller"] == "gru" and run.get("objective", "ppo") == "ppo"]
+        write_runs(tmp_path / name, [*mine, result(task="mine.Task", controller="mine.Model")])
+        assert main(["compare", "--results", name]) == 0
+        said = capsys.readouterr()
+        assert "1 similar, 1 new;" in said.out + said.err
+        assert "missing" not in said.out + said.err
+    write_runs(tmp_path / "own", [result(task="mine.Task", controller="mine.Model")])
+    assert main(["compare", "--results", "own"]) == 0
+    assert "Results over seeds" in capsys.readouterr().out
 
 
 MISTAKES = {

@@ -10,11 +10,13 @@ from bfloat16 import needs_bfloat16
 
 from memsuite.__main__ import main
 from memsuite.bench import STAGES, gpu, gpu_steps, ops, peers
+from memsuite.bench.environments import BLOCKS, make_sized
 from memsuite.bench.variants import arguments_of, variants
 from memsuite.cli.bench import PARTS
 from memsuite.errors import UsageError
 from memsuite.launch import plain
 from memsuite.launch.plain import console
+from memsuite.tasks import TASKS, ScriptedTask
 
 RESULTS = Path(__file__).parents[2] / "results"
 PEER = """peer=echo '{"steps_per_cpu_second": 1000}'"""
@@ -53,6 +55,12 @@ def test_json_has_the_shape_of_the_published_file(part, tmp_path, monkeypatch, c
 def test_without_json_a_table_is_printed(part, capsys):
     assert main(["bench", part, *SMALL[part][1]]) == 0
     assert ("delayed_cue" if part == "environments" else "pseudo_mamba") in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", [name for name in TASKS if issubclass(TASKS[name], ScriptedTask)])
+def test_every_scripted_task_has_a_size_for_every_block(name):
+    sizes = [make_sized(name, horizon)[1] for horizon, _ in BLOCKS]
+    assert sizes.count("medium") >= len(BLOCKS) - 1
 
 
 def test_environments_are_measured_from_short_to_long_episodes(tmp_path):
