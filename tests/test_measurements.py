@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from memsuite.controllers import CONTROLLERS
+from memsuite.tasks import TASKS
 
 ROOT = Path(__file__).parents[1]
 
@@ -20,6 +21,13 @@ def test_a_measurement_says_how_it_was_made(name):
     assert found["command"].startswith("memsuite bench")
     assert len(found["commit"]) == 40, "measured on files that differ from their commit"
     assert found["hardware"]["cpu"]
+
+
+def test_scripted_tasks_draw_twenty_million_steps_a_second():
+    rows = [row for row in results("environments")["environments"] if (row["num_envs"], row["horizon"]) == (1024, 200)]
+    assert {row["task"] for row in rows} == set(TASKS)
+    slow = {row["task"] for row in rows if row["scripted"] and row["steps_per_cpu_second"] < 20e6}
+    assert slow == set()
 
 
 def test_only_attention_costs_more_at_a_longer_horizon():
