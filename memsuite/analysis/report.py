@@ -5,9 +5,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import shutil
-import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +26,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-PARTS = ("figures", "index.html", "results.csv", "results.parquet")
 BESIDE = ["task", "difficulty", "horizon", "budget"]  # what models that are compared have in common
 MOST_UNEVEN = 2  # times the size of the smallest, beyond which the page says so
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
@@ -274,24 +270,3 @@ def _runs(table: pd.DataFrame) -> dict[str, Any]:
 
 def _commands(table: pd.DataFrame) -> list[str]:
     return [str(text) for text in table["command"].dropna()] if "command" in table else []
-
-
-def replace_report(folder: Path, write: Callable[[Path], Any]) -> None:
-    """Put a new report in the place of an earlier one, once all of it is written; else the earlier one stays.
-
-    Args:
-        folder: of the report; made if it is not there. What else lies in it is left alone.
-        write: writes a report into the folder that it is given.
-    """
-    there = folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(dir=folder, prefix=".report-"))
-    try:
-        write(beside)
-        shutil.rmtree(folder / "figures", ignore_errors=True)
-        for name in PARTS:
-            (beside / name).replace(folder / name)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-        if not there and not any(folder.iterdir()):
-            folder.rmdir()

@@ -98,17 +98,50 @@ def beyond(
 
     Yields:
         One row per horizon: ``horizon``, ``success`` with its interval, ``episodes``, ``chance`` (the best without
-        memory), ``score``, and ``retention`` (:func:`retention`) if the observation is wide enough for its cues.
+        memory), ``score`` (None where no memory is needed), and ``retention`` (:func:`retention`) if the observation is
+        wide enough for its cues.
     """
-    arguments = {**(module.config.task_args or {}), **(task_args or {})}
-    tasks = [module.preset.make(**{**arguments, "horizon": horizon}) for horizon in horizons]
+    tasks = tasks_at(module, horizons, task_args)
     if counted and all(isinstance(task, DelayedCue) and task.one_a_cue() for task in tasks):
         episodes = None
     measured = of_every_cue(module, tasks) if episodes is None else of_draws(module, tasks, episodes)
     for task, found in zip(tasks, measured, strict=True):
         anchors = task.anchors()
-        about = {"chance": anchors.memoryless, "score": anchors.score(found["success"])}
+        score = anchors.score(found["success"])
+        about = {"chance": anchors.memoryless, "score": None if math.isnan(score) else score}
         yield {"horizon": task.horizon, **found, **about, "retention": found["retention"]}
+
+
+def tasks_at(
+    module: MemoryPPO, horizons: Sequence[int], task_args: Mapping[str, Any] | None = None, optional: bool = False
+) -> list[Task]:
+    """Return a module's task at these horizons, with arguments that replace those of training.
+
+    Args:
+        module: a trained module of a memsuite task.
+        horizons: steps of an episode, in rising order.
+        task_args: arguments that replace those of training.
+        optional: leave out horizons that the task cannot have, but for the longest.
+
+    Raises:
+        UsageError: the task cannot have a horizon, or it has another number of inputs or actions than in training.
+    """
+    arguments, tasks = {**(module.config.task_args or {}), **(task_args or {})}, []
+    for horizon in horizons:
+        try:
+            task = module.preset.make(**{**arguments, "horizon": horizon})
+        except UsageError:
+            if optional and horizon != horizons[-1]:
+                continue
+            raise
+        for name in ("observation_dim", "num_actions"):
+            now, before = getattr(task, name), getattr(module.task, name)
+            if now != before:
+                raise UsageError(
+                    f"with these task_args the task has {name} {now}, and the model was trained with {before}"
+                )
+        tasks.append(task)
+    return tasks
 
 
 def of_draws(module: MemoryPPO, tasks: Sequence[Task], episodes: int) -> Iterator[dict[str, Any]]:
@@ -207,9 +240,11 @@ def own_arguments(report: dict[str, Any]) -> dict[str, Any]:
 def half_life(rows: Sequence[dict[str, Any]]) -> float | None:
     """Return the horizon at which the score has fallen to half of its highest value, interpolated in the log horizon.
 
-    None if the score never falls so far, or was never above 0.
+    None if the score never falls so far, was never above 0, or is not there.
     """
     rows = sorted(rows, key=lambda row: int(row["horizon"]))
+    if any(row["score"] is None for row in rows):
+        return None
     scores = [float(row["score"]) for row in rows]
     top = scores.index(max(scores))
     half = scores[top] / 2

@@ -24,7 +24,7 @@ def table_of(report: dict[str, Any]) -> Table:
     for row in report["rows"]:
         interval = f"{row['success_low']:.3f} to {row['success_high']:.3f}"
         held = "" if row["retention"] is None else f"{row['retention']:.3f}"
-        numbers = [f"{row[name]:.3f}" for name in ("chance", "score")]
+        numbers = ["" if row[name] is None else f"{row[name]:.3f}" for name in ("chance", "score")]
         table.add_row(f"{row['horizon']:,}", f"{row['success']:.3f}", interval, *numbers, held)
     return table
 

@@ -82,7 +82,7 @@ def t_test(
 ) -> Difference:
     """Return ``mean(new) - mean(old)`` of runs that are known by their seeds, with Student's t test.
 
-    The test is paired by seed if one side has all seeds of the other, and these are two or more; else it is Welch's.
+    The test is paired by seed if both sides have the same seeds, two or more of them; else it is Welch's, of all seeds.
     In both, a variance is never taken smaller than the sampling variance of the evaluation episodes.
 
     Args:
@@ -92,8 +92,8 @@ def t_test(
         old_sampling: likewise.
         confidence: coverage of the interval.
     """
-    shared = sorted(new.keys() & old.keys())
-    if len(shared) < 2 or len(shared) < min(len(new), len(old)):
+    shared = sorted(new.keys())
+    if len(shared) < 2 or new.keys() != old.keys():
         values, noise = list(new.values()), list(new_sampling.values())
         interval, p = welch(values, noise, list(old.values()), list(old_sampling.values()), confidence)
         return Difference(interval, p, "" if math.isnan(p) else "Welch t")

@@ -16,6 +16,7 @@ from memsuite.analysis.results import read_results
 from memsuite.errors import UsageError
 from memsuite.files import write_json
 from memsuite.launch.plain import PlainParser, for_tables
+from memsuite.runs.folder import RESULT
 
 PUBLISHED = "reference_v2"  # where models are looked for that the user has not trained
 FORMATS = ("table", "csv", "latex", "markdown", "json")
@@ -88,7 +89,8 @@ def by_model(options: argparse.Namespace) -> Answer:
     if options.results:
         results = read_results(*options.results)
     else:
-        results = models_in(names, read_results("runs") if Path("runs").is_dir() else None, read_results(PUBLISHED))
+        own = read_results("runs") if any(Path("runs").rglob(RESULT)) else None
+        results = models_in(names, own, read_results(PUBLISHED))
     found = compare_models(results, names, options.confidence)
     if options.plot:
         save_comparison(found, Path(options.plot))

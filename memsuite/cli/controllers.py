@@ -66,7 +66,8 @@ def describe(name: str, options: argparse.Namespace) -> dict[str, Any]:
     options, matches = argparse.Namespace(**vars(options)), True
     if options.match:
         try:
-            options.hidden_dim, _ = nearest_of(name, options.input_dim, options.match, {"depth": options.depth})
+            sizes = {"depth": options.depth, "memory_horizon": options.memory_horizon}
+            options.hidden_dim, _ = nearest_of(name, options.input_dim, options.match, sizes)
         except UsageError:  # of a size that no width changes
             matches = False
     controller = build(name, options, options.memory_horizon)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from memsuite.analysis.curves import with_curve
-from memsuite.analysis.report import replace_report, write_report
+from memsuite.analysis.report import write_report
+from memsuite.analysis.report_folder import refuse_held, replace_report
 from memsuite.analysis.results import read_results, runs_at
 from memsuite.errors import UsageError
 from memsuite.launch.plain import PlainParser
@@ -21,13 +22,15 @@ def main(verb: str, arguments: list[str]) -> int:
     parser.add_argument("--out", default="report", help="folder to write; default: report/")
     parser.add_argument("--title", default="", help="of the page")
     parser.add_argument("--collect", help="write all runs into this file of JSON Lines too: FILE.jsonl")
-    parser.add_argument("--overwrite", action="store_true", help="replace a report that is there")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace a report, and a file of --collect, that are there"
+    )
     options = parser.parse_args(arguments)
     folder = Path(options.out)
-    if (folder / "index.html").exists() and not options.overwrite:
-        raise UsageError(f"{folder} already holds a report; add --overwrite to replace it, or another --out")
+    if not options.overwrite:
+        refuse_held(folder)
     if options.collect:
-        check_name(options.collect)
+        check_name(options.collect, options.overwrite)
     table = read_results(*options.results)
     baseline = read_results(options.baseline) if options.baseline else None
     try:

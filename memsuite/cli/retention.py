@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from memsuite.analysis.retention import beyond, curve_of, described, settings_of
+from memsuite.analysis.retention import beyond, curve_of, described, settings_of, tasks_at
 from memsuite.analysis.retention_shown import density_of, draw, table_of
 from memsuite.errors import UsageError
 from memsuite.launch.allocator import keep_freed_memory
@@ -23,8 +23,8 @@ from memsuite.launch.plain import console as plain_console
 from memsuite.loading import load
 from memsuite.reading import positive
 from memsuite.rl.needs import check_evaluation
-from memsuite.runs.checkpoints import find_checkpoint
-from memsuite.runs.folder import CHECKPOINTS, RESULT, RETENTION
+from memsuite.runs.checkpoints import find_checkpoint, run_folders_in
+from memsuite.runs.folder import RESULT, RETENTION
 from memsuite.runs.provenance import commit, hardware, versions
 
 USUAL = "50,100,200,500,1000,2000,5000,10000,20000"
@@ -38,7 +38,7 @@ def main(verb: str, arguments: list[str]) -> int:
     command, console = shlex.join(["memsuite", verb, *arguments]), plain_console(stderr=True)
     reports = [
         measured_before(path, options, setting) or measure_and_keep(path, options, setting, command, console)
-        for path in runs_in(options.runs)
+        for path in run_folders_in(options.runs)
         for setting in options.settings
     ]
     if options.out:
@@ -60,7 +60,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = PlainParser(prog="memsuite retention", description=__doc__.partition(":")[2])
     runs = "run folders (each gets a retention.json), folders of them, or checkpoints"
     parser.add_argument("runs", nargs="+", type=Path, help=runs)
-    parser.add_argument("--horizons", default=USUAL, help=f"comma-separated steps of an episode; default: {USUAL}")
+    parser.add_argument("--horizons", help=f"comma-separated steps of an episode; default: {USUAL}, as far as possible")
     episodes = f"episodes drawn at each horizon, or {ALL}: every one there is, once (delayed cue has one a cue)"
     both = f"{ALL},64: {ALL} where they can be counted, otherwise 64"
     parser.add_argument("--episodes", default="256", help=f"{episodes}, or {both}; default: 256")
@@ -75,9 +75,14 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     given, rest = apart(arguments, "--task_args.")
     options = parser.parse_args(rest)
     options.settings = settings_of(given)
-    options.horizons = sorted(set(whole_numbers("--horizons", options.horizons)))
+    if any("horizon" in setting for setting in options.settings):
+        raise UsageError("--task_args.horizon would be replaced by the horizons that are measured: use --horizons")
+    options.usual = options.horizons is None
+    options.horizons = sorted(set(whole_numbers("--horizons", options.horizons or USUAL)))
     first, _, other = options.episodes.partition(",")
     options.counted = first == ALL
+    if other and not options.counted:
+        raise UsageError(f"--episodes {options.episodes!r}: two values are {ALL},NUMBER")
     options.episodes = None if options.episodes == ALL else number_of_episodes(other if options.counted else first)
     if options.plot:
         from memsuite.analysis.plots.canvas import pyplot
@@ -94,21 +99,6 @@ def number_of_episodes(text: str) -> int:
         return int(positive(text))
     except ValueError as error:
         raise UsageError(f"--episodes {text!r} is neither a whole number above 0 nor {ALL}") from error
-
-
-def runs_in(paths: list[Path]) -> list[Path]:
-    """Return the run folders and checkpoints that are meant: a folder without a checkpoint stands for the runs in it.
-
-    All of them are looked for before the first is measured.
-    """
-    found: list[Path] = []
-    for path in paths:
-        inside = sorted({file.parent for file in path.rglob(RESULT)}) if path.is_dir() else []
-        is_run = not inside or (path / CHECKPOINTS).is_dir()
-        found += [path] if is_run else inside
-    for path in found:
-        find_checkpoint(path)
-    return found
 
 
 def file_of(path: Path, setting: dict[str, Any]) -> Path:
@@ -152,18 +142,18 @@ def measure_and_keep(
 
 
 def measure(path: Path, options: argparse.Namespace, setting: dict[str, Any], console: Console) -> dict[str, Any]:
-    """Measure one run at every horizon, with these arguments of the task replaced."""
+    """Measure one run at every horizon, with arguments of the task replaced; mistakes are told before the first."""
     module = load(path, options.trust)
     config, rows = module.config, []
     if config.task.startswith("gym:"):
         raise UsageError(f"{path}: {config.task} has a horizon of its own, which cannot be made longer")
-    for horizon in options.horizons:  # one too short or too long is told before the first is measured
-        task = module.preset.make(**{**(config.task_args or {}), **setting, "horizon": horizon})
+    tasks = tasks_at(module, options.horizons, setting, options.usual)
+    for task in tasks:
         check_evaluation(task, options.episodes or 1)
     with console.status("") as status:
-        measured = beyond(module, options.horizons, options.episodes, setting, options.counted)
-        for horizon in options.horizons:
-            status.update(f"{path}: {options.episodes or ALL} episodes of {horizon:,} steps {described(setting)}")
+        measured = beyond(module, [task.horizon for task in tasks], options.episodes, setting, options.counted)
+        for task in tasks:
+            status.update(f"{path}: {options.episodes or ALL} episodes of {task.horizon:,} steps {described(setting)}")
             rows.append(next(measured))
     return {"run": str(path), **curve_of(module, rows, setting)}
 

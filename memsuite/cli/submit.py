@@ -27,6 +27,8 @@ def main(verb: str, arguments: list[str]) -> int:
         write_json(out, content)
     except OSError as error:
         raise UsageError(f"cannot write {out}: {error.strerror}") from error
+    except ValueError as error:  # JSON has no such number
+        raise UsageError(f"a setting of these runs is not a finite number: {error}") from error
     print(f"{out}: {len(content['runs'])} runs, digest {content['digest'][:12]}; CONTRIBUTING.md says where to send it")
     return 0
 
@@ -44,6 +46,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--rerun", action="store_true", help="with --check: train its cheapest run again; runs its code"
     )
     options = parser.parse_args(arguments)
+    if options.rerun and not options.check:
+        raise UsageError("--rerun trains a run of a submission again: name it by --check FILE")
     if bool(options.runs) == bool(options.check):
         raise UsageError("name runs to submit, or a submission to check: memsuite submit runs/x, or --check FILE")
     return options

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,11 +18,26 @@ from torch import nn
 from memsuite.errors import UsageError
 from memsuite.files import remove_leftovers, watched, write_atomically
 from memsuite.runs.config import IDENTITY
-from memsuite.runs.folder import CHECKPOINTS, HARMFUL, HELD, LOG, METRICS, SOURCE, WEIGHTS, mark, run_id
+from memsuite.runs.folder import (
+    ASKED,
+    CHECKPOINTS,
+    CONFIG,
+    HARMFUL,
+    HELD,
+    LOG,
+    METRICS,
+    RESULT,
+    SOURCE,
+    WEIGHTS,
+    mark,
+    run_id,
+)
 from memsuite.runs.trust import ONE_START
 from memsuite.system import lock, locked_folder
 
 PATIENCE = 0.5  # seconds: whoever only asks whether a folder is held takes its lock for less
+REPLACED = ".replaced"  # in a run folder: the run that a new one replaces, until the new one has begun
+OF_A_RUN = (*HELD, *WEIGHTS, SOURCE, ASKED)  # what is put aside, besides the log
 LONGEST = 60  # letters of what a run's name says of its settings
 # What belongs to one start of a run, or to where it runs and who is told.
 NOT_OF_A_NAME = (*ONE_START, "device", "wandb_mode", "checkpoint_every", "trainer.logger", "trainer.devices")
@@ -81,20 +97,49 @@ def own_folder(folder: Path, resuming: bool, overwrite: bool) -> Iterator[None]:
         if not (had and lock(log, PATIENCE)):
             raise UsageError(f"another process is writing into {folder}; wait for its end or use another --out")
         remove_leftovers(folder)
-        if not resuming:
-            if not overwrite:
-                refuse_held(folder)  # by a run that ended a moment ago
-            for name in (*HELD, *WEIGHTS):
-                (folder / name).unlink(missing_ok=True)
-            shutil.rmtree(folder / SOURCE, ignore_errors=True)
-            log.truncate(0)
-        with watched(folder):
+        settle(folder)
+        if not (resuming or overwrite):
+            refuse_held(folder)  # by a run that ended a moment ago
+        with contextlib.nullcontext() if resuming else in_place_of(folder, overwrite), watched(folder):
             yield
 
 
+@contextmanager
+def in_place_of(folder: Path, overwrite: bool) -> Iterator[None]:
+    """Put the run that is to be overwritten aside; delete it once the new one has begun, else bring it back."""
+    aside = folder / REPLACED
+    (aside / CHECKPOINTS).mkdir(parents=True)
+    shutil.copyfile(folder / LOG, aside / LOG)
+    if overwrite:
+        for name in OF_A_RUN:
+            if (folder / name).exists():
+                (folder / name).rename(aside / name)
+        os.truncate(folder / LOG, 0)
+    try:
+        yield
+    finally:
+        settle(folder)
+
+
+def settle(folder: Path) -> None:
+    """Delete the run that was put aside if the new one has begun, else bring it back; nothing if there is none."""
+    aside = folder / REPLACED
+    if not aside.is_dir():
+        return
+    if not any((folder / name).exists() for name in (RESULT, METRICS, *WEIGHTS)):
+        shutil.rmtree(folder / SOURCE, ignore_errors=True)
+        (folder / CONFIG).unlink(missing_ok=True)
+        for name in OF_A_RUN:
+            if (aside / name).exists():
+                (aside / name).rename(folder / name)
+        before, since = (aside / LOG).read_bytes(), (folder / LOG).read_bytes()
+        (folder / LOG).write_bytes(since if since.startswith(before) else before + since)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
 def refuse_held(folder: Path) -> None:
-    """Raise a usage error if the folder holds a run."""
-    if held := [name for name in HELD if (folder / name).exists()]:
+    """Raise a usage error if the folder holds a run, or something that a run would replace."""
+    if held := [name for name in (*HELD, *WEIGHTS, SOURCE) if (folder / name).exists()]:
         raise UsageError(
             f"{folder} already holds a run ({held[0]}); add --ckpt_path last to go on with it, --overwrite to replace "
             "it, or another --out"

@@ -35,7 +35,7 @@ def horizons_of(text: str, least: int = 2) -> list[int]:
     Raises:
         UsageError: it is neither, or a number is below the least.
     """
-    horizons = [] if text == "none" else whole_numbers("--horizons", text)
+    horizons = [] if text == "none" else list(dict.fromkeys(whole_numbers("--horizons", text)))
     if horizons and min(horizons) < least:
         raise UsageError(f"--horizons has {min(horizons)}; the least is {least}")
     return horizons

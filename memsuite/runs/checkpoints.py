@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from memsuite.errors import UsageError
 from memsuite.runs.config import NAMES, PPO_NAMES
 from memsuite.runs.contents import FLOATS, check_contents
-from memsuite.runs.folder import CHECKPOINTS, LAST, PREVIOUS
+from memsuite.runs.folder import CHECKPOINTS, LAST, PREVIOUS, RESULT
 from memsuite.runs.kinds import Wrong, shown
 from memsuite.runs.recipes import completed_config
 
@@ -30,6 +30,21 @@ def find_checkpoint(path: str | Path) -> Path:
     if not path.is_file():
         raise UsageError(f"no checkpoint at {path}")
     return path
+
+
+def run_folders_in(paths: list[Path]) -> list[Path]:
+    """Return the run folders and checkpoints that are meant: a folder without a checkpoint stands for the runs in it.
+
+    All of them are looked for before the first is measured.
+    """
+    found: list[Path] = []
+    for path in paths:
+        inside = sorted({file.parent for file in path.rglob(RESULT)}) if path.is_dir() else []
+        is_run = not inside or (path / CHECKPOINTS).is_dir()
+        found += [path] if is_run else inside
+    for path in found:
+        find_checkpoint(path)
+    return found
 
 
 def newest_whole(folder: Path) -> Path:

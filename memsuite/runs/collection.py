@@ -98,10 +98,12 @@ def read_json(path: str | Path) -> Any:
     return _parse(_text(Path(path)), str(path))
 
 
-def check_name(path: str | Path) -> None:
-    """Raise a usage error for the name of a file that would not be read as JSON Lines again."""
+def check_name(path: str | Path, overwrite: bool = True) -> None:
+    """Raise a usage error for a file that would not be read as JSON Lines again, or that may not be replaced."""
     if Path(path).suffix != SUFFIX:
         raise UsageError(f"{path}: results are collected as JSON Lines; name a file that ends in {SUFFIX}")
+    if not overwrite and Path(path).exists():
+        raise UsageError(f"{path} is there already; add --overwrite to replace it, or name another file")
 
 
 def common_part(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

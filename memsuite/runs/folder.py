@@ -13,6 +13,7 @@ LOG = "log.txt"
 RETENTION = "retention.json"
 LOGGERS = "loggers.json"  # the folders of the loggers that number them, so that a run goes on in its own
 CHECKPOINTS = "checkpoints"
+ASKED = "asked.json"  # the settings with which a suite started the run
 SOURCE = "source"  # copies of the user's own files that the run was made with
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"  # in the folder of checkpoints
 # What tells that a folder holds a run, and what else goes with it.

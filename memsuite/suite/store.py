@@ -18,15 +18,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from memsuite.errors import UsageError
-from memsuite.files import check_there, spelt, write_json
+from memsuite.files import check_there, spelt, write_atomically, write_json
 from memsuite.reading import read_mapping
-from memsuite.runs.folder import CONFIG, LOG, METRICS, RESULT, WEIGHTS
+from memsuite.runs.folder import ASKED, CONFIG, LOG, METRICS, RESULT, WEIGHTS
 from memsuite.suite.content import flatten
 from memsuite.suite.grid import Run
 from memsuite.system import is_locked, lock
 
 Kind = Literal["new", "unfinished", "failed", "finished", "other"]
-ASKED, FAILED, OUTPUT, LOCK = "asked.json", "failed.txt", "output.txt", ".lock"
+FAILED, OUTPUT, LOCK = "failed.txt", "output.txt", ".lock"
 # In the order of deletion: a folder without its result no longer counts as finished.
 OF_A_RUN = (RESULT, *WEIGHTS, METRICS, LOG, CONFIG)
 OF_THE_SUITE = (FAILED, OUTPUT, ASKED)
@@ -58,7 +58,7 @@ def look(run: Run) -> State:
     if (result := _read_json(folder / RESULT)) is not None:
         return State("finished", result=result)
     if (folder / FAILED).exists():
-        return State("failed", (folder / FAILED).read_text().strip())
+        return State("failed", (folder / FAILED).read_text(encoding="utf-8", errors="replace").strip())
     return State("unfinished")
 
 
@@ -114,7 +114,7 @@ def prepare(run: Run, overwrite: bool) -> None:
 def record_failure(folder: Path) -> None:
     """Write the last line that the process printed to ``failed.txt``, as the explanation of the failure."""
     check_there(folder)
-    (folder / FAILED).write_text(last_line(folder / OUTPUT) + "\n")
+    write_atomically(folder / FAILED, lambda file: file.write(f"{last_line(folder / OUTPUT)}\n".encode()))
 
 
 def last_line(path: Path) -> str:

@@ -76,9 +76,11 @@ def test_shared_seeds_are_paired_as_scipy_does(table):
     assert found.p < 0.01 < apart.p
 
 
-def test_some_seeds_more_on_one_side_are_left_out_of_the_pairs_but_a_stray_one_is_not_dropped():
+def test_no_seed_is_left_out_where_one_side_has_more_of_them():
     one, two = {0: 0.5, 1: 0.6, 2: 0.7}, {1: 0.4, 2: 0.6}
-    assert t_test(one, dict.fromkeys(one, 0.0), two, dict.fromkeys(two, 0.0)).test == "paired t"
+    found = t_test(one, dict.fromkeys(one, 0.0), two, dict.fromkeys(two, 0.0))
+    assert found.test == "Welch t"
+    assert found.interval.mean == pytest.approx(0.6 - 0.5)  # the difference of the means that are shown
     assert t_test(one, dict.fromkeys(one, 0.0), two | {9: 0.1}, dict.fromkeys([1, 2, 9], 0.0)).test == "Welch t"
     assert t_test({0: 0.5}, {0: 0.0}, {0: 0.4}, {0: 0.0}).test == ""
 
@@ -277,6 +279,13 @@ def test_without_results_ones_own_runs_are_beside_published_ones(tmp_path, monke
     assert (mine["model"], mine["value"]) == ("mine.Model", 0.99)
     assert (theirs["model"], theirs["seeds"]) == ("gru", len(published))
     assert theirs["value"] == pytest.approx(published["success"].mean())
+
+
+def test_a_folder_without_a_finished_run_is_as_none(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "begun").mkdir(parents=True)
+    assert main(["compare", "--models", "gru,lru", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["cells"]
 
 
 def test_several_results_are_taken_together_and_a_seed_counts_once(tmp_path, monkeypatch, capsys):

@@ -70,6 +70,14 @@ def test_the_command_line_takes_a_match(tmp_path):
     assert stored["config"]["controller_args"]["hidden_dim"] == stored["state_floats"] == 36
 
 
+def test_the_width_that_matches_is_that_of_the_horizon_given(capsys):
+    """A window is as long as the horizon, so its state's size is not that of the default window."""
+    given = ["--match", "state:4096", "--memory_horizon", "10", "--horizons", "none", "--json"]
+    assert main(["controllers", "transformer", *given]) == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    assert found["state_floats"] == pytest.approx(4096, rel=0.1)
+
+
 def test_the_table_shows_the_width_that_matches(capsys):
     assert main(["controllers", "gru", "trace", "--match", "state:64", "--horizons", "none", "--json"]) == 0
     gru, trace = json.loads(capsys.readouterr().out)

@@ -143,6 +143,14 @@ def test_a_run_whose_folder_cannot_be_made_fails_and_the_others_run(run, tmp_pat
     assert store.look(second).kind == "finished"
 
 
+def test_a_reason_that_is_cut_inside_a_letter_is_read_all_the_same(run, tmp_path):
+    suite = write_suite(tmp_path, grid=ONE_TASK)
+    first, _ = read_suite(suite).runs
+    store.prepare(first, overwrite=False)
+    (first.folder / "failed.txt").write_bytes(b"cannot read runs/\xc3")
+    assert store.look(first) == store.State("failed", "cannot read runs/\N{REPLACEMENT CHARACTER}")
+
+
 def test_a_traceback_is_told_by_its_last_line(tmp_path):
     (tmp_path / "output.txt").write_text("before\nTraceback (most recent call last):\n  File\nOSError: no\n\n")
     store.record_failure(tmp_path)

@@ -218,6 +218,13 @@ def test_window_on_a_graph_is_never_above_what_is_declared():
     assert found[8] == found[9] == 1.0  # the last edge closes the cycle
 
 
+@pytest.mark.parametrize("nodes", [4, 6])
+def test_the_best_guess_on_a_graph_is_never_the_node_that_is_asked_for(nodes):
+    task = make_task("graph_recall", "easy", horizon=5, num_nodes=4, nodes=nodes)
+    _, low, high = measure(task, window(task, 1), 20_000, seed=0)
+    assert low <= task.anchors().memoryless <= high
+
+
 def test_no_predictor_beats_the_declared_windows_on_a_graph():
     task = make_task("graph_recall", "easy", horizon=6, num_nodes=4, nodes=4)
     script = task.script(60_000, torch.Generator().manual_seed(0))

@@ -150,6 +150,8 @@ def _scores(table: pd.DataFrame) -> dict[tuple[Any, ...], dict[str, list[Any]]]:
 
     Only these can be ranked: an easier set of cells makes any model look better. The largest set comes first.
     """
+    if "score" not in table:
+        return {}
     table = table.assign(model=sized_models(table))
     table = table[table["score"].notna()]
     found: dict[str, dict[Any, Any]] = {}

@@ -66,12 +66,12 @@ class GraphRecall(ScriptedTask):
         """Follow the edges in the window; where one is missing, go on at another piece of the cycle."""
         now, num_envs = window_KBD[-1], window_KBD.shape[1]
         follows, precedes = self._edges(window_KBD[: max(0, self.num_nodes - step + len(window_KBD) - 1)], num_envs)
-        node = now[:, : self.nodes].argmax(-1)
+        asked = node = now[:, : self.nodes].argmax(-1)
         hops = constant(HOPS, now.device)[now[:, self.channel("hops")].argmax(-1)]
         begins = (follows >= 0) & (precedes < 0)  # the first nodes of the pieces, [B, nodes]
         for hop in range(max(HOPS)):
             following = follows.gather(1, node.unsqueeze(1))[:, 0]
-            elsewhere = self._other_piece(node, begins, precedes, generator)
+            elsewhere = self._other_piece(node, asked, begins, precedes, generator)
             node = torch.where(hop < hops, torch.where(following >= 0, following, elsewhere), node)
         return node
 
@@ -84,16 +84,22 @@ class GraphRecall(ScriptedTask):
         precedes.scatter_(1, target.T, source.T)
         return follows, precedes
 
-    def _other_piece(self, node: Tensor, begins: Tensor, precedes: Tensor, generator: torch.Generator) -> Tensor:
-        """Return where the missing edge of each node may lead: another piece, the own one if it is the only one."""
+    def _other_piece(
+        self, node: Tensor, asked: Tensor, begins: Tensor, precedes: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """Return where the missing edge of each node may lead: another piece, the own one if it is the only one.
+
+        Never to the node that is asked for, because a path of at most three hops does not go around the cycle.
+        """
         first = node
         for _ in range(self.num_nodes):
             before = precedes.gather(1, first.unsqueeze(1))[:, 0]
             first = torch.where(before >= 0, before, first)
         # Best the beginnings of other pieces, then of the own one, then labels that nothing is known of.
         rank = torch.where(begins, 4.0, torch.where(precedes >= 0, -1.0, 0.0))
-        rank.scatter_(1, node.unsqueeze(1), -1.0)
-        rank.scatter_(1, first.unsqueeze(1), torch.where(first == node, -1.0, 2.0).unsqueeze(1))
+        rank.scatter_(1, first.unsqueeze(1), 2.0)
+        for never in (node, asked):
+            rank.scatter_(1, never.unsqueeze(1), -1.0)
         return (rank + torch.rand(rank.shape, generator=generator, device=rank.device)).argmax(1)
 
     def anchors(self) -> Anchors:
