@@ -123,7 +123,10 @@ def compare(new: pd.DataFrame, old: pd.DataFrame, confidence: float = 0.95) -> p
 def published_beside(results: pd.DataFrame) -> pd.DataFrame:
     """Return the runs of the published references in the cells that ``results`` has runs of."""
     shipped = names("results")  # by their paths, because a name may also be that of a folder of the user's
-    published = read_results(*(shipped[name] for name in REFERENCES))
+    files = [shipped[name] for name in REFERENCES if name in shipped]
+    if not files:  # an installation without results
+        return results.iloc[:0]
+    published = read_results(*files)
     theirs = group_cells(published)
     found = [theirs[key] for key in group_cells(results) if key in theirs]
     return import_pandas().concat(found) if found else published.iloc[:0]

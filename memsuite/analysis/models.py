@@ -1,9 +1,10 @@
 """Compares models: is the first one better than each of the others, in every cell that both ran and over all of them?
 
 A cell is a task with its tier, horizon and arguments, and the budget of steps. Two models are compared within it by a
-t test that is paired where they share seeds (:func:`~memsuite.analysis.stats.t_test`), corrected for the number of all
-tests that are made (Holm 1979). Over the cells that all models ran there are the interquartile mean of the score and
-the probability of improvement, with stratified bootstrap intervals (Agarwal et al. 2021, arXiv 2108.13264).
+t test that is paired where they have the same seeds (:func:`~memsuite.analysis.stats.t_test`), corrected for the
+number of all tests that are made (Holm 1979). Over the cells that all models ran there are the interquartile mean of
+the score and the probability of improvement, with stratified bootstrap intervals (Agarwal et al. 2021, arXiv
+2108.13264).
 """
 
 from __future__ import annotations

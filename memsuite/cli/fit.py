@@ -23,7 +23,7 @@ from memsuite.callbacks import Checkpoints, Curriculum, ProgressBar, RunRecord
 from memsuite.errors import Stopped, UsageError, unknown
 from memsuite.launch.allocator import keep_freed_memory, steady_memory
 from memsuite.launch.arguments import options, told_of_classes
-from memsuite.launch.folder import check_space, own_folder, run_name
+from memsuite.launch.folder import begin_folder, check_space, own_folder, run_name
 from memsuite.launch.hints import hint_at_retention
 from memsuite.launch.loggers import end_wandb, go_on_logging, in_run_folder
 from memsuite.launch.messages import as_text, how_to_go_on, interval_of, log_to, summary, told_in_one_line
@@ -41,7 +41,7 @@ from memsuite.launch.resuming import (
     own_settings,
     typed_names,
 )
-from memsuite.launch.sources import keep_sources, look_beside
+from memsuite.launch.sources import look_beside
 from memsuite.launch.trainer import (
     TRAINER_DEFAULTS,
     check_trainer,
@@ -270,7 +270,7 @@ def fit(cli: FitCLI) -> int:
         log = stack.enter_context(log_to(cli.out))
         stack.enter_context(told_in_one_line(cli.out, cli.model, advice))
         log.debug(cli.command)
-        keep_sources(cli.out, cli.model.config)
+        begin_folder(cli.out, cli.model.config, trainer, replaces=cli.config.overwrite and not cli.resumes)
         hint_at_retention(cli.model)
         stack.enter_context(steady_memory(cli.model.ppo.recompute is not None))
         go_on_logging(trainer.loggers, cli.out, cli.resumes, cli.env_steps)

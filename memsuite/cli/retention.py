@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import re
 import shlex
@@ -23,7 +22,7 @@ from memsuite.launch.plain import console as plain_console
 from memsuite.loading import load
 from memsuite.reading import positive
 from memsuite.rl.needs import check_evaluation
-from memsuite.runs.checkpoints import find_checkpoint, run_folders_in
+from memsuite.runs.checkpoints import fingerprint, run_folders_in
 from memsuite.runs.folder import RESULT, RETENTION
 from memsuite.runs.provenance import commit, hardware, versions
 
@@ -114,17 +113,13 @@ def measured_before(path: Path, options: argparse.Namespace, setting: dict[str, 
         return None
     try:
         report = json.loads(file.read_text())
+        rows = [row["horizon"] for row in report["rows"]]
         asked = [options.horizons, options.episodes, fingerprint(path), setting]
-        held = [[row["horizon"] for row in report["rows"]], report["episodes"], report["checkpoint"]]
+        held = [report.get("asked_horizons", rows), report["episodes"], report["checkpoint"]]
         held.append(report.get("task_args", {}))
     except (ValueError, KeyError, TypeError):  # of another version, or of somebody else's
         return None
     return {**report, "run": str(path)} if held == asked else None
-
-
-def fingerprint(path: Path) -> str:
-    """Return the SHA-256 of the checkpoint that a path means."""
-    return hashlib.sha256(find_checkpoint(path).read_bytes()).hexdigest()
 
 
 def measure_and_keep(
@@ -135,7 +130,7 @@ def measure_and_keep(
     report = {**measure(path, options, setting, console), "episodes": options.episodes, "checkpoint": fingerprint(path)}
     report["wall_seconds"], report["cpu_seconds"] = time.perf_counter() - began[0], time.process_time() - began[1]
     report["hardware"], report["versions"] = hardware(torch.device("cpu")), versions()
-    report["commit"], report["command"] = commit(), command
+    report["commit"], report["command"], report["asked_horizons"] = commit(), command, options.horizons
     if path.is_dir():
         write_asked(file_of(path, setting), report, "the measurement")
     return report

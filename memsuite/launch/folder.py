@@ -5,39 +5,25 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as pl
 from jsonargparse import Namespace
 from torch import nn
 
 from memsuite.errors import UsageError
 from memsuite.files import remove_leftovers, watched, write_atomically
-from memsuite.runs.config import IDENTITY
-from memsuite.runs.folder import (
-    ASKED,
-    CHECKPOINTS,
-    CONFIG,
-    HARMFUL,
-    HELD,
-    LOG,
-    METRICS,
-    RESULT,
-    SOURCE,
-    WEIGHTS,
-    mark,
-    run_id,
-)
+from memsuite.launch.sources import Sources, keep_sources, sources_of
+from memsuite.runs.config import IDENTITY, RunConfig
+from memsuite.runs.folder import ASKED, CHECKPOINTS, HARMFUL, HELD, LOG, METRICS, SOURCE, WEIGHTS, mark, run_id
 from memsuite.runs.trust import ONE_START
 from memsuite.system import lock, locked_folder
 
 PATIENCE = 0.5  # seconds: whoever only asks whether a folder is held takes its lock for less
-REPLACED = ".replaced"  # in a run folder: the run that a new one replaces, until the new one has begun
-OF_A_RUN = (*HELD, *WEIGHTS, SOURCE, ASKED)  # what is put aside, besides the log
 LONGEST = 60  # letters of what a run's name says of its settings
 # What belongs to one start of a run, or to where it runs and who is told.
 NOT_OF_A_NAME = (*ONE_START, "device", "wandb_mode", "checkpoint_every", "trainer.logger", "trainer.devices")
@@ -97,44 +83,40 @@ def own_folder(folder: Path, resuming: bool, overwrite: bool) -> Iterator[None]:
         if not (had and lock(log, PATIENCE)):
             raise UsageError(f"another process is writing into {folder}; wait for its end or use another --out")
         remove_leftovers(folder)
-        settle(folder)
         if not (resuming or overwrite):
             refuse_held(folder)  # by a run that ended a moment ago
-        with contextlib.nullcontext() if resuming else in_place_of(folder, overwrite), watched(folder):
+        with watched(folder):
             yield
 
 
-@contextmanager
-def in_place_of(folder: Path, overwrite: bool) -> Iterator[None]:
-    """Put the run that is to be overwritten aside; delete it once the new one has begun, else bring it back."""
-    aside = folder / REPLACED
-    (aside / CHECKPOINTS).mkdir(parents=True)
-    shutil.copyfile(folder / LOG, aside / LOG)
-    if overwrite:
-        for name in OF_A_RUN:
-            if (folder / name).exists():
-                (folder / name).rename(aside / name)
-        os.truncate(folder / LOG, 0)
-    try:
-        yield
-    finally:
-        settle(folder)
+def begin_folder(folder: Path, config: RunConfig, trainer: pl.Trainer, replaces: bool) -> None:
+    """Copy the user's files into the run folder: now, or where it holds a run, once that has been deleted."""
+    sources = sources_of(config)  # read now: they may be those of the run that is deleted
+    if replaces:
+        trainer.callbacks.insert(0, Replacing(folder, sources))  # type: ignore[attr-defined]
+    else:
+        keep_sources(folder, sources)
 
 
-def settle(folder: Path) -> None:
-    """Delete the run that was put aside if the new one has begun, else bring it back; nothing if there is none."""
-    aside = folder / REPLACED
-    if not aside.is_dir():
-        return
-    if not any((folder / name).exists() for name in (RESULT, METRICS, *WEIGHTS)):
-        shutil.rmtree(folder / SOURCE, ignore_errors=True)
-        (folder / CONFIG).unlink(missing_ok=True)
-        for name in OF_A_RUN:
-            if (aside / name).exists():
-                (aside / name).rename(folder / name)
-        before, since = (aside / LOG).read_bytes(), (folder / LOG).read_bytes()
-        (folder / LOG).write_bytes(since if since.startswith(before) else before + since)
-    shutil.rmtree(aside, ignore_errors=True)
+class Replacing(pl.Callback):
+    """Deletes the run that the folder holds once the new one has passed its trial, when nothing is left but to train.
+
+    Args:
+        folder: the run folder.
+        sources: of the new run, from :func:`~memsuite.launch.sources.sources_of`.
+    """
+
+    def __init__(self, folder: Path, sources: Sources) -> None:
+        self.folder, self.sources = folder, sources
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Delete and begin; the result goes first, because a folder without one does not count as finished."""
+        if not trainer.is_global_zero:
+            return
+        for name in (*HELD, *WEIGHTS, ASKED):
+            (self.folder / name).unlink(missing_ok=True)
+        shutil.rmtree(self.folder / SOURCE, ignore_errors=True)
+        keep_sources(self.folder, self.sources)
 
 
 def refuse_held(folder: Path) -> None:

@@ -51,22 +51,41 @@ def look_beside(arguments: list[str], run: Path | None, trusted: bool) -> None:
     own_folders_too()  # for callbacks and loggers of the user's own
 
 
-def keep_sources(folder: Path, config: RunConfig) -> None:
-    """Copy the user's files that define the task and the controller of a run into its folder.
+Sources = dict[Path, tuple[Path, bytes]]  # a file of the user's and its content, by the place of its copy
 
-    A run that goes on keeps the copies that it has, and says so where a file has changed since.
+
+def sources_of(config: RunConfig) -> Sources:
+    """Read the user's files that define the task and the controller of a run.
 
     Args:
-        folder: the run folder.
         config: the settings of the run.
+
+    Returns:
+        Each file with its content, by the place of its copy in the run folder.
     """
+    found: Sources = {}
     for name in (config.task, config.controller):
         if module := module_in(name):
             loaded = module_at(module)
             for each in _of_the_same_folder(loaded, {}).values():
                 file = Path(each.__file__ or "")
                 parts = (module if each is loaded else each.__name__).split(".")
-                _keep(folder.joinpath(SOURCE, *parts[: None if file.stem == "__init__" else -1], file.name), file)
+                place = Path(SOURCE, *parts[: None if file.stem == "__init__" else -1], file.name)
+                found[place] = file, file.read_bytes()
+    return found
+
+
+def keep_sources(folder: Path, sources: Sources) -> None:
+    """Copy the user's files into the run folder.
+
+    A run that goes on keeps the copies that it has, and says so where a file has changed since.
+
+    Args:
+        folder: the run folder.
+        sources: from :func:`sources_of`.
+    """
+    for place, (file, content) in sources.items():
+        _keep(folder / place, file, content)
 
 
 def _of_the_same_folder(module: ModuleType, found: dict[str, ModuleType]) -> dict[str, ModuleType]:
@@ -94,8 +113,7 @@ def _imported(code: str, package: str) -> Iterator[str]:
             yield from (f"{name}.{alias.name}" for alias in node.names)
 
 
-def _keep(copy: Path, file: Path) -> None:
-    content = file.read_bytes()
+def _keep(copy: Path, file: Path, content: bytes) -> None:
     if not copy.is_file():
         write_atomically(copy, lambda out: out.write(content))
     elif copy.read_bytes() != content:

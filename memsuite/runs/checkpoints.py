@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import pickle
 import warnings
@@ -30,6 +31,11 @@ def find_checkpoint(path: str | Path) -> Path:
     if not path.is_file():
         raise UsageError(f"no checkpoint at {path}")
     return path
+
+
+def fingerprint(path: Path) -> str:
+    """Return the SHA-256 of the checkpoint that a path means."""
+    return hashlib.sha256(find_checkpoint(path).read_bytes()).hexdigest()
 
 
 def run_folders_in(paths: list[Path]) -> list[Path]:

@@ -6,7 +6,6 @@ import textwrap
 import pytest
 
 from memsuite.__main__ import main
-from memsuite.launch.folder import REPLACED
 
 TINY = ["--horizon", "10", "--num_envs", "4", "--steps", "80", "--evaluation_episodes", "8", "--device", "cpu"]
 TINY += ["--controller_args.hidden_dim", "8"]
@@ -41,8 +40,8 @@ def content(folder):
 
 @pytest.mark.parametrize(
     "mistake",
-    [["--controller", "broken_model.Broken"], ["--init_from", "none"], ["--init_from", "x"]],
-    ids=["a model with a fault", "no run to begin with", "the run itself"],
+    [["--controller", "broken_model.Broken"], ["--init_from", "none"]],
+    ids=["a model with a fault", "no run to begin with"],
 )
 def test_a_run_is_kept_until_the_one_that_replaces_it_has_begun(fit, tmp_path, mistake):
     assert fit()[0] == 0
@@ -56,22 +55,14 @@ def test_a_run_is_kept_until_the_one_that_replaces_it_has_begun(fit, tmp_path, m
     assert after == before
     assert fit("--overwrite", "--seed", "1")[0] == 0
     assert json.loads((tmp_path / "x" / "result.json").read_text())["seed"] == 1
-    assert not (tmp_path / "x" / REPLACED).exists()
     assert not (tmp_path / "x" / "asked.json").exists()  # a suite would take the new run for the one that it asked for
 
 
-def test_a_run_that_was_put_aside_by_a_killed_process_comes_back(fit, tmp_path):
+def test_a_run_may_begin_with_the_weights_of_the_run_that_it_replaces(fit, tmp_path):
     assert fit()[0] == 0
-    before = (tmp_path / "x" / "metrics.csv").read_text().splitlines()
-    aside = tmp_path / "x" / REPLACED
-    (aside / "checkpoints").mkdir(parents=True)
-    for name in ("result.json", "metrics.csv", "config.yaml", "checkpoints/last.ckpt", "log.txt"):
-        (tmp_path / "x" / name).rename(aside / name)
-    (tmp_path / "x" / "log.txt").touch()
-    status, err = fit()
-    assert (status, "already holds a run" in err) == (2, True)
-    assert fit("--ckpt_path", "last", "--steps", "160")[0] == 0
-    assert (tmp_path / "x" / "metrics.csv").read_text().splitlines()[:2] == before[:2]
+    assert fit("--overwrite", "--seed", "1", "--init_from", "x")[0] == 0
+    result = json.loads((tmp_path / "x" / "result.json").read_text())
+    assert (result["seed"], result["init_from"] is None) == (1, False)
 
 
 @pytest.mark.parametrize("name", ["source/paper.tex", "checkpoints/last.ckpt"])
