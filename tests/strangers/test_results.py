@@ -14,7 +14,7 @@ from made import result
 
 from memsuite.__main__ import main
 from memsuite.analysis import report as report_module
-from memsuite.analysis.report import replace_report
+from memsuite.analysis.report_folder import replace_report
 from memsuite.cli import compare as compare_module
 from memsuite.launch.plain import Unbroken
 
