@@ -266,11 +266,11 @@ def fit(cli: FitCLI) -> int:
     check_needs(cli.model, envs)
     check_space(cli.out, cli.model)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(own_folder(cli.out, cli.resumes, cli.config.overwrite))
+        logged = stack.enter_context(own_folder(cli.out, cli.resumes, cli.config.overwrite))
         log = stack.enter_context(log_to(cli.out))
         stack.enter_context(told_in_one_line(cli.out, cli.model, advice))
         log.debug(cli.command)
-        begin_folder(cli.out, cli.model.config, trainer, replaces=cli.config.overwrite and not cli.resumes)
+        begin_folder(cli.out, cli.model.config, trainer, None if cli.resumes or not cli.config.overwrite else logged)
         hint_at_retention(cli.model)
         stack.enter_context(steady_memory(cli.model.ppo.recompute is not None))
         go_on_logging(trainer.loggers, cli.out, cli.resumes, cli.env_steps)

@@ -66,10 +66,11 @@ def flat_settings(config: Namespace) -> dict[str, Any]:
 
 
 @contextmanager
-def own_folder(folder: Path, resuming: bool, overwrite: bool) -> Iterator[None]:
+def own_folder(folder: Path, resuming: bool, overwrite: bool) -> Iterator[int]:
     """Hold the run folder for this process alone; refuse one that holds another run or cannot be written.
 
-    Nothing is computed before, and what another process writes there is not touched.
+    Nothing is computed before, and what another process writes there is not touched. Yields how many bytes of the log
+    were there.
     """
     if not (resuming or overwrite):
         refuse_held(folder)
@@ -86,14 +87,21 @@ def own_folder(folder: Path, resuming: bool, overwrite: bool) -> Iterator[None]:
         if not (resuming or overwrite):
             refuse_held(folder)  # by a run that ended a moment ago
         with watched(folder):
-            yield
+            yield log.tell()
 
 
-def begin_folder(folder: Path, config: RunConfig, trainer: pl.Trainer, replaces: bool) -> None:
-    """Copy the user's files into the run folder: now, or where it holds a run, once that has been deleted."""
+def begin_folder(folder: Path, config: RunConfig, trainer: pl.Trainer, replaced_log: int | None) -> None:
+    """Copy the user's files into the run folder: now, or if it holds a run that is replaced, once that is deleted.
+
+    Args:
+        folder: the run folder.
+        config: the settings of the new run.
+        trainer: gets a callback that deletes the old run.
+        replaced_log: bytes of the old run's log; None if no run is replaced.
+    """
     sources = sources_of(config)  # read now: they may be those of the run that is deleted
-    if replaces:
-        trainer.callbacks.insert(0, Replacing(folder, sources))  # type: ignore[attr-defined]
+    if replaced_log is not None:
+        trainer.callbacks.insert(0, Replacing(folder, sources, replaced_log))  # type: ignore[attr-defined]
     else:
         keep_sources(folder, sources)
 
@@ -104,10 +112,11 @@ class Replacing(pl.Callback):
     Args:
         folder: the run folder.
         sources: of the new run, from :func:`~memsuite.launch.sources.sources_of`.
+        logged: bytes of the old run's log, which the new one has gone on with so far.
     """
 
-    def __init__(self, folder: Path, sources: Sources) -> None:
-        self.folder, self.sources = folder, sources
+    def __init__(self, folder: Path, sources: Sources, logged: int) -> None:
+        self.folder, self.sources, self.logged = folder, sources, logged
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Delete and begin; the result goes first, because a folder without one does not count as finished."""
@@ -116,6 +125,8 @@ class Replacing(pl.Callback):
         for name in (*HELD, *WEIGHTS, ASKED):
             (self.folder / name).unlink(missing_ok=True)
         shutil.rmtree(self.folder / SOURCE, ignore_errors=True)
+        log = self.folder / LOG
+        log.write_bytes(log.read_bytes()[self.logged :])
         keep_sources(self.folder, self.sources)
 
 
