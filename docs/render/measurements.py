@@ -83,10 +83,9 @@ def peers_recurrent_ppo() -> str:
         by_peer = grouped(of_task, lambda run: run["peer"])
         rates = {peer: statistics.median(run["steps_per_cpu_second"] for run in runs) for peer, runs in by_peer.items()}
         for peer, runs in by_peer.items():
-            returns = " ".join(f"{run['return_mean']:.3g}" for run in runs)
-            ratio = f"{rates['memsuite'] / rates[peer]:.2f}"
-            size = f"{runs[0]['parameters']:,}"
-            rows.append([task.replace("_", " "), peer, runs[0]["version"], size, f"{rates[peer]:,.0f}", ratio, returns])
+            about = [task.replace("_", " "), peer, runs[0]["version"], f"{runs[0]['parameters']:,}"]
+            speeds = [f"{rates[peer]:,.0f}", f"{rates['memsuite'] / rates[peer]:.2f}"]
+            rows.append([*about, *speeds, each((run["return_mean"] for run in runs), ".3g")])
     return table(["", "", "version", "parameters", "steps / CPU-s, median", "ours / theirs", "return, by seed"], rows)
 
 

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 VALUE = {"success": "success", "return": "return_mean"}  # the column of each measure
-REFERENCES = ("reference_v2", "reference")  # of today's recipe and of the first one; a cell has runs of one recipe
+PUBLISHED = "reference_v2"  # of today's recipe
+REFERENCES = (PUBLISHED, "reference")  # the other one is of the first recipe; a cell has runs of one recipe
 VERDICTS = ("worse", "better", "similar", "unknown", "new", "missing")
 
 

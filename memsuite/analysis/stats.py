@@ -92,13 +92,12 @@ def t_test(
         old_sampling: likewise.
         confidence: coverage of the interval.
     """
-    shared = sorted(new.keys())
-    if len(shared) < 2 or new.keys() != old.keys():
+    if len(new) < 2 or new.keys() != old.keys():
         values, noise = list(new.values()), list(new_sampling.values())
         interval, p = welch(values, noise, list(old.values()), list(old_sampling.values()), confidence)
         return Difference(interval, p, "" if math.isnan(p) else "Welch t")
-    gaps = np.array([new[seed] - old[seed] for seed in shared])
-    both = np.array([new_sampling[seed] + old_sampling[seed] for seed in shared])
+    gaps = np.array([new[seed] - old[seed] for seed in new])
+    both = np.array([new_sampling[seed] + old_sampling[seed] for seed in new])
     error = math.sqrt(_spread(gaps, both) / len(gaps))
     return Difference(*_student(float(gaps.mean()), error, len(gaps) - 1, confidence), "paired t")
 

@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from memsuite.analysis.compare import published_beside
+from memsuite.analysis.compare import PUBLISHED, published_beside
 from memsuite.analysis.compare_tables import Answer, of_models, of_one, of_two
 from memsuite.analysis.layout import for_terminal
 from memsuite.analysis.models import compare_models, models_in, split_names
@@ -18,7 +18,6 @@ from memsuite.files import write_json
 from memsuite.launch.plain import PlainParser, for_tables
 from memsuite.runs.folder import RESULT
 
-PUBLISHED = "reference_v2"  # where models are looked for that the user has not trained
 FORMATS = ("table", "csv", "latex", "markdown", "json")
 
 

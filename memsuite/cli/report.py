@@ -10,7 +10,7 @@ from memsuite.analysis.report_folder import refuse_held, replace_report
 from memsuite.analysis.results import read_results, runs_at
 from memsuite.errors import UsageError
 from memsuite.launch.plain import PlainParser
-from memsuite.runs.collection import check_name, write_collection
+from memsuite.runs.collection import check_target, write_collection
 
 
 def main(verb: str, arguments: list[str]) -> int:
@@ -30,7 +30,7 @@ def main(verb: str, arguments: list[str]) -> int:
     if not options.overwrite:
         refuse_held(folder)
     if options.collect:
-        check_name(options.collect, options.overwrite)
+        check_target(options.collect, options.overwrite)
     table = read_results(*options.results)
     baseline = read_results(options.baseline) if options.baseline else None
     try:

@@ -63,7 +63,7 @@ def write_collection(path: str | Path, runs: Sequence[Mapping[str, Any]]) -> Non
         UsageError: the name does not end in ``.jsonl``, or a run holds what JSON cannot, such as NaN.
     """
     path = Path(path)
-    check_name(path)
+    check_target(path)
     try:
         common = common_part(runs)
         header = {"format": FORMAT, "runs": len(runs), "common": in_order(common)}
@@ -98,7 +98,7 @@ def read_json(path: str | Path) -> Any:
     return _parse(_text(Path(path)), str(path))
 
 
-def check_name(path: str | Path, overwrite: bool = True) -> None:
+def check_target(path: str | Path, overwrite: bool = True) -> None:
     """Raise a usage error for a file that would not be read as JSON Lines again, or that may not be replaced."""
     if Path(path).suffix != SUFFIX:
         raise UsageError(f"{path}: results are collected as JSON Lines; name a file that ends in {SUFFIX}")
