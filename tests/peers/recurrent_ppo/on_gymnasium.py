@@ -1,4 +1,4 @@
-"""sb3-contrib's RecurrentPPO on Pendulum without its velocity and on MiniGrid's MemoryS7 (results/peers_gymnasium.json).
+"""sb3-contrib's RecurrentPPO on Pendulum without its velocity and MiniGrid's MemoryS7 (results/peers_gymnasium.json).
 
     .venv-peers/bin/python tests/peers/recurrent_ppo/on_gymnasium.py
 
