@@ -3,7 +3,6 @@
 // They are one translation unit because the compiler takes longer to read torch's headers than to compile a binding. So
 // two bindings may have functions of the same name only if these take different jobs.
 #include "common/cpu.cpp"
-#include "delta_scan/cpu.cpp"
 #include "diagonal_scan/cpu.cpp"
 #include "elman_scan/cpu.cpp"
 #include "gated_mlp/cpu.cpp"

@@ -4,7 +4,6 @@
 #include "diagonal_scan/loops.h"
 
 #include "common/packing_loops.h"
-#include "delta_scan/loops.h"
 #include "elman_scan/loops.h"
 #include "gated_mlp/loops.h"
 #include "gated_out/loops.h"

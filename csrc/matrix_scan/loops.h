@@ -10,12 +10,12 @@ namespace memsuite::MEMSUITE_LEVEL {
 template <class T>
 struct Offer<MatrixScanKernels<T>> {
   static constexpr MatrixScanKernels<T> all() {
-    MatrixScanKernels<T> all{};
-    all.forward[0] = matrix_forward<T, false>;
-    all.forward[1] = matrix_forward<T, true>;
-    all.backward[0] = matrix_backward<T, false>;
-    all.backward[1] = matrix_backward<T, true>;
-    return all;
+    return {{{matrix_forward<T, Rule::kSum, false>, matrix_forward<T, Rule::kDelta, false>, nullptr},
+             {matrix_forward<T, Rule::kSum, true>, matrix_forward<T, Rule::kDelta, true>,
+              matrix_forward<T, Rule::kEdit, true>}},
+            {{matrix_backward<T, Rule::kSum, false>, matrix_backward<T, Rule::kDelta, false>, nullptr},
+             {matrix_backward<T, Rule::kSum, true>, matrix_backward<T, Rule::kDelta, true>,
+              matrix_backward<T, Rule::kEdit, true>}}};
   }
 };
 template const MatrixScanKernels<float>& offered();

@@ -2,6 +2,7 @@
 #include "common/kernels.h"
 #include "common/tensors.h"
 #include "common/threads.h"
+#include "matrix_scan/binding.h"
 #include "matrix_step/job.h"
 
 namespace memsuite {
@@ -24,56 +25,58 @@ struct StepShape {
   std::vector<int64_t> k() const { return {B, key_heads, K}; }
   std::vector<int64_t> v() const { return {B, H, V}; }
   std::vector<int64_t> each() const { return {B, H}; }
+  std::vector<int64_t> channels() const { return {B, H, K}; }
   std::vector<int64_t> state() const { return {B, H, K, V}; }
   int64_t work() const { return H * K * V; }
 };
 
 template <class T>
-MatrixStepJob<T> job_of(const StepShape& s) {
-  return {s.B, s.H, s.query_heads, s.key_heads, s.K, s.V};
+MatrixStepJob<T> job_of(const StepShape& s, const MatrixRule& rule) {
+  MatrixStepJob<T> job{s.B, s.H, s.query_heads, s.key_heads, s.K, s.V, rule.channels, rule.rule};
+  rule.set(job);
+  return job;
 }
 
 std::tuple<Tensor, Tensor> matrix_step(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& log_decay,
-                                       const Tensor& state, const std::optional<Tensor>& beta) {
+                                       const Tensor& state, const std::optional<Tensor>& beta,
+                                       const std::optional<Tensor>& erase, const std::optional<Tensor>& address) {
   const StepShape s(q, k, v);
   const ScalarType type = v.scalar_type();
-  const bool delta = beta.has_value();
+  const MatrixRule rule(s.each(), s.channels(), log_decay, beta, erase, address, type);
   const Input queries(q, type, s.q()), keys(k, type, s.k()), values(v, type, s.v()), old(state, type, s.state());
-  const Input decay(log_decay, type, s.each()), strength(beta.value_or(log_decay), type, s.each());
   const Output y(v, s.v()), next(v, s.state());
   by_type(v, [&](auto number) {
     using T = decltype(number);
-    auto job = job_of<T>(s);
-    job.q = queries, job.k = keys, job.v = values, job.log_decay = decay, job.s = old, job.y = y, job.next = next;
-    if (delta) job.beta = strength;
-    const auto loop = kernels<MatrixStepKernels<T>>().forward[delta];
+    auto job = job_of<T>(s, rule);
+    job.q = queries, job.k = keys, job.v = values, job.s = old, job.y = y, job.next = next;
+    const auto loop = kernels<MatrixStepKernels<T>>().forward[static_cast<int>(job.rule)];
     share(s.B, 4 * s.work(), 1, [&](int64_t first, int64_t end) { loop(job, first, end); });
   });
   return {y.tensor, next.tensor};
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> matrix_step_backward(
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> matrix_step_backward(
     const Tensor& grad_y, const Tensor& grad_next, const Tensor& q, const Tensor& k, const Tensor& v,
-    const Tensor& log_decay, const Tensor& state, const std::optional<Tensor>& beta) {
+    const Tensor& log_decay, const Tensor& state, const std::optional<Tensor>& beta, const std::optional<Tensor>& erase,
+    const std::optional<Tensor>& address) {
   const StepShape s(q, k, v);
   const ScalarType type = v.scalar_type();
-  const bool delta = beta.has_value();
+  const MatrixRule rule(s.each(), s.channels(), log_decay, beta, erase, address, type);
   const Input queries(q, type, s.q()), keys(k, type, s.k()), values(v, type, s.v()), old(state, type, s.state());
-  const Input decay(log_decay, type, s.each()), strength(beta.value_or(log_decay), type, s.each());
   const Input g(grad_y, type, s.v()), g_next(grad_next, type, s.state());
-  const Output d_q(q, s.q()), d_k(k, s.k()), d_v(v, s.v()), d_decay(v, s.each()), d_s(v, s.state());
-  const Output d_beta(v, delta ? s.each() : std::vector<int64_t>{0});
+  const Output d_q(q, s.q()), d_k(k, s.k()), d_v(v, s.v()), d_decay(v, rule.decays), d_s(v, s.state());
+  const Output d_beta(v, rule.strengths), d_erase(v, rule.edits), d_address(v, rule.edits);
   by_type(v, [&](auto number) {
     using T = decltype(number);
-    auto job = job_of<T>(s);
-    job.q = queries, job.k = keys, job.v = values, job.log_decay = decay, job.s = old;
-    if (delta) job.beta = strength;
-    job.grad = g, job.grad_next = g_next;
-    job.d_q = d_q, job.d_k = d_k, job.d_v = d_v, job.d_log_decay = d_decay, job.d_s = d_s, job.d_beta = d_beta;
-    const auto loop = kernels<MatrixStepKernels<T>>().backward[delta];
+    auto job = job_of<T>(s, rule);
+    job.q = queries, job.k = keys, job.v = values, job.s = old, job.grad = g, job.grad_next = g_next;
+    job.d_q = d_q, job.d_k = d_k, job.d_v = d_v, job.d_log_decay = d_decay, job.d_s = d_s;
+    job.d_beta = d_beta, job.d_erase = d_erase, job.d_address = d_address;
+    const auto loop = kernels<MatrixStepKernels<T>>().backward[static_cast<int>(job.rule)];
     share(s.B, 12 * s.work(), 1, [&](int64_t first, int64_t end) { loop(job, first, end); });
   });
-  return {d_q.tensor, d_k.tensor, d_v.tensor, d_decay.tensor, d_s.tensor, d_beta.tensor};
+  return {d_q.tensor, d_k.tensor,    d_v.tensor,     d_decay.tensor,
+          d_s.tensor, d_beta.tensor, d_erase.tensor, d_address.tensor};
 }
 
 }  // namespace

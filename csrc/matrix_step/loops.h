@@ -1,6 +1,7 @@
 // One step of the matrix-state recurrence, S' = a S + k w^T and y = S'^T q, with w = v, or with the delta rule
-// w = beta (v - a S^T k). A state is read and written once: with many environments side by side it comes from memory,
-// and the time of the step is the time of that traffic. The values lie along the lanes.
+// w = beta (v - (a k)^T S), or with an edit w = v and less e (r^T S). A state is read and written once: with many
+// environments side by side it comes from memory, and the time of the step is the time of that traffic. The values lie
+// along the lanes.
 #pragma once
 
 #include "common/fold.h"
@@ -9,26 +10,62 @@
 
 namespace memsuite::MEMSUITE_LEVEL {
 
-// One head of one row of the batch.
+// Room for what one head of one row of the batch computes for its keys and its values.
 template <class T>
+struct MatrixRoom {
+  Scratch<T> decays, address, noted, written, d_written, d_found;
+  explicit MatrixRoom(const MatrixStepJob<T>& job)
+      : decays(job.keys),
+        address(job.keys),
+        noted(job.values),
+        written(job.values),
+        d_written(job.values),
+        d_found(job.values) {}
+};
+
+// One head of one row of the batch: where its vectors lie, its decays, and what the step finds and writes. An edit
+// notes what it found; the delta rule notes what it missed, the value less what it found.
+template <class T, Rule rule>
 struct MatrixHead {
   const MatrixStepJob<T>& job;
   const int64_t at, query_at, key_at;
   const T *q, *k, *v, *s;
-  const T decay;
+  const T *decays, *address, *erase, *noted, *written;
 
-  MEMSUITE_INLINE MatrixHead(const MatrixStepJob<T>& of, int64_t b, int64_t h)
+  MEMSUITE_INLINE MatrixHead(const MatrixStepJob<T>& of, const MatrixRoom<T>& room, int64_t n)
       : job(of),
-        at(b * of.heads + h),
-        query_at((b * of.query_heads + h % of.query_heads) * of.keys),
-        key_at((b * of.key_heads + h % of.key_heads) * of.keys),
+        at(n),
+        query_at((n / of.heads * of.query_heads + n % of.heads % of.query_heads) * of.keys),
+        key_at((n / of.heads * of.key_heads + n % of.heads % of.key_heads) * of.keys),
         q(of.q + query_at),
         k(of.k + key_at),
-        v(of.v + at * of.values),
-        s(of.s + at * of.keys * of.values),
-        decay(exp<T>(splat<T>(of.log_decay[at]))[0]) {}
+        v(of.v + n * of.values),
+        s(of.s + n * of.keys * of.values),
+        decays(room.decays.data),
+        address(rule == Rule::kEdit ? of.address + n * of.keys : room.address.data),
+        erase(rule == Rule::kEdit ? of.erase + n * of.keys : nullptr),
+        noted(room.noted.data),
+        written(rule == Rule::kDelta ? room.written.data : v) {
+    if (job.channels) {
+      over<T>(job.keys, [&](auto full, int64_t j, int c) __attribute__((always_inline)) {
+        constexpr bool F = decltype(full)::value;
+        store<F>(room.decays.data + j, exp<T>(load<F>(job.log_decay + at * job.keys + j, c)), c);
+      });
+    } else {
+      const T decay = exp<T>(splat<T>(job.log_decay[at]))[0];
+      for (int64_t j = 0; j < job.keys; ++j) room.decays.data[j] = decay;
+    }
+    if constexpr (rule == Rule::kSum) return;
+    if constexpr (rule == Rule::kDelta)
+      for (int64_t j = 0; j < job.keys; ++j) room.address.data[j] = decays[j] * k[j];
+    recall(address, s, room.noted.data);
+    if constexpr (rule == Rule::kDelta) {
+      for (int64_t i = 0; i < job.values; ++i) room.noted.data[i] = v[i] - noted[i];
+      for (int64_t i = 0; i < job.values; ++i) room.written.data[i] = job.beta[at] * noted[i];
+    }
+  }
 
-  // The sums over the keys of weights[k] rows[k][v], for all values.
+  // The sums over the keys of weights[j] rows[j][v], for all values.
   MEMSUITE_INLINE void recall(const T* weights, const T* rows, T* out) const {
     over<T>(job.values, [&](auto full, int64_t i, int n) __attribute__((always_inline)) {
       constexpr bool F = decltype(full)::value;
@@ -38,34 +75,36 @@ struct MatrixHead {
     });
   }
 
-  // What the step writes under its key; with the delta rule also what it missed, v - a S^T k.
-  template <bool Delta>
-  MEMSUITE_INLINE const T* written(T* missed, T* room) const {
-    if constexpr (!Delta) {
-      return v;
-    } else {
-      recall(k, s, missed);
-      for (int64_t i = 0; i < job.values; ++i) missed[i] = v[i] - decay * missed[i];
-      for (int64_t i = 0; i < job.values; ++i) room[i] = job.beta[at] * missed[i];
-      return room;
-    }
+  // The gradient of a vector of values that the step adds to the state along `weights`, where that of the new state is
+  // flow + q grad^T.
+  MEMSUITE_INLINE void received(const T* weights, const T* flow, const T* grad, T* out) const {
+    T product = 0;
+    for (int64_t j = 0; j < job.keys; ++j) product += q[j] * weights[j];
+    recall(weights, flow, out);
+    for (int64_t i = 0; i < job.values; ++i) out[i] += product * grad[i];
+  }
+
+  // Values i and following of row j of the new state, for as many as `old` has.
+  template <bool Full>
+  MEMSUITE_INLINE Vec<T> made(Vec<T> old, int64_t j, int64_t i, int count) const {
+    Vec<T> row = splat<T>(decays[j]) * old + splat<T>(k[j]) * load<Full>(written + i, count);
+    if constexpr (rule == Rule::kEdit) row -= splat<T>(erase[j]) * load<Full>(noted + i, count);
+    return row;
   }
 };
 
-template <class T, bool Delta>
+template <class T, Rule rule>
 void matrix_step_forward(const MatrixStepJob<T>& job, int64_t first, int64_t last) {
-  Scratch<T> missed(job.values), room(job.values);
+  const MatrixRoom<T> room(job);
   for (int64_t n = first * job.heads; n < last * job.heads; ++n) {
-    const MatrixHead<T> head(job, n / job.heads, n % job.heads);
-    const T* w = head.template written<Delta>(missed.data, room.data);
+    const MatrixHead<T, rule> head(job, room, n);
     T *next = job.next + n * job.keys * job.values, *y = job.y + n * job.values;
     memset(y, 0, sizeof(T) * job.values);
     for (int64_t j = 0; j < job.keys; ++j) {
       const int64_t row = j * job.values;
       over<T>(job.values, [&](auto full, int64_t i, int c) __attribute__((always_inline)) {
         constexpr bool F = decltype(full)::value;
-        const Vec<T> made =
-            splat<T>(head.decay) * load<F>(head.s + row + i, c) + splat<T>(head.k[j]) * load<F>(w + i, c);
+        const Vec<T> made = head.template made<F>(load<F>(head.s + row + i, c), j, i, c);
         store<F>(next + row + i, made, c);
         store<F>(y + i, load<F>(y + i, c) + splat<T>(head.q[j]) * made, c);
       });
@@ -73,68 +112,88 @@ void matrix_step_forward(const MatrixStepJob<T>& job, int64_t first, int64_t las
   }
 }
 
-// The gradient of the new state is grad_next + q grad^T. Heads that share queries or keys add to one gradient, in
-// order.
-template <class T, bool Delta>
+// The gradients of row j of the state, and of what belongs to its key. Returns that of the logarithm of its decay.
+template <class T, Rule rule>
+MEMSUITE_INLINE T matrix_row_back(const MatrixHead<T, rule>& head, const MatrixRoom<T>& room, int64_t j) {
+  const MatrixStepJob<T>& job = head.job;
+  const int64_t n = head.at, row = (n * job.keys + j) * job.values;
+  const T *g = job.grad + n * job.values, *old = job.s + row, *flow = job.grad_next + row;
+  Vec<T> to_q{}, to_k{}, to_decay{}, to_erase{}, to_address{};
+  over<T>(job.values, [&](auto full, int64_t i, int c) __attribute__((always_inline)) {
+    constexpr bool F = decltype(full)::value;
+    const Vec<T> s = load<F>(old + i, c), grad = load<F>(g + i, c);
+    const Vec<T> total = load<F>(flow + i, c) + splat<T>(head.q[j]) * grad;
+    to_q += head.template made<F>(s, j, i, c) * grad;
+    to_k += total * load<F>(head.written + i, c);
+    to_decay += total * s;
+    Vec<T> down = splat<T>(head.decays[j]) * total;
+    if constexpr (rule == Rule::kEdit) to_erase -= total * load<F>(head.noted + i, c);
+    if constexpr (rule != Rule::kSum) {
+      const Vec<T> d_found = load<F>(room.d_found.data + i, c);
+      to_address += s * d_found;
+      down += splat<T>(head.address[j]) * d_found;
+    }
+    store<F>(job.d_s + row + i, down, c);
+  });
+  T d_key = sum_of_lanes<T>(to_k), d_log = head.decays[j] * sum_of_lanes<T>(to_decay);
+  if constexpr (rule == Rule::kDelta) {  // the address is the decayed key
+    const T d_address = sum_of_lanes<T>(to_address);
+    d_key += head.decays[j] * d_address;
+    d_log += head.address[j] * d_address;
+  } else if constexpr (rule == Rule::kEdit) {
+    job.d_erase[n * job.keys + j] = sum_of_lanes<T>(to_erase);
+    job.d_address[n * job.keys + j] = sum_of_lanes<T>(to_address);
+  }
+  job.d_q[head.query_at + j] += sum_of_lanes<T>(to_q);
+  job.d_k[head.key_at + j] += d_key;
+  return d_log;
+}
+
+// Heads that share queries or keys add to one gradient, in order.
+template <class T, Rule rule>
 void matrix_step_backward(const MatrixStepJob<T>& job, int64_t first, int64_t last) {
   const int64_t K = job.keys, V = job.values;
-  Scratch<T> missed(V), room(V), d_written(V), d_recalled(V);
+  const MatrixRoom<T> room(job);
   memset(job.d_q + first * job.query_heads * K, 0, sizeof(T) * (last - first) * job.query_heads * K);
   memset(job.d_k + first * job.key_heads * K, 0, sizeof(T) * (last - first) * job.key_heads * K);
   for (int64_t n = first * job.heads; n < last * job.heads; ++n) {
-    const MatrixHead<T> head(job, n / job.heads, n % job.heads);
-    const T* w = head.template written<Delta>(missed.data, room.data);
+    const MatrixHead<T, rule> head(job, room, n);
     const T *g = job.grad + n * V, *flow = job.grad_next + n * K * V;
-    T *d_q = job.d_q + head.query_at, *d_k = job.d_k + head.key_at, *d_s = job.d_s + n * K * V;
-    head.recall(head.k, flow, d_written.data);
-    T product = 0, d_decay = 0, d_beta = 0;
-    for (int64_t j = 0; j < K; ++j) product += head.q[j] * head.k[j];
-    for (int64_t i = 0; i < V; ++i) {
-      const T d_w = d_written.data[i] + product * g[i];
-      job.d_v[n * V + i] = Delta ? job.beta[n] * d_w : d_w;
-      if constexpr (Delta) {
-        d_beta += d_w * missed.data[i];
-        const T back = job.beta[n] * d_w;  // of what was missed
-        d_decay -= back * (head.v[i] - missed.data[i]);
-        d_recalled.data[i] = -head.decay * back;
+    T *d_v = job.d_v + n * V, *d_found = room.d_found.data;
+    if constexpr (rule == Rule::kDelta) {
+      const T *d_written = room.d_written.data, beta = job.beta[n];
+      head.received(head.k, flow, g, room.d_written.data);
+      T d_beta = 0;
+      for (int64_t i = 0; i < V; ++i) {
+        d_beta += d_written[i] * head.noted[i];
+        d_v[i] = beta * d_written[i];
+        d_found[i] = -d_v[i];
       }
+      job.d_beta[n] = d_beta;
+    } else {
+      head.received(head.k, flow, g, d_v);
     }
-    Vec<T> through{};
+    if constexpr (rule == Rule::kEdit) {
+      head.received(head.erase, flow, g, d_found);
+      for (int64_t i = 0; i < V; ++i) d_found[i] = -d_found[i];
+    }
+    T sum = 0;
     for (int64_t j = 0; j < K; ++j) {
-      const int64_t row = j * V;
-      Vec<T> to_q{}, to_k{};
-      over<T>(V, [&](auto full, int64_t i, int c) __attribute__((always_inline)) {
-        constexpr bool F = decltype(full)::value;
-        const Vec<T> s = load<F>(head.s + row + i, c), wrote = load<F>(w + i, c), grad = load<F>(g + i, c);
-        const Vec<T> total = load<F>(flow + row + i, c) + splat<T>(head.q[j]) * grad;
-        to_q += (splat<T>(head.decay) * s + splat<T>(head.k[j]) * wrote) * grad;
-        to_k += total * wrote;
-        through += total * s;
-        Vec<T> down = splat<T>(head.decay) * total;
-        if constexpr (Delta) {
-          const Vec<T> recalled = load<F>(d_recalled.data + i, c);
-          to_k += s * recalled;
-          down += splat<T>(head.k[j]) * recalled;
-        }
-        store<F>(d_s + row + i, down, c);
-      });
-      d_q[j] += sum_of_lanes<T>(to_q);
-      d_k[j] += sum_of_lanes<T>(to_k);
+      const T d_log = matrix_row_back(head, room, j);
+      if (job.channels) job.d_log_decay[n * K + j] = d_log;
+      sum += d_log;
     }
-    job.d_log_decay[n] = head.decay * sum_of_lanes<T>(through) + d_decay;
-    if constexpr (Delta) job.d_beta[n] = d_beta;
+    if (!job.channels) job.d_log_decay[n] = sum;
   }
 }
 
 template <class T>
 struct Offer<MatrixStepKernels<T>> {
   static constexpr MatrixStepKernels<T> all() {
-    MatrixStepKernels<T> all{};
-    all.forward[0] = matrix_step_forward<T, false>;
-    all.forward[1] = matrix_step_forward<T, true>;
-    all.backward[0] = matrix_step_backward<T, false>;
-    all.backward[1] = matrix_step_backward<T, true>;
-    return all;
+    return {
+        {matrix_step_forward<T, Rule::kSum>, matrix_step_forward<T, Rule::kDelta>, matrix_step_forward<T, Rule::kEdit>},
+        {matrix_step_backward<T, Rule::kSum>, matrix_step_backward<T, Rule::kDelta>,
+         matrix_step_backward<T, Rule::kEdit>}};
   }
 };
 template const MatrixStepKernels<float>& offered();

@@ -68,23 +68,27 @@ def _selective(steps: int, batch: int) -> list[Tensor]:
 def _matrix(steps: int, batch: int) -> list[Any]:
     q, k, v = torch.randn(3, steps, batch, HEADS, WIDTH // HEADS)
     log_decay, s0 = -0.1 * torch.rand(steps, batch, HEADS), torch.randn(batch, HEADS, WIDTH // HEADS, WIDTH // HEADS)
-    return [q, functional.normalize(k, dim=-1), v, log_decay, _resets(steps, batch), s0, None]
+    return [q, functional.normalize(k, dim=-1), v, log_decay, _resets(steps, batch), s0, None, None, None]
 
 
 def _matrix_delta(steps: int, batch: int) -> list[Any]:
-    return [*_matrix(steps, batch)[:-1], torch.rand(steps, batch, HEADS)]
+    return [*_matrix(steps, batch)[:-3], torch.rand(steps, batch, HEADS), None, None]
 
 
-def _delta(steps: int, batch: int) -> list[Any]:
-    q, k, v, log_decay, reset, s0, _ = _matrix(steps, batch)
-    decays = log_decay.unsqueeze(-1).expand_as(k).contiguous()
-    return [q, k, v, decays, reset, s0, 0.5 * k, decays.exp() * k]
+def _matrix_channels(steps: int, batch: int) -> list[Any]:
+    q, k, v, log_decay, *rest = _matrix_delta(steps, batch)
+    return [q, k, v, log_decay.unsqueeze(-1).expand_as(k).contiguous(), *rest]
+
+
+def _matrix_edit(steps: int, batch: int) -> list[Any]:
+    q, k, v, decays, reset, s0, *_ = _matrix_channels(steps, batch)
+    return [q, k, v, decays, reset, s0, None, 0.5 * k, decays.exp() * k]
 
 
 def _matrix_step(steps: int, batch: int) -> list[Any]:
     """Draw one step of as many environments as share scripts by default, whatever the size of the block."""
-    q, k, v, log_decay, _, s0, _ = _matrix(1, STEPPED)
-    return [*(x[0] for x in (q, k, v, log_decay)), s0, None]
+    q, k, v, log_decay, _, s0, *_ = _matrix(1, STEPPED)
+    return [*(x[0] for x in (q, k, v, log_decay)), s0, None, None, None]
 
 
 def _conv(steps: int, batch: int) -> list[Any]:
@@ -224,7 +228,8 @@ CASES: dict[str, tuple[str, Callable[[int, int], list[Any]], Callable[[list[Any]
     "selective_scan": ("selective_scan", _selective, _mamba_ssm),
     "matrix_scan": ("matrix_scan", _matrix, None),
     "matrix_scan, delta": ("matrix_scan", _matrix_delta, None),
-    "delta_scan": ("delta_scan", _delta, None),
+    "matrix_scan, delta, channels": ("matrix_scan", _matrix_channels, None),
+    "matrix_scan, edit": ("matrix_scan", _matrix_edit, None),
     "matrix_step": ("matrix_step", _matrix_step, None),
     "short_conv": ("short_conv", _conv, _conv1d),
     "narrow_linear": ("narrow_linear", _narrow, lambda inputs: (functional.linear, inputs)),
@@ -249,8 +254,7 @@ BACKWARD: dict[str, Callable[[Tensor, list[Tensor], tuple[Tensor, ...]], list[Te
     "elman_scan": lambda grad, inputs, saved: [grad, saved[0], *inputs[1:4]],
     "slstm_scan": lambda grad, inputs, saved: [grad, None, None, *saved[:3], saved[4], *inputs[1:5], inputs[6]],
     "selective_scan": lambda grad, inputs, saved: [grad, torch.zeros_like(saved[2]), *inputs[:6], saved[1]],
-    "matrix_scan": lambda grad, inputs, saved: [grad, torch.zeros_like(saved[2]), *inputs[:5], saved[1], inputs[6]],
-    "delta_scan": lambda grad, inputs, saved: [grad, torch.zeros_like(saved[2]), *inputs[:5], saved[1], *inputs[6:]],
+    "matrix_scan": lambda grad, inputs, saved: [grad, torch.zeros_like(saved[2]), *inputs[:5], saved[1], *inputs[6:]],
     "matrix_step": lambda grad, inputs, saved: [grad, torch.zeros_like(saved[1]), *inputs],
     "short_conv": lambda grad, inputs, saved: [grad, *inputs],
     "narrow_linear": lambda grad, inputs, saved: [grad, inputs[0]],

@@ -21,7 +21,6 @@ from memsuite.ops.fused.skip_out import skip_out
 from memsuite.ops.fused.surrogate import surrogate
 from memsuite.ops.fused.wide_linear import split_linear, wide_linear
 from memsuite.ops.fused.window_attention import window_attention
-from memsuite.ops.scans.delta_scan import delta_scan
 from memsuite.ops.scans.diagonal_scan import diagonal_scan
 from memsuite.ops.scans.elman_scan import elman_scan
 from memsuite.ops.scans.gru_scan import gru_scan
@@ -36,7 +35,6 @@ from memsuite.ops.schema import REFERENCES
 
 __all__ = [
     "REFERENCES",
-    "delta_scan",
     "diagonal_scan",
     "elman_scan",
     "gated_mlp",

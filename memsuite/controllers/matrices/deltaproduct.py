@@ -6,12 +6,11 @@ import torch
 from torch import Tensor
 
 from memsuite.controllers.about.abilities import Abilities
-from memsuite.controllers.blocks import Linear, at_least, unit
+from memsuite.controllers.blocks import Linear, at_least
 from memsuite.controllers.matrices.delta_rule import DeltaRuleLayer
-from memsuite.controllers.matrices.edited import Edit, after_last_edit, at_first_edit, interleaved
+from memsuite.controllers.matrices.edited import Edit
 from memsuite.controllers.stack import stacked
-from memsuite.ops import matrix_scan, wide_linear
-from memsuite.types import State
+from memsuite.ops import wide_linear
 
 
 class GatedDeltaProductLayer(DeltaRuleLayer):
@@ -57,21 +56,8 @@ class GatedDeltaProductLayer(DeltaRuleLayer):
 
     def edit(self, at: int, k: Tensor, v: Tensor, log_decay: Tensor, x: Tensor) -> Edit:
         """Decay at the first edit, and overwrite at every one."""
-        written = self._strength(at, x, v.dtype).unsqueeze(-1) * k
-        if at:
-            return Edit(written, v, torch.zeros_like(log_decay).expand_as(k), written, k)
-        return Edit(written, v, log_decay.expand_as(k), written, log_decay.exp() * k)
-
-    def forward_sequence(self, x_TBD: Tensor, state: State, is_first_TB: Tensor) -> tuple[Tensor, State]:
-        """Run the scan of one decay a head, which is faster than that of a decay a channel."""
-        matrix, aside = self.parts(self.reset_mask(state, is_first_TB[0]))
-        (q, keys, values), log_decay, after = self.convolved(x_TBD, aside, is_first_TB)
-        count = self.edits
-        beta = interleaved([self._strength(at, x_TBD, matrix.dtype) for at in range(count)])
-        k, v = unit(interleaved(keys)), interleaved(values)
-        decay, reset = at_first_edit(log_decay.squeeze(-1), count), at_first_edit(is_first_TB, count)
-        y, matrix = matrix_scan(interleaved([unit(q)] * count), k, v, decay, reset, matrix, beta)
-        return self.read(after_last_edit(y, count), x_TBD, ()), {"matrix": matrix, **after}
+        decay = log_decay.squeeze(-1)
+        return Edit(k, v, torch.zeros_like(decay) if at else decay, self._strength(at, x, v.dtype))
 
     def _strength(self, at: int, x: Tensor, dtype: torch.dtype) -> Tensor:
         """Return the strength of edit number ``at``, ``[.., B, num_heads]``."""

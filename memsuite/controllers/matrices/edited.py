@@ -9,17 +9,20 @@ import torch
 from torch import Tensor
 
 from memsuite.controllers.matrix_memory import Aside, MatrixState
-from memsuite.ops import delta_scan
-from memsuite.ops.scans.delta_scan import delta_step
+from memsuite.ops import matrix_scan, matrix_step
 from memsuite.types import State
 
 
 class Edit(NamedTuple):
-    """The inputs of one edit of the state (:func:`memsuite.ops.delta_scan`), ``[.., B, H, features]`` each."""
+    """The inputs of one edit of the state (:func:`memsuite.ops.matrix_scan`), ``[.., B, H, features]`` each.
+
+    ``beta`` is ``[.., B, H]``, and so is ``log_decay`` where a head has one decay.
+    """
 
     k: Tensor
     v: Tensor
     log_decay: Tensor
+    beta: Tensor | None = None
     erase: Tensor | None = None
     address: Tensor | None = None
 
@@ -65,7 +68,7 @@ class EditedMatrix(MatrixState):
         matrix, aside = self.parts(state)
         plan = self.plan(x_BD, aside, None)
         for one in plan.edits:
-            y, matrix = delta_step(plan.q, one.k, one.v, one.log_decay, matrix, one.erase, one.address)
+            y, matrix = matrix_step(plan.q, one.k, one.v, one.log_decay, matrix, *one[3:])
         return self.read(y, x_BD, plan.more), {"matrix": matrix, **plan.aside}
 
     def forward_sequence(self, x_TBD: Tensor, state: State, is_first_TB: Tensor) -> tuple[Tensor, State]:
@@ -75,19 +78,15 @@ class EditedMatrix(MatrixState):
         edits, count = plan.edits, len(plan.edits)
         reset = at_first_edit(is_first_TB, count)
         q = interleaved([plan.q] * count)
-        k, v, log_decay = (interleaved([one[at] for one in edits]) for at in range(3))
-        if all(one.erase is one.k for one in edits):  # the delta rule: what is written and erased is joined once
-            erase: Tensor | None = k
-        else:
-            erase = interleaved([one.erase for one in edits]) if edits[0].erase is not None else None
-        address = interleaved([one.address for one in edits]) if edits[0].address is not None else None
-        y, matrix = delta_scan(q, k, v, log_decay, reset, matrix, erase, address)
+        k, v, log_decay, *rule = (interleaved(list(parts)) for parts in zip(*edits, strict=True))
+        y, matrix = matrix_scan(q, k, v, log_decay, reset, matrix, *rule)
         return self.read(after_last_edit(y, count), x_TBD, plan.more), {"matrix": matrix, **plan.aside}
 
 
 def at_first_edit(x: Tensor, count: int) -> Tensor:
     """Return ``[T count, ..]``: what holds at the first edit of each step, and zeros at its other edits."""
-    return interleaved([x, *[torch.zeros_like(x)] * (count - 1)])
+    joined: Tensor = interleaved([x, *[torch.zeros_like(x)] * (count - 1)])
+    return joined
 
 
 def after_last_edit(y: Tensor, count: int) -> Tensor:
@@ -95,7 +94,6 @@ def after_last_edit(y: Tensor, count: int) -> Tensor:
     return y if count == 1 else y.view(-1, count, *y.shape[1:]).unbind(1)[-1]
 
 
-def interleaved(parts: list[Any]) -> Tensor:
-    """Join the edits of each step, ``[T, ..]`` each, to ``[T edits, ..]``."""
-    joined: Tensor = parts[0] if len(parts) == 1 else torch.stack(parts, dim=1).flatten(0, 1)
-    return joined
+def interleaved(parts: list[Any]) -> Any:
+    """Join the edits of each step, ``[T, ..]`` each, to ``[T edits, ..]``; None where the edits lack a part."""
+    return parts[0] if len(parts) == 1 or parts[0] is None else torch.stack(parts, dim=1).flatten(0, 1)

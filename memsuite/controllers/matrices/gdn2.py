@@ -45,7 +45,7 @@ class GDN2Layer(DeltaRuleLayer):
     def edit(self, at: int, k: Tensor, v: Tensor, log_decay: Tensor, x: Tensor) -> Edit:
         """Erase what the gated key finds, and write the gated value."""
         erase, write = (self.heads(torch.sigmoid(gate(x).to(v.dtype))) for gate in (self.erase, self.write))
-        return Edit(k, write * v, log_decay, k, log_decay.exp() * erase * k)
+        return Edit(k, write * v, log_decay, None, k, log_decay.exp() * erase * k)
 
 
 GDN2 = stacked(GDN2Layer)

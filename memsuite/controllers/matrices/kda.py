@@ -54,8 +54,7 @@ class KDALayer(DeltaRuleLayer):
 
     def edit(self, at: int, k: Tensor, v: Tensor, log_decay: Tensor, x: Tensor) -> Edit:
         """Erase what is found under the key, as far as it is left, and write the value there."""
-        written = self.strength * torch.sigmoid(self.write(x).to(v.dtype)).unsqueeze(-1) * k
-        return Edit(written, v, log_decay, written, log_decay.exp() * k)
+        return Edit(k, v, log_decay, self.strength * torch.sigmoid(self.write(x).to(v.dtype)))
 
 
 KDA = stacked(KDALayer)

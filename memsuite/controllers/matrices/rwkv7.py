@@ -95,7 +95,7 @@ class RWKV7Layer(EditedMatrix):
         written = k * (1 + (rate - 1) * self.heads(self.key_rate))
         q, gate = self.heads(self.query(mixed["query"])), self.gate(mixed["gate"])
         direct = (q * self.heads(self.bonus) * written).sum(-1, keepdim=True) * v
-        edit = Edit(written, v, log_decay, rate * address, address)
+        edit = Edit(written, v, log_decay, None, rate * address, address)
         last = (x if is_first_TB is None else x[-1]).to(aside["last"].dtype)
         return Plan(q, [edit], {"last": last}, (gate, direct))
 

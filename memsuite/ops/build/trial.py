@@ -52,13 +52,10 @@ def _call_what_a_gpu_leaves_to_pytorch(h: Tensor) -> None:
     lstm = lstm + ops.elman_scan(x, reset, h, torch.ones(4, 4), torch.ones(4))
     lstm = lstm + ops.slstm_scan(torch.ones(2, 3, 16), reset, h, h, h, h, torch.ones(16, 4), torch.ones(16))[0]
     queries, ones, state = torch.ones(2, 3, 1, 4), torch.ones(2, 3, 1), torch.ones(3, 1, 4, 4)
-    for beta in (None, ones):
-        y, _ = ops.matrix_scan(queries, queries, queries, -ones, reset, state * h.view(3, 1, 4, 1), beta)
-        lstm = lstm + y[:, :, 0]
-    wide = torch.ones(2, 3, 1, 4)
-    for erase in (None, 0.1 * wide):
-        y, _ = ops.delta_scan(wide, wide, wide, -wide, reset, state * h.view(3, 1, 4, 1), erase, erase)
-        lstm = lstm + y[:, :, 0]
+    for decays in (-ones, -queries):
+        for rule in ((), (ones,), (None, 0.1 * queries, queries)):
+            y, _ = ops.matrix_scan(queries, queries, queries, decays, reset, state * h.view(3, 1, 4, 1), *rule)
+            lstm = lstm + y[:, :, 0]
     conv = ops.short_conv(lstm, torch.ones(4, 4), None, torch.zeros(3, 3, 4), reset)
     x = ops.gated_out(conv.unsqueeze(2), x, torch.ones(4, 4), 1e-8, 1) + ops.rms_norm(lstm, torch.ones(4), 1e-8)
     x = ops.gated_mlp(x, torch.ones(12, 4), torch.ones(4, 6), 1e-8)

@@ -15,7 +15,14 @@ from memsuite.ops.schema import define, differentiate
 
 
 def matrix_step(
-    q_BHK: Tensor, k_BHK: Tensor, v_BHV: Tensor, log_decay_BH: Tensor, s_BHKV: Tensor, beta_BH: Tensor | None = None
+    q_BHK: Tensor,
+    k_BHK: Tensor,
+    v_BHV: Tensor,
+    log_decay: Tensor,
+    s_BHKV: Tensor,
+    beta_BH: Tensor | None = None,
+    erase_BHK: Tensor | None = None,
+    address_BHK: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Take one step of the recurrence of :func:`~memsuite.ops.scans.matrix_scan.matrix_scan`.
 
@@ -23,34 +30,44 @@ def matrix_step(
         q_BHK: queries, ``[B, H, K]``; a single head (H = 1) is shared by all.
         k_BHK: keys, of the same shape.
         v_BHV: values, ``[B, H, V]``.
-        log_decay_BH: logarithms of the decays, at most 0, ``[B, H]``.
+        log_decay: logarithms of the decays, at most 0, ``[B, H]``, or ``[B, H, K]`` for one of each channel.
         s_BHKV: the state before the step; its dtype is used for the computation.
         beta_BH: write strengths of the delta rule; None for a plain sum.
+        erase_BHK: where what is found is taken away; not together with ``beta_BH``.
+        address_BHK: where it is found; given if and only if ``erase_BHK`` is.
 
     Returns:
         ``y``, ``[B, H, V]``, and the state after the step.
     """
     dtype = s_BHKV.dtype  # autocast passes half precision; a recurrence would add up its rounding errors
-    q, k, v, g = (x.to(dtype) for x in (q_BHK, k_BHK, v_BHV, log_decay_BH))
-    beta = None if beta_BH is None else beta_BH.to(dtype)
-    if (
-        s_BHKV.device.type != "cpu"
-    ):  # no kernel is written for these, and the op's backward would compute the step twice
-        return _forward(q, k, v, g, s_BHKV, beta)
-    y, after = torch.ops.memsuite.matrix_step(q, k, v, g, s_BHKV, beta)
+    q, k, v, g = (x.to(dtype) for x in (q_BHK, k_BHK, v_BHV, log_decay))
+    also = [None if x is None else x.to(dtype) for x in (beta_BH, erase_BHK, address_BHK)]
+    if s_BHKV.device.type != "cpu":
+        # No kernel is written for these, and the op's backward would compute the step twice.
+        return _forward(q, k, v, g, s_BHKV, *also)
+    y, after = torch.ops.memsuite.matrix_step(q, k, v, g, s_BHKV, *also)
     return y, after
 
 
 def _forward(
-    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, s: Tensor, beta: Tensor | None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    log_decay: Tensor,
+    s: Tensor,
+    beta: Tensor | None = None,
+    erase: Tensor | None = None,
+    address: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return ``y`` and the new state, in PyTorch's operations; differentiable."""
-    key = k.unsqueeze(-1)
-    s = log_decay.exp()[..., None, None] * s
-    written: Tensor = v.unsqueeze(-2)
+    decay, key = (log_decay if log_decay.dim() == 3 else log_decay.unsqueeze(-1)).exp().unsqueeze(-1), k.unsqueeze(-1)
+    written, before = v.unsqueeze(-2), s
+    s = decay * s
     if beta is not None:
         written = beta[..., None, None] * (written - (key * s).sum(-2, keepdim=True))
     s = s + key * written
+    if erase is not None and address is not None:
+        s = s - erase.unsqueeze(-1) * (address.unsqueeze(-1) * before).sum(-2, keepdim=True)
     return (q.unsqueeze(-1) * s).sum(-2), s
 
 
@@ -63,13 +80,17 @@ def _backward(
     log_decay: Tensor,
     s: Tensor,
     beta: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Return the gradients of ``q, k, v, log_decay, s, beta`` (the last one is empty without beta)."""
+    erase: Tensor | None,
+    address: Tensor | None,
+) -> tuple[Tensor, ...]:
+    """Return the gradients of ``q, k, v, log_decay, s, beta, erase, address``; empty for what is not there."""
     with torch.enable_grad():
-        parts = [x.detach().requires_grad_() for x in (q, k, v, log_decay, s, *([] if beta is None else [beta]))]
-        outputs = _forward(parts[0], parts[1], parts[2], parts[3], parts[4], None if beta is None else parts[5])
-        found = torch.autograd.grad(outputs, parts, (grad_y, grad_next))
-    return found[0], found[1], found[2], found[3], found[4], v.new_empty(0) if beta is None else found[5]
+        given = [
+            None if x is None else x.detach().requires_grad_() for x in (q, k, v, log_decay, s, beta, erase, address)
+        ]
+        parts = [x for x in given if x is not None]
+        found = iter(torch.autograd.grad(_forward(*parts[:5], *given[5:]), parts, (grad_y, grad_next)))
+    return tuple(v.new_empty(0) if x is None else next(found) for x in given)
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -78,36 +99,37 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> 
 
 def _autograd(ctx: Any, grad_y: Tensor, grad_next: Tensor) -> tuple[Tensor | None, ...]:
     saved = ctx.saved_tensors  # read once, as torch.utils.checkpoint demands
-    *found, d_beta = torch.ops.memsuite.matrix_step_backward(grad_y, grad_next, *saved)
-    return *found, None if saved[-1] is None else d_beta
+    found = torch.ops.memsuite.matrix_step_backward(grad_y, grad_next, *saved)
+    return tuple(None if x is None else d for x, d in zip(saved, found, strict=True))
 
 
-def _fake(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, s: Tensor, beta: Tensor | None) -> tuple[Tensor, Tensor]:
-    return v.new_empty(v.shape), s.new_empty(s.shape)
-
-
-def _fake_backward(
-    grad_y: Tensor,
-    grad_next: Tensor,
+def _fake(
     q: Tensor,
     k: Tensor,
     v: Tensor,
     log_decay: Tensor,
     s: Tensor,
     beta: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    dq, dk, dv, dg, ds = (x.new_empty(x.shape) for x in (q, k, v, log_decay, s))
-    return dq, dk, dv, dg, ds, v.new_empty(0) if beta is None else beta.new_empty(beta.shape)
+    erase: Tensor | None,
+    address: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    return v.new_empty(v.shape), s.new_empty(s.shape)
+
+
+def _fake_backward(grad_y: Tensor, grad_next: Tensor, *saved: Tensor | None) -> tuple[Tensor, ...]:
+    return tuple(grad_y.new_empty(0) if x is None else x.new_empty(x.shape) for x in saved)
 
 
 define(
-    "matrix_step(Tensor q, Tensor k, Tensor v, Tensor log_decay, Tensor s, Tensor? beta) -> (Tensor, Tensor)",
+    "matrix_step(Tensor q, Tensor k, Tensor v, Tensor log_decay, Tensor s, Tensor? beta, Tensor? erase,"
+    " Tensor? address) -> (Tensor, Tensor)",
     _forward,
     _fake,
 )
 define(
     "matrix_step_backward(Tensor grad_y, Tensor grad_next, Tensor q, Tensor k, Tensor v, Tensor log_decay, Tensor s,"
-    " Tensor? beta) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    " Tensor? beta, Tensor? erase, Tensor? address)"
+    " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
     _backward,
     _fake_backward,
 )

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from differences import worst
+from matrix_rules import decay_and_rule, rules
 from torch import Tensor
 
 from memsuite.ops import matrix_scan
@@ -20,13 +21,15 @@ SHAPES = [
     (33, 2, 4, 32, 33),
     (34, 1, 2, 64, 64),
 ]
-rules = pytest.mark.parametrize("delta", [False, True], ids=["sum", "delta"])
 # Heads of queries and keys; None for the number of heads.
-sharing = pytest.mark.parametrize("shared", [(None, None), (1, 1), (1, None), (None, 1)], ids=str)
-APART = (None, None)
+APART, *SHARED = (None, None), (1, 1), (1, None), (None, 1)
+sharing = pytest.mark.parametrize("shared", [APART, *SHARED], ids=str)
+SIZES = [(shape, APART) for shape in SHAPES]
+# An odd and a large one with shared heads.
+SIZES += [(shape, shared) for shape in ((33, 3, 2, 5, 7), (34, 1, 2, 64, 64)) for shared in SHARED]
 
 
-def arguments(shape, delta, shared=APART, reset=0.1) -> list[Tensor | None]:
+def arguments(shape, rule, shared=APART, reset=0.1) -> list[Tensor | None]:
     """Draw float64 arguments of the forward op, exact in float32 too."""
     steps, batch, heads, keys, values = shape
 
@@ -35,14 +38,14 @@ def arguments(shape, delta, shared=APART, reset=0.1) -> list[Tensor | None]:
 
     q, k = draw(steps, batch, shared[0] or heads, keys), draw(steps, batch, shared[1] or heads, keys)
     k = torch.nn.functional.normalize(k, dim=-1).float().double()
-    beta = draw(steps, batch, heads).sigmoid().float().double() if delta else None
-    log_decay, erase = -draw(steps, batch, heads).abs(), torch.rand(steps, batch) < reset
-    return [q, k, draw(steps, batch, heads, values), log_decay, erase, draw(batch, heads, keys, values), beta]
+    log_decay, *taken = decay_and_rule(rule, (steps, batch, heads), keys)
+    resets, s0 = torch.rand(steps, batch) < reset, draw(batch, heads, keys, values)
+    return [q, k, draw(steps, batch, heads, values), log_decay, resets, s0, *taken]
 
 
 def backward_arguments(inputs, outputs) -> list[Tensor | None]:
     grads = [torch.randn_like(x.float()).to(x.dtype) for x in (outputs[0], outputs[2])]
-    return [*grads, *inputs[:5], outputs[1], inputs[6]]
+    return [*grads, *inputs[:5], outputs[1], *inputs[6:]]
 
 
 def cast(given, kind: torch.dtype) -> list[Tensor | None]:
@@ -63,11 +66,10 @@ def both_ways(inputs, kind: torch.dtype) -> list[tuple[Tensor, Tensor]]:
 
 
 @rules
-@sharing
 @pytest.mark.parametrize("kind", [torch.float64, torch.float32], ids=str)
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_equals_the_reference(shape, kind, shared, delta, level):
-    for one, other in both_ways(arguments(shape, delta, shared), kind):
+@pytest.mark.parametrize(("shape", "shared"), SIZES, ids=str)
+def test_equals_the_reference(shape, kind, shared, rule, level):
+    for one, other in both_ways(arguments(shape, rule, shared), kind):
         assert one.shape == other.shape
         assert worst(one, other) < (1e-12 if kind == torch.float64 else 5e-6)
 
@@ -75,9 +77,9 @@ def test_equals_the_reference(shape, kind, shared, delta, level):
 @rules
 @pytest.mark.parametrize(("shape", "step"), [((7, 3, 2, 5, 7), 0), ((35, 2, 1, 17, 33), 5), ((35, 2, 1, 17, 33), 33)])
 @pytest.mark.parametrize("poison", [float("nan"), float("inf")])
-def test_nothing_crosses_a_reset(shape, step, poison, delta, level):
+def test_nothing_crosses_a_reset(shape, step, poison, rule, level):
     """A value that is not finite before a reset changes no bit of the outputs after it, nor of their gradients."""
-    clean, found = arguments(shape, delta, reset=0.0), []
+    clean, found = arguments(shape, rule, reset=0.0), []
     clean[4][step, 0] = True
     dirty = [x if x is None else x.clone() for x in clean]
     dirty[5][0] = poison
@@ -85,8 +87,10 @@ def test_nothing_crosses_a_reset(shape, step, poison, delta, level):
     for inputs in (clean, dirty):
         outputs = torch.ops.memsuite.matrix_scan(*inputs)
         torch.manual_seed(3)
-        *grads, d_s0, d_beta = torch.ops.memsuite.matrix_scan_backward(*backward_arguments(inputs, outputs))
-        parts = [outputs[0], *grads, *([d_beta] if delta else [])]
+        *grads, d_s0, d_beta, d_erase, d_address = torch.ops.memsuite.matrix_scan_backward(
+            *backward_arguments(inputs, outputs)
+        )
+        parts = [outputs[0], *grads, *(x for x in (d_beta, d_erase, d_address) if x.numel())]
         found.append([outputs[2], d_s0[1:], *(x[step:] for x in parts), *(x[:, 1:] for x in parts)])
         assert outputs[0][step:].isfinite().all()
         assert step > 0 or d_s0.isfinite().all()
@@ -95,8 +99,8 @@ def test_nothing_crosses_a_reset(shape, step, poison, delta, level):
 
 @rules
 @sharing
-def test_threads_change_no_bit(shared, delta):
-    inputs, found = cast(arguments((70, 7, 4, 32, 33), delta, shared), torch.float32), []
+def test_threads_change_no_bit(shared, rule):
+    inputs, found = cast(arguments((70, 7, 4, 32, 33), rule, shared), torch.float32), []
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
@@ -112,16 +116,16 @@ def test_threads_change_no_bit(shared, delta):
 
 @rules
 @sharing
-def test_registration_and_gradient(shared, delta):
-    inputs = arguments((34, 2, 2, 3, 2), delta, shared)
+def test_registration_and_gradient(shared, rule):
+    inputs = arguments((34, 2, 2, 3, 2), rule, shared)
     inputs = [x.requires_grad_() if x is not None and x.dtype != torch.bool else x for x in inputs]
     torch.library.opcheck(torch.ops.memsuite.matrix_scan, inputs)
     assert torch.autograd.gradcheck(matrix_scan, inputs)
 
 
 @rules
-def test_strided_inputs(delta):
-    inputs = arguments((6, 3, 2, 5, 7), delta)
+def test_strided_inputs(rule):
+    inputs = arguments((6, 3, 2, 5, 7), rule)
     after = backward_arguments(inputs, torch.ops.memsuite.matrix_scan(*inputs))
     for run, given in ((torch.ops.memsuite.matrix_scan, inputs), (torch.ops.memsuite.matrix_scan_backward, after)):
         strided = [x if x is None else x.transpose(0, -1).contiguous().transpose(0, -1) for x in given]
@@ -130,8 +134,8 @@ def test_strided_inputs(delta):
 
 @rules
 @pytest.mark.parametrize("half", [torch.float16, torch.bfloat16], ids=str)
-def test_half_precision_is_computed_in_float32(half, delta):
-    inputs = cast(arguments((6, 3, 2, 5, 7), delta), half)
+def test_half_precision_is_computed_in_float32(half, rule):
+    inputs = cast(arguments((6, 3, 2, 5, 7), rule), half)
     wide = torch.ops.memsuite.matrix_scan(*cast(inputs, torch.float32))
     for one, other in zip(torch.ops.memsuite.matrix_scan(*inputs), wide, strict=True):
         assert one.dtype == half
@@ -139,23 +143,32 @@ def test_half_precision_is_computed_in_float32(half, delta):
 
 
 @rules
-def test_decays_from_none_to_all(delta):
+def test_decays_from_none_to_all(rule):
     """A decay of 1 keeps the state to the bit; a decay below the range of numbers leaves almost nothing of it."""
-    inputs = arguments((40, 2, 2, 5, 7), delta, reset=0.0)
+    inputs = arguments((40, 2, 2, 5, 7), rule, reset=0.0)
     inputs[3].fill_(0)
     inputs[2].zero_()
     inputs[1].zero_()
+    if inputs[7] is not None:
+        inputs[7].zero_()
     assert torch.equal(torch.ops.memsuite.matrix_scan(*inputs)[2], inputs[5])
     inputs[3].fill_(-torch.inf)
     assert torch.ops.memsuite.matrix_scan(*inputs)[2].abs().max() < 1e-300
 
 
 def test_shapes_that_do_not_fit_raise():
-    inputs = arguments((4, 3, 4, 5, 7), True)
+    inputs = arguments((4, 3, 4, 5, 7), "delta")
     for index, wrong, words in ((0, inputs[0][:, :, :2], "heads of v"), (5, inputs[5][:2], "shapes do not fit")):
         with pytest.raises(RuntimeError, match=words):
             torch.ops.memsuite.matrix_scan(*inputs[:index], wrong, *inputs[index + 1 :])
     with pytest.raises(RuntimeError, match="one kind of number"):
-        torch.ops.memsuite.matrix_scan(*inputs[:5], inputs[5].float(), inputs[6])
+        torch.ops.memsuite.matrix_scan(*inputs[:5], inputs[5].float(), *inputs[6:])
     with pytest.raises(RuntimeError, match="must be real"):
         torch.ops.memsuite.matrix_scan(*cast(inputs, torch.complex64))
+
+
+def test_an_edit_and_the_delta_rule_exclude_each_other_and_an_edit_has_two_parts():
+    *inputs, beta, erase, address = arguments((4, 3, 4, 5, 7), "edit")
+    for taken in ((torch.rand(4, 3, 4).double(), erase, address), (beta, erase, None), (beta, None, address)):
+        with pytest.raises(RuntimeError, match="takes beta, or erase and address, or neither"):
+            torch.ops.memsuite.matrix_scan(*inputs, *taken)

@@ -5,14 +5,13 @@ It runs as the op, compiled where possible, and as the chunked reference with ch
 
 import pytest
 import torch
+from matrix_rules import RULES, decay_and_rule, rules
 
 from memsuite.ops import matrix_scan
-from memsuite.ops.build import cpu
 from memsuite.ops.scans import matrix_scan as module
 from memsuite.ops.scans.matrix_step import _forward as plain_step
 
 STEPS, BATCH, HEADS, KEY, VALUE = 7, 3, 2, 3, 2
-rules = pytest.mark.parametrize("delta", [False, True], ids=["sum", "delta"])
 sharing = pytest.mark.parametrize("key_heads", [HEADS, 1], ids=["keys_apart", "keys_shared"])
 
 
@@ -22,13 +21,14 @@ class Reference(torch.autograd.Function):
     @staticmethod
     def forward(ctx, *inputs):
         y, states, last = module._forward(*inputs)
-        ctx.save_for_backward(*inputs[:5], states, inputs[6])
+        ctx.save_for_backward(*inputs[:5], states, *inputs[6:])
         return y, last
 
     @staticmethod
     def backward(ctx, grad_y, grad_last):
-        dq, dk, dv, dg, ds, dbeta = module._backward(grad_y, grad_last, *ctx.saved_tensors)
-        return dq, dk, dv, dg, None, ds, None if ctx.saved_tensors[-1] is None else dbeta
+        dq, dk, dv, dg, ds, *rest = module._backward(grad_y, grad_last, *ctx.saved_tensors)
+        taken = zip(ctx.saved_tensors[6:], rest, strict=True)
+        return dq, dk, dv, dg, None, ds, *(None if x is None else d for x, d in taken)
 
 
 @pytest.fixture(params=["op", 1, 3, 32], ids=lambda kind: kind if kind == "op" else f"chunk{kind}")
@@ -40,23 +40,23 @@ def scan(request, monkeypatch):
     return Reference.apply
 
 
-def arguments(delta=False, key_heads=HEADS, steps=STEPS, dtype=torch.float64, resets=0.3):
+def arguments(rule="sum", key_heads=HEADS, steps=STEPS, dtype=torch.float64, resets=0.3):
     def draw(*shape):
         return torch.randn(*shape, dtype=dtype)
 
     q, k, v = draw(steps, BATCH, key_heads, KEY), draw(steps, BATCH, key_heads, KEY), draw(steps, BATCH, HEADS, VALUE)
-    log_decay, s0 = -torch.rand(steps, BATCH, HEADS, dtype=dtype), draw(BATCH, HEADS, KEY, VALUE)
-    beta = torch.rand(steps, BATCH, HEADS, dtype=dtype) if delta else None
+    s0 = draw(BATCH, HEADS, KEY, VALUE)
+    log_decay, *taken = decay_and_rule(rule, (steps, BATCH, HEADS), KEY, dtype)
     k = torch.nn.functional.normalize(k, dim=-1)
-    inputs = [q, k, v, log_decay, torch.rand(steps, BATCH) < resets, s0, beta]
+    inputs = [q, k, v, log_decay, torch.rand(steps, BATCH) < resets, s0, *taken]
     return [x.requires_grad_() if x is not None and x.is_floating_point() else x for x in inputs]
 
 
-def loop(q, k, v, log_decay, reset, s, beta):
+def loop(q, k, v, log_decay, reset, s, *taken):
     out = []
     for t in range(len(v)):
         s = s.masked_fill(reset[t].view(-1, 1, 1, 1), 0)
-        y, s = plain_step(q[t], k[t], v[t], log_decay[t], s, None if beta is None else beta[t])
+        y, s = plain_step(q[t], k[t], v[t], log_decay[t], s, *(None if x is None else x[t] for x in taken))
         out.append(y)
     return torch.stack(out), s
 
@@ -71,32 +71,29 @@ def with_gradients(run, inputs):
 @rules
 @sharing
 @pytest.mark.parametrize("resets", [0, 0.1, 1])
-def test_it_is_the_recurrence(scan, delta, key_heads, resets):
-    inputs = arguments(delta, key_heads, steps=70, resets=resets)
+def test_it_is_the_recurrence(scan, rule, key_heads, resets):
+    inputs = arguments(rule, key_heads, steps=70, resets=resets)
     for one, other in zip(with_gradients(scan, inputs), with_gradients(loop, inputs), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
 
 
 @rules
 @sharing
-def test_gradient_equals_finite_differences(scan, delta, key_heads):
-    assert torch.autograd.gradcheck(scan, arguments(delta, key_heads))
+@pytest.mark.parametrize("scan", ["op", 3], indirect=True, ids=str)  # the others' gradients are compared above
+def test_gradient_equals_finite_differences(scan, rule, key_heads):
+    assert torch.autograd.gradcheck(scan, arguments(rule, key_heads))
 
 
 @rules
 @pytest.mark.parametrize("used", [0, 1], ids=["y", "state"])
-def test_gradient_of_one_output_alone(delta, used):
-    assert torch.autograd.gradcheck(lambda *inputs: matrix_scan(*inputs)[used], arguments(delta))
+def test_gradient_of_one_output_alone(rule, used):
+    assert torch.autograd.gradcheck(lambda *inputs: matrix_scan(*inputs)[used], arguments(rule))
 
 
 @rules
 @sharing
-@pytest.mark.parametrize("chunk", [1, 3, 32])
-def test_registration_is_sound(chunk, delta, key_heads, monkeypatch):
-    if cpu.STATUS.library is not None and chunk != 32:
-        pytest.skip("the compiled op has chunks of 32 steps")
-    monkeypatch.setattr(module, "CHUNK", chunk)
-    torch.library.opcheck(torch.ops.memsuite.matrix_scan, arguments(delta, key_heads, steps=33))
+def test_registration_is_sound(rule, key_heads):
+    torch.library.opcheck(torch.ops.memsuite.matrix_scan, arguments(rule, key_heads, steps=33))
 
 
 def test_second_derivative_is_refused():
@@ -106,16 +103,16 @@ def test_second_derivative_is_refused():
 
 
 @rules
-def test_autocast_does_not_reach_into_it(delta):
-    inputs = arguments(delta, steps=70, dtype=torch.float32)
+def test_autocast_does_not_reach_into_it(rule):
+    inputs = arguments(rule, steps=70, dtype=torch.float32)
     expected = with_gradients(matrix_scan, inputs)
     with torch.autocast("cpu", torch.bfloat16):
         assert all(torch.equal(*pair) for pair in zip(with_gradients(matrix_scan, inputs), expected, strict=True))
 
 
 @rules
-def test_float32_is_close_to_float64(delta):
-    inputs = arguments(delta, steps=70, resets=0.1)
+def test_float32_is_close_to_float64(rule):
+    inputs = arguments(rule, steps=70, resets=0.1)
     single = [x.detach().float().requires_grad_() if x is not None and x.requires_grad else x for x in inputs]
     for one, other in zip(with_gradients(matrix_scan, single), with_gradients(matrix_scan, inputs), strict=True):
         torch.testing.assert_close(one, other.float(), rtol=1e-4, atol=1e-4)
@@ -123,13 +120,13 @@ def test_float32_is_close_to_float64(delta):
 
 @rules
 @pytest.mark.parametrize("poison", [float("nan"), float("inf")])
-def test_a_reset_erases_whatever_state_came_before(scan, delta, poison):
-    q, k, v, log_decay, reset, s0, beta = arguments(delta, resets=0)
+def test_a_reset_erases_whatever_state_came_before(scan, rule, poison):
+    q, k, v, log_decay, reset, s0, *taken = arguments(rule, resets=0)
     reset[4, 0] = True
-    clean, last = scan(q, k, v, log_decay, reset, s0, beta)
+    clean, last = scan(q, k, v, log_decay, reset, s0, *taken)
     bad = s0.detach().clone()
     bad[0] = poison
-    dirty, dirty_last = scan(q, k, v, log_decay, reset, bad, beta)
+    dirty, dirty_last = scan(q, k, v, log_decay, reset, bad, *taken)
     assert not torch.isfinite(dirty[:4, 0]).any()
     for one, other in ((dirty[4:], clean[4:]), (dirty[:, 1:], clean[:, 1:]), (dirty_last, last)):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-14)
@@ -137,8 +134,8 @@ def test_a_reset_erases_whatever_state_came_before(scan, delta, poison):
 
 @rules
 @pytest.mark.parametrize("poison", [float("nan"), float("inf")])
-def test_an_episode_gone_wrong_leaves_nothing_to_the_next(scan, delta, poison):
-    inputs = arguments(delta, resets=0)
+def test_an_episode_gone_wrong_leaves_nothing_to_the_next(scan, rule, poison):
+    inputs = arguments(rule, resets=0)
     inputs[4][4, 0] = True
     clean, last = scan(*inputs)
     inputs[2] = inputs[2].detach().clone()
@@ -151,14 +148,46 @@ def test_an_episode_gone_wrong_leaves_nothing_to_the_next(scan, delta, poison):
 
 
 @rules
-def test_what_is_saved_is_linear_in_time_and_small(delta):
+def test_what_is_saved_is_linear_in_time_and_small(rule):
     """The inputs, the states at the chunks' boundaries, and nothing of size chunk x chunk or state x steps."""
     sizes = {}
     for steps in (320, 640):
         saved = []
         with torch.autograd.graph.saved_tensors_hooks(lambda x, saved=saved: saved.append(x.numel()) or x, lambda x: x):
-            matrix_scan(*arguments(delta, steps=steps))
+            matrix_scan(*arguments(rule, steps=steps))
         sizes[steps] = sum(saved)
-        inputs = BATCH * HEADS * (2 * KEY + VALUE + 2) + BATCH
+        channels, kind = RULES[rule]
+        taken = {"sum": 0, "delta": 1, "edit": 2 * KEY}[kind] + (KEY if channels else 1)
+        inputs = BATCH * HEADS * (2 * KEY + VALUE + taken) + BATCH
         assert sizes[steps] <= steps * (inputs + BATCH * HEADS * KEY * VALUE / 32)
     assert sizes[640] == 2 * sizes[320]
+
+
+@pytest.mark.parametrize("scan", ["op", 32], indirect=True, ids=str)
+def test_the_rules_are_cases_of_the_edit(scan):
+    """A decay of a head is one of all its channels; the delta rule erases along its key at the decayed key."""
+    q, k, v, log_decay, reset, s0, beta, *_ = arguments("delta", steps=40, resets=0.2)
+    channels = log_decay.unsqueeze(-1).expand_as(k)
+    along = beta.unsqueeze(-1) * k
+    expected = scan(q, k, v, log_decay, reset, s0, beta, None, None)
+    for taken in ((k, channels, beta, None, None), (along, channels, None, along, channels.exp() * k)):
+        key, decays, *rule = taken
+        for one, other in zip(scan(q, key, v, decays, reset, s0, *rule), expected, strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+
+
+def test_an_edit_takes_a_decay_of_the_head():
+    q, k, v, log_decay, reset, s0, _, erase, address = arguments("edit", steps=40, resets=0.2)
+    of_head = log_decay[..., 0]
+    expected = matrix_scan(q, k, v, of_head.unsqueeze(-1).expand_as(k), reset, s0, None, erase, address)
+    for one, other in zip(matrix_scan(q, k, v, of_head, reset, s0, None, erase, address), expected, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_strong_decays_of_channels_stay_in_range():
+    """Within a chunk the decays multiply to less than the smallest number of float32; nothing overflows."""
+    inputs = arguments("edit", steps=64, resets=0)
+    inputs[3] = (20 * inputs[3]).detach().requires_grad_()
+    for found in (with_gradients(Reference.apply, inputs), with_gradients(matrix_scan, inputs)):
+        for one, other in zip(found, with_gradients(loop, inputs), strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
