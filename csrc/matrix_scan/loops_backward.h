@@ -11,9 +11,9 @@ template <class T>
 struct MatrixFlow {
   static constexpr int L = Simd<T>::lanes;
   const int64_t chunk, width;
-  Scratch<T> before, noted, written;                  // [chunk + 1][L][width], [chunk][L] twice
-  Scratch<T> d_q, d_k, d_decays, d_erase, d_address;  // [chunk][width]; the gradients of decays, not of their logs
-  Scratch<Vec<T>> d_decay, d_beta;                    // [chunk], with the sum over lanes still to be made
+  Scratch<T> before, noted, written;                // [chunk + 1][L][width], [chunk][L] twice
+  Scratch<T> d_q, d_k, d_logs, d_erase, d_address;  // [chunk][width]
+  Scratch<Vec<T>> d_log, d_beta;                    // [chunk], with the sum over lanes still to be made
 
   explicit MatrixFlow(const MatrixChunk<T>& c)
       : chunk(c.job.chunk),
@@ -23,14 +23,19 @@ struct MatrixFlow {
         written(chunk * L),
         d_q(chunk * width),
         d_k(chunk * width),
-        d_decays(chunk * width),
+        d_logs(chunk * width),
         d_erase(chunk * width),
         d_address(chunk * width),
-        d_decay(chunk),
+        d_log(chunk),
         d_beta(chunk) {}
 
   T* state(int64_t step) const { return before.data + step * L * width; }
 };
+
+template <class T>
+MEMSUITE_INLINE void add_to(T* row, Vec<T> more) {
+  store<true>(row, load<true>(row, Simd<T>::lanes) + more, Simd<T>::lanes);
+}
 
 // Takes the gradients of what an edit erases, and returns that of what it found.
 template <class T, int R>
@@ -55,20 +60,19 @@ MEMSUITE_INLINE Vec<T> erase_back(const MatrixChunk<T>& c, const MatrixFlow<T>& 
 }
 
 // Passes the gradient back to the state before: through what was found there, and through the decay.
-template <class T, int R, bool Channels>
+template <class T, int R, Rule rule, bool Channels>
 MEMSUITE_INLINE void find_back(const MatrixChunk<T>& c, const MatrixFlow<T>& f, int64_t s, const T* old, Vec<T> d_found,
                                T* back) {
   constexpr int L = Simd<T>::lanes;
   const int64_t width = c.width;
+  const StepDecay<T, Channels> decays(c, s);
   const T* address = c.address.data + s * width;
   T sent[L];
   store<true>(sent, d_found, L);
-  const StepDecay<T, Channels> decays(c, s);
-  Vec<T> d_head{};
+  Vec<T> of_head{};
   for (int64_t j = 0; j < width; j += L) {
-    T *to_address = f.d_address.data + s * width + j, *to_decays = f.d_decays.data + s * width + j;
     const Vec<T> at = load<true>(address + j, L), decay = decays.at(j);
-    Vec<T> d_at = load<true>(to_address, L), d_decay = Channels ? load<true>(to_decays, L) : d_head;
+    Vec<T> d_at{}, d_decay{};
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
       T* through = back + j * R + r * L;
@@ -77,13 +81,19 @@ MEMSUITE_INLINE void find_back(const MatrixChunk<T>& c, const MatrixFlow<T>& f, 
       d_decay += flow * stood;
       store<true>(through, decay * flow + splat<T>(sent[r]) * at, L);
     }
-    store<true>(to_address, d_at, L);
+    Vec<T> d_log = decay * d_decay;
+    if constexpr (rule == Rule::kDelta) {  // the address is the decayed key
+      add_to(f.d_k.data + s * width + j, decay * d_at);
+      d_log += at * d_at;
+    } else {
+      add_to(f.d_address.data + s * width + j, d_at);
+    }
     if constexpr (Channels)
-      store<true>(to_decays, d_decay, L);
+      add_to(f.d_logs.data + s * width + j, d_log);
     else
-      d_head = d_decay;
+      of_head += d_log;
   }
-  if constexpr (!Channels) f.d_decay.data[s] += d_head;
+  if constexpr (!Channels) f.d_log.data[s] += of_head;
 }
 
 // Step s of rows v to v + R in reverse; back holds the gradient of the state after it, then of the state before it.
@@ -97,13 +107,10 @@ MEMSUITE_INLINE void matrix_step_back(const MatrixChunk<T>& c, const MatrixFlow<
   const T* written = rule == Rule::kDelta ? f.written.data + s * L : c.job.v + at;
   const T *old = c.erased(s) ? c.nothing.data : f.state(s), *now = f.state(s + 1);
   const StepDecay<T, Channels> decays(c, s);
-  Vec<T> sums[R] = {}, d_head{};
+  Vec<T> sums[R] = {}, of_head{};
   for (int64_t j = 0; j < width; j += L) {
     const Vec<T> key = load<true>(k + j, L), query = load<true>(q + j, L), decay = decays.at(j);
-    T *to_q = f.d_q.data + s * width + j, *to_k = f.d_k.data + s * width + j;
-    T* to_decays = f.d_decays.data + s * width + j;
-    Vec<T> d_query = load<true>(to_q, L), d_key = load<true>(to_k, L);
-    Vec<T> d_decay = Sum && Channels ? load<true>(to_decays, L) : d_head;
+    Vec<T> d_query{}, d_key{}, d_decay{};
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
       T* through = back + j * R + r * L;
@@ -114,22 +121,22 @@ MEMSUITE_INLINE void matrix_step_back(const MatrixChunk<T>& c, const MatrixFlow<
       if constexpr (Sum) d_decay += flow * load<true>(old + j * R + r * L, L);
       store<true>(through, Sum ? decay * flow : flow, L);
     }
-    store<true>(to_q, d_query, L);
-    store<true>(to_k, d_key, L);
+    add_to(f.d_q.data + s * width + j, d_query);
+    add_to(f.d_k.data + s * width + j, d_key);
     if constexpr (Sum && Channels)
-      store<true>(to_decays, d_decay, L);
+      add_to(f.d_logs.data + s * width + j, decay * d_decay);
     else
-      d_head = d_decay;
+      of_head += d_decay;
   }
   Vec<T> d_values = fold<R, T>(sums);
   if constexpr (rule == Rule::kDelta) {
     f.d_beta.data[s] += d_values * load<R == L>(f.noted.data + s * L, R);
     d_values *= splat<T>(c.job.beta[c.at(s)]);
-    find_back<T, R, Channels>(c, f, s, old, -d_values, back);
+    find_back<T, R, rule, Channels>(c, f, s, old, -d_values, back);
   } else if constexpr (rule == Rule::kEdit) {
-    find_back<T, R, Channels>(c, f, s, old, erase_back<T, R>(c, f, s, back), back);
+    find_back<T, R, rule, Channels>(c, f, s, old, erase_back<T, R>(c, f, s, back), back);
   } else if constexpr (!Channels) {
-    f.d_decay.data[s] += d_head;
+    f.d_log.data[s] += decays.of_head * of_head;
   }
   store<R == L>(c.job.d_v + at, d_values, R);
   if (c.erased(s)) memset(back, 0, sizeof(T) * R * width);
@@ -147,38 +154,6 @@ __attribute__((noinline)) void matrix_tile_back(const MatrixChunk<T>& c, const M
   for (int64_t s = c.count - 1; s >= 0; --s) matrix_step_back<T, R, rule, Channels>(c, f, s, v, back);
 }
 
-// Turns the sums of a step of one head into gradients. The address of the delta rule is the decayed key, so that its
-// gradient is one of both.
-template <class T, Rule rule, bool Channels>
-MEMSUITE_INLINE void matrix_hand_out_step(const MatrixChunk<T>& c, const MatrixFlow<T>& f, int64_t s) {
-  constexpr int L = Simd<T>::lanes;
-  const int64_t keys = c.job.keys, begin = s * c.width;
-  const StepDecay<T, Channels> decays(c, s);
-  Vec<T> of_head{};
-  for (int64_t j = 0; j < c.width; j += L) {
-    const Vec<T> decay = decays.at(j);
-    Vec<T> d_log{};
-    if constexpr (Channels) d_log = decay * load<true>(f.d_decays.data + begin + j, L);
-    if constexpr (rule == Rule::kDelta) {
-      const Vec<T> d_address = load<true>(f.d_address.data + begin + j, L);
-      T* d_k = f.d_k.data + begin + j;
-      store<true>(d_k, load<true>(d_k, L) + decay * d_address, L);
-      d_log += load<true>(c.address.data + begin + j, L) * d_address;
-    }
-    if constexpr (Channels)
-      store<false>(c.job.d_log_decay + c.at(s) * keys + j, d_log, lanes_of<T>(keys - j));
-    else
-      of_head += d_log;
-  }
-  if constexpr (!Channels)
-    c.job.d_log_decay[c.at(s)] = sum_of_lanes<T>(splat<T>(c.decay.data[s]) * f.d_decay.data[s] + of_head);
-  if constexpr (rule == Rule::kDelta) c.job.d_beta[c.at(s)] = sum_of_lanes<T>(f.d_beta.data[s]);
-  if constexpr (rule == Rule::kEdit) {
-    memcpy(c.job.d_erase + c.at(s) * keys, f.d_erase.data + begin, sizeof(T) * keys);
-    memcpy(c.job.d_address + c.at(s) * keys, f.d_address.data + begin, sizeof(T) * keys);
-  }
-}
-
 // Writes out the sums of a chunk of one head; sums of queries or keys that all heads share, only after the last head.
 template <class T, Rule rule, bool Channels>
 void matrix_hand_out(const MatrixChunk<T>& c, const MatrixFlow<T>& f) {
@@ -186,11 +161,18 @@ void matrix_hand_out(const MatrixChunk<T>& c, const MatrixFlow<T>& f) {
   const bool last = c.h == job.heads - 1;
   const int64_t size = sizeof(T) * job.keys;
   for (int64_t s = 0; s < c.count; ++s) {
-    matrix_hand_out_step<T, rule, Channels>(c, f, s);
     const int64_t to_q = c.row(s) * job.query_heads + c.h % job.query_heads;
     const int64_t to_k = c.row(s) * job.key_heads + c.h % job.key_heads;
     if (last || job.query_heads > 1) memcpy(job.d_q + to_q * job.keys, f.d_q.data + s * c.width, size);
     if (last || job.key_heads > 1) memcpy(job.d_k + to_k * job.keys, f.d_k.data + s * c.width, size);
+    if constexpr (Channels)
+      memcpy(job.d_log_decay + c.at(s) * job.keys, f.d_logs.data + s * c.width, size);
+    else
+      job.d_log_decay[c.at(s)] = sum_of_lanes<T>(f.d_log.data[s]);
+    if constexpr (rule == Rule::kDelta) job.d_beta[c.at(s)] = sum_of_lanes<T>(f.d_beta.data[s]);
+    if constexpr (rule != Rule::kEdit) continue;
+    memcpy(job.d_erase + c.at(s) * job.keys, f.d_erase.data + s * c.width, size);
+    memcpy(job.d_address + c.at(s) * job.keys, f.d_address.data + s * c.width, size);
   }
 }
 
@@ -199,10 +181,9 @@ void matrix_begin_sums(const MatrixChunk<T>& c, const MatrixFlow<T>& f) {
   const int64_t size = sizeof(T) * f.chunk * f.width;
   if (c.h == 0 || c.job.query_heads > 1) memset(f.d_q.data, 0, size);
   if (c.h == 0 || c.job.key_heads > 1) memset(f.d_k.data, 0, size);
-  if constexpr (Channels) memset(f.d_decays.data, 0, size);
-  if constexpr (rule == Rule::kEdit) memset(f.d_erase.data, 0, size);
-  if constexpr (rule != Rule::kSum) memset(f.d_address.data, 0, size);
-  memset(f.d_decay.data, 0, sizeof(Vec<T>) * f.chunk);
+  if constexpr (Channels) memset(f.d_logs.data, 0, size);
+  if constexpr (rule == Rule::kEdit) memset(f.d_erase.data, 0, size), memset(f.d_address.data, 0, size);
+  memset(f.d_log.data, 0, sizeof(Vec<T>) * f.chunk);
   memset(f.d_beta.data, 0, sizeof(Vec<T>) * f.chunk);
 }
 

@@ -141,8 +141,6 @@ MEMSUITE_INLINE void find(const MatrixChunk<T>& c, int64_t s, int64_t v, const T
     store<R == L>(noted, missed, R);
     store<R == L>(written, splat<T>(c.job.beta[c.at(s)]) * missed, R);
   }
-  // What was stored is read number by number; else GCC takes the numbers out of the register, which costs a shuffle each.
-  asm volatile("" : : : "memory");
 }
 
 // One step of rows v to v + R: to = decay * from + written k, less what an edit takes away. With Answer it also
