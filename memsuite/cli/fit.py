@@ -258,7 +258,7 @@ def main(verb: str, arguments: list[str]) -> int:
 def fit(cli: FitCLI) -> int:
     """Train, and print the summary; of several processes the first one writes and speaks."""
     trainer, checkpoint = cli.trainer, str(cli.checkpoint) if cli.checkpoint else None
-    advice = functools.partial(how_to_go_on, cli.out, cli.config.modules)
+    advice = functools.partial(how_to_go_on, trainer, cli.out, cli.config.modules)
     envs = envs_per_process(cli.model.num_envs, trainer.world_size, cli.model.ppo)
     if trainer.global_rank > 0:
         return fit_along(cli, checkpoint, advice)
@@ -273,7 +273,7 @@ def fit(cli: FitCLI) -> int:
         begin_folder(cli.out, cli.model.config, trainer, None if cli.resumes or not cli.config.overwrite else logged)
         hint_at_retention(cli.model)
         stack.enter_context(steady_memory(cli.model.ppo.recompute is not None))
-        go_on_logging(trainer.loggers, cli.out, cli.resumes, cli.env_steps)
+        go_on_logging(trainer, cli.out, cli.resumes, cli.env_steps)
         stack.push(lambda kind, *_: end_wandb(trainer.loggers, kind))
         with started(trainer, ["fit", *cli.given], advice):
             trainer.fit(cli.model, ckpt_path=checkpoint)

@@ -113,7 +113,12 @@ class Replacing(pl.Callback):
         folder: the run folder.
         sources: of the new run, from :func:`~memsuite.launch.sources.sources_of`.
         logged: bytes of the old run's log, which the new one has gone on with so far.
+
+    Attributes:
+        done: the old run is deleted.
     """
+
+    done = False
 
     def __init__(self, folder: Path, sources: Sources, logged: int) -> None:
         self.folder, self.sources, self.logged = folder, sources, logged
@@ -128,6 +133,7 @@ class Replacing(pl.Callback):
         log = self.folder / LOG
         log.write_bytes(log.read_bytes()[self.logged :])
         keep_sources(self.folder, self.sources)
+        self.done = True
 
 
 def refuse_held(folder: Path) -> None:

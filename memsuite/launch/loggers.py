@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as pl
 from lightning.pytorch.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
 from memsuite.errors import UsageError
@@ -21,18 +22,19 @@ USUAL = "lightning_logs"  # Lightning's name where none is given
 NUMBERED = {"tensorboard": TensorBoardLogger, "csv": CSVLogger}  # those that make a folder of a new number each start
 
 
-def go_on_logging(loggers: Sequence[Any], folder: Path, resuming: bool, env_steps: int) -> None:
+def go_on_logging(trainer: pl.Trainer, folder: Path, resuming: bool, env_steps: int) -> None:
     """Have Lightning's loggers write where this run has written before, and leave out the rows that come once more.
 
     A logger with a method ``rewind(env_steps)`` is asked to drop the rows after that step, and is given them again. One
     without is not given again what ``metrics.csv`` shows as logged.
 
     Args:
-        loggers: of the Trainer; the first is that of ``metrics.csv``.
-        folder: the run folder, in which it is remembered where they write.
+        trainer: its first logger is that of ``metrics.csv``; it gets a callback that remembers where the others write.
+        folder: the run folder, in which that is remembered.
         resuming: the run of that folder is gone on with.
         env_steps: those of the checkpoint; later rows are logged again.
     """
+    loggers: Sequence[Any] = trainer.loggers
     logged = _logged(folder / METRICS) if resuming else set()
     before = _remembered(folder / LOGGERS) if resuming else {}
     now: dict[str, list[int | str]] = {}
@@ -53,10 +55,26 @@ def go_on_logging(loggers: Sequence[Any], folder: Path, resuming: bool, env_step
     for logger in loggers if logged else ():
         if not isinstance(logger, (*NUMBERED.values(),)) and not hasattr(logger, "rewind"):
             logger.log_metrics = _only_new(logger.log_metrics, logged)
-    if now:
-        write_json(folder / LOGGERS, now)
-    else:
-        (folder / LOGGERS).unlink(missing_ok=True)
+    trainer.callbacks.append(Remembering(folder / LOGGERS, now))  # type: ignore[attr-defined]
+
+
+class Remembering(pl.Callback):
+    """Writes where the loggers write, when training begins: until then the folder may hold the run that is replaced.
+
+    Args:
+        path: the file.
+        now: the versions or ids of each kind of logger.
+    """
+
+    def __init__(self, path: Path, now: dict[str, list[int | str]]) -> None:
+        self.path, self.now = path, now
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the file, or delete the one of the run before if no logger needs it."""
+        if self.now and trainer.is_global_zero:
+            write_json(self.path, self.now)
+        elif trainer.is_global_zero:
+            self.path.unlink(missing_ok=True)
 
 
 def _go_on_in_mlflow(loggers: Sequence[Any], before: list[int | str]) -> list[int | str]:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as pl
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from rich.table import Table
@@ -23,6 +24,7 @@ from memsuite.blame import in_one_line, is_mistake, users_line
 from memsuite.distributed import what_was_lost
 from memsuite.errors import Stopped, UsageError
 from memsuite.files import FULL, FolderGone, check_there
+from memsuite.launch.folder import Replacing
 from memsuite.launch.plain import console as plain_console
 from memsuite.launch.plain import flat
 from memsuite.launch.processes import PARENT
@@ -116,8 +118,11 @@ def lower(model: MemoryPPO) -> str:
     return f"{blocks}, or start a run with {another}"
 
 
-def how_to_go_on(folder: Path, modules: str | None) -> str:
+def how_to_go_on(trainer: pl.Trainer, folder: Path, modules: str | None) -> str:
     """Return the command that goes on with a run, with the folder of modules that it was started with."""
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    if any(isinstance(each, Replacing) and not each.done for each in callbacks):
+        return f"it has not begun, and the run in {folder} is as it was; start again with the same command"
     words = ["memsuite", "fit", "--ckpt_path", "last", "--out", str(folder)]
     command = shlex.join([*words, *(["--modules", modules] if modules else [])])
     kept = (folder / WEIGHTS[0]).exists()

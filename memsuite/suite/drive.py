@@ -114,6 +114,8 @@ class Drive:
             self._fail(run, state.line)
         elif state.kind == "other" and not self.overwrite:  # another suite has made it in the meantime
             self.other[run.id] = state.line
+        elif state.kind == "other" and (line := store.failure(run.folder)):  # the run that was to be replaced is kept
+            self._fail(run, line)
         elif status == HELD:
             self.queue.append(run)
         elif not self.received:

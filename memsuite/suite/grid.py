@@ -64,7 +64,16 @@ class Run:
     @property
     def arguments(self) -> list[str]:
         """The arguments after ``memsuite fit``; the same line starts the run and continues it."""
-        return [*self.options, "--out", str(self.folder), "--ckpt_path", "last"]
+        return [*self._here, "--ckpt_path", "last"]
+
+    @property
+    def replacing(self) -> list[str]:
+        """The arguments that replace another run in the folder once this one begins to train."""
+        return [*self._here, "--overwrite"]
+
+    @property
+    def _here(self) -> list[str]:
+        return [*self.options, "--out", str(self.folder)]
 
     @property
     def command(self) -> str:

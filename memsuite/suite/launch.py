@@ -89,7 +89,7 @@ class LocalLauncher:
 
     Args:
         slots: the slots that the runs share: a GPU's name, or None for a core.
-        overwrite: delete runs with other settings.
+        overwrite: replace runs with other settings.
     """
 
     def __init__(self, slots: Sequence[str | None], overwrite: bool) -> None:
@@ -136,7 +136,7 @@ def in_a_fork(run: Run, folder: str, overwrite: bool) -> int:
     Args:
         run: the run.
         folder: the working directory, to which the run's paths are relative.
-        overwrite: delete a run with other settings first.
+        overwrite: replace a run with other settings.
     """
     gpus = os.environ.get("CUDA_VISIBLE_DEVICES")  # those of this run alone; the fork server has the first one's
     process = forkserver().Process(target=_run_on, args=(gpus, run, folder, overwrite))

@@ -35,7 +35,7 @@ class RayLauncher:
             ``num_gpus`` (default: 1 if the cluster has any) and ``resources`` of a run, and ``max_retries``, the
             number of times that Ray itself restarts a run whose node or process has died.
         jobs: number of runs handed over at a time; None for all.
-        overwrite: delete runs with other settings.
+        overwrite: replace runs with other settings.
 
     Raises:
         UsageError: an unknown setting, or no cluster at the address.

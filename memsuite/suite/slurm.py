@@ -46,7 +46,7 @@ class SlurmLauncher:
             ``slurm_partition``; and ``cluster``: slurm, local or debug (default: the one that is available).
         folder: the suite's folder; submitit's own files are in its subfolder ``.submitit``.
         jobs: number of jobs in the queue at a time. None means 1000 on a cluster, and the number of cores without one.
-        overwrite: delete runs with other settings.
+        overwrite: replace runs with other settings.
 
     Raises:
         UsageError: a parameter that submitit does not know.

@@ -27,9 +27,7 @@ from memsuite.system import is_locked, lock
 
 Kind = Literal["new", "unfinished", "failed", "finished", "other"]
 FAILED, OUTPUT, LOCK = "failed.txt", "output.txt", ".lock"
-# In the order of deletion: a folder without its result no longer counts as finished.
 OF_A_RUN = (RESULT, *WEIGHTS, METRICS, LOG, CONFIG)
-OF_THE_SUITE = (FAILED, OUTPUT, ASKED)
 TAIL = 4096  # bytes at the end of a file, enough to hold its last line
 
 
@@ -57,9 +55,17 @@ def look(run: Run) -> State:
         return State("other", difference)
     if (result := _read_json(folder / RESULT)) is not None:
         return State("finished", result=result)
-    if (folder / FAILED).exists():
-        return State("failed", (folder / FAILED).read_text(encoding="utf-8", errors="replace").strip())
+    if line := failure(folder):
+        return State("failed", line)
     return State("unfinished")
+
+
+def failure(folder: Path) -> str:
+    """Return the line that explains why the last attempt failed; empty if it did not."""
+    try:
+        return (folder / FAILED).read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
@@ -101,14 +107,23 @@ def _own_config(folder: Path) -> dict[str, Any]:
     return plain
 
 
-def prepare(run: Run, overwrite: bool) -> None:
-    """Prepare the folder for an attempt; with ``overwrite``, delete a run with other settings first."""
-    if overwrite and look(run).kind == "other":
-        for name in (*OF_A_RUN, *OF_THE_SUITE):
-            (run.folder / name).unlink(missing_ok=True)
+def prepare(run: Run) -> None:
+    """Prepare the folder for an attempt; what it holds of a run with other settings stays until that is replaced."""
     (run.folder / FAILED).unlink(missing_ok=True)
+    if look(run).kind != "other":
+        name(run)
+
+
+def name(run: Run) -> None:
+    """Write the settings of the suite to ``asked.json``."""
     if _read_json(run.folder / ASKED) != run.asked:
         write_json(run.folder / ASKED, run.asked)
+
+
+def settle(run: Run) -> None:
+    """After an attempt: a run that replaced another one has deleted the settings of that, so name its own."""
+    if not (run.folder / ASKED).exists():
+        name(run)
 
 
 def record_failure(folder: Path) -> None:

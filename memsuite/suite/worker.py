@@ -32,7 +32,7 @@ def work(run: Run, folder: str, overwrite: bool = False) -> int:
     Args:
         run: the run.
         folder: the working directory, to which the run's paths are relative.
-        overwrite: delete a run with other settings first.
+        overwrite: replace a run with other settings, once this one begins to train.
     """
     os.chdir(folder)
     with store.locked(run.folder, patience=2.0) as had, watched(run.folder):
@@ -41,21 +41,23 @@ def work(run: Run, folder: str, overwrite: bool = False) -> int:
         kind = store.look(run).kind
         if kind == "finished" or (kind == "other" and not overwrite):
             return 0
-        store.prepare(run, overwrite)
-        status = _fit(run)
+        store.prepare(run)
+        status = _fit(run, run.replacing if kind == "other" else run.arguments)
+        with contextlib.suppress(FolderGone):
+            store.settle(run)
         if 0 < status < SIGNALLED:
             with contextlib.suppress(FolderGone):  # what stands there now is none of ours
                 store.record_failure(run.folder)
         return status
 
 
-def _fit(run: Run) -> int:
+def _fit(run: Run, arguments: list[str]) -> int:
     """Run ``memsuite fit`` and write its output to the folder."""
     with (run.folder / store.OUTPUT).open("a", buffering=1) as file, _printing_into(file):
         try:
             from memsuite.__main__ import main
 
-            return main(["fit", *run.arguments])
+            return main(["fit", *arguments])
         except Exception:
             traceback.print_exc()
             return 1

@@ -6,6 +6,7 @@ import textwrap
 import pytest
 
 from memsuite.__main__ import main
+from memsuite.errors import Stopped
 
 TINY = ["--horizon", "10", "--num_envs", "4", "--steps", "80", "--evaluation_episodes", "8", "--device", "cpu"]
 TINY += ["--controller_args.hidden_dim", "8"]
@@ -44,7 +45,9 @@ def content(folder):
     ids=["a model with a fault", "no run to begin with"],
 )
 def test_a_run_is_kept_until_the_one_that_replaces_it_has_begun(fit, tmp_path, mistake):
-    assert fit()[0] == 0
+    tensorboard = ["--trainer.logger", "TensorBoardLogger", "--trainer.logger.save_dir", "boards"]
+    assert fit(*tensorboard)[0] == 0
+    assert (tmp_path / "x" / "loggers.json").exists()
     (tmp_path / "x" / "asked.json").write_text("{}")
     before = content(tmp_path / "x")
     status, err = fit("--overwrite", "--seed", "1", *mistake)
@@ -56,6 +59,21 @@ def test_a_run_is_kept_until_the_one_that_replaces_it_has_begun(fit, tmp_path, m
     assert fit("--overwrite", "--seed", "1")[0] == 0
     assert json.loads((tmp_path / "x" / "result.json").read_text())["seed"] == 1
     assert not (tmp_path / "x" / "asked.json").exists()  # a suite would take the new run for the one that it asked for
+
+
+def test_a_run_that_is_stopped_before_it_replaces_another_does_not_say_to_go_on_with_that(fit, tmp_path, monkeypatch):
+    assert fit()[0] == 0
+    before = (tmp_path / "x" / "checkpoints" / "last.ckpt").read_bytes()
+
+    def stopped(module):
+        raise Stopped("a signal came")
+
+    monkeypatch.setattr("memsuite.cli.fit.hint_at_retention", stopped)
+    status, err = fit("--overwrite", "--seed", "1")
+    assert status == 1
+    assert "the run in x is as it was; start again with the same command" in err
+    assert "--ckpt_path last" not in err
+    assert (tmp_path / "x" / "checkpoints" / "last.ckpt").read_bytes() == before
 
 
 def test_a_run_may_begin_with_the_weights_of_the_run_that_it_replaces(fit, tmp_path):

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -111,12 +112,20 @@ class Tracked(MLFlowLogger):
         return self._run_id
 
 
+def logging_begins(logger, folder, resuming):
+    """Hand a Trainer with one logger to ``go_on_logging``, and begin to train."""
+    trainer = SimpleNamespace(loggers=[logger], callbacks=[], is_global_zero=True)
+    go_on_logging(trainer, folder, resuming, 0)
+    for callback in trainer.callbacks:
+        callback.on_train_start(trainer, None)
+
+
 def test_a_run_of_mlflow_goes_on_under_its_id(tmp_path):
-    go_on_logging([Tracked()], tmp_path, False, 0)
+    logging_begins(Tracked(), tmp_path, False)
     assert json.loads((tmp_path / "loggers.json").read_text()) == {"mlflow": ["run0"]}
     again = Tracked()
-    go_on_logging([again], tmp_path, True, 0)
+    logging_begins(again, tmp_path, True)
     assert again.run_id == "run0"
     other = Tracked()
-    go_on_logging([other], tmp_path, False, 0)
+    logging_begins(other, tmp_path, False)
     assert other.run_id == "run1"

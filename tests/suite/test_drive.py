@@ -39,7 +39,7 @@ class Pretended:
     def _end(self, run) -> int:
         endings = self.endings.get(run.settings["seed"], [])
         status, steps = endings.pop(0) if endings else (0, 400)
-        store.prepare(run, overwrite=False)
+        store.prepare(run)
         (run.folder / "metrics.csv").write_text(f"env_steps\n{steps}\n")
         if status == 0:
             (run.folder / "result.json").write_text(json.dumps({"success": 1.0}))

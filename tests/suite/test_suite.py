@@ -99,10 +99,24 @@ def test_a_run_with_other_settings_is_told_and_redone_only_if_asked(run, tmp_pat
     assert (folder.parent / "seed0" / "result.json").stat().st_mtime_ns == kept
 
 
+def test_a_run_is_kept_if_the_one_that_replaces_it_does_not_begin(run, tmp_path):
+    assert run("suite", write_suite(tmp_path, grid={"task": ["delayed_cue"], "seed": [0]}))[0] == 0
+    folder = tmp_path / "runs" / "tiny" / "delayed_cue-medium-H10" / "gru" / "seed0"
+    kept = ("result.json", "config.yaml", "metrics.csv", "asked.json", "checkpoints/last.ckpt")
+    before = {name: (folder / name).read_bytes() for name in kept}
+    change = [{"when": {"seed": 0}, "settings": {"init_from": str(tmp_path / "nowhere")}}]
+    suite = write_suite(tmp_path, grid={"task": ["delayed_cue"], "seed": [0]}, exclude=[], overrides=change)
+    status, said = run("suite", suite, "--overwrite")
+    assert status == 1, said
+    assert "failed: delayed_cue-medium-H10/gru/seed0: memsuite fit: error:" in said
+    assert {name: (folder / name).read_bytes() for name in kept} == before
+    assert "was made with init_from not set" in run("suite", suite)[1]
+
+
 def test_a_setting_taken_out_of_the_file_is_a_difference(run, tmp_path):
     (first, *_) = read_suite(write_suite(tmp_path, {"num_envs": 8}, grid=ONE_TASK)).runs
     first.folder.mkdir(parents=True)
-    store.prepare(first, overwrite=False)
+    store.prepare(first)
     (first.folder / "metrics.csv").write_text("env_steps\n40\n")
     text = (tmp_path / "tiny.yaml").read_text().replace("  num_envs: 8\n", "")
     (tmp_path / "tiny.yaml").write_text(text)
@@ -119,7 +133,7 @@ def test_a_failure_is_told_with_its_line_and_tried_once_more(run, tmp_path):
     status, said = run("suite", suite)
     assert status == 1
     assert "seed1 holds files of a run, but no config.yaml with its settings; --overwrite redoes it" in said
-    store.prepare(second, overwrite=False)
+    store.name(second)
     status, said = run("suite", suite)
     assert status == 1
     assert "failed: delayed_cue-medium-H10/gru/seed1: memsuite fit: error: cannot write the run folder" in said
@@ -146,7 +160,7 @@ def test_a_run_whose_folder_cannot_be_made_fails_and_the_others_run(run, tmp_pat
 def test_a_reason_that_is_cut_inside_a_letter_is_read_all_the_same(run, tmp_path):
     suite = write_suite(tmp_path, grid=ONE_TASK)
     first, _ = read_suite(suite).runs
-    store.prepare(first, overwrite=False)
+    store.prepare(first)
     (first.folder / "failed.txt").write_bytes(b"cannot read runs/\xc3")
     assert store.look(first) == store.State("failed", "cannot read runs/\N{REPLACEMENT CHARACTER}")
 
