@@ -15,12 +15,23 @@ def results(name: str) -> dict:
     return json.loads((ROOT / "results" / f"{name}.json").read_text())
 
 
-@pytest.mark.parametrize("name", ["bench", "environments", "long", "peers_200", "ops", "scaling", "threads"])
+@pytest.mark.parametrize(
+    "name", ["bench", "bench_wide", "environments", "long", "peers_200", "ops", "scaling", "threads"]
+)
 def test_a_measurement_says_how_it_was_made(name):
     found = results(name)
     assert found["command"].startswith("memsuite bench")
     assert len(found["commit"]) == 40, "measured on files that differ from their commit"
     assert found["hardware"]["cpu"]
+
+
+def test_new_models_train_at_three_fifths_of_the_rate_of_gated_deltanet():
+    rates = {
+        row["controller"]: row["steps_per_cpu_second"] for row in results("bench")["training"] if row["horizon"] == 200
+    }
+    assert rates.keys() == CONTROLLERS.keys()
+    # GTrXL has 1.8 times the products of Gated DeltaNet (docs/speed.md).
+    assert {name for name, rate in rates.items() if rate < 0.6 * rates["gated_deltanet"]} == {"gtrxl"}
 
 
 def test_scripted_tasks_draw_twenty_million_steps_a_second():

@@ -18,6 +18,7 @@ from torch import Tensor
 from memsuite.ops.schema import define, differentiate
 
 CHUNK = 32  # steps; with a longer chunk the products within chunks grow and the carries between chunks shrink
+CLOSE = 8  # steps of a chunk that are taken together where channels decay on their own, which is no matrix product
 
 
 def matrix_scan(
@@ -88,9 +89,16 @@ def chunk_forward(
 ) -> tuple[Tensor, Tensor]:
     """Run one chunk; arguments as :func:`matrix_scan`'s, time-major. Differentiable.
 
-    With decays of channels it has arrays of ``[B, H, steps, steps, K]``: their factors alone could leave the range of
-    the numbers.
+    With decays of channels it takes fewer steps together, with arrays of ``[B, H, steps, steps, K]``: their factors
+    alone could leave the range of the numbers.
     """
+    if log_decay.dim() == 4 and len(v) > CLOSE:
+        outputs = []
+        for begin in range(0, len(v), CLOSE):
+            parts = _at(slice(begin, begin + CLOSE), q, k, v, log_decay, reset, beta, erase, address)
+            y, s0 = chunk_forward(*parts[:5], s0, *parts[5:])
+            outputs.append(y)
+        return torch.cat(outputs), s0
     q, k, v = (x.permute(1, 2, 0, 3) for x in (q, k, v))
     logs = (log_decay if log_decay.dim() == 4 else log_decay.unsqueeze(-1)).permute(1, 2, 0, 3)
     total = logs.cumsum(-2)  # sum of the log decays up to each step, [B, H, C, K or 1]
