@@ -95,8 +95,9 @@ def chunk_forward(
     if log_decay.dim() == 4 and len(v) > CLOSE:
         outputs = []
         for begin in range(0, len(v), CLOSE):
-            parts = _at(slice(begin, begin + CLOSE), q, k, v, log_decay, reset, beta, erase, address)
-            y, s0 = chunk_forward(*parts[:5], s0, *parts[5:])
+            at = slice(begin, begin + CLOSE)
+            taken = _at(at, beta, erase, address)
+            y, s0 = chunk_forward(q[at], k[at], v[at], log_decay[at], reset[at], s0, *taken)
             outputs.append(y)
         return torch.cat(outputs), s0
     q, k, v = (x.permute(1, 2, 0, 3) for x in (q, k, v))
