@@ -1,10 +1,11 @@
 // The matrix-state recurrence of linear attention and related models, by each rule, with a decay of the head or of
 // channels.
 //
-// Each column of the state [K][V] of a head is a separate recurrence. Here the state is stored as [V][K], with the keys
-// along the lanes, so that a sum over values needs no sum over lanes. A tile of as many rows as a vector has lanes goes
-// through a whole chunk of time before the next tile does, so that it stays in the first-level cache. The forward pass
-// saves the state before each chunk; loops_backward.h recomputes the states within the chunk.
+// Each column of the state [K][V] of a head is a separate recurrence. Here the keys lie along the lanes, so that a sum
+// over values needs no sum over lanes: a tile holds as many values as a vector has lanes, as [K /
+// lanes][values][lanes], where the place of a number within the tile is a constant. A tile goes through a whole chunk
+// of time before the next one does, so that it stays in the first-level cache. The forward pass saves the state before
+// each chunk; loops_backward.h recomputes the states within the chunk.
 #pragma once
 
 #include "common/fold.h"
