@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from packages import skip_without_packages
 
 import memsuite
 from memsuite.__main__ import VERBS, main
@@ -289,9 +290,7 @@ CONFIGS = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if path.par
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_config_runs(run, tmp_path, path):
-    for package in ("popgym", "minigrid"):
-        if package in path.read_text():
-            pytest.importorskip(package, reason="comes with memsuite-rl[peers], not with the usual set-up")
+    skip_without_packages(path)
     longer = ["--horizon", "60"] if path.stem == "curriculum" else []  # the curriculum begins at 50
     status, _, err = run(f"fit --config {path} --out x --model.ppo.rollout_length 10", *TINY, *longer)
     assert status == 0, err

@@ -6,6 +6,7 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from packages import skip_without_packages
 
 from memsuite.errors import UsageError
 from memsuite.suite.grid import IDENTITY, KEYS, choose, flatten, read_suite
@@ -21,6 +22,7 @@ SIZES = {
     "recipe_v2": 111,
     "to_target_v2": 96,
     "products_v1": 28,
+    "popgym_v1": 168,
     "longest_v2": 28,
     "contamination_v2": 110,
     "t_maze_v2": 15,
@@ -55,6 +57,7 @@ def read(tmp_path):
 
 @pytest.mark.parametrize("path", SUITES, ids=lambda path: path.stem)
 def test_the_suites_of_the_project(path):
+    skip_without_packages(path)
     suite = read_suite(path)
     assert len(suite.runs) == SIZES[path.stem]
     assert suite.folder == Path("runs") / path.stem

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from packages import skip_without_packages
 
 from memsuite.cli.suite_check import _size
 from memsuite.errors import UsageError
@@ -46,6 +47,7 @@ def with_settings(settings):
 
 @pytest.mark.parametrize("path", SUITES, ids=lambda path: path.stem)
 def test_a_look_sees_the_size_that_the_run_has(path):
+    skip_without_packages(path)
     look = Look()
     runs = read_suite(path).runs
     some = [run for run in runs[:: max(1, len(runs) // 5)] if look.takes(run)]
