@@ -6,8 +6,9 @@ import contextlib
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,23 @@ from jsonargparse import Namespace
 from torch import nn
 
 from memsuite.errors import UsageError
-from memsuite.files import remove_leftovers, watched, write_atomically
+from memsuite.files import remove_leftovers, watched, write_atomically, write_json
 from memsuite.launch.sources import Sources, keep_sources, sources_of
 from memsuite.runs.config import IDENTITY, RunConfig
-from memsuite.runs.folder import ASKED, CHECKPOINTS, HARMFUL, HELD, LOG, METRICS, SOURCE, WEIGHTS, mark, run_id
+from memsuite.runs.folder import (
+    ASKED,
+    CHECKPOINTS,
+    HARMFUL,
+    HELD,
+    LOG,
+    LOGGERS,
+    METRICS,
+    RESULT,
+    SOURCE,
+    WEIGHTS,
+    mark,
+    run_id,
+)
 from memsuite.runs.trust import ONE_START
 from memsuite.system import lock, locked_folder
 
@@ -27,6 +41,7 @@ PATIENCE = 0.5  # seconds: whoever only asks whether a folder is held takes its 
 LONGEST = 60  # letters of what a run's name says of its settings
 # What belongs to one start of a run, or to where it runs and who is told.
 NOT_OF_A_NAME = (*ONE_START, "device", "wandb_mode", "checkpoint_every", "trainer.logger", "trainer.devices")
+_ASKED: ContextVar[Mapping[str, Any] | None] = ContextVar("asked", default=None)  # by the suite that starts the run
 SMALL = 1_000_000  # bytes for what a checkpoint holds besides weights and moments: episodes, generators, memory
 
 
@@ -100,47 +115,84 @@ def begin_folder(folder: Path, config: RunConfig, trainer: pl.Trainer, replaced_
         replaced_log: bytes of the old run's log; None if no run is replaced.
     """
     sources = sources_of(config)  # read now: they may be those of the run that is deleted
-    if replaced_log is not None:
-        trainer.callbacks.insert(0, Replacing(folder, sources, replaced_log))  # type: ignore[attr-defined]
+    if replaced_log is not None and held(folder):
+        callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        others = [each for each in callbacks if not isinstance(each, Replaces)]
+        callbacks[:] = [Replacing(folder, sources, replaced_log), *others]
     else:
         keep_sources(folder, sources)
 
 
-class Replacing(pl.Callback):
+@contextmanager
+def asked_for(settings: Mapping[str, Any]) -> Iterator[None]:
+    """Have a run of this process that replaces another one write these settings to ``asked.json`` when it does."""
+    token = _ASKED.set(settings)
+    try:
+        yield
+    finally:
+        _ASKED.reset(token)
+
+
+class Replaces(pl.Callback):
+    """Belongs to a run that replaces the one in its folder; knows whether that is still as it was.
+
+    Attributes:
+        begun: it is not.
+    """
+
+    begun = False
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Remember that training begins."""
+        self.begun = True
+
+
+class Replacing(Replaces):
     """Deletes the run that the folder holds once the new one has passed its trial, when nothing is left but to train.
 
     Args:
         folder: the run folder.
         sources: of the new run, from :func:`~memsuite.launch.sources.sources_of`.
         logged: bytes of the old run's log, which the new one has gone on with so far.
-
-    Attributes:
-        done: the old run is deleted.
     """
-
-    done = False
 
     def __init__(self, folder: Path, sources: Sources, logged: int) -> None:
         self.folder, self.sources, self.logged = folder, sources, logged
+        self.asked = _ASKED.get()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Delete and begin; the result goes first, because a folder without one does not count as finished."""
-        if not trainer.is_global_zero:
-            return
-        for name in (*HELD, *WEIGHTS, ASKED):
-            (self.folder / name).unlink(missing_ok=True)
+        """Delete and begin.
+
+        A process may be killed in between: a folder without its result does not count as finished, one without
+        checkpoints is begun anew, and from then on it is named after the new run.
+        """
+        super().on_train_start(trainer, pl_module)
+        self._delete(RESULT, *WEIGHTS)
+        if self.asked is None:
+            self._delete(ASKED)
+        else:
+            write_json(self.folder / ASKED, self.asked)
+        self._delete(*HELD, LOGGERS)
         shutil.rmtree(self.folder / SOURCE, ignore_errors=True)
         log = self.folder / LOG
         log.write_bytes(log.read_bytes()[self.logged :])
         keep_sources(self.folder, self.sources)
-        self.done = True
+
+    def _delete(self, *names: str) -> None:
+        for name in names:
+            (self.folder / name).unlink(missing_ok=True)
+
+
+def held(folder: Path) -> list[str]:
+    """Return what the folder holds of a run, or of what a run would replace."""
+    return [name for name in (*HELD, *WEIGHTS, SOURCE) if (folder / name).exists()]
 
 
 def refuse_held(folder: Path) -> None:
     """Raise a usage error if the folder holds a run, or something that a run would replace."""
-    if held := [name for name in (*HELD, *WEIGHTS, SOURCE) if (folder / name).exists()]:
+    if there := held(folder):
         raise UsageError(
-            f"{folder} already holds a run ({held[0]}); add --ckpt_path last to go on with it, --overwrite to replace "
+            f"{folder} already holds a run ({there[0]}); add --ckpt_path last to go on with it, --overwrite to replace "
             "it, or another --out"
         )
 

@@ -16,7 +16,7 @@ from memsuite.suite.estimate import Size, weight
 from memsuite.suite.grid import Run
 from memsuite.suite.launch import Launcher
 from memsuite.suite.view import Row, View, outcome
-from memsuite.suite.worker import HELD
+from memsuite.suite.worker import HELD, SIGNALLED
 
 AGAIN = 1.0  # seconds before another look at a run that another process holds
 LIVES = 2  # number of killed processes, without progress in between, after which a run has failed
@@ -114,12 +114,12 @@ class Drive:
             self._fail(run, state.line)
         elif state.kind == "other" and not self.overwrite:  # another suite has made it in the meantime
             self.other[run.id] = state.line
-        elif state.kind == "other" and (line := store.failure(run.folder)):  # the run that was to be replaced is kept
-            self._fail(run, line)
+        elif state.kind == "other" and 0 < status < SIGNALLED and status != HELD:  # what it was to replace is kept
+            self._fail(run, store.failure(run.folder) or ending(status))
         elif status == HELD:
             self.queue.append(run)
         elif not self.received:
-            reached = store.env_steps(run.folder)
+            reached = self._reached_by(run)
             self._killed[run.id] = 1 if reached > self._reached.get(run.id, -1) else self._killed[run.id] + 1
             self._reached[run.id] = max(reached, self._reached.get(run.id, -1))
             if self._killed[run.id] < LIVES:
@@ -127,6 +127,11 @@ class Drive:
                 self.queue.insert(0, run)
             else:
                 self._fail(run, f"{ending(status)}, {LIVES} times at the same place; is there enough memory?")
+
+    @staticmethod
+    def _reached_by(run: Run) -> int:
+        """Return the environment steps of a run; those of a run that it has yet to replace do not count."""
+        return 0 if store.look(run).kind == "other" else store.env_steps(run.folder)
 
     def _fail(self, run: Run, line: str) -> None:
         self.failed[run.id] = line
@@ -150,7 +155,7 @@ class Drive:
     def _rows(self) -> list[Row]:
         """Return the progress of the current runs."""
         held = [run for run in self.running.values() if store.is_held(run.folder)]
-        return [Row(run.id, store.env_steps(run.folder), self.sizes[run.id].env_steps) for run in held]
+        return [Row(run.id, self._reached_by(run), self.sizes[run.id].env_steps) for run in held]
 
     def _summary(self) -> str:
         """Return one line with the numbers of runs by state and the time left."""
@@ -164,7 +169,7 @@ class Drive:
     def _left(self) -> float:
         """Estimate the seconds that are left, corrected by the speed of the suite so far."""
         under_way = {
-            name: self._weights[name] * min(1.0, store.env_steps(run.folder) / self.sizes[name].env_steps)
+            name: self._weights[name] * min(1.0, self._reached_by(run) / self.sizes[name].env_steps)
             for name, run in self.running.items()
         }
         all_weight = sum(self._weights[name] for name in [*self.running, *(run.id for run in self.queue)])

@@ -120,12 +120,6 @@ def name(run: Run) -> None:
         write_json(run.folder / ASKED, run.asked)
 
 
-def settle(run: Run) -> None:
-    """After an attempt: a run that replaced another one has deleted the settings of that, so name its own."""
-    if not (run.folder / ASKED).exists():
-        name(run)
-
-
 def record_failure(folder: Path) -> None:
     """Write the last line that the process printed to ``failed.txt``, as the explanation of the failure."""
     check_there(folder)

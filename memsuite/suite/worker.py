@@ -43,8 +43,6 @@ def work(run: Run, folder: str, overwrite: bool = False) -> int:
             return 0
         store.prepare(run)
         status = _fit(run, run.replacing if kind == "other" else run.arguments)
-        with contextlib.suppress(FolderGone):
-            store.settle(run)
         if 0 < status < SIGNALLED:
             with contextlib.suppress(FolderGone):  # what stands there now is none of ours
                 store.record_failure(run.folder)
@@ -56,8 +54,10 @@ def _fit(run: Run, arguments: list[str]) -> int:
     with (run.folder / store.OUTPUT).open("a", buffering=1) as file, _printing_into(file):
         try:
             from memsuite.__main__ import main
+            from memsuite.launch.folder import asked_for
 
-            return main(["fit", *arguments])
+            with asked_for(run.asked):
+                return main(["fit", *arguments])
         except Exception:
             traceback.print_exc()
             return 1

@@ -54,15 +54,27 @@ class Pretended:
     def close(self) -> None: ...
 
 
+class EndsBefore(Pretended):
+    """Ends a run that replaces another one before that is replaced, where the list says that it reached -1 steps."""
+
+    def _end(self, run) -> int:
+        endings = self.endings[run.settings["seed"]]
+        if endings and endings[0][1] < 0:
+            return endings.pop(0)[0]
+        store.name(run)
+        return super()._end(run)
+
+
 @pytest.fixture
 def drive(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("memsuite.suite.drive.AGAIN", 0.01)
 
-    def make(endings, seeds=3, sizes=None) -> Drive:
+    def make(endings, seeds=3, sizes=None, launcher=Pretended) -> Drive:
         suite = read_suite(write_suite(tmp_path, grid={"task": ["delayed_cue"], "seed": list(range(seeds))}))
         sizes = sizes or [Size(400, 10, "gru", True)] * seeds
-        return Drive(suite.runs, sizes, Pretended(endings), View(Console(file=io.StringIO())), overwrite=False)
+        view = View(Console(file=io.StringIO()))
+        return Drive(suite.runs, sizes, launcher(endings), view, overwrite=launcher is not Pretended)
 
     return make
 
@@ -101,6 +113,21 @@ def test_a_failure_is_not_tried_again_by_the_same_suite_but_by_the_next(drive):
     assert suite.launcher.started == [0, 2]
     assert said(suite).count("which failed: why it failed") == 2
     assert (len(suite.failed), len(suite.finished)) == (1, 2)
+
+
+def test_a_run_that_ends_before_it_replaces_another_is_not_taken_for_that(drive):
+    """Neither the old run's failure nor its number of steps says anything of the new one."""
+    suite = drive({0: [(HELD, -1), (KILLED, -1)]}, seeds=1, launcher=EndsBefore)
+    (run,) = suite.queue
+    run.folder.mkdir(parents=True)
+    (run.folder / "asked.json").write_text(json.dumps({**run.asked, "steps": 1}))
+    (run.folder / "metrics.csv").write_text("env_steps\n10000\n")
+    (run.folder / "failed.txt").write_text("an older reason\n")
+    assert store.look(run).kind == "other"
+    suite.launcher.endings[0] += [(KILLED, 80), (KILLED, 120)]
+    suite.run()
+    assert not suite.failed, said(suite)
+    assert (len(suite.finished), suite.launcher.started.count(0)) == (1, 5)
 
 
 def test_a_run_that_was_held_is_looked_at_again(drive):

@@ -16,6 +16,7 @@ from memsuite.__main__ import main
 from memsuite.launch.folder import own_folder
 from memsuite.suite import store
 from memsuite.suite.grid import read_suite
+from memsuite.suite.worker import work
 
 ONE_TASK = {"task": ["delayed_cue"], "seed": [0, 1]}
 
@@ -99,18 +100,49 @@ def test_a_run_with_other_settings_is_told_and_redone_only_if_asked(run, tmp_pat
     assert (folder.parent / "seed0" / "result.json").stat().st_mtime_ns == kept
 
 
-def test_a_run_is_kept_if_the_one_that_replaces_it_does_not_begin(run, tmp_path):
-    assert run("suite", write_suite(tmp_path, grid={"task": ["delayed_cue"], "seed": [0]}))[0] == 0
-    folder = tmp_path / "runs" / "tiny" / "delayed_cue-medium-H10" / "gru" / "seed0"
-    kept = ("result.json", "config.yaml", "metrics.csv", "asked.json", "checkpoints/last.ckpt")
-    before = {name: (folder / name).read_bytes() for name in kept}
+ONE_RUN = {"task": ["delayed_cue"], "seed": [0]}
+
+
+@pytest.mark.parametrize("by_hand", [False, True], ids=["by a suite", "by hand"])
+def test_a_run_is_kept_if_the_one_that_replaces_it_does_not_begin(run, tmp_path, by_hand):
+    suite = write_suite(tmp_path, grid=ONE_RUN)
+    (first,) = read_suite(suite).runs
+    assert run("fit", *first.arguments)[0] == 0 if by_hand else run("suite", suite)[0] == 0
+    folder = tmp_path / first.folder
+    kept = [
+        path for path in folder.rglob("*") if path.is_file() and path.name not in ("log.txt", "output.txt", ".lock")
+    ]
+    before = {path: path.read_bytes() for path in kept}
     change = [{"when": {"seed": 0}, "settings": {"init_from": str(tmp_path / "nowhere")}}]
-    suite = write_suite(tmp_path, grid={"task": ["delayed_cue"], "seed": [0]}, exclude=[], overrides=change)
+    suite = write_suite(tmp_path, grid=ONE_RUN, exclude=[], overrides=change)
     status, said = run("suite", suite, "--overwrite")
     assert status == 1, said
     assert "failed: delayed_cue-medium-H10/gru/seed0: memsuite fit: error:" in said
-    assert {name: (folder / name).read_bytes() for name in kept} == before
+    assert {path: path.read_bytes() for path in kept} == before
+    assert (folder / "asked.json").exists() is not by_hand
     assert "was made with init_from not set" in run("suite", suite)[1]
+
+
+def test_a_run_that_is_killed_once_it_has_replaced_another_goes_on_as_itself(run, tmp_path, monkeypatch):
+    assert run("suite", write_suite(tmp_path, grid=ONE_RUN))[0] == 0
+    suite = write_suite(tmp_path, {"steps": 800, "devices": 1}, grid=ONE_RUN)
+    (again,) = read_suite(suite).runs
+
+    class Killed(BaseException):
+        """Ends a process without a word."""
+
+    def killed(*_):
+        raise Killed
+
+    monkeypatch.setattr("memsuite.callbacks.ProgressBar.on_train_batch_end", killed)
+    with pytest.raises(Killed):
+        work(again, str(tmp_path), overwrite=True)
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert store.look(again).kind == "unfinished"
+    status, said = run("suite", suite)
+    assert status == 0, said
+    assert json.loads((again.folder / "result.json").read_text())["env_steps"] == 800
 
 
 def test_a_setting_taken_out_of_the_file_is_a_difference(run, tmp_path):
