@@ -30,3 +30,17 @@ def decay_and_rule(rule: str, heads: tuple[int, ...], keys: int, dtype=torch.flo
     beta = exact(torch.randn(*heads).sigmoid()) if kind == "delta" else None
     erase, address = (exact(normalize(torch.randn(*heads, keys), dim=-1)) for _ in range(2))
     return [log_decay, beta, *((erase, address) if kind == "edit" else (None, None))]
+
+
+APART, *SHARED = (None, None), (1, 1), (1, None), (None, 1)  # heads of queries and keys; None for the number of heads
+sharing = pytest.mark.parametrize("shared", [APART, *SHARED], ids=str)
+
+
+def sizes(shapes: list[tuple[int, ...]], odd: tuple[int, ...], large: tuple[int, ...]) -> list:
+    """Return every size with heads apart, and an odd and a large one with shared heads."""
+    return [*((shape, APART) for shape in shapes), *((shape, shared) for shape in (odd, large) for shared in SHARED)]
+
+
+def cast(given, kind: torch.dtype) -> list[Tensor | None]:
+    """Return arguments in another kind of number; resets stay what they are."""
+    return [x if x is None or x.dtype == torch.bool else x.to(kind) for x in given]

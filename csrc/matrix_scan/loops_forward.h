@@ -56,21 +56,29 @@ struct MatrixChunk {
     for (int64_t s = 0; s < count; ++s) {
       memcpy(q.data + s * width, job.q + (row(s) * job.query_heads + h % job.query_heads) * job.keys, size);
       memcpy(k.data + s * width, job.k + (row(s) * job.key_heads + h % job.key_heads) * job.keys, size);
-      if (!job.channels) decay.data[s] = job.log_decay[at(s)];
-      if (job.channels) memcpy(decays.data + s * width, job.log_decay + at(s) * job.keys, size);
+      if (job.channels)
+        exps(decays.data + s * width, job.log_decay + at(s) * job.keys, job.keys);
+      else
+        decay.data[s] = job.log_decay[at(s)];
       if (job.rule != Rule::kEdit) continue;
       memcpy(erase.data + s * width, job.erase + at(s) * job.keys, size);
       memcpy(address.data + s * width, job.address + at(s) * job.keys, size);
     }
-    T* logs = job.channels ? decays.data : decay.data;
-    const int64_t numbers = job.channels ? count * width : count;
-    for (int64_t i = 0; i < numbers; i += L) store<true>(logs + i, exp<T>(load<true>(logs + i, L)), L);
+    if (!job.channels) exps(decay.data, decay.data, count);
     if (job.rule != Rule::kDelta) return;
     for (int64_t s = 0; s < count; ++s)
       for (int64_t j = s * width; j < (s + 1) * width; j += L) {
         const Vec<T> kept = job.channels ? load<true>(decays.data + j, L) : splat<T>(decay.data[s]);
         store<true>(address.data + j, kept * load<true>(k.data + j, L), L);
       }
+  }
+
+ private:
+  static void exps(T* to, const T* from, int64_t numbers) {
+    over<T>(numbers, [&](auto full, int64_t i, int n) __attribute__((always_inline)) {
+      constexpr bool F = decltype(full)::value;
+      store<F>(to + i, exp<T>(load<F>(from + i, n)), n);
+    });
   }
 };
 

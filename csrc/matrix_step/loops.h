@@ -84,7 +84,7 @@ struct MatrixHead {
     for (int64_t i = 0; i < job.values; ++i) out[i] += product * grad[i];
   }
 
-  // Values i and following of row j of the new state, for as many as `old` has.
+  // `count` values of row j of the new state from value i on, where `old` holds those of the old state.
   template <bool Full>
   MEMSUITE_INLINE Vec<T> made(Vec<T> old, int64_t j, int64_t i, int count) const {
     Vec<T> row = splat<T>(decays[j]) * old + splat<T>(k[j]) * load<Full>(written + i, count);

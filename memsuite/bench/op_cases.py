@@ -75,9 +75,17 @@ def _matrix_delta(steps: int, batch: int) -> list[Any]:
     return [*_matrix(steps, batch)[:-3], torch.rand(steps, batch, HEADS), None, None]
 
 
-def _matrix_channels(steps: int, batch: int) -> list[Any]:
-    q, k, v, log_decay, *rest = _matrix_delta(steps, batch)
+def _of_channels(drawn: list[Any]) -> list[Any]:
+    q, k, v, log_decay, *rest = drawn
     return [q, k, v, log_decay.unsqueeze(-1).expand_as(k).contiguous(), *rest]
+
+
+def _matrix_channels(steps: int, batch: int) -> list[Any]:
+    return _of_channels(_matrix(steps, batch))
+
+
+def _matrix_delta_channels(steps: int, batch: int) -> list[Any]:
+    return _of_channels(_matrix_delta(steps, batch))
 
 
 def _matrix_edit(steps: int, batch: int) -> list[Any]:
@@ -89,6 +97,11 @@ def _matrix_step(steps: int, batch: int) -> list[Any]:
     """Draw one step of as many environments as share scripts by default, whatever the size of the block."""
     q, k, v, log_decay, _, s0, *_ = _matrix(1, STEPPED)
     return [*(x[0] for x in (q, k, v, log_decay)), s0, None, None, None]
+
+
+def _matrix_step_edit(steps: int, batch: int) -> list[Any]:
+    q, k, v, log_decay, _, s0, _, erase, address = _matrix_edit(1, STEPPED)
+    return [*(x[0] for x in (q, k, v, log_decay)), s0, None, erase[0], address[0]]
 
 
 def _conv(steps: int, batch: int) -> list[Any]:
@@ -228,9 +241,11 @@ CASES: dict[str, tuple[str, Callable[[int, int], list[Any]], Callable[[list[Any]
     "selective_scan": ("selective_scan", _selective, _mamba_ssm),
     "matrix_scan": ("matrix_scan", _matrix, None),
     "matrix_scan, delta": ("matrix_scan", _matrix_delta, None),
-    "matrix_scan, delta, channels": ("matrix_scan", _matrix_channels, None),
+    "matrix_scan, channels": ("matrix_scan", _matrix_channels, None),
+    "matrix_scan, delta, channels": ("matrix_scan", _matrix_delta_channels, None),
     "matrix_scan, edit": ("matrix_scan", _matrix_edit, None),
     "matrix_step": ("matrix_step", _matrix_step, None),
+    "matrix_step, edit": ("matrix_step", _matrix_step_edit, None),
     "short_conv": ("short_conv", _conv, _conv1d),
     "narrow_linear": ("narrow_linear", _narrow, lambda inputs: (functional.linear, inputs)),
     "normed_linear": ("normed_linear", _normed, lambda inputs: (_rms_norm_and_linear, inputs)),

@@ -31,7 +31,7 @@ CURRICULUM: dict[str, tuple[str, tuple[type, ...]]] = {
 NAMED = ("task", "difficulty", "controller")
 COMPLETE = (*NAMED, "num_envs", "ppo")
 LONGEST = 200  # letters of a name
-FARTHEST = 1000  # of a score from 0: a task whose random and perfect success are a thousandth apart is none
+FARTHEST = 1000  # of a score from 0: a task is none where a thousandth of success lies between no memory and all of it
 SETTINGS = ("ppo", "controller_args", "task_args")  # mappings within the configuration
 
 
@@ -208,7 +208,7 @@ def check_bounds(run: Mapping[str, Any], where: str) -> None:
             raise UsageError(f"{where}: {name} is {run[name]}; it must be at least {least}")
     score = run.get("score")
     if score is not None and abs(score) > FARTHEST:
-        raise UsageError(f"{where}: score is {score}; 0 is the success of acting at random and 1 that of the oracle")
+        raise UsageError(f"{where}: score is {score}; 0 is the success without memory and 1 that of the oracle")
     low, success, high = (run[name] for name in ("success_low", "success", "success_high"))
     if None not in (low, success, high) and not low <= success <= high:
         raise UsageError(f"{where}: success is {success}, outside its interval, {low} to {high}")

@@ -221,7 +221,7 @@ def test_an_end_that_is_neither(monkeypatch, end):
         ({"horizon": 0}, "horizon is 0; it must be at least 1"),
         ({"env_steps": -1}, "env_steps is -1; it must be at least 0"),
         ({"parameters": 0}, "parameters is 0; it must be at least 1"),
-        ({"score": 1e300}, "score is 1e+300; 0 is the success of acting at random"),
+        ({"score": 1e300}, "score is 1e+300; 0 is the success without memory"),
         ({"oracle": 1.5}, "oracle is 1.5; it must be between 0 and 1"),
         ({"success": 0.5, "success_low": 0.6}, "success is 0.5, outside its interval, 0.6 to 1.0"),
         ({"seed": ...}, "it has no 'seed'"),  # was left out of the summary

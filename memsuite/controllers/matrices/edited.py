@@ -1,4 +1,4 @@
-"""The common part of models whose matrix state decays by channels and is edited: heads, the state, the two modes."""
+"""The common part of models whose matrix state is edited, once or several times a step: the state, the two modes."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Plan(NamedTuple):
 
 
 class EditedMatrix(MatrixState):
-    """A layer of heads whose matrix decays by channels and is edited, once or several times a step.
+    """A layer of heads whose matrix decays, as one or channel by channel, and is edited once or several times a step.
 
     A subclass defines how the input edits the state, and how the output of the recurrence becomes features.
     """

@@ -54,8 +54,10 @@ def _call_what_a_gpu_leaves_to_pytorch(h: Tensor) -> None:
     queries, ones, state = torch.ones(2, 3, 1, 4), torch.ones(2, 3, 1), torch.ones(3, 1, 4, 4)
     for decays in (-ones, -queries):
         for rule in ((), (ones,), (None, 0.1 * queries, queries)):
-            y, _ = ops.matrix_scan(queries, queries, queries, decays, reset, state * h.view(3, 1, 4, 1), *rule)
-            lstm = lstm + y[:, :, 0]
+            y, last = ops.matrix_scan(queries, queries, queries, decays, reset, state * h.view(3, 1, 4, 1), *rule)
+            now = (None if x is None else x[0] for x in rule)
+            after, _ = ops.matrix_step(queries[0], queries[0], queries[0], decays[0], last, *now)
+            lstm = lstm + y[:, :, 0] + after[:, 0]
     conv = ops.short_conv(lstm, torch.ones(4, 4), None, torch.zeros(3, 3, 4), reset)
     x = ops.gated_out(conv.unsqueeze(2), x, torch.ones(4, 4), 1e-8, 1) + ops.rms_norm(lstm, torch.ones(4), 1e-8)
     x = ops.gated_mlp(x, torch.ones(12, 4), torch.ones(4, 6), 1e-8)

@@ -2,10 +2,11 @@
 
 This op serves linear attention, Mamba-2 and mLSTM (a decay), Gated DeltaNet and Gated DeltaProduct (a decay and the
 delta rule), HGRN2 (a decay of each channel), KDA (the delta rule with such decays), and Gated DeltaNet-2 and RWKV-7
-(erasure at an address that is not the key). Within a chunk everything is a matrix product; between chunks the state is
-carried. The forward pass keeps only the states at the boundaries of the chunks, and the backward pass recomputes each
-chunk, so that the memory use is that of the inputs at any length. The compiled op takes the steps of a chunk one by
-one, because a state of this size fits in the first-level cache.
+(erasure at an address that is not the key). The reference takes the steps of a chunk together
+(:mod:`~memsuite.ops.scans.matrix_chunk`); between chunks the state is carried. The forward pass keeps only the states
+at the boundaries of the chunks, and the backward pass recomputes each chunk, so that the memory use is that of the
+inputs at any length. The compiled op takes the steps of a chunk one by one, because a state of this size fits in the
+first-level cache.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from memsuite.ops.scans.matrix_chunk import at_steps, by_steps, chunk_forward, crosses, guarded
 from memsuite.ops.schema import define, differentiate
 
 CHUNK = 32  # steps; with a longer chunk the products within chunks grow and the carries between chunks shrink
-CLOSE = 8  # steps of a chunk that are taken together where channels decay on their own, which is no matrix product
 
 
 def matrix_scan(
@@ -66,7 +67,11 @@ def matrix_scan(
 
     Returns:
         ``y``, ``[T, B, H, V]``, and the state after the last step.
+
+    Raises:
+        ValueError: a delta rule and an edit at once, or one part of an edit alone.
     """
+    check_rule(beta_TBH, erase_TBHK, address_TBHK)
     dtype = s0_BHKV.dtype  # autocast passes half precision; a recurrence would add up its rounding errors
     q, k, v, g = (x.to(dtype) for x in (q_TBHK, k_TBHK, v_TBHV, log_decay))
     if erase_TBHK is not None and g.dim() == 3:
@@ -76,82 +81,10 @@ def matrix_scan(
     return y, last
 
 
-def chunk_forward(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    log_decay: Tensor,
-    reset: Tensor,
-    s0: Tensor,
-    beta: Tensor | None = None,
-    erase: Tensor | None = None,
-    address: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Run one chunk; arguments as :func:`matrix_scan`'s, time-major. Differentiable.
-
-    With decays of channels it takes fewer steps together, with arrays of ``[B, H, steps, steps, K]``: their factors
-    alone could leave the range of the numbers.
-    """
-    if log_decay.dim() == 4 and len(v) > CLOSE:
-        outputs = []
-        for begin in range(0, len(v), CLOSE):
-            at = slice(begin, begin + CLOSE)
-            taken = _at(at, beta, erase, address)
-            y, s0 = chunk_forward(q[at], k[at], v[at], log_decay[at], reset[at], s0, *taken)
-            outputs.append(y)
-        return torch.cat(outputs), s0
-    q, k, v = (x.permute(1, 2, 0, 3) for x in (q, k, v))
-    logs = (log_decay if log_decay.dim() == 4 else log_decay.unsqueeze(-1)).permute(1, 2, 0, 3)
-    total = logs.cumsum(-2)  # sum of the log decays up to each step, [B, H, C, K or 1]
-    episode = reset.t().cumsum(-1).unsqueeze(1)  # number of episodes that began in this chunk, [B, 1, C]
-    same = (episode.unsqueeze(-1) == episode.unsqueeze(-2)).tril()  # whether step j is visible from step i
-    carried = (episode > 0).unsqueeze(-1)
-
-    def passed(until: Tensor, visible: Tensor) -> Tensor:
-        """Return what is left at step i of what was written at step j, ``[B, H, C, C, K or 1]``."""
-        apart = until.unsqueeze(-2) - total.unsqueeze(-3)
-        return apart.masked_fill(~visible.unsqueeze(-1), -torch.inf).exp()
-
-    def recalled(x: Tensor, until: Tensor) -> Tensor:
-        """Return what x finds in the incoming state; masked, not multiplied by zero."""
-        return ((until.exp() * x) @ s0).masked_fill(carried, 0)
-
-    decay = passed(total, same)
-    writes = [(k, v)]
-    if beta is not None:
-        strength = beta.permute(1, 2, 0).unsqueeze(-1)
-        system = (strength * _met(k, k, decay)).tril(-1)
-        writes = [(k, _solved(system, strength * (v - recalled(k, total))))]
-    if erase is not None and address is not None:
-        e, r = (x.permute(1, 2, 0, 3) for x in (erase, address))
-        before = passed(total - logs, same.tril(-1))
-        found = _solved(_met(r, e, before), recalled(r, total - logs) + _met(r, k, before) @ v)
-        writes.append((e, -found))
-    y, last = recalled(q, total), (total[..., -1:, :].exp().mT * s0).masked_fill(carried[..., -1:, :], 0)
-    for key, value in writes:
-        y = y + _met(q, key, decay) @ value
-        last = last + (key * decay[..., -1, :, :]).mT @ value
-    return y.permute(2, 0, 1, 3), last
-
-
-def _met(x: Tensor, y: Tensor, decay: Tensor) -> Tensor:
-    """Return the products of the rows of ``x`` and the decayed rows of ``y``, ``[B, H, C, C]``."""
-    if decay.shape[-1] == 1:
-        return x @ y.mT * decay.squeeze(-1)
-    return (x.unsqueeze(-2) * decay * y.unsqueeze(-3)).sum(-1)
-
-
-def _solved(system: Tensor, known: Tensor) -> Tensor:
-    """Return ``u`` with ``u_i = known_i - sum_{j<i} system_ij u_j``, a unit lower triangular system of a chunk.
-
-    What a step finds, and so what the delta rule writes, depends on what the steps before it wrote.
-    """
-    u: Tensor = torch.linalg.solve_triangular(system, known, upper=False, unitriangular=True)
-    return u
-
-
-def _at(at: slice, *parts: Tensor | None) -> list[Any]:
-    return [None if x is None else x[at] for x in parts]
+def check_rule(beta: Tensor | None, erase: Tensor | None, address: Tensor | None) -> None:
+    """Raise a ValueError for what is neither a sum, nor the delta rule, nor an edit."""
+    if (erase is None) != (address is None) or (beta is not None and erase is not None):
+        raise ValueError("a matrix state takes beta, or erase and address, or neither")
 
 
 def _forward(
@@ -170,24 +103,8 @@ def _forward(
     for begin in range(0, len(v), CHUNK):
         at = slice(begin, begin + CHUNK)
         states.append(state)
-        y[at], state = _chunk(_at(at, q, k, v, log_decay, reset), state, _at(at, beta, erase, address))
+        y[at], state = guarded(at_steps(at, q, k, v, log_decay, reset), state, at_steps(at, beta, erase, address))
     return y, torch.stack(states), state.contiguous()
-
-
-def _chunk(parts: list[Any], state: Tensor, also: list[Any]) -> tuple[Tensor, Tensor]:
-    """Run one chunk; if it has a value that is not finite and a reset, run it again step by step.
-
-    In a product the steps of other episodes are multiplied by zero, and NaN times zero is NaN; a single step involves
-    no other episodes. On an accelerator this check is left out, because the host would have to wait for it.
-    """
-    q, k, v, log_decay, reset = parts
-    y, after = chunk_forward(q, k, v, log_decay, reset, state, *also)
-    if y.device.type != "cpu" or torch.isfinite(y.sum() + after.sum()) or not reset.any():
-        return y, after
-    for t in range(len(reset)):
-        at = slice(t, t + 1)
-        y[at], state = chunk_forward(q[at], k[at], v[at], log_decay[at], reset[at], state, *_at(at, *also))
-    return y, state
 
 
 def _backward(
@@ -213,8 +130,11 @@ def _backward(
             parts = [x[at].detach().requires_grad_() for x in sources]
             s0, more = states[index].detach().requires_grad_(), iter(parts[4:])
             also = [None if x is None else next(more) for x in (beta, erase, address)]
+            inputs, flow = [*parts[:4], reset[at]], (grad_y[at], back)
             outputs = chunk_forward(parts[0], parts[1], parts[2], parts[3], reset[at], s0, *also)
-            *found, back = torch.autograd.grad(outputs, [*parts, s0], (grad_y[at], back))
+            *found, back = torch.autograd.grad(outputs, [*parts, s0], flow)
+            if crosses(reset[at], *found, back):
+                *found, back = torch.autograd.grad(by_steps(inputs, s0, also), [*parts, s0], flow)
         for into, part in zip(grads, found, strict=True):
             into[at] = part
     rest = iter(grads[4:])

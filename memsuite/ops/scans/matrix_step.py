@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from memsuite.ops.scans.matrix_scan import check_rule
 from memsuite.ops.schema import define, differentiate
 
 
@@ -38,7 +39,11 @@ def matrix_step(
 
     Returns:
         ``y``, ``[B, H, V]``, and the state after the step.
+
+    Raises:
+        ValueError: a delta rule and an edit at once, or one part of an edit alone.
     """
+    check_rule(beta_BH, erase_BHK, address_BHK)
     dtype = s_BHKV.dtype  # autocast passes half precision; a recurrence would add up its rounding errors
     q, k, v, g = (x.to(dtype) for x in (q_BHK, k_BHK, v_BHV, log_decay))
     also = [None if x is None else x.to(dtype) for x in (beta_BH, erase_BHK, address_BHK)]

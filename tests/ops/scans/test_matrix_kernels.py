@@ -3,7 +3,7 @@
 import pytest
 import torch
 from differences import worst
-from matrix_rules import decay_and_rule, rules
+from matrix_rules import APART, cast, decay_and_rule, rules, sharing, sizes
 from torch import Tensor
 
 from memsuite.ops import matrix_scan
@@ -21,12 +21,6 @@ SHAPES = [
     (33, 2, 4, 32, 33),
     (34, 1, 2, 64, 64),
 ]
-# Heads of queries and keys; None for the number of heads.
-APART, *SHARED = (None, None), (1, 1), (1, None), (None, 1)
-sharing = pytest.mark.parametrize("shared", [APART, *SHARED], ids=str)
-SIZES = [(shape, APART) for shape in SHAPES]
-# An odd and a large one with shared heads.
-SIZES += [(shape, shared) for shape in ((33, 3, 2, 5, 7), (34, 1, 2, 64, 64)) for shared in SHARED]
 
 
 def arguments(shape, rule, shared=APART, reset=0.1) -> list[Tensor | None]:
@@ -48,10 +42,6 @@ def backward_arguments(inputs, outputs) -> list[Tensor | None]:
     return [*grads, *inputs[:5], outputs[1], *inputs[6:]]
 
 
-def cast(given, kind: torch.dtype) -> list[Tensor | None]:
-    return [x if x is None or x.dtype == torch.bool else x.to(kind) for x in given]
-
-
 def both_ways(inputs, kind: torch.dtype) -> list[tuple[Tensor, Tensor]]:
     """Return what the compiled op and the reference give, forward and backward; the reference always in float64."""
     expected = module._forward(*inputs)
@@ -67,7 +57,7 @@ def both_ways(inputs, kind: torch.dtype) -> list[tuple[Tensor, Tensor]]:
 
 @rules
 @pytest.mark.parametrize("kind", [torch.float64, torch.float32], ids=str)
-@pytest.mark.parametrize(("shape", "shared"), SIZES, ids=str)
+@pytest.mark.parametrize(("shape", "shared"), sizes(SHAPES, (33, 3, 2, 5, 7), (34, 1, 2, 64, 64)), ids=str)
 def test_equals_the_reference(shape, kind, shared, rule, level):
     for one, other in both_ways(arguments(shape, rule, shared), kind):
         assert one.shape == other.shape
@@ -143,17 +133,43 @@ def test_half_precision_is_computed_in_float32(half, rule):
 
 
 @rules
-def test_decays_from_none_to_all(rule):
-    """A decay of 1 keeps the state to the bit; a decay below the range of numbers leaves almost nothing of it."""
+def test_a_reset_erases_a_poisoned_state_and_its_gradient(run, rule):
+    inputs = arguments((4, 3, 2, 3, 5), rule, reset=0.0)
+    inputs[4][0, 1] = True
+    inputs[5][1] = float("nan")
+    outputs = run("matrix_scan", False)(*inputs)
+    assert all(outputs[at].isfinite().all() for at in (0, 2))
+    assert all(x.isfinite().all() for x in run("matrix_scan", True)(*backward_arguments(inputs, outputs)))
+
+
+@rules
+def test_no_gradient_crosses_a_reset(run, rule):
+    """A value that is not finite before a reset changes no gradient after it, in the reference either."""
+    clean, found = arguments((9, 2, 2, 3, 5), rule, reset=0.0), []
+    clean[4][5, 0] = True
+    dirty = [x if x is None else x.clone() for x in clean]
+    dirty[2][2, 0] = float("inf")
+    for inputs in (clean, dirty):
+        torch.manual_seed(3)
+        d_q, d_k, d_v, d_decay, d_s0, *_ = run("matrix_scan", True)(
+            *backward_arguments(inputs, run("matrix_scan", False)(*inputs))
+        )
+        found.append(
+            [*(x[5:] for x in (d_q, d_k, d_v, d_decay)), *(x[:, 1] for x in (d_q, d_k, d_v, d_decay)), d_s0[1]]
+        )
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+
+
+@rules
+def test_decays_from_none_to_all(run, rule):
+    """A decay of 1 keeps the state to the bit; a decay below the range of numbers leaves nothing of it."""
     inputs = arguments((40, 2, 2, 5, 7), rule, reset=0.0)
-    inputs[3].fill_(0)
-    inputs[2].zero_()
-    inputs[1].zero_()
-    if inputs[7] is not None:
-        inputs[7].zero_()
-    assert torch.equal(torch.ops.memsuite.matrix_scan(*inputs)[2], inputs[5])
+    for at in (1, 2, 3, *([7] if inputs[7] is not None else [])):
+        inputs[at].zero_()
+    assert torch.equal(run("matrix_scan", False)(*inputs)[2], inputs[5])
     inputs[3].fill_(-torch.inf)
-    assert torch.ops.memsuite.matrix_scan(*inputs)[2].abs().max() < 1e-300
+    assert run("matrix_scan", False)(*inputs)[2].abs().max() < 1e-300
 
 
 def test_shapes_that_do_not_fit_raise():

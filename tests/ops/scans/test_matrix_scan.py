@@ -7,7 +7,7 @@ import pytest
 import torch
 from matrix_rules import RULES, decay_and_rule, rules
 
-from memsuite.ops import matrix_scan
+from memsuite.ops import matrix_scan, matrix_step
 from memsuite.ops.scans import matrix_scan as module
 from memsuite.ops.scans.matrix_step import _forward as plain_step
 
@@ -184,10 +184,27 @@ def test_an_edit_takes_a_decay_of_the_head():
         assert torch.equal(one, other)
 
 
-def test_strong_decays_of_channels_stay_in_range():
-    """Within a chunk the decays multiply to less than the smallest number of float32; nothing overflows."""
-    inputs = arguments("edit", steps=64, resets=0)
-    inputs[3] = (20 * inputs[3]).detach().requires_grad_()
-    for found in (with_gradients(Reference.apply, inputs), with_gradients(matrix_scan, inputs)):
-        for one, other in zip(found, with_gradients(loop, inputs), strict=True):
-            torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+@rules
+def test_strong_decays_stay_in_range_and_keep_their_digits(rule):
+    """Within a chunk the decays multiply to far less than the smallest number of float32, and some are weak."""
+    wide = arguments(rule, steps=64, resets=0)
+    strong = torch.rand(wide[3].shape) < 0.2
+    wide[3] = torch.where(strong, -200.0, 0.1 * wide[3].detach()).requires_grad_()
+    wide = [x if x is None or x.dtype == torch.bool else x.detach().float().double().requires_grad_() for x in wide]
+    narrow = [x if x is None or x.dtype == torch.bool else x.detach().float().requires_grad_() for x in wide]
+    expected = with_gradients(loop, wide)
+    for found in (with_gradients(Reference.apply, narrow), with_gradients(matrix_scan, narrow)):
+        for one, other in zip(found, expected, strict=True):
+            torch.testing.assert_close(one.double(), other, rtol=0, atol=2e-5 * float(other.detach().abs().max()))
+
+
+def test_an_edit_and_the_delta_rule_exclude_each_other_and_an_edit_has_two_parts():
+    q, k, v, log_decay, reset, s0, _, erase, address = (
+        x if x is None else x.detach() for x in arguments("edit", steps=1, resets=0)
+    )
+    for taken in ((torch.rand(1, BATCH, HEADS), erase, address), (None, erase, None), (None, None, address)):
+        with pytest.raises(ValueError, match="takes beta, or erase and address, or neither"):
+            matrix_scan(q, k, v, log_decay, reset, s0, *taken)
+        once = [None if x is None else x[0] for x in taken]
+        with pytest.raises(ValueError, match="takes beta, or erase and address, or neither"):
+            matrix_step(q[0], k[0], v[0], log_decay[0], s0, *once)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from differences import worst
-from matrix_rules import decay_and_rule, rules
+from matrix_rules import APART, cast, decay_and_rule, rules, sharing, sizes
 from torch import Tensor
 
 from memsuite.ops import matrix_scan, matrix_step
@@ -13,12 +13,6 @@ from memsuite.ops.scans import matrix_step as module
 compiled = pytest.mark.skipif(cpu.STATUS.library is None, reason=f"no compiled ops: {cpu.STATUS.reason}")
 # Environments, heads, keys, values: odd sizes, sizes that do not fill vectors, and the sizes of the models.
 SHAPES = [(1, 1, 1, 1), (3, 2, 5, 7), (1, 3, 17, 16), (2, 4, 32, 33), (2, 4, 64, 64)]
-# Heads of queries and keys; None for the number of heads.
-APART, *SHARED = (None, None), (1, 1), (1, None), (None, 1)
-sharing = pytest.mark.parametrize("shared", [APART, *SHARED], ids=str)
-SIZES = [(shape, APART) for shape in SHAPES]
-# An odd and a large one with shared heads.
-SIZES += [(shape, shared) for shape in ((3, 2, 5, 7), (2, 4, 64, 64)) for shared in SHARED]
 
 
 def arguments(shape, rule, shared=APART) -> list[Tensor | None]:
@@ -38,14 +32,10 @@ def backward_arguments(inputs) -> list[Tensor | None]:
     return [torch.randn_like(x.float()).to(x.dtype) for x in (inputs[2], inputs[4])] + list(inputs)
 
 
-def cast(given, kind: torch.dtype) -> list[Tensor | None]:
-    return [x if x is None else x.to(kind) for x in given]
-
-
 @compiled
 @rules
 @pytest.mark.parametrize("kind", [torch.float64, torch.float32], ids=str)
-@pytest.mark.parametrize(("shape", "shared"), SIZES, ids=str)
+@pytest.mark.parametrize(("shape", "shared"), sizes(SHAPES, (3, 2, 5, 7), (2, 4, 64, 64)), ids=str)
 def test_equals_the_plain_formula(shape, kind, shared, rule, level):
     inputs = arguments(shape, rule, shared)
     after = backward_arguments(inputs)
