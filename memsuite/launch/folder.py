@@ -6,9 +6,8 @@ import contextlib
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from torch import nn
 from memsuite.errors import UsageError
 from memsuite.files import remove_leftovers, watched, write_atomically, write_json
 from memsuite.launch.sources import Sources, keep_sources, sources_of
+from memsuite.runs.asked import asked
 from memsuite.runs.config import IDENTITY, RunConfig
 from memsuite.runs.folder import (
     ASKED,
@@ -41,7 +41,6 @@ PATIENCE = 0.5  # seconds: whoever only asks whether a folder is held takes its 
 LONGEST = 60  # letters of what a run's name says of its settings
 # What belongs to one start of a run, or to where it runs and who is told.
 NOT_OF_A_NAME = (*ONE_START, "device", "wandb_mode", "checkpoint_every", "trainer.logger", "trainer.devices")
-_ASKED: ContextVar[Mapping[str, Any] | None] = ContextVar("asked", default=None)  # by the suite that starts the run
 SMALL = 1_000_000  # bytes for what a checkpoint holds besides weights and moments: episodes, generators, memory
 
 
@@ -123,16 +122,6 @@ def begin_folder(folder: Path, config: RunConfig, trainer: pl.Trainer, replaced_
         keep_sources(folder, sources)
 
 
-@contextmanager
-def asked_for(settings: Mapping[str, Any]) -> Iterator[None]:
-    """Have a run of this process that replaces another one write these settings to ``asked.json`` when it does."""
-    token = _ASKED.set(settings)
-    try:
-        yield
-    finally:
-        _ASKED.reset(token)
-
-
 class Replaces(pl.Callback):
     """Belongs to a run that replaces the one in its folder; knows whether that is still as it was.
 
@@ -158,7 +147,7 @@ class Replacing(Replaces):
 
     def __init__(self, folder: Path, sources: Sources, logged: int) -> None:
         self.folder, self.sources, self.logged = folder, sources, logged
-        self.asked = _ASKED.get()
+        self.asked = asked()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Delete and begin.

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from memsuite.files import FolderGone, watched
+from memsuite.runs.asked import asked_for
 from memsuite.suite import store
 from memsuite.suite.grid import Run
 from memsuite.system import die_with_parent
@@ -54,7 +55,6 @@ def _fit(run: Run, arguments: list[str]) -> int:
     with (run.folder / store.OUTPUT).open("a", buffering=1) as file, _printing_into(file):
         try:
             from memsuite.__main__ import main
-            from memsuite.launch.folder import asked_for
 
             with asked_for(run.asked):
                 return main(["fit", *arguments])

@@ -13,7 +13,7 @@ CSRC = cache.sources()
 SOURCES = sorted(path for path in CSRC.rglob("*") if path.suffix in (".h", ".cpp", ".cu", ".cuh"))
 ROOM = Path(memsuite.ops.__file__).parent
 SHARED = {"common", "bench"}  # folders of csrc that are not ops
-HELPERS = {"__init__", "resets"}  # modules that are not ops
+HELPERS = {"__init__", "matrix_chunk", "resets"}  # modules that are not ops
 
 
 def ops() -> list[str]:

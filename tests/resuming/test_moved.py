@@ -103,7 +103,7 @@ def test_a_suite_leaves_a_replaced_folder_alone(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = Run("x", tmp_path / "x", (), {"seed": 0}, {"seed": 0})
 
-    def fails(run):
+    def fails(run, arguments):
         os.rename("x", "away")
         os.mkdir("x")
         return 1
