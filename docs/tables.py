@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from render import costs, leaderboard, measurements, runs, second_recipe, short_cells
+from render import costs, gymnasium, leaderboard, measurements, runs, second_recipe, short_cells
 
 from memsuite.files import write_atomically
 
@@ -47,6 +47,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "peers_200": functools.partial(measurements.peers, 200),
     "peers_1000": functools.partial(measurements.peers, 1000),
     "peers_recurrent_ppo": measurements.peers_recurrent_ppo,
+    "beside_sb3": gymnasium.beside_sb3,
     "peers_learning": costs.learning,
     "easy_tier": costs.easy_tier,
     "products": costs.products,
