@@ -39,7 +39,7 @@ MEMSUITE_INLINE void add_to(T* row, Vec<T> more) {
 
 // Takes the gradients of what an edit erases, and returns that of what it found.
 template <class T, int R>
-MEMSUITE_INLINE Vec<T> erase_back(const MatrixChunk<T>& c, const MatrixFlow<T>& f, int64_t s, const T* back) {
+MEMSUITE_INLINE Vec<T> matrix_erase_back(const MatrixChunk<T>& c, const MatrixFlow<T>& f, int64_t s, const T* back) {
   constexpr int L = Simd<T>::lanes;
   const int64_t width = c.width;
   const T *erase = c.erase.data + s * width, *found = f.noted.data + s * L;
@@ -61,8 +61,8 @@ MEMSUITE_INLINE Vec<T> erase_back(const MatrixChunk<T>& c, const MatrixFlow<T>& 
 
 // Passes the gradient back to the state before: through what was found there, and through the decay.
 template <class T, int R, Rule rule, bool Channels>
-MEMSUITE_INLINE void find_back(const MatrixChunk<T>& c, const MatrixFlow<T>& f, int64_t s, const T* old, Vec<T> d_found,
-                               T* back) {
+MEMSUITE_INLINE void matrix_find_back(const MatrixChunk<T>& c, const MatrixFlow<T>& f, int64_t s, const T* old,
+                                      Vec<T> d_found, T* back) {
   constexpr int L = Simd<T>::lanes;
   const int64_t width = c.width;
   const StepDecay<T, Channels> decays(c, s);
@@ -132,9 +132,9 @@ MEMSUITE_INLINE void matrix_step_back(const MatrixChunk<T>& c, const MatrixFlow<
   if constexpr (rule == Rule::kDelta) {
     f.d_beta.data[s] += d_values * load<R == L>(f.noted.data + s * L, R);
     d_values *= splat<T>(c.job.beta[c.at(s)]);
-    find_back<T, R, rule, Channels>(c, f, s, old, -d_values, back);
+    matrix_find_back<T, R, rule, Channels>(c, f, s, old, -d_values, back);
   } else if constexpr (rule == Rule::kEdit) {
-    find_back<T, R, rule, Channels>(c, f, s, old, erase_back<T, R>(c, f, s, back), back);
+    matrix_find_back<T, R, rule, Channels>(c, f, s, old, matrix_erase_back<T, R>(c, f, s, back), back);
   } else if constexpr (!Channels) {
     f.d_log.data[s] += decays.of_head * of_head;
   }

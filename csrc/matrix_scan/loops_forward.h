@@ -132,7 +132,7 @@ struct StepDecay {
 // Finds what the state `from` holds at the address of a step, for values v to v + R. An edit notes what is found. The
 // delta rule notes what it missed, the value less what is found, and writes beta times that.
 template <class T, int R, Rule rule>
-MEMSUITE_INLINE void find(const MatrixChunk<T>& c, int64_t s, int64_t v, const T* from, T* noted, T* written) {
+MEMSUITE_INLINE void matrix_find(const MatrixChunk<T>& c, int64_t s, int64_t v, const T* from, T* noted, T* written) {
   constexpr int L = Simd<T>::lanes;
   const int64_t width = c.width;
   const T* address = c.address.data + s * width;
@@ -153,7 +153,7 @@ MEMSUITE_INLINE void find(const MatrixChunk<T>& c, int64_t s, int64_t v, const T
 }
 
 // One step of rows v to v + R: to = decay * from + written k, less what an edit takes away. With Answer it also
-// computes y from the new state. `noted` and `written` are room for what `find` finds.
+// computes y from the new state. `noted` and `written` are room for what `matrix_find` finds.
 template <class T, int R, Rule rule, bool Channels, bool Answer>
 MEMSUITE_INLINE void matrix_advance(const MatrixChunk<T>& c, int64_t s, int64_t v, const T* state, T* to, T* noted,
                                     T* written) {
@@ -161,7 +161,7 @@ MEMSUITE_INLINE void matrix_advance(const MatrixChunk<T>& c, int64_t s, int64_t 
   const int64_t width = c.width;
   const T *q = c.q.data + s * width, *k = c.k.data + s * width, *erase = c.erase.data + s * width;
   const T *from = c.erased(s) ? c.nothing.data : state, *add = c.job.v + c.at(s) * c.job.values + v;
-  if constexpr (rule != Rule::kSum) find<T, R, rule>(c, s, v, from, noted, written);
+  if constexpr (rule != Rule::kSum) matrix_find<T, R, rule>(c, s, v, from, noted, written);
   if constexpr (rule == Rule::kDelta) add = written;
   const StepDecay<T, Channels> decays(c, s);
   Vec<T> sums[R] = {};

@@ -23,7 +23,7 @@ from memsuite.callbacks import Checkpoints, Curriculum, ProgressBar, RunRecord
 from memsuite.errors import Stopped, UsageError, unknown
 from memsuite.launch.allocator import keep_freed_memory, steady_memory
 from memsuite.launch.arguments import options, told_of_classes
-from memsuite.launch.folder import Replaces, begin_folder, check_space, held, own_folder, run_name
+from memsuite.launch.folder import begin_folder, check_space, own_folder, replacement, run_name
 from memsuite.launch.hints import hint_at_retention
 from memsuite.launch.loggers import end_wandb, go_on_logging, in_run_folder
 from memsuite.launch.messages import as_text, how_to_go_on, interval_of, log_to, summary, told_in_one_line
@@ -202,7 +202,7 @@ class FitCLI(LightningCLI):
             if config.wandb_mode != "disabled":
                 loggers.append(wandb_logger(self.out, config, self.run_name, self.resumes))
             self.record = RunRecord(self.out, self.command)
-            callbacks: list[pl.Callback] = [Replaces()] if config.overwrite and held(self.out) else []
+            callbacks = replacement(self.out, config.overwrite and not self.resumes)
             callbacks += [ProgressBar(), Checkpoints(self.out, config.checkpoint_every), self.record]  # it comes last
             kwargs["val_check_interval"] = iterations_between_evaluations(self.model, config.evaluate_every)
         else:

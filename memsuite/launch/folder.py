@@ -116,13 +116,13 @@ def begin_folder(folder: Path, config: RunConfig, trainer: pl.Trainer, replaced_
     sources = sources_of(config)  # read now: they may be those of the run that is deleted
     if replaced_log is not None and held(folder):
         callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
-        others = [each for each in callbacks if not isinstance(each, Replaces)]
-        callbacks[:] = [Replacing(folder, sources, replaced_log), *others]
+        others = [each for each in callbacks if not isinstance(each, Replacement)]
+        callbacks[:] = [Deleting(folder, sources, replaced_log), *others]
     else:
         keep_sources(folder, sources)
 
 
-class Replaces(pl.Callback):
+class Replacement(pl.Callback):
     """Belongs to a run that replaces the one in its folder; knows whether that is still as it was.
 
     Attributes:
@@ -136,7 +136,12 @@ class Replaces(pl.Callback):
         self.begun = True
 
 
-class Replacing(Replaces):
+def replacement(folder: Path, asked_for: bool) -> list[pl.Callback]:
+    """Return the callback of a run that replaces the one in its folder, if it is asked to and there is one."""
+    return [Replacement()] if asked_for and held(folder) else []
+
+
+class Deleting(Replacement):
     """Deletes the run that the folder holds once the new one has passed its trial, when nothing is left but to train.
 
     Args:

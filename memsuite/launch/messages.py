@@ -24,7 +24,7 @@ from memsuite.blame import in_one_line, is_mistake, users_line
 from memsuite.distributed import what_was_lost
 from memsuite.errors import Stopped, UsageError
 from memsuite.files import FULL, FolderGone, check_there
-from memsuite.launch.folder import Replaces
+from memsuite.launch.folder import Replacement
 from memsuite.launch.plain import console as plain_console
 from memsuite.launch.plain import flat
 from memsuite.launch.processes import PARENT
@@ -121,7 +121,7 @@ def lower(model: MemoryPPO) -> str:
 def how_to_go_on(trainer: pl.Trainer, folder: Path, modules: str | None) -> str:
     """Return the command that goes on with a run, with the folder of modules that it was started with."""
     callbacks = trainer.callbacks  # type: ignore[attr-defined]
-    if any(isinstance(each, Replaces) and not each.begun for each in callbacks):
+    if any(isinstance(each, Replacement) and not each.begun for each in callbacks):
         return f"it has not begun, and the run in {folder} is as it was; start again with the same command"
     words = ["memsuite", "fit", "--ckpt_path", "last", "--out", str(folder)]
     command = shlex.join([*words, *(["--modules", modules] if modules else [])])

@@ -128,10 +128,9 @@ class Drive:
             else:
                 self._fail(run, f"{ending(status)}, {LIVES} times at the same place; is there enough memory?")
 
-    @staticmethod
-    def _reached_by(run: Run) -> int:
+    def _reached_by(self, run: Run) -> int:
         """Return the environment steps of a run; those of a run that it has yet to replace do not count."""
-        return 0 if store.look(run).kind == "other" else store.env_steps(run.folder)
+        return 0 if self.overwrite and store.look(run).kind == "other" else store.env_steps(run.folder)
 
     def _fail(self, run: Run, line: str) -> None:
         self.failed[run.id] = line

@@ -70,11 +70,11 @@ def drive(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("memsuite.suite.drive.AGAIN", 0.01)
 
-    def make(endings, seeds=3, sizes=None, launcher=Pretended) -> Drive:
+    def make(endings, seeds=3, sizes=None, launcher=Pretended, overwrite=False) -> Drive:
         suite = read_suite(write_suite(tmp_path, grid={"task": ["delayed_cue"], "seed": list(range(seeds))}))
         sizes = sizes or [Size(400, 10, "gru", True)] * seeds
         view = View(Console(file=io.StringIO()))
-        return Drive(suite.runs, sizes, launcher(endings), view, overwrite=launcher is not Pretended)
+        return Drive(suite.runs, sizes, launcher(endings), view, overwrite)
 
     return make
 
@@ -117,7 +117,7 @@ def test_a_failure_is_not_tried_again_by_the_same_suite_but_by_the_next(drive):
 
 def test_a_run_that_ends_before_it_replaces_another_is_not_taken_for_that(drive):
     """Neither the old run's failure nor its number of steps says anything of the new one."""
-    suite = drive({0: [(HELD, -1), (KILLED, -1)]}, seeds=1, launcher=EndsBefore)
+    suite = drive({0: [(HELD, -1), (KILLED, -1)]}, seeds=1, launcher=EndsBefore, overwrite=True)
     (run,) = suite.queue
     run.folder.mkdir(parents=True)
     (run.folder / "asked.json").write_text(json.dumps({**run.asked, "steps": 1}))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,60 +11,116 @@ from torch.nn.functional import pad
 CLOSE = 8  # steps that are taken together where channels decay on their own, which is no matrix product
 
 
-def chunk_forward(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    log_decay: Tensor,
-    reset: Tensor,
-    s0: Tensor,
-    beta: Tensor | None = None,
-    erase: Tensor | None = None,
-    address: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Run one chunk; arguments as :func:`~memsuite.ops.scans.matrix_scan.matrix_scan`'s.
+class Inputs(NamedTuple):
+    """The inputs of :func:`~memsuite.ops.scans.matrix_scan.matrix_scan` at some steps, time-major."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    log_decay: Tensor
+    reset: Tensor
+    beta: Tensor | None = None
+    erase: Tensor | None = None
+    address: Tensor | None = None
+
+    def at(self, steps: slice) -> Inputs:
+        """Return the inputs at some of these steps."""
+        return Inputs(*(None if x is None else x[steps] for x in self))  # type: ignore[arg-type]
+
+
+class Within(NamedTuple):
+    """What is left within a chunk, where C is its steps, and K the channels of the keys or 1.
+
+    Attributes:
+        same: whether step j is visible from step i, ``[B, 1, C, C]``.
+        carried: whether an episode has begun in the chunk, so that the incoming state is not seen, ``[B, 1, C, 1]``.
+        decay: what is left at step i of what was written at step j, ``[B, H, C, C, K]``.
+        total: what is left of the incoming state at each step, ``[B, H, C, K]``.
+        s0: the incoming state, ``[B, H, K, V]``.
+    """
+
+    same: Tensor
+    carried: Tensor
+    decay: Tensor
+    total: Tensor
+    s0: Tensor
+
+    def recalled(self, x: Tensor, left: Tensor) -> Tensor:
+        """Return what x finds in the incoming state; masked, not multiplied by zero."""
+        return ((left * x) @ self.s0).masked_fill(self.carried, 0)
+
+
+def guarded(inputs: Inputs, s0: Tensor) -> tuple[Tensor, Tensor]:
+    """Run one chunk; if it has a value that is not finite and a reset, run it again step by step.
+
+    In a product the steps of other episodes are multiplied by zero, and NaN times zero is NaN; a single step involves
+    no other episodes. On an accelerator this check is left out, because the host would have to wait for it.
+    """
+    y, after = chunk_forward(inputs, s0)
+    return in_pieces(inputs, s0, 1) if crosses(inputs.reset, y, after) else (y, after)
+
+
+def crosses(reset: Tensor, *found: Tensor) -> bool:
+    """Whether a value that is not finite may have crossed a reset; not asked on an accelerator."""
+    if reset.device.type != "cpu" or torch.isfinite(sum(x.sum() for x in found)):  # type: ignore[arg-type]
+        return False
+    return bool(reset.any())
+
+
+def in_pieces(inputs: Inputs, s0: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    """Run one chunk, so many steps at a time."""
+    outputs = []
+    for begin in range(0, len(inputs.v), length):
+        y, s0 = chunk_forward(inputs.at(slice(begin, begin + length)), s0)
+        outputs.append(y)
+    return torch.cat(outputs), s0
+
+
+def chunk_forward(inputs: Inputs, s0: Tensor) -> tuple[Tensor, Tensor]:
+    """Run one chunk; return its outputs, time-major, and the state after it.
 
     With decays of channels it takes fewer steps together, with arrays of ``[B, H, steps, steps, K]``: their factors
     alone could leave the range of the numbers.
     """
-    if log_decay.dim() == 4 and len(v) > CLOSE:
-        outputs = []
-        for begin in range(0, len(v), CLOSE):
-            at = slice(begin, begin + CLOSE)
-            taken = at_steps(at, beta, erase, address)
-            y, s0 = chunk_forward(q[at], k[at], v[at], log_decay[at], reset[at], s0, *taken)
-            outputs.append(y)
-        return torch.cat(outputs), s0
-    q, k, v = (x.permute(1, 2, 0, 3) for x in (q, k, v))
-    logs = (log_decay if log_decay.dim() == 4 else log_decay.unsqueeze(-1)).permute(1, 2, 0, 3)
-    episode = reset.t().cumsum(-1).unsqueeze(1)  # number of episodes that began in this chunk, [B, 1, C]
-    same = (episode.unsqueeze(-1) == episode.unsqueeze(-2)).tril()  # whether step j is visible from step i
-    carried = (episode > 0).unsqueeze(-1)
-    s0 = s0.masked_fill(reset[0].view(-1, 1, 1, 1), 0)
-    decay, total = _passed(logs, same), logs.cumsum(-2).exp()  # what is left of step j, and of the incoming state
-
-    def recalled(x: Tensor, left: Tensor) -> Tensor:
-        """Return what x finds in the incoming state; masked, not multiplied by zero."""
-        return ((left * x) @ s0).masked_fill(carried, 0)
-
-    writes = [(k, v)]
-    if beta is not None:
-        strength = beta.permute(1, 2, 0).unsqueeze(-1)
-        system = (strength * _met(k, k, decay)).tril(-1)
-        writes = [(k, _solved(system, strength * (v - recalled(k, total))))]
-    if erase is not None and address is not None:
-        e, r = (x.permute(1, 2, 0, 3) for x in (erase, address))
-        # What an address finds has decayed up to the step before.
-        before = pad(decay[..., :-1, :, :], (0, 0, 0, 0, 1, 0)).masked_fill(~same.tril(-1).unsqueeze(-1), 0)
-        found = _solved(
-            _met(r, e, before), recalled(r, pad(total[..., :-1, :], (0, 0, 1, 0), value=1)) + _met(r, k, before) @ v
-        )
-        writes.append((e, -found))
-    y, last = recalled(q, total), (total[..., -1:, :].mT * s0).masked_fill(carried[..., -1:, :], 0)
-    for key, value in writes:
-        y = y + _met(q, key, decay) @ value
-        last = last + (key * decay[..., -1, :, :]).mT @ value
+    channels = inputs.log_decay.dim() == 4
+    if channels and len(inputs.v) > CLOSE:
+        return in_pieces(inputs, s0, CLOSE)
+    q, logs = _heads_first(inputs.q), _heads_first(inputs.log_decay if channels else inputs.log_decay.unsqueeze(-1))
+    within = _within(logs, inputs.reset, s0)
+    y = within.recalled(q, within.total)
+    last = (within.total[..., -1:, :].mT * within.s0).masked_fill(within.carried[..., -1:, :], 0)
+    for key, value in _writes(inputs, within):
+        y = y + _met(q, key, within.decay) @ value
+        last = last + (key * within.decay[..., -1, :, :]).mT @ value
     return y.permute(2, 0, 1, 3), last
+
+
+def _heads_first(x: Tensor) -> Tensor:
+    return x.permute(1, 2, 0, 3)
+
+
+def _within(logs: Tensor, reset: Tensor, s0: Tensor) -> Within:
+    episode = reset.t().cumsum(-1).unsqueeze(1)  # number of episodes that began in this chunk, [B, 1, C]
+    same = (episode.unsqueeze(-1) == episode.unsqueeze(-2)).tril()
+    s0 = s0.masked_fill(reset[0].view(-1, 1, 1, 1), 0)
+    return Within(same, (episode > 0).unsqueeze(-1), _passed(logs, same), logs.cumsum(-2).exp(), s0)
+
+
+def _writes(inputs: Inputs, within: Within) -> list[tuple[Tensor, Tensor]]:
+    """Return what is written along which keys: by the rule, which may have to find something in the state first."""
+    k, v = _heads_first(inputs.k), _heads_first(inputs.v)
+    if inputs.beta is not None:
+        strength = inputs.beta.permute(1, 2, 0).unsqueeze(-1)
+        system = (strength * _met(k, k, within.decay)).tril(-1)
+        return [(k, _solved(system, strength * (v - within.recalled(k, within.total))))]
+    if inputs.erase is None or inputs.address is None:
+        return [(k, v)]
+    e, r = _heads_first(inputs.erase), _heads_first(inputs.address)
+    # What an address finds has decayed up to the step before.
+    decay = pad(within.decay[..., :-1, :, :], (0, 0, 0, 0, 1, 0)).masked_fill(~within.same.tril(-1).unsqueeze(-1), 0)
+    left = pad(within.total[..., :-1, :], (0, 0, 1, 0), value=1)
+    found = _solved(_met(r, e, decay), within.recalled(r, left) + _met(r, k, decay) @ v)
+    return [(k, v), (e, -found)]
 
 
 def _passed(logs: Tensor, visible: Tensor) -> Tensor:
@@ -92,37 +148,3 @@ def _solved(system: Tensor, known: Tensor) -> Tensor:
     """
     u: Tensor = torch.linalg.solve_triangular(system, known, upper=False, unitriangular=True)
     return u
-
-
-def at_steps(at: slice, *parts: Tensor | None) -> list[Any]:
-    """Return these steps of each part; None for a part that is not there."""
-    return [None if x is None else x[at] for x in parts]
-
-
-def guarded(parts: list[Any], state: Tensor, also: list[Any]) -> tuple[Tensor, Tensor]:
-    """Run one chunk; if it has a value that is not finite and a reset, run it again step by step.
-
-    In a product the steps of other episodes are multiplied by zero, and NaN times zero is NaN; a single step involves
-    no other episodes. On an accelerator this check is left out, because the host would have to wait for it.
-    """
-    q, k, v, log_decay, reset = parts
-    y, after = chunk_forward(q, k, v, log_decay, reset, state, *also)
-    return by_steps(parts, state, also) if crosses(reset, y, after) else (y, after)
-
-
-def by_steps(parts: list[Any], state: Tensor, also: list[Any]) -> tuple[Tensor, Tensor]:
-    """Run one chunk step by step; differentiable."""
-    q, k, v, log_decay, reset = parts
-    outputs = []
-    for t in range(len(reset)):
-        at = slice(t, t + 1)
-        y, state = chunk_forward(q[at], k[at], v[at], log_decay[at], reset[at], state, *at_steps(at, *also))
-        outputs.append(y)
-    return torch.cat(outputs), state
-
-
-def crosses(reset: Tensor, *found: Tensor) -> bool:
-    """Whether a value that is not finite may have crossed a reset; not asked on an accelerator."""
-    if reset.device.type != "cpu" or torch.isfinite(sum(x.sum() for x in found)):  # type: ignore[arg-type]
-        return False
-    return bool(reset.any())

@@ -1,4 +1,22 @@
-"""The matrix-state recurrence of linear attention and related models, one chunk of time after the other.
+r"""The matrix-state recurrence of linear attention and related models, one chunk of time after the other.
+
+.. math::
+    S_t = \mathrm{Diag}(a_t) S_{t-1} + k_t v_t^\top, \quad y_t = S_t^\top q_t, \quad
+    a_t = \exp(\mathrm{log\_decay}_t)
+
+where the decay is one number of each head, or one of each channel of its keys. With ``beta`` it is the gated delta rule
+(Yang, Kautz & Hatamizadeh 2024, arXiv 2412.06464), chunked by its WY form (Yang et al. 2024, arXiv 2406.06484):
+
+.. math::
+    S_t = (I - \beta_t k_t k_t^\top) \mathrm{Diag}(a_t) S_{t-1} + \beta_t k_t v_t^\top
+
+With :math:`\beta` up to 2 a step has negative eigenvalues (Grazzi et al. 2024, arXiv 2411.12537). With ``erase``, e,
+and ``address``, r, what the state holds at the address is taken away elsewhere than where the value is written:
+
+.. math::
+    S_t = \mathrm{Diag}(a_t) S_{t-1} - e_t (r_t^\top S_{t-1}) + k_t v_t^\top
+
+Several such edits of one step are as many steps of this scan, with decays of 1 after the first.
 
 This op serves linear attention, Mamba-2 and mLSTM (a decay), Gated DeltaNet and Gated DeltaProduct (a decay and the
 delta rule), HGRN2 (a decay of each channel), KDA (the delta rule with such decays), and Gated DeltaNet-2 and RWKV-7
@@ -16,7 +34,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memsuite.ops.scans.matrix_chunk import at_steps, by_steps, chunk_forward, crosses, guarded
+from memsuite.ops.scans.matrix_chunk import Inputs, chunk_forward, crosses, guarded, in_pieces
 from memsuite.ops.schema import define, differentiate
 
 CHUNK = 32  # steps; with a longer chunk the products within chunks grow and the carries between chunks shrink
@@ -33,26 +51,7 @@ def matrix_scan(
     erase_TBHK: Tensor | None = None,
     address_TBHK: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    r"""Run the recurrence over time, with the state zeroed before a reset step.
-
-    .. math::
-        S_t = \mathrm{Diag}(a_t) S_{t-1} + k_t v_t^\top, \quad y_t = S_t^\top q_t, \quad
-        a_t = \exp(\mathrm{log\_decay}_t)
-
-    where the decay is one number of each head, or one of each channel of its keys. With ``beta`` it is the gated delta
-    rule (Yang, Kautz & Hatamizadeh 2024, arXiv 2412.06464), chunked by its WY form (Yang et al. 2024, arXiv
-    2406.06484):
-
-    .. math::
-        S_t = (I - \beta_t k_t k_t^\top) \mathrm{Diag}(a_t) S_{t-1} + \beta_t k_t v_t^\top
-
-    With :math:`\beta` up to 2 a step has negative eigenvalues (Grazzi et al. 2024, arXiv 2411.12537). With ``erase``,
-    e, and ``address``, r, what the state holds at the address is taken away elsewhere than where the value is written:
-
-    .. math::
-        S_t = \mathrm{Diag}(a_t) S_{t-1} - e_t (r_t^\top S_{t-1}) + k_t v_t^\top
-
-    Several such edits of one step are as many steps of this scan, with decays of 1 after the first.
+    """Run the recurrence over time, with the state zeroed before a reset step.
 
     Args:
         q_TBHK: queries, ``[T, B, H, K]``, T >= 1; a single head (H = 1) is shared by all.
@@ -62,8 +61,8 @@ def matrix_scan(
         reset_TB: bool ``[T, B]``.
         s0_BHKV: state before the first step.
         beta_TBH: write strengths of the delta rule; None for a plain sum. With it keys have unit length.
-        erase_TBHK: where what is found is taken away, e, with all heads; not together with ``beta_TBH``.
-        address_TBHK: where it is found, r, of the same shape; given if and only if ``erase_TBHK`` is.
+        erase_TBHK: where what is found is taken away, with all heads; not together with ``beta_TBH``.
+        address_TBHK: where it is found, of the same shape; given if and only if ``erase_TBHK`` is.
 
     Returns:
         ``y``, ``[T, B, H, V]``, and the state after the last step.
@@ -88,22 +87,15 @@ def check_rule(beta: Tensor | None, erase: Tensor | None, address: Tensor | None
 
 
 def _forward(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    log_decay: Tensor,
-    reset: Tensor,
-    s0: Tensor,
-    beta: Tensor | None,
-    erase: Tensor | None,
-    address: Tensor | None,
+    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, reset: Tensor, s0: Tensor, *rule: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return ``y``, the states before each chunk ``[chunks, B, H, K, V]``, and the last state."""
-    y, state, states = torch.empty_like(v, memory_format=torch.contiguous_format), s0, []
+    inputs, state, states = Inputs(q, k, v, log_decay, reset, *rule), s0, []
+    y = torch.empty_like(v, memory_format=torch.contiguous_format)
     for begin in range(0, len(v), CHUNK):
         at = slice(begin, begin + CHUNK)
         states.append(state)
-        y[at], state = guarded(at_steps(at, q, k, v, log_decay, reset), state, at_steps(at, beta, erase, address))
+        y[at], state = guarded(inputs.at(at), state)
     return y, torch.stack(states), state.contiguous()
 
 
@@ -116,29 +108,31 @@ def _backward(
     log_decay: Tensor,
     reset: Tensor,
     states: Tensor,
-    beta: Tensor | None,
-    erase: Tensor | None,
-    address: Tensor | None,
+    *rule: Tensor | None,
 ) -> tuple[Tensor, ...]:
     """Return the gradients of ``q, k, v, log_decay, s0, beta, erase, address``; empty for what is not there."""
-    sources = [q, k, v, log_decay, *(x for x in (beta, erase, address) if x is not None)]
-    grads = [torch.empty_like(x, memory_format=torch.contiguous_format) for x in sources]
-    back = grad_last
+    inputs, back = Inputs(q, k, v, log_decay, reset, *rule), grad_last
+    differentiated = [q, k, v, log_decay, *rule]
+    grads = [v.new_empty(0 if x is None else x.shape) for x in differentiated]
     for index in range(len(states) - 1, -1, -1):
         at = slice(index * CHUNK, (index + 1) * CHUNK)
-        with torch.enable_grad():
-            parts = [x[at].detach().requires_grad_() for x in sources]
-            s0, more = states[index].detach().requires_grad_(), iter(parts[4:])
-            also = [None if x is None else next(more) for x in (beta, erase, address)]
-            inputs, flow = [*parts[:4], reset[at]], (grad_y[at], back)
-            outputs = chunk_forward(parts[0], parts[1], parts[2], parts[3], reset[at], s0, *also)
-            *found, back = torch.autograd.grad(outputs, [*parts, s0], flow)
-            if crosses(reset[at], *found, back):
-                *found, back = torch.autograd.grad(by_steps(inputs, s0, also), [*parts, s0], flow)
-        for into, part in zip(grads, found, strict=True):
+        *found, back = _chunk_gradients(inputs.at(at), states[index], (grad_y[at], back))
+        there = (into for into, x in zip(grads, differentiated, strict=True) if x is not None)
+        for into, part in zip(there, found, strict=True):
             into[at] = part
-    rest = iter(grads[4:])
-    return *grads[:4], back, *(v.new_empty(0) if x is None else next(rest) for x in (beta, erase, address))
+    return *grads[:4], back, *grads[4:]
+
+
+def _chunk_gradients(inputs: Inputs, s0: Tensor, flow: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
+    """Return the gradients of the inputs that are there, but for the resets, and of the state before the chunk."""
+    with torch.enable_grad():
+        s0 = s0.detach().requires_grad_()
+        leaves = Inputs(*(x if x is None or x is inputs.reset else x.detach().requires_grad_() for x in inputs))  # type: ignore[arg-type]
+        sources = [x for x in (*leaves, s0) if x is not None and x is not inputs.reset]
+        found = torch.autograd.grad(chunk_forward(leaves, s0), sources, flow)
+        if crosses(inputs.reset, *found):
+            found = torch.autograd.grad(in_pieces(leaves, s0, 1), sources, flow)
+    return found
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
@@ -153,15 +147,7 @@ def _autograd(ctx: Any, grad_y: Tensor, _: Any, grad_last: Tensor) -> tuple[Tens
 
 
 def _fake(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    log_decay: Tensor,
-    reset: Tensor,
-    s0: Tensor,
-    beta: Tensor | None,
-    erase: Tensor | None,
-    address: Tensor | None,
+    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, reset: Tensor, s0: Tensor, *rule: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     chunks = (v.shape[0] + CHUNK - 1) // CHUNK
     return v.new_empty(v.shape), s0.new_empty((chunks, *s0.shape)), s0.new_empty(s0.shape)
@@ -176,12 +162,10 @@ def _fake_backward(
     log_decay: Tensor,
     reset: Tensor,
     states: Tensor,
-    beta: Tensor | None,
-    erase: Tensor | None,
-    address: Tensor | None,
+    *rule: Tensor | None,
 ) -> tuple[Tensor, ...]:
-    also = [v.new_empty(0) if x is None else x.new_empty(x.shape) for x in (beta, erase, address)]
-    return *(x.new_empty(x.shape) for x in (q, k, v, log_decay, states[0])), *also
+    sources = (q, k, v, log_decay, states[0], *rule)
+    return tuple(v.new_empty(0 if x is None else x.shape) for x in sources)
 
 
 define(

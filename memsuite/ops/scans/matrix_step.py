@@ -76,26 +76,12 @@ def _forward(
     return (q.unsqueeze(-1) * s).sum(-2), s
 
 
-def _backward(
-    grad_y: Tensor,
-    grad_next: Tensor,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    log_decay: Tensor,
-    s: Tensor,
-    beta: Tensor | None,
-    erase: Tensor | None,
-    address: Tensor | None,
-) -> tuple[Tensor, ...]:
+def _backward(grad_y: Tensor, grad_next: Tensor, *given: Tensor | None) -> tuple[Tensor, ...]:
     """Return the gradients of ``q, k, v, log_decay, s, beta, erase, address``; empty for what is not there."""
     with torch.enable_grad():
-        given = [
-            None if x is None else x.detach().requires_grad_() for x in (q, k, v, log_decay, s, beta, erase, address)
-        ]
-        parts = [x for x in given if x is not None]
-        found = iter(torch.autograd.grad(_forward(*parts[:5], *given[5:]), parts, (grad_y, grad_next)))
-    return tuple(v.new_empty(0) if x is None else next(found) for x in given)
+        inputs: list[Any] = [None if x is None else x.detach().requires_grad_() for x in given]
+        found = iter(torch.autograd.grad(_forward(*inputs), [x for x in inputs if x is not None], (grad_y, grad_next)))
+    return tuple(grad_y.new_empty(0) if x is None else next(found) for x in given)
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -108,16 +94,7 @@ def _autograd(ctx: Any, grad_y: Tensor, grad_next: Tensor) -> tuple[Tensor | Non
     return tuple(None if x is None else d for x, d in zip(saved, found, strict=True))
 
 
-def _fake(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    log_decay: Tensor,
-    s: Tensor,
-    beta: Tensor | None,
-    erase: Tensor | None,
-    address: Tensor | None,
-) -> tuple[Tensor, Tensor]:
+def _fake(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, s: Tensor, *rule: Tensor | None) -> tuple[Tensor, Tensor]:
     return v.new_empty(v.shape), s.new_empty(s.shape)
 
 

@@ -10,18 +10,16 @@ One thread. Each run has the mean return of as many greedy episodes as ours, and
 
 import argparse
 import json
-import os
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 import gymnasium
-import numpy as np
 import sb3_contrib
 import torch
+import work as w
+from sb3 import acting
 from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.vec_env import DummyVecEnv
 
@@ -47,20 +45,6 @@ def make_env() -> gymnasium.Env:
     return gymnasium.wrappers.FlattenObservation(gymnasium.wrappers.FilterObservation(env, ["image", "direction"]))
 
 
-def greedy_returns(model: RecurrentPPO, seed: int) -> np.ndarray:
-    """Return the return of each of the evaluation's episodes."""
-    env = gymnasium.vector.SyncVectorEnv([make_env] * EPISODES)
-    now, _ = env.reset(seed=100_000 + seed)
-    begins, alive, total, state = np.ones(EPISODES, bool), np.ones(EPISODES, bool), np.zeros(EPISODES), None
-    while alive.any():
-        actions, state = model.predict(now, state, begins, deterministic=True)
-        now, reward, terminated, truncated, _ = env.step(actions)
-        total += reward * alive
-        alive &= ~(terminated | truncated)
-        begins = np.zeros(EPISODES, bool)
-    return total
-
-
 def train(seed: int, rate: float) -> dict[str, Any]:
     """Train and evaluate one agent."""
     env = DummyVecEnv([make_env] * ENVS)
@@ -70,7 +54,7 @@ def train(seed: int, rate: float) -> dict[str, Any]:
     begin = time.process_time()
     model.learn(STEPS)
     spent = time.process_time() - begin
-    found = greedy_returns(model, seed)
+    found = w.greedy_returns(make_env, EPISODES, acting(model), seed)
     run = {"task": "minigrid", "seed": seed, "env_steps": model.num_timesteps, "episodes": len(found)}
     run |= {"cpu_seconds": spent, "learning_rate": rate}
     run |= {"parameters": sum(p.numel() for p in model.policy.parameters())}
@@ -84,7 +68,6 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=1e-3, help="the learning rate, which falls to 0")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "peers_gymnasium.json")
     given = parser.parse_args()
-    torch.set_num_threads(1)
     sys.path.insert(0, str(ROOT / "configs" / "tasks"))
     about = {"hardware": hardware(torch.device("cpu")), "commit": commit(), "version": sb3_contrib.__version__}
     about["command"] = "python " + " ".join(["tests/peers/recurrent_ppo/on_gymnasium.py", *sys.argv[1:]])

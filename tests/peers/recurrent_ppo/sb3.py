@@ -6,6 +6,17 @@ from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 
+def acting(model):
+    """Return the greedy policy of an agent, which carries the agent's state from call to call."""
+    states = [None]
+
+    def act(now, begins):
+        actions, states[0] = model.predict(now, states[0], begins, deterministic=True)
+        return actions
+
+    return act
+
+
 def main():
     options = w.options()
     work = options.work
@@ -35,14 +46,9 @@ def main():
     )
     clock = w.Clock()
     model.learn(options.steps // work.frames * work.frames)
-    rates, states = clock.rates(model.num_timesteps), [None]
-
-    def act(now, begins):
-        actions, states[0] = model.predict(now, states[0], begins, deterministic=True)
-        return actions
-
+    rates = clock.rates(model.num_timesteps)
     size = sum(p.numel() for p in model.policy.parameters())
-    w.report("sb3-contrib", sb3_contrib.__version__, size, rates, w.greedy_return(work, act, options.seed))
+    w.report("sb3-contrib", sb3_contrib.__version__, size, rates, w.greedy_return(work, acting(model), options.seed))
 
 
 if __name__ == "__main__":

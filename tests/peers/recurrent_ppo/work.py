@@ -89,17 +89,22 @@ class Clock:
         return {"steps_per_cpu_second": steps / cpu, "steps_per_second": steps / wall, "cpu_seconds": cpu}
 
 
-def greedy_return(work: Work, act, seed: int) -> float:
-    """Return the mean return of 64 episodes; ``act(observations [E, N], begins [E])`` returns actions ``[E]``."""
-    env = gymnasium.vector.SyncVectorEnv([lambda: work.make_env(1.0)] * EPISODES)
+def greedy_returns(make_env, episodes: int, act, seed: int) -> np.ndarray:
+    """Return the return of each of some episodes; ``act(observations [E, N], begins [E])`` returns actions ``[E]``."""
+    env = gymnasium.vector.SyncVectorEnv([make_env] * episodes)
     now, _ = env.reset(seed=100_000 + seed)
-    begins, alive, total = np.ones(EPISODES, bool), np.ones(EPISODES, bool), np.zeros(EPISODES)
+    begins, alive, total = np.ones(episodes, bool), np.ones(episodes, bool), np.zeros(episodes)
     while alive.any():
         now, reward, terminated, truncated, _ = env.step(act(now, begins))
         total += reward * alive
         alive &= ~(terminated | truncated)
-        begins = np.zeros(EPISODES, bool)
-    return float(total.mean())
+        begins = np.zeros(episodes, bool)
+    return total
+
+
+def greedy_return(work: Work, act, seed: int) -> float:
+    """Return the mean return of 64 episodes; ``act`` as for :func:`greedy_returns`."""
+    return float(greedy_returns(lambda: work.make_env(1.0), EPISODES, act, seed).mean())
 
 
 def report(peer: str, version: str, parameters: int, rates: dict[str, float], returned: float) -> None:
