@@ -154,6 +154,22 @@ def test_a_file_outside_the_folder_is_not_written(folder, tmp_path):
     assert not (tmp_path / "outside.py").exists()
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"curriculum": {"argument": "horizon", "start": 10, "factor": 2.0}},
+        {"init_from": "runs/x"},
+        {"command": "memsuite fit --steps 100 && memsuite fit --ckpt_path last --steps 6400"},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_what_its_settings_do_not_say_is_not_trained_again(folder, tmp_path, change):
+    changed(lambda content: [run.update(change) for run in content["runs"]], again=True)
+    content = read_submission("sent.json")
+    with pytest.raises(UsageError, match="so none can be run again"):
+        rerun(content, verify(content, "sent.json"), tmp_path)
+
+
 def test_the_leaderboard_has_a_row_for_it(folder, tmp_path):
     board = leaderboard.section(submissions=tmp_path)
     (row,) = [line for line in board.splitlines() if "sent_model.Sent" in line]

@@ -109,7 +109,7 @@ def _row(run: dict[str, Any], where: str) -> dict[str, Any]:
     plain = {key: value for key, value in values.items() if not isinstance(value, dict)}
     nested = {key: json.dumps(value, sort_keys=True) for key, value in values.items() if isinstance(value, dict)}
     recipe, text = variant(result)
-    differs = ", ".join(part for part in (text, _curriculum(run)) if part)
+    differs = ", ".join(part for part in (text, _curriculum(run), _extended(result)) if part)
     return {**plain, **nested, "variant": differs, "recipe": recipe, "budget": result.config.get("steps")}
 
 
@@ -117,6 +117,12 @@ def _curriculum(run: dict[str, Any]) -> str:
     """Describe the curriculum of a run, which makes it a different experiment; empty without a curriculum."""
     used = run.get("curriculum")
     return "" if not used else f"curriculum={used['argument']} from {used['start']} x {used['factor']:g}"
+
+
+def _extended(result: RunResult) -> str:
+    """Name a run that went on after its end, whose rate fell to 0 and rose again; empty for any other run."""
+    asked = [steps or "its budget" for steps in result.extended_after]
+    return f"extended_after={' and '.join(asked)}" if asked else ""
 
 
 def variant(result: RunResult) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -32,6 +33,7 @@ NAMED = ("task", "difficulty", "controller")
 COMPLETE = (*NAMED, "num_envs", "ppo")
 LONGEST = 200  # letters of a name
 FARTHEST = 1000  # of a score from 0: a task is none where a thousandth of success lies between no memory and all of it
+STEPS = re.compile(r"--steps[ =](\d+)")  # on the command line of a run
 SETTINGS = ("ppo", "controller_args", "task_args")  # mappings within the configuration
 
 
@@ -146,6 +148,12 @@ class RunResult:
         return {
             name: None if isinstance(value, float) and math.isnan(value) else value for name, value in values.items()
         }
+
+    @property
+    def extended_after(self) -> list[str | None]:
+        """The steps that were asked for each time the run had ended and went on; None where its budget was."""
+        *before, _ = (self.command or "").split(" && ")
+        return [found[1] if (found := STEPS.search(command)) else None for command in before]
 
     @classmethod
     def read(cls, content: Mapping[str, Any], where: str) -> RunResult:

@@ -51,9 +51,11 @@ def rerun(content: Mapping[str, Any], results: Sequence[RunResult], folder: Path
     Raises:
         UsageError: no run can be repeated from its settings alone, or the training fails.
     """
-    alone = [run for run in results if run.curriculum is None and run.init_from is None]
+    alone = [run for run in results if _stands_alone(run)]
     if not alone:
-        raise UsageError("every run has a curriculum or began with the weights of another, so none can be run again")
+        raise UsageError(
+            "every run has a curriculum, began with the weights of another or was extended, so none can be run again"
+        )
     cheapest = min(alone, key=lambda run: run.cpu_seconds or 0.0)
     for file, text in content["source"].items():
         path = (folder / file).resolve()
@@ -66,6 +68,11 @@ def rerun(content: Mapping[str, Any], results: Sequence[RunResult], folder: Path
     ends = [_interval(run) for run in cell]
     name = f"{cheapest.task}-{cheapest.difficulty}/{cheapest.controller}/seed{cheapest.seed}"
     return Rerun(name, (min(low for low, _ in ends), max(high for _, high in ends)), _interval(found))
+
+
+def _stands_alone(run: RunResult) -> bool:
+    """Whether the settings say all that the run did."""
+    return run.curriculum is None and run.init_from is None and not run.extended_after
 
 
 def _trained(config: Mapping[str, Any], folder: Path) -> RunResult:

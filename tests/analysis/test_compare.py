@@ -215,6 +215,19 @@ def test_what_is_of_another_kind_is_named(name, value, tmp_path):
         read_results(tmp_path / "r.json")
 
 
+def test_a_run_that_was_extended_is_not_averaged_with_one_longer_run(tmp_path):
+    """Its rate fell to 0 and rose again."""
+    first, more = "memsuite fit --steps {} --seed 1", "memsuite fit --ckpt_path last --steps 20000"
+    commands = [first.format(20000), f"{first.format(5000)} && {more}", f"memsuite fit --seed 2 && {more}"]
+    runs = [result(seed=seed, command=command) for seed, command in enumerate(commands)]
+    (tmp_path / "r.json").write_text(json.dumps(runs))
+    assert read_results(tmp_path / "r.json")["variant"].tolist() == [
+        "",
+        "extended_after=5000",
+        "extended_after=its budget",
+    ]
+
+
 def test_a_curriculum_that_says_little_is_named(tmp_path):
     (tmp_path / "r.json").write_text(json.dumps([result(curriculum={"start": 5})]))
     with pytest.raises(UsageError, match="curriculum has no 'argument'"):
