@@ -104,6 +104,19 @@ def _number_in(path: Path, name: str = "") -> float | None:
     return None
 
 
+_ELSEWHERE = [0.0]  # CPU seconds of processes that work for this one
+
+
+def count_cpu_seconds(seconds: float) -> None:
+    """Add CPU seconds that another process has spent for this one."""
+    _ELSEWHERE[0] += seconds
+
+
+def cpu_seconds() -> float:
+    """Return the CPU seconds of this process, and those that others are known to have spent for it."""
+    return time.process_time() + _ELSEWHERE[0]
+
+
 class Seconds(dict[str, list[float]]):
     """Wall and CPU seconds per section, ``[wall, cpu]`` each; 0 for a section that has not begun."""
 
@@ -113,10 +126,10 @@ class Seconds(dict[str, list[float]]):
     @contextlib.contextmanager
     def timed(self, section: str) -> Iterator[None]:
         """Add the duration of the block to the seconds of a section."""
-        wall, cpu = time.perf_counter(), time.process_time()
+        wall, cpu = time.perf_counter(), cpu_seconds()
         try:
             yield
         finally:
             spent = self[section]
             spent[0] += time.perf_counter() - wall
-            spent[1] += time.process_time() - cpu
+            spent[1] += cpu_seconds() - cpu

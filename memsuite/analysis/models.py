@@ -20,15 +20,14 @@ import numpy as np
 
 from memsuite.analysis.compare import VALUE, measure
 from memsuite.analysis.curves import read_curve
-from memsuite.analysis.results import CELL, SUPERVISED, import_pandas, labels
+from memsuite.analysis.results import CELL, SUPERVISED, import_pandas, labels, parts_of
 from memsuite.analysis.stats import (
     Interval,
     holm,
-    iqm,
     mean_interval,
     probability_of_improvement,
     sampling_variance,
-    stratified_bootstrap,
+    stratified_iqm,
     t_test,
 )
 from memsuite.errors import UsageError, unknown
@@ -117,9 +116,16 @@ def models_in(names: Sequence[str], own: pd.DataFrame | None, published: pd.Data
 
 
 def _is_model(table: pd.DataFrame, name: str) -> pd.Series[Any]:
-    """Tell for every run whether it is of a model, which is named with or without its settings."""
-    full = table["controller"] + " (" + table["variant"] + ")"
-    return (table["controller"] == name) | (full == name)
+    """Tell for every run whether it is of a model, which is named with or without its settings and its recipe."""
+    found = table["controller"] == name
+    for recipes in ([""] * len(table), table["recipe"]):
+        kinds = zip(table["controller"], table["variant"], recipes, strict=True)
+        found |= np.array([_full_name(*kind) == name for kind in kinds], bool)
+    return found
+
+
+def _full_name(controller: str, variant: str, recipe: str) -> str:
+    return f"{controller} ({', '.join(sorted(parts_of(variant, recipe)))})"
 
 
 def _with_cells(table: pd.DataFrame) -> pd.DataFrame:
@@ -129,7 +135,7 @@ def _with_cells(table: pd.DataFrame) -> pd.DataFrame:
         raise UsageError("these results hold ceilings alone (--objective supervised), which compare no models")
     arguments = [json.loads(text).get("task_args") or {} for text in table["config"]]
     told = [", ".join(f"{key}={value}" for key, value in sorted(own.items())) for own in arguments]
-    alike = table[CELL].assign(controller="", variant=told)
+    alike = table[CELL].assign(controller="", recipe="", variant=told)
     tiers = alike.groupby(["task", "difficulty", "horizon"])["variant"].transform("nunique") > 1
     shown = labels(alike.assign(variant=alike["variant"].where(tiers, "")))
     return table.assign(cell=[a + f" ({b})" * bool(b) for a, b in zip(shown["cell"], shown["apart"], strict=True)])
@@ -154,7 +160,9 @@ def _of_one_kind(runs: pd.DataFrame, name: str) -> pd.DataFrame:
     usual = runs[runs["variant"] == ""]
     if usual["recipe"].nunique() == 1:
         return usual
-    told = ", ".join(f"'{name} ({text})'" for text in sorted(set(runs["variant"])))
+    several = runs["recipe"].nunique() > 1
+    kinds = zip(runs["controller"], runs["variant"], runs["recipe"] if several else [""] * len(runs), strict=True)
+    told = ", ".join(f"'{one}'" for one in sorted({_full_name(*kind) for kind in kinds}))
     cell = runs["cell"].iloc[0]
     raise UsageError(f"{name} ran {cell} with several settings; name one: {told}, or leave results out")
 
@@ -260,21 +268,14 @@ def _overall(runs: pd.DataFrame, names: Sequence[str], confidence: float) -> lis
     for name in names:
         own = [groups[cell, name] for cell in cells]
         scores = [one["score"].to_numpy(float) for one in own if "score" in one and one["score"].notna().all()]
-        mean = stratified_bootstrap(scores, iqm, confidence=confidence) if scores else unknown_
-        mean = _unless_single(mean, scores)
+        mean = stratified_iqm(scores, confidence=confidence) if scores else unknown_
         pairs = [(_values(groups[cell, names[0]]), _values(groups[cell, name])) for cell in cells]
         wins = probability_of_improvement(pairs, confidence=confidence) if pairs and name != names[0] else unknown_
-        wins = _unless_single(wins, [one for pair in pairs for one in pair])
         row: dict[str, Any] = {"model": name, "cells": len(cells), "scored_cells": len(scores)}
         for key, found in (("iqm", mean), ("first_is_better", wins)):
             row |= {key: found.mean, f"{key}_low": found.low, f"{key}_high": found.high}
         rows.append(row)
     return rows
-
-
-def _unless_single(found: Interval, strata: Sequence[Any]) -> Interval:
-    """Return an estimate without its interval where no cell has a second seed, of whose spread nothing is known."""
-    return found if any(len(own) > 1 for own in strata) else Interval(found.mean, math.nan, math.nan)
 
 
 def _values(runs: pd.DataFrame) -> Any:

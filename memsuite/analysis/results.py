@@ -131,6 +131,11 @@ def variant(result: RunResult) -> tuple[str, str]:
     return recipe, ", ".join(f"{key}={value}" for key, value in sorted(found.items()))
 
 
+def parts_of(variant: str, recipe: str = "") -> set[str]:
+    """Return the settings that a variant's text lists, and the recipe that they differ from."""
+    return {*BETWEEN_SETTINGS.split(variant), f"recipe={recipe}" if recipe else ""} - {""}
+
+
 def cell_name(row: Any) -> str:
     """Return the full name of a cell: ``delayed_cue-medium H=200 gru (depth=2), 200000 steps``."""
     text = f"{row['task']}-{row['difficulty']} H={row['horizon']} {row['controller']}"
@@ -142,10 +147,11 @@ def cell_name(row: Any) -> str:
 def labels(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the shortest distinct names of cells: columns ``cell`` (task and tier), ``model`` and ``apart``.
 
-    A horizon or a budget is named if its tier has several, a setting if not all cells share it, and a ceiling always
-    (``supervised``).
+    A horizon or a budget is named if its tier has several, a setting or a recipe if not all cells share it, and a
+    ceiling always (``supervised``).
     """
-    parts = [set(BETWEEN_SETTINGS.split(text)) - {""} for text in rows["variant"]]
+    recipes = rows["recipe"] if "recipe" in rows else [""] * len(rows)
+    parts = [parts_of(*each) for each in zip(rows["variant"], recipes, strict=True)]
     common = set.intersection(*parts) if parts else set()
     tiers = rows.fillna({"budget": -1}).groupby(["task", "difficulty"])
     horizons, budgets = (tiers[name].transform("nunique") for name in ("horizon", "budget"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -136,7 +136,7 @@ def welch(
     spreads = [_spread(x, noise) for x, noise in sides]
     if min(counts) == 1:
         alone, other = (0, 1) if counts[0] == 1 else (1, 0)
-        spreads[alone] = max(spreads)
+        spreads[alone] = float(np.nanmax(spreads))
         freedom = float(counts[other] - 1)
     else:
         parts = [spread / count for spread, count in zip(spreads, counts, strict=True)]
@@ -167,7 +167,7 @@ def probability_of_improvement(
 
     In each task it is the share of pairs of runs that the first model wins, a tie being half a win (the statistic of
     Mann and Whitney), and the tasks count alike (Agarwal et al. 2021). The percentile interval resamples the runs of
-    each model within each task.
+    each model within each task; it is unknown, NaN, if a model has a single run of a task.
 
     Args:
         pairs: for each task, the results of both models' runs.
@@ -183,56 +183,76 @@ def probability_of_improvement(
         rows, columns = (generator.integers(size, size=(resamples, size)) for size in wins.shape)
         drawn += wins[rows[:, :, None], columns[:, None, :]].mean(axis=(1, 2)) / len(pairs)
         means.append(float(wins.mean()))
-    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
+    low, high = _ends(drawn, confidence, [one for pair in pairs for one in pair])
     return Interval(float(np.mean(means)), float(low), float(high))
 
 
-def iqm(values: Numbers) -> float:
-    """Return the interquartile mean: the mean of the middle half, with a quarter trimmed from each end."""
-    from scipy import stats
-
-    return float(stats.trim_mean(np.asarray(values, float).ravel(), 0.25))
-
-
-def _iqm_of_rows(values: Numbers) -> Numbers:
-    from scipy import stats
-
-    return np.asarray(stats.trim_mean(values, 0.25, axis=1))
-
-
-def stratified_bootstrap(
-    strata: Sequence[Numbers],
-    statistic: Callable[[Numbers], float] = iqm,
-    *,
-    confidence: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> Interval:
-    """Return a statistic of all runs with its percentile interval; runs are resampled within every stratum.
+def iqm(values: Numbers, weights: Numbers | None = None) -> Any:
+    """Return the interquartile mean: the mean of the middle half, with a quarter trimmed from each end.
 
     Args:
-        strata: the runs' scores, one row per task and tier; rows may differ in length.
-        statistic: function of all scores in one vector.
+        values: numbers ``[.., N]``.
+        weights: what each of them counts, ``[N]``; all alike if None. Of alike ones whole numbers are trimmed, rounded
+            down, as rliable does.
+    """
+    values = np.asarray(values, float)
+    count = values.shape[-1]
+    weights = np.full(count, 1 / count) if weights is None else np.asarray(weights, float) / np.sum(weights)
+    cut = 0.25 if np.ptp(weights) > 1e-12 else (count // 4) / count
+    order = np.argsort(values, axis=-1)
+    own = weights[order]
+    end = np.cumsum(own, axis=-1)
+    kept = np.clip(np.minimum(end, 1 - cut) - np.maximum(end - own, cut), 0, None)
+    return (kept * np.take_along_axis(values, order, -1)).sum(-1) / kept.sum(-1)
+
+
+def stratified_iqm(
+    strata: Sequence[Numbers], *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> Interval:
+    """Return the interquartile mean of all runs with its percentile interval; strata count alike.
+
+    Runs are resampled within every stratum. Of a stratum with one run the spread is unknown, and so is the interval.
+
+    Args:
+        strata: the runs' scores, one row for each task and tier; rows may differ in length.
         confidence: coverage of the interval.
         resamples: number of resamples.
         seed: seed of the resampling.
     """
-    rows = [np.asarray(row, float) for row in strata]
-    generator = np.random.default_rng(seed)
-    drawn = np.concatenate([row[generator.integers(len(row), size=(resamples, len(row)))] for row in rows], axis=1)
-    found = _iqm_of_rows(drawn) if statistic is iqm else [statistic(sample) for sample in drawn]
-    low, high = np.quantile(found, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(statistic(np.concatenate(rows)), float(low), float(high))
+    everything, weights = _together(strata)
+    found = iqm(_resampled(strata, resamples, seed), weights)
+    low, high = _ends(found, confidence, strata)
+    return Interval(float(iqm(everything, weights)), float(low), float(high))
 
 
 def performance_profile(
     strata: Sequence[Numbers], thresholds: Numbers, *, confidence: float = 0.95, resamples: int = 1000, seed: int = 0
 ) -> tuple[Numbers, Numbers, Numbers]:
-    """Return the share of runs whose score is above each threshold, with pointwise percentile intervals."""
-    rows = [np.asarray(row, float) for row in strata]
+    """Return the share of runs whose score is above each threshold, with pointwise percentile intervals.
+
+    Strata count alike, and are resampled as in :func:`stratified_iqm`.
+    """
+    everything, weights = _together(strata)
+    drawn = _resampled(strata, resamples, seed)
+    shares = np.stack([(drawn > threshold) @ weights for threshold in thresholds], axis=1)
+    low, high = _ends(shares, confidence, strata)
+    return np.array([(everything > threshold) @ weights for threshold in thresholds]), low, high
+
+
+def _together(strata: Sequence[Numbers]) -> tuple[Numbers, Numbers]:
+    """Return the runs of all strata in one row, and their weights: those of every stratum have the same sum."""
+    weights = [np.full(len(row), 1 / (len(row) * len(strata))) for row in strata]
+    return np.concatenate([np.asarray(row, float) for row in strata]), np.concatenate(weights)
+
+
+def _resampled(strata: Sequence[Numbers], resamples: int, seed: int) -> Numbers:
+    """Draw the runs of every stratum again, with replacement: ``[resamples, runs]``."""
     generator = np.random.default_rng(seed)
-    drawn = np.concatenate([row[generator.integers(len(row), size=(resamples, len(row)))] for row in rows], axis=1)
-    shares = np.stack([(drawn > threshold).mean(1) for threshold in thresholds], axis=1)
-    low, high = np.quantile(shares, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
-    everything = np.concatenate(rows)
-    return np.array([(everything > threshold).mean() for threshold in thresholds]), low, high
+    rows = [np.asarray(row, float) for row in strata]
+    return np.concatenate([row[generator.integers(len(row), size=(resamples, len(row)))] for row in rows], axis=1)
+
+
+def _ends(found: Numbers, confidence: float, samples: Sequence[Numbers]) -> Numbers:
+    """Return the percentile interval of resampled values; NaN where a sample is one run, whose spread is unknown."""
+    ends: Numbers = np.quantile(found, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
+    return ends if all(len(one) > 1 for one in samples) else np.full_like(ends, math.nan)

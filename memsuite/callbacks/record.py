@@ -24,6 +24,7 @@ from memsuite.runs import RunResult
 from memsuite.runs.checkpoints import begin_with
 from memsuite.runs.folder import RESULT
 from memsuite.runs.provenance import commit, hardware, kernels, versions
+from memsuite.system import cpu_seconds
 
 log = logging.getLogger("memsuite")
 ROLLOUTS = 10  # the window that other published code uses
@@ -53,7 +54,7 @@ class RunRecord(Callback):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clocks; a resumed run continues its earlier count."""
-        self._began, self._device = (time.perf_counter(), time.process_time()), pl_module.device
+        self._began, self._device = (time.perf_counter(), cpu_seconds()), pl_module.device
         steps = int(cast(MemoryPPO, pl_module).config.steps or 0)
         if not self._commands or self._commands[-1][1] != steps:
             self._commands.append((self.command, steps))
@@ -102,7 +103,7 @@ class RunRecord(Callback):
 
     def _spent_so_far(self) -> tuple[float, float]:
         """Return the wall seconds, and the CPU seconds of all processes."""
-        wall, cpu = time.perf_counter() - self._began[0], time.process_time() - self._began[1]
+        wall, cpu = time.perf_counter() - self._began[0], cpu_seconds() - self._began[1]
         if world_size() > 1:
             cpu = float(total(torch.tensor(cpu, dtype=torch.float64, device=self._device)))
         return self._spent[0] + wall, self._spent[1] + cpu

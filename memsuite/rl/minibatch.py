@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from memsuite.controllers.base import map_state
-from memsuite.distributed import mean
+from memsuite.distributed import total
 from memsuite.rl.actor_critic import ActorCritic
 from memsuite.rl.policy.loss import LossTerms
 from memsuite.runs.ppo import ResolvedPPO
@@ -70,6 +70,8 @@ def minibatch_losses(
 class AdvantageScale(nn.Module):
     """Divide advantages by their root mean square: of this rollout or of the past ones, whichever is larger.
 
+    Where the policy acts anew in every minibatch (:mod:`memsuite.rl.shared`), a minibatch is a rollout here.
+
     Without the past, the leftover noise of a solved task would be amplified to the size of a signal, and would undo
     what was learnt. No mean is subtracted, so that an advantage of 0 stays 0.
     """
@@ -83,9 +85,11 @@ class AdvantageScale(nn.Module):
             self.register_buffer(name, torch.zeros((), dtype=torch.float64))
 
     def forward(self, advantages: Tensor) -> Tensor:
-        """Add one rollout's advantages, over all processes, to the scale; return them scaled, ``[T, B]``."""
-        now = mean(advantages.double().square().mean())
-        # A rollout that is not finite teaches nothing, and must not enter the scale either.
+        """Add one rollout's advantages, over all processes, to the scale; return them scaled, ``[..]``."""
+        squares = advantages.double().square().sum()
+        square_sum, count = total(torch.stack([squares, squares.new_full((), advantages.numel())]))
+        now = square_sum / count
+        # A rollout that is not finite, or has no decision, teaches nothing, and must not enter the scale either.
         share = torch.isfinite(now).double() * (1 - MEMORY_OF_SCALE)
         self.mean_square.lerp_(torch.nan_to_num(now, posinf=0.0), share)
         self.gathered.lerp_(torch.ones_like(now), share)

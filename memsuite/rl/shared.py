@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -106,7 +106,10 @@ class SharedRollout(ABC):
     Attributes:
         counts: sums over the draws so far, ``[4]``: right decisions, scored decisions, rewards, and episodes that
             ended.
+        windows: parts that a minibatch is read in.
     """
+
+    windows = 1
 
     def __init__(
         self,
@@ -123,7 +126,7 @@ class SharedRollout(ABC):
         self.counts = torch.zeros(4, dtype=torch.float64, device=actor.timestep.is_first.device)
 
     @abstractmethod
-    def decisions(self, columns: Tensor, drawn: list[Drawn]) -> Iterator[tuple[Decided, Drawn | None]]:
+    def decisions(self, columns: Tensor, drawn: list[Drawn]) -> Iterator[tuple[Decided, Drawn]]:
         """Yield the decisions of each window of a minibatch, with a gradient, and the draws at them.
 
         Args:
@@ -142,16 +145,28 @@ class SharedRollout(ABC):
             columns: the scripts of the minibatch, ``[M]``.
             drawn: the draws; the first pass fills the list, and later passes learn from it again.
         """
+        if not drawn and self.scale is not None and self.windows > 1:
+            # The scale is of all windows, so all are drawn before the first of them is learnt from.
+            with torch.no_grad():
+                found = [judged for _, judged in self.decisions(columns, [])]
+            drawn += self._scaled(found)
         first = not drawn
         for decided, judged in self.decisions(columns, drawn):
+            if first:
+                (judged,) = self._scaled([judged])
+                drawn.append(judged)
             if self.supervised:
                 assert decided.targets is not None
                 yield 1.0, cross_entropy(decided.log_prob(decided.targets), decided.entropy, decided.share)
             else:
-                assert judged is not None
                 yield 1.0, self._loss(decided, judged)
-            if first and judged is not None:
-                drawn.append(judged)
+
+    def _scaled(self, drawn: list[Drawn]) -> list[Drawn]:
+        """Divide the advantages of all windows by their common scale, if there is one."""
+        if self.scale is None or self.supervised:
+            return drawn
+        parts = self.scale(torch.cat([one.advantages for one in drawn])).split([len(one.advantages) for one in drawn])
+        return [replace(one, advantages=part) for one, part in zip(drawn, parts, strict=True)]
 
     def _loss(self, decided: Decided, drawn: Drawn) -> LossTerms:
         with_critic = self.ppo.advantage == "gae"
@@ -172,8 +187,7 @@ class SharedRollout(ABC):
     def advantages(self, returns: Tensor, values: Tensor) -> Tensor:
         """Return the advantage of each draw, ``[N, K]``, relative to its group or to the critic's estimate."""
         kind = self.ppo.advantage
-        found = returns - values.detach() if kind == "gae" else group_advantages(returns, kind)
-        return self.scale(found) if self.scale is not None else found
+        return returns - values.detach() if kind == "gae" else group_advantages(returns, kind)
 
     def outcome(self) -> Tensor:
         """Return ``[success, mean return of an episode, explained variance]`` over all processes; the last is NaN."""
@@ -199,10 +213,11 @@ class SharedScript(SharedRollout):
     def __init__(self, steps: int, *given: Any) -> None:
         super().__init__(*given)
         self.block = self.task.advance(steps)
+        self.windows = -(-steps // (self.ppo.bptt_steps or steps))
         self._ends: list[tuple[Tensor, State]] = []
         self.counts[3] += self.block.terminated.sum() * self.ppo.draws
 
-    def decisions(self, columns: Tensor, drawn: list[Drawn]) -> Iterator[tuple[Decided, Drawn | None]]:
+    def decisions(self, columns: Tensor, drawn: list[Drawn]) -> Iterator[tuple[Decided, Drawn]]:
         """Read the scripts in windows of ``ppo.bptt_steps``; the memory crosses windows, the gradient does not."""
         whole = len(columns) == self.block.is_first.shape[1]
 
@@ -213,8 +228,7 @@ class SharedScript(SharedRollout):
         targets, scored = pick(self.block.targets), pick(self.block.scored)
         state = self.state if whole else map_state(lambda leaf: leaf.index_select(0, columns), self.state)
         share = 1 / (mean(scored.sum().double()).clamp(min=1) * (1 if self.supervised else self.ppo.draws))
-        length = len(scored)
-        window = self.ppo.bptt_steps or length
+        length, window = len(scored), self.ppo.bptt_steps or len(scored)
         before = list(drawn)
         for index, begin in enumerate(range(0, length, window)):
             at = slice(begin, begin + window)
@@ -234,13 +248,13 @@ class SharedScript(SharedRollout):
             state = map_state(Tensor.detach, state)
         self._ends.append((columns, state))
 
-    def _judge(self, decided: Decided) -> Drawn | None:
+    def _judge(self, decided: Decided) -> Drawn:
         assert decided.targets is not None
         with torch.no_grad():
             if self.supervised:
-                found = decided.log_prob(decided.targets).exp()
-                self._count(found, self.ppo.draws)  # the expected number of right draws
-                return None
+                log_prob = decided.log_prob(decided.targets)
+                self._count(log_prob.exp(), self.ppo.draws)  # the expected number of right draws
+                return Drawn(decided.targets, log_prob, log_prob.exp(), torch.zeros_like(log_prob))
             actions = draw(decided.log_p[:, 0], self.ppo.draws, self.generator)
             correct = actions == decided.targets
             returns = correct.to(decided.log_p.dtype) * self.ppo.reward_scale

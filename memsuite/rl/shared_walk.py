@@ -60,7 +60,7 @@ class SharedWalk(SharedRollout):
         self.opening, self.is_first, self.now = read_opening(task, actor.timestep)
         self.counts[3] += len(self.now.is_first) * self.ppo.draws
 
-    def decisions(self, columns: Tensor, drawn: list[Drawn]) -> Iterator[tuple[Decided, Drawn | None]]:
+    def decisions(self, columns: Tensor, drawn: list[Drawn]) -> Iterator[tuple[Decided, Drawn]]:
         """Read the opening of each script once, then act, or read the steps of an earlier pass again."""
         features, state = self._read_opening(columns)
         rows = columns.repeat_interleave(self.ppo.draws)

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,15 +14,17 @@ from memsuite.__main__ import main
 from memsuite.analysis.compare_tables import of_models
 from memsuite.analysis.models import area_under_curve, compare_models, split_names
 from memsuite.analysis.plots.models import comparison_figure
-from memsuite.analysis.results import read_results
-from memsuite.analysis.stats import holm, probability_of_improvement, stratified_bootstrap, t_test
+from memsuite.analysis.plots.results import _scores
+from memsuite.analysis.results import models_of, read_results
+from memsuite.analysis.stats import holm, probability_of_improvement, stratified_iqm, t_test
 from memsuite.errors import UsageError
-from memsuite.runs.collection import write_collection
+from memsuite.runs.collection import read_collection, write_collection
 
 from .made import result, write_runs
 
 TASKS = ("delayed_cue", "copy_memory", "n_back")
 CONFIG = {"steps": 20000, "ppo": {}}
+ROOT = Path(__file__).parents[2]
 
 
 def runs_of(model, levels, seeds=range(5), spread=0.01, **more):
@@ -139,7 +142,7 @@ def test_aggregates_are_over_the_cells_that_all_ran(tmp_path):
     assert found.overall["cells"].tolist() == [2, 2, 2]
     own = table[(table["controller"] == "gru") & (table["task"] != "n_back")]
     strata = [rows["score"].to_numpy(float) for _, rows in own.groupby("task", sort=False)]
-    expected = stratified_bootstrap(strata)
+    expected = stratified_iqm(strata)
     row = found.overall[found.overall["model"] == "gru"].iloc[0]
     assert (row["iqm"], row["iqm_low"], row["iqm_high"]) == pytest.approx((expected.mean, expected.low, expected.high))
     assert row["first_is_better"] == 1
@@ -180,6 +183,26 @@ def test_settings_of_the_task_are_part_of_a_cell_and_those_of_the_model_are_not(
     assert sorted(set(found.cells["cell"])) == ["delayed_cue-easy (num_cues=4)", "delayed_cue-easy (num_cues=6)"]
     assert found.cells["seeds"].tolist() == [3] * 4
     assert "width=7" in found.models["variant"][0]
+
+
+def test_recipes_are_told_apart(tmp_path):
+    """The published GRU on copy memory by both recipes, as if both had had the same budget."""
+    runs = [
+        run | {"config": run["config"] | {"steps": 1000}}
+        for name in ("reference", "reference_v2")
+        for run in read_collection(ROOT / "results" / f"{name}.jsonl")
+        if (run["task"], run["difficulty"], run["controller"], run.get("objective") or "ppo")
+        == ("copy_memory", "easy", "gru", "ppo")
+    ]
+    table = read_results(write_runs(tmp_path, runs, curve=False))
+    names = ["gru (recipe=v1)", "gru (recipe=v2)"]
+    assert sorted(set(models_of(table))) == names
+    (models,) = _scores(table).values()
+    assert [len(scores) for (scores,) in models.values()] == [5, 2]
+    with pytest.raises(UsageError, match=r"name one: 'gru \(recipe=v1\)', 'gru \(recipe=v2\)'"):
+        compare_models(table, ["gru", "lru"])
+    found = compare_models(table, names)
+    assert found.differences["verdict"].tolist() == ["worse"]
 
 
 def test_a_model_of_several_settings_is_named_with_them(tmp_path):

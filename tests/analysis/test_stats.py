@@ -12,7 +12,8 @@ from memsuite.analysis.stats import (
     mean_interval,
     performance_profile,
     probability_of_improvement,
-    stratified_bootstrap,
+    stratified_iqm,
+    welch,
 )
 
 SCORES = [np.array(row) for row in ([0.1, 0.9, 0.5, 0.7, 0.3], [0.2, 0.2, 0.4, 1.0, 0.8], [1.0, 1.0, 0.9, 1.0, 0.95])]
@@ -46,14 +47,24 @@ def test_single_seeds():
     assert (turned.low, turned.high) == pytest.approx((-found.high, -found.low))
 
 
+def test_one_run_of_one_episode_against_several_is_judged_alike_from_both_sides():
+    (found, p), (turned, same) = (
+        welch([0.5], [math.nan], [0.9, 0.8, 0.85], [0.001] * 3),
+        welch([0.9, 0.8, 0.85], [0.001] * 3, [0.5], [math.nan]),
+    )
+    assert p == same < 0.05
+    assert (turned.low, turned.high) == pytest.approx((-found.high, -found.low))
+
+
 def test_iqm_is_the_mean_of_the_middle_half():
     assert iqm(np.arange(8.0)) == 3.5
-    assert iqm(np.concatenate(SCORES)) == stats.trim_mean(np.concatenate(SCORES), 0.25)
+    assert iqm(np.concatenate(SCORES)) == pytest.approx(stats.trim_mean(np.concatenate(SCORES), 0.25))
+    assert iqm([0.0, 1.0, 2.0, 9.0], [1, 1, 1, 3]) == pytest.approx((0.5 * 1 + 1 * 2 + 1.5 * 9) / 3)
 
 
 def test_one_stratum_is_scipys_bootstrap():
     x = np.random.default_rng(1).random(40)
-    found = stratified_bootstrap([x], iqm, resamples=4000)
+    found = stratified_iqm([x], resamples=4000)
     expected = stats.bootstrap((x,), iqm, method="percentile", n_resamples=4000, vectorized=False, rng=2)
     assert found.low == pytest.approx(expected.confidence_interval.low, abs=0.01)
     assert found.high == pytest.approx(expected.confidence_interval.high, abs=0.01)
@@ -61,16 +72,36 @@ def test_one_stratum_is_scipys_bootstrap():
 
 def test_strata_are_resampled_apart():
     """A task that all runs solve adds no spread, whatever the other tasks contain."""
-    sure = [np.ones(5), np.zeros(5)]
-    found = stratified_bootstrap(sure, np.mean)
+    found = stratified_iqm([np.ones(4), np.zeros(4)])
     assert (found.low, found.mean, found.high) == (0.5, 0.5, 0.5)
+
+
+def test_strata_count_alike_however_many_runs_they_have():
+    """Two models that are the same in both cells are the same over both, whichever cell has more seeds."""
+    for strata in ([np.ones(5), np.zeros(2)], [np.ones(2), np.zeros(5)]):
+        found = stratified_iqm(strata)
+        assert (found.low, found.mean, found.high) == pytest.approx((0.5, 0.5, 0.5))
+        assert performance_profile(strata, np.array([0.5]))[0] == pytest.approx([0.5])
+    often = [SCORES[0], np.repeat(SCORES[1], 3), SCORES[2]]
+    thresholds = np.linspace(0, 1, 11)
+    assert performance_profile(often, thresholds)[0] == pytest.approx(performance_profile(SCORES, thresholds)[0])
+    twice, thrice = (stratified_iqm([np.repeat(SCORES[0], times), *SCORES[1:]]).mean for times in (2, 3))
+    assert twice == pytest.approx(thrice)
+
+
+def test_a_stratum_of_one_run_leaves_the_interval_unknown():
+    strata = [np.ones(5), np.array([0.5])]
+    assert stratified_iqm(strata).mean == pytest.approx(0.75)
+    assert np.isnan([stratified_iqm(strata).low, *performance_profile(strata, np.array([0.7]))[1]]).all()
+    pairs = [(SCORES[0], SCORES[1]), (SCORES[0], np.array([0.5]))]
+    assert np.isnan(probability_of_improvement(pairs).low)
 
 
 def test_a_profile_falls_from_one_to_none():
     share, low, high = performance_profile(SCORES, np.array([-0.1, 0.45, 1.0]))
     assert share.tolist() == pytest.approx([1, 10 / 15, 0])
-    assert (low <= share).all()
-    assert (share <= high).all()
+    assert (low <= share + 1e-12).all()
+    assert (share <= high + 1e-12).all()
 
 
 def test_equals_rliable():
@@ -79,7 +110,7 @@ def test_equals_rliable():
     With five runs per task the resampled statistic has few values, so the ends of an interval differ by a step or two.
     """
     point, low, high = 0.71666667, 0.52777778, 0.87777778
-    found = stratified_bootstrap(SCORES, iqm, resamples=5000)
+    found = stratified_iqm(SCORES, resamples=5000)
     assert found.mean == pytest.approx(point)
     assert [found.low, found.high] == pytest.approx([low, high], abs=0.02)
     assert performance_profile(SCORES, np.array([0.25, 0.75]))[0] == pytest.approx([12 / 15, 8 / 15])

@@ -21,10 +21,10 @@ def spread(log_p, draws, generator):
     )
 
 
-def train_recorded(rank: int, world: int, controller: str, objective: str, ppo: dict) -> dict:
+def train_recorded(rank: int, world: int, controller: str, objective: str, ppo: dict, task: dict) -> dict:
     ppo = {"epochs": 2, "minibatches": 2, "draws": DRAWS, "advantage": "group_mean", **ppo}
     size = {"num_envs": SCRIPTS * DRAWS, "steps": SCRIPTS * DRAWS * HORIZON * 3}
-    more = {"task": "n_back", "task_args": None, "objective": objective, **size}
+    more = {"task": "n_back", "task_args": None, "objective": objective, **size, **task}
     module = module_of(controller, PPOConfig(**ppo), **more)
     everyones, share = module.task.fresh(), SCRIPTS // world
     everyones.reset(SCRIPTS, stream(7, "task"))
@@ -45,18 +45,25 @@ def train_recorded(rank: int, world: int, controller: str, objective: str, ppo: 
 
 
 CASES = [
-    ("gru", "ppo", {}),
-    ("gru", "ppo", {"rollout_length": 7, "normalise_advantages": True}),
-    ("transformer", "ppo", {"advantage": "leave_one_out"}),
-    ("mamba", "supervised", {}),
+    ("gru", "ppo", {}, {}),
+    ("gru", "ppo", {"rollout_length": 7, "normalise_advantages": True}, {}),
+    # In some windows only one of the processes has a decision.
+    (
+        "gru",
+        "ppo",
+        {"bptt_steps": 3, "normalise_advantages": True},
+        {"task": "delayed_cue", "task_args": {"num_cues": 2, "vocabulary": 2, "jitter": 9}},
+    ),
+    ("transformer", "ppo", {"advantage": "leave_one_out"}, {}),
+    ("mamba", "supervised", {}, {}),
 ]
 
 
 @pytest.mark.ddp
-@pytest.mark.parametrize(("controller", "objective", "ppo"), CASES)
-def test_two_processes_are_one_of_twice_the_scripts(tmp_path, controller, objective, ppo):
-    (one,) = run(train_recorded, 1, tmp_path / "one", controller, objective, ppo)
-    first, second = run(train_recorded, 2, tmp_path / "two", controller, objective, ppo)
+@pytest.mark.parametrize(("controller", "objective", "ppo", "task"), CASES)
+def test_two_processes_are_one_of_twice_the_scripts(tmp_path, controller, objective, ppo, task):
+    (one,) = run(train_recorded, 1, tmp_path / "one", controller, objective, ppo, task)
+    first, second = run(train_recorded, 2, tmp_path / "two", controller, objective, ppo, task)
     assert len(one["steps"]) >= 8
     assert max(float(step["norm"]) for step in one["steps"]) > 0
     for single, *both in zip(one["steps"], first["steps"], second["steps"], strict=True):

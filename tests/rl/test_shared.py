@@ -17,6 +17,7 @@ from memsuite.rl.shared_walk import share
 SCRIPTS, DRAWS = 3, 4
 GROUPS = ("leave_one_out", "group_mean", "group_std")
 SMALL = {"hidden_dim": 8}
+MEMORYLESS = "memsuite.controllers.memoryless.Memoryless"
 LOSS = {"clip": 0.2, "value_clip": None, "value_coefficient": 0.5, "entropy_weighting": "advantages"}
 
 
@@ -188,6 +189,35 @@ def test_windows_cut_the_gradient_and_nothing_else():
     assert (one, three) == (1, 3)
     assert loss == pytest.approx(same, abs=1e-12)
     assert largest_difference(whole, cut) > 1e-6
+
+
+def test_windows_do_not_change_the_scale_of_the_advantages():
+    """Without a memory there is nothing to cut, so windows change nothing at all."""
+    found = []
+    for window in (None, 3):
+        ppo = {"bptt_steps": window, "normalise_advantages": True}
+        module = module_of(controller=MEMORYLESS, controller_args={}, ppo=ppo)
+        _, rollout = rollout_of(module, 12, scale=module.advantage_scale)
+        losses = [terms.total for _, terms in rollout.losses(torch.arange(SCRIPTS), [])]
+        found.append((gradients(module, sum(losses)), module.advantage_scale.mean_square, rollout.counts))
+        assert module.advantage_scale.gathered > 0
+    (whole, square, counts), (cut, same, counted) = found
+    assert largest_difference(whole, cut) < 1e-14
+    assert float(square) == pytest.approx(float(same), rel=1e-12)
+    assert torch.equal(counts, counted)
+
+
+@pytest.mark.parametrize("objective", ["ppo", "supervised"])
+def test_the_return_of_a_rollout_does_not_grow_with_the_passes_over_it(objective):
+    """delayed_cue has one decision an episode, so its return is its success."""
+    module = module_of("delayed_cue", objective=objective)
+    _, rollout = rollout_of(module, 12)
+    drawn = []
+    for _ in range(4):
+        list(rollout.losses(torch.arange(SCRIPTS), drawn))
+    success, returned, _ = rollout.outcome().tolist()
+    assert returned == pytest.approx(success)
+    assert float(rollout.counts[1]) == SCRIPTS * DRAWS
 
 
 def test_minibatches_are_scripts_whole_and_the_memory_is_put_together_again():

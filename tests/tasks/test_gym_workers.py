@@ -25,6 +25,7 @@ from memsuite.errors import Stopped, UsageError  # noqa: E402
 from memsuite.module import MemoryPPO  # noqa: E402
 from memsuite.rl import evaluate, make_actor_critic, stream  # noqa: E402
 from memsuite.runs.recipes import nearest_recipe  # noqa: E402
+from memsuite.system import cpu_seconds  # noqa: E402
 from memsuite.tasks.actions import Discrete  # noqa: E402
 from memsuite.tasks.gym_task import GymTask  # noqa: E402
 
@@ -95,6 +96,20 @@ def test_a_copy_has_processes_of_its_own():
         copied.close()
     task.step(torch.zeros(4, dtype=torch.int64))
     task.close()
+
+
+def test_the_cpu_time_of_workers_is_that_of_the_run():
+    spent = []
+    for workers in (0, 2):
+        task = GymTask("World-v0", env_args={"fault": "busy"}, workers=workers)
+        task.reset(4, torch.Generator().manual_seed(0))
+        began = cpu_seconds()
+        for _ in range(25):
+            task.step(torch.zeros(4, dtype=torch.int64))
+        spent.append(cpu_seconds() - began)
+        task.close()
+    assert min(spent) > 0.3  # 25 steps of 4 environments, 3 ms each
+    assert spent[1] < 2 * spent[0]
 
 
 @pytest.mark.parametrize("how", ["killed", "exit"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import Any
 
 import gymnasium
@@ -45,7 +46,8 @@ class World(gymnasium.Env):
     Args:
         actions: key of ``ACTIONS``.
         seen: key of ``SEEN``.
-        fault: what goes wrong at the third step: ``raise``, ``exit`` or ``nan``; or ``mask`` for a mask of actions.
+        fault: what goes wrong at the third step: ``raise``, ``exit`` or ``nan``; or ``mask`` for a mask of actions, or
+            ``busy`` for steps of 3 ms of CPU time.
         length: steps after which it ends by itself.
     """
 
@@ -70,6 +72,9 @@ class World(gymnasium.Env):
         assert self.action_space.contains(action), (action, self.action_space)
         self.clock += 1
         self.taken.append(action)
+        begin = time.process_time()
+        while self.fault == "busy" and time.process_time() < begin + 0.003:
+            pass
         if self.fault == "raise" and self.clock == 3:
             raise RuntimeError("the world is flat")
         if self.fault == "exit" and self.clock == 3:

@@ -24,7 +24,7 @@ from memsuite.analysis.plots.canvas import (
     styles_of,
 )
 from memsuite.analysis.results import CELL, labels, models_of
-from memsuite.analysis.stats import iqm, performance_profile, stratified_bootstrap
+from memsuite.analysis.stats import performance_profile, stratified_iqm
 from memsuite.runs.config import DIFFICULTIES
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ def aggregate_scores(table: pd.DataFrame) -> Figure | None:
     with plt.rc_context(SETTINGS):
         figure, axes = plt.subplots(figsize=(7.6, 3), layout="constrained")
         for cells, models in groups.items():
-            found = {name: stratified_bootstrap(scores, iqm) for name, scores in models.items()}
+            found = {name: stratified_iqm(scores) for name, scores in models.items()}
             axes.text(0.0, at - 0.1, f"over {_of_cells(cells)}:", fontsize=8.5, color="#666666", va="center")
             at += 0.7
             for name in sorted(found, key=lambda name: -found[name].mean):
@@ -194,7 +194,7 @@ def aggregate_scores(table: pd.DataFrame) -> Figure | None:
                 axes.plot([one.low, one.high], [at, at], color=colour, linewidth=7, alpha=0.35, solid_capstyle="butt")
                 axes.plot([one.mean] * 2, [at - 0.3, at + 0.3], color=colour, linewidth=2.4)
                 ticks.append(at)
-                least, at = min(least, one.low), at + (height + 1) / 2
+                least, at = min(least, np.fmin(one.low, one.mean)), at + (height + 1) / 2
             at += 0.3
         figure.set_figheight(0.9 + 0.34 * at)
         axes.set_yticks(ticks, names)

@@ -9,6 +9,7 @@ import pickle
 import random
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ import torch
 from memsuite.blame import in_one_line
 from memsuite.errors import Stopped, UsageError
 from memsuite.imports import COPIES, PLACES
+from memsuite.system import count_cpu_seconds
 from memsuite.tasks.environments.share import Recipe, Row, Share, Step, import_environment, import_gymnasium
 
 PATIENCE = 5.0  # seconds that a process has to close its environments before it is killed
@@ -77,6 +79,7 @@ class Workers:
         self._parts = [range(int(part[0]), int(part[-1]) + 1) for part in parts]
         self._links: list[Connection] = []
         self._processes: list[Any] = []
+        self._spent = [0.0] * len(parts)  # CPU seconds of each process, as of its last answer
         spec = _pickled_spec(recipe.env_id)
         context: Any = multiprocessing.get_context(
             SERVER if SERVER in multiprocessing.get_all_start_methods() else "spawn"
@@ -139,9 +142,11 @@ class Workers:
 
     def _receive(self, number: int) -> Any:
         try:
-            kind, found, masked = self._links[number].recv()
+            kind, found, masked, spent = self._links[number].recv()
         except (EOFError, OSError) as error:
             raise self._ended(number) from error
+        count_cpu_seconds(spent - self._spent[number])
+        self._spent[number] = spent
         if kind == "found":
             self.masked = self.masked or masked
             return found
@@ -199,16 +204,16 @@ def work(link: Connection, begin: Begin) -> None:
     share: Share | None = None
     try:
         share = Share(begin.recipe, begin.count, _spec_here(begin))
-        link.send(("found", None, share.masked))
+        link.send(("found", None, share.masked, time.process_time()))
         while True:
             name, *given = link.recv()
-            link.send(("found", getattr(share, name)(*given), share.masked))
+            link.send(("found", getattr(share, name)(*given), share.masked, time.process_time()))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass  # the parent has closed the link, or has ended
     except (UsageError, Stopped) as error:
         kind = "usage" if isinstance(error, UsageError) else "stopped"
         with contextlib.suppress(OSError):
-            link.send((kind, (str(error), traceback.format_exc()), False))
+            link.send((kind, (str(error), traceback.format_exc()), False, time.process_time()))
     finally:
         if share is not None:
             share.close()
