@@ -191,6 +191,7 @@ class MemoryPPO(pl.LightningModule):
             checkpoint["memsuite"]["run"] = {
                 "ranks": gathered(acting_state(self.course.task, self.actor, self._running_return, self._generators)),
                 "guard": self.guard.state_dict(),
+                "precision": str(self.trainer.precision),
                 "seconds": {name: list(spent) for name, spent in self.seconds.items()},
             }
 

@@ -159,6 +159,7 @@ def test_a_file_outside_the_folder_is_not_written(folder, tmp_path):
     [
         {"curriculum": {"argument": "horizon", "start": 10, "factor": 2.0}},
         {"init_from": "runs/x"},
+        {"precision": "bf16-mixed"},
         {"command": "memsuite fit --steps 100 && memsuite fit --ckpt_path last --steps 6400"},
     ],
     ids=lambda change: next(iter(change)),

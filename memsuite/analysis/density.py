@@ -57,11 +57,12 @@ def recall_density(
     scored = script.scored[asked]
     right = (logits.argmax(-1) == script.targets[asked])[scored]
     steps = torch.arange(task.horizon).unsqueeze(1)
-    return by_distance(right, (steps - shown)[script.scored])
+    episode = torch.arange(episodes).expand_as(script.scored)
+    return by_distance(right, (steps - shown)[script.scored], episode[script.scored])
 
 
-def by_distance(right: Tensor, distance: Tensor) -> list[dict[str, Any]]:
-    """Return the rows of :func:`recall_density` from decisions and their distances, ``[N]`` each."""
+def by_distance(right: Tensor, distance: Tensor, episode: Tensor) -> list[dict[str, Any]]:
+    """Return the rows of :func:`recall_density` from decisions, their distances and their episodes, ``[N]`` each."""
     found: Tensor = torch.unique(distance)
     if len(found) > BINS:
         edges = torch.linspace(float(found[0]), float(found[-1]) + 1, BINS + 1, dtype=torch.float64)
@@ -72,7 +73,21 @@ def by_distance(right: Tensor, distance: Tensor) -> list[dict[str, Any]]:
     for part in parts:
         if count := int(part.sum()):
             success = float(right[part].double().mean())
-            low, high = wilson_interval(success, count)
+            low, high = wilson_interval(success, _independent(right[part], episode[part]))
             ends = {"nearest": int(distance[part].min()), "farthest": int(distance[part].max())}
             rows.append({**ends, "success": success, "success_low": low, "success_high": high, "decisions": count})
     return rows
+
+
+def _independent(right: Tensor, episode: Tensor) -> float:
+    """Return how many independent decisions have the variance of these, which one memory makes in each episode.
+
+    The variance of the ratio of right decisions is estimated from its spread between episodes (Kish 1965), as for the
+    success of a run (:class:`memsuite.metrics.Success`).
+    """
+    ratio = right.double().mean()
+    residuals = torch.zeros(int(episode.max()) + 1, dtype=torch.float64).index_add_(0, episode, right.double() - ratio)
+    variance = float(residuals.square().sum()) / len(right) ** 2
+    spread = float(ratio * (1 - ratio))
+    # Where all decisions are alike there is no spread to see, and episodes alone are known to be independent.
+    return min(len(right), max(1.0, spread / variance)) if variance > 0 else float(len(torch.unique(episode)))

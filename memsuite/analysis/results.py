@@ -109,7 +109,8 @@ def _row(run: dict[str, Any], where: str) -> dict[str, Any]:
     plain = {key: value for key, value in values.items() if not isinstance(value, dict)}
     nested = {key: json.dumps(value, sort_keys=True) for key, value in values.items() if isinstance(value, dict)}
     recipe, text = variant(result)
-    differs = ", ".join(part for part in (text, _curriculum(run), _extended(result)) if part)
+    parts = text, _curriculum(run), _extended(result), _precision(result)
+    differs = ", ".join(part for part in parts if part)
     return {**plain, **nested, "variant": differs, "recipe": recipe, "budget": result.config.get("steps")}
 
 
@@ -117,6 +118,11 @@ def _curriculum(run: dict[str, Any]) -> str:
     """Describe the curriculum of a run, which makes it a different experiment; empty without a curriculum."""
     used = run.get("curriculum")
     return "" if not used else f"curriculum={used['argument']} from {used['start']} x {used['factor']:g}"
+
+
+def _precision(result: RunResult) -> str:
+    """Name the precision of a run that is not the usual one."""
+    return "" if result.precision in (None, "32-true") else f"precision={result.precision}"
 
 
 def _extended(result: RunResult) -> str:

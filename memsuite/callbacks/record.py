@@ -111,7 +111,8 @@ class RunRecord(Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Evaluate on the test episodes and write the result."""
         module = cast(MemoryPPO, pl_module)
-        outcome = module.evaluate(module.evaluation_episodes, "test")
+        with trainer.precision_plugin.test_step_context():  # as the evaluations on the way
+            outcome = module.evaluate(module.evaluation_episodes, "test")
         wall, cpu = self._spent_so_far()
         if not trainer.is_global_zero:
             return
@@ -161,6 +162,7 @@ def describe_run(module: MemoryPPO, outcome: dict[str, float]) -> dict[str, Any]
         "steps_per_second": module.env_steps / training if training else None,
         "evaluation_share": module.seconds["evaluation"][0] / training if training else None,
         "world_size": world_size(),
+        "precision": str(module.trainer.precision),
         "parameters": sum(parameter.numel() for parameter in module.model.parameters()),
         "skipped_updates": module.guard.total,
         "curriculum": module.course.curriculum,

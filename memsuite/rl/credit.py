@@ -27,7 +27,8 @@ class Credit(nn.Module):
     An action is drawn by a uniform number u (:func:`~memsuite.rl.policy.distributions.sample`). Without consequences, u
     is independent of everything that follows. Let :math:`w_k = \cos(\pi k u)`, and let
     :math:`G = \sum_{i \ge 1} (\gamma\lambda)^{i-1} y_{t+i}`
-    for each observation channel and for the reward, centred on its mean over environments. Then every term of
+    for each observation channel and for the reward, centred on its mean over the environments of all processes. Then
+    every term of
     :math:`S = \sum w_k G` is symmetric about 0 given the rest, and
     :math:`P(|S| > z \sqrt{\sum w_k^2 G^2}) \le 2 e^{-z^2/2}` (self-normalised martingales, de la Pena 1999): 3e-8 for a
     pair at z = 6, whatever the task. The sums are kept over rollouts, so that rare consequences are found later.
@@ -88,14 +89,20 @@ class Credit(nn.Module):
         return waves.view(draws_TB.shape[0] * draws_TB.shape[1], len(self.products))
 
     def _later(self, trajectory: Trajectory) -> Tensor:
-        """Return the discounted sum of what follows each step, centred: ``[T, B, observation_dim + 1]``."""
+        """Return the discounted sum of what follows each step, centred: ``[T, B, observation_dim + 1]``.
+
+        A single environment has no others to be centred on: its sums stay as they are, which is as valid.
+        """
         seen = torch.cat([trajectory.observations, trajectory.rewards.unsqueeze(-1)], dim=-1).double()
         ended = (trajectory.terminated | trajectory.truncated).unsqueeze(-1)
         later = torch.zeros_like(seen)
         decay = self.discount * self.gae_lambda
         for t in range(len(seen) - 2, -1, -1):
             later[t] = (seen[t + 1] + decay * later[t + 1]).masked_fill(ended[t], 0)
-        return later - later.mean(1, keepdim=True)
+        rows = torch.ones(1, 1, later.shape[-1], dtype=later.dtype, device=later.device).expand(1, later.shape[1], -1)
+        sums = total(torch.cat([later, rows]).sum(1, keepdim=True))
+        others = (sums[-1:] > 1).double()
+        return later - others * sums[:-1] / sums[-1:]
 
 
 def credit_of(ppo: ResolvedPPO, task: Task) -> Credit:

@@ -58,7 +58,9 @@ def _evaluate(task: Task, model: ActorCritic, episodes: int, generator: torch.Ge
     returns = EpisodeReturn(sync_on_compute=False).to(generator.device)
     task, side_by_side = task.fresh(), SCRIPTED_ENVS if isinstance(task, ScriptedTask) else STEPPED_ENVS
     side_by_side = max(1, min(side_by_side, MOST_STEPS // task.horizon))
-    with own_randomness(generator.initial_seed()), left_as_it_was(model) as model, contextlib.closing(task):
+    # What a model draws for itself must not be what the episodes are drawn from.
+    own = stream(generator.initial_seed(), "global").initial_seed()
+    with own_randomness(own), left_as_it_was(model) as model, contextlib.closing(task):
         for start in range(0, episodes, side_by_side):
             source = _source(task, generator, start)
             actor = begin(task, model, min(side_by_side, episodes - start), source)

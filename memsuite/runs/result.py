@@ -77,6 +77,8 @@ class RunResult:
         steps_per_second: environment steps for each second of training.
         evaluation_share: wall time of evaluations, those on the way and the last, relative to that of training.
         world_size: processes that trained together.
+        precision: of the training, as Lightning's trainer names it; None in older results, which had ``32-true`` unless
+            their command line says otherwise.
         parameters: numbers that are learnt.
         state_floats: numbers that the memory of one episode holds.
         encoder: what makes numbers of an image before the memory reads it; None where no image is seen.
@@ -128,6 +130,7 @@ class RunResult:
     steps_per_second: float | None = None
     evaluation_share: float | None = None
     world_size: int | None = None
+    precision: str | None = None
     parameters: int | None = None
     state_floats: int | None = None
     encoder: str | None = None

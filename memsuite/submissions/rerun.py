@@ -54,7 +54,8 @@ def rerun(content: Mapping[str, Any], results: Sequence[RunResult], folder: Path
     alone = [run for run in results if _stands_alone(run)]
     if not alone:
         raise UsageError(
-            "every run has a curriculum, began with the weights of another or was extended, so none can be run again"
+            "every run has a curriculum or another precision, began with the weights of another or was extended, "
+            "so none can be run again"
         )
     cheapest = min(alone, key=lambda run: run.cpu_seconds or 0.0)
     for file, text in content["source"].items():
@@ -72,7 +73,8 @@ def rerun(content: Mapping[str, Any], results: Sequence[RunResult], folder: Path
 
 def _stands_alone(run: RunResult) -> bool:
     """Whether the settings say all that the run did."""
-    return run.curriculum is None and run.init_from is None and not run.extended_after
+    usual = run.precision in (None, "32-true")
+    return usual and run.curriculum is None and run.init_from is None and not run.extended_after
 
 
 def _trained(config: Mapping[str, Any], folder: Path) -> RunResult:

@@ -1,5 +1,6 @@
 """Actions are credited with later rewards once they are seen to have consequences, and not before."""
 
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -39,6 +40,46 @@ def test_a_consequence_is_found_and_stays_found():
     assert found[-1] == (0.5, 0.5)
     assert found == sorted(found)
     assert credit(next(rollouts(0.0, 1))) == (0.5, 0.5)
+
+
+def test_one_environment_alone_is_tested_too():
+    """It has no others to be centred on."""
+    credit = Credit(0.5, 0.5, True, 3, 5)
+    assert [credit(one) for one in rollouts(2.0, 400, envs=1)][-1] == (0.5, 0.5)
+    for seed in range(20):
+        credit = Credit(0.99, 0.95, True, 3, 5)
+        assert {credit(one) for one in rollouts(0.0, 20, seed, envs=1)} == {(0.0, 0.0)}
+
+
+def test_processes_of_one_environment_are_one_of_all(monkeypatch):
+    """Two threads stand for two processes, which meet wherever sums over all processes are taken."""
+    met, given = threading.Barrier(2, timeout=30), {}
+
+    def total(tensor):
+        given[threading.current_thread().name] = tensor
+        met.wait()
+        found = given["first"] + given["second"]
+        met.wait()
+        return found
+
+    def part(one, at):
+        return SimpleNamespace(**{name: value[:, at : at + 1] for name, value in vars(one).items()})
+
+    (whole,) = rollouts(1.0, 1, envs=2)
+    expected, halves = Credit(0.9, 0.9, True, 3, 5), [Credit(0.9, 0.9, True, 3, 5) for _ in range(2)]
+    expected(whole)
+    monkeypatch.setattr("memsuite.rl.credit.total", total)
+    threads = [
+        threading.Thread(target=credit, args=(part(whole, at),), name=name)
+        for at, (credit, name) in enumerate(zip(halves, ("first", "second"), strict=True))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for credit in halves:
+        torch.testing.assert_close(credit.products, expected.products, rtol=0, atol=1e-9)
+        torch.testing.assert_close(credit.squares, expected.squares, rtol=0, atol=1e-9)
 
 
 def test_a_later_reward_is_a_consequence_too():

@@ -8,6 +8,7 @@ import torch
 from bfloat16 import needs_bfloat16
 
 from memsuite.__main__ import main
+from memsuite.analysis.results import read_results
 from memsuite.errors import UsageError
 from memsuite.module import MemoryPPO
 from memsuite.ops.build import cpu
@@ -57,6 +58,31 @@ def test_a_run_goes_on_in_its_own_precision(tmp_path, capsys):
     fit(tmp_path / "run")
     assert main(["fit", *SMALL.split(), *ON.split(), str(tmp_path / "run")]) == 2
     assert "model.ppo.products is float32 in the checkpoint, not bfloat16" in capsys.readouterr().err
+
+
+def test_the_trainers_precision_is_recorded_and_held(tmp_path, capsys, monkeypatch):
+    """It decides numbers like any setting; and the last evaluation is in the precision of those on the way."""
+    evaluated, whole = [], MemoryPPO.evaluate
+
+    def evaluate(self, *given):
+        evaluated.append(torch.is_autocast_enabled("cpu"))
+        return whole(self, *given)
+
+    monkeypatch.setattr(MemoryPPO, "evaluate", evaluate)
+    for name, precision in (("one", "32-true"), ("two", "bf16-mixed")):
+        found = fit(tmp_path / name, "--trainer.precision", precision)
+        assert found["precision"] == precision
+        assert len(evaluated) >= 2
+        assert set(evaluated) == {precision == "bf16-mixed"}
+        evaluated.clear()
+    runs = read_results(tmp_path / "one", tmp_path / "two")
+    assert sorted(runs["variant"]) == ["num_envs=128", "num_envs=128, precision=bf16-mixed"]
+    more = ["--steps", "25600", "--device", "cpu", "--ckpt_path", "last", "--out", str(tmp_path / "one")]
+    before = (tmp_path / "one" / "config.yaml").read_text()
+    assert main(["fit", *more, "--trainer.precision", "bf16-mixed"]) == 2
+    assert "trainer.precision is 32-true in the checkpoint, not bf16-mixed" in capsys.readouterr().err
+    assert (tmp_path / "one" / "config.yaml").read_text() == before
+    assert main(["fit", *more]) == 0
 
 
 def test_a_wrong_precision_is_named():

@@ -16,7 +16,7 @@ from memsuite.errors import UsageError
 from memsuite.module import MemoryPPO
 from memsuite.rl import PPOConfig, evaluate, stream
 from memsuite.rl.actor_critic import ActorCritic, make_actor_critic
-from memsuite.tasks import Anchors, Task
+from memsuite.tasks import Anchors, Task, make_task
 from memsuite.tasks.gym_task import GymTask
 from memsuite.types import TimeStep
 
@@ -161,6 +161,37 @@ def test_an_evaluation_does_not_depend_on_what_was_drawn_before():
         found.append(evaluate(task, model, 70, stream(0, "test")))
     assert found[0]["return_mean"] == found[1]["return_mean"]
     assert found[0]["return_low"] == found[1]["return_low"]
+
+
+class Guessing(Controller):
+    """Ignores what it sees, and guesses one of eight cues as the task draws them, at the beginning of an episode."""
+
+    def __init__(self, input_dim):
+        super().__init__()
+        self.input_dim, self.feature_dim = input_dim, 8
+
+    def init_state(self, batch_size, device=None):
+        return torch.full((batch_size, 1), -1.0)
+
+    def forward_step(self, x, state):
+        if (state < 0).all():
+            state = torch.randint(8, (len(x), 1)).float()
+        return torch.nn.functional.one_hot(state[:, 0].long().clamp(min=0), 8).float(), state
+
+    def reset_mask(self, state, is_first):
+        return state.masked_fill(is_first[:, None], -1.0)
+
+
+@pytest.mark.parametrize("name", ["validation", "test"])
+def test_what_a_model_draws_is_not_what_the_episodes_are_drawn_from(name):
+    task = make_task("delayed_cue", "medium", vocabulary=8)
+    model = make_actor_critic(task, f"{__name__}.Guessing", {}, "memory", stream(0, "weights"))
+    with torch.no_grad():
+        model.actor.weight.zero_()
+        model.actor.weight[:8] = 9 * torch.eye(8)
+        model.actor.bias.zero_()
+    found = evaluate(task, model, 1024, stream(0, name))
+    assert abs(found["success"] - 1 / 8) < 4 * (7 / 64 / 1024) ** 0.5
 
 
 def first_observations(task: Task, favourite: int, monkeypatch) -> list[torch.Tensor]:

@@ -46,6 +46,11 @@ def check_run(path: Path, checkpoint: Mapping[str, Any], module: Any, trainer: A
     Raises:
         UsageError: one line that names the entry, what it is and what it must be.
     """
+    before, now = (checkpoint["memsuite"].get("run") or {}).get("precision"), str(trainer.precision)
+    if before not in (None, now):  # a checkpoint of an earlier version does not say
+        raise UsageError(
+            f"trainer.precision is {before} in the checkpoint, not {now}; leave it out to go on, or start a run"
+        )
     try:
         if "optimizer_states" in checkpoint:
             _check_optimizer(checkpoint["optimizer_states"], module.configure_optimizers())
