@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 
 CPP := $(wildcard csrc/*.cpp csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.cuh tests/ops/build/emulated/*.h)
 
-.PHONY: setup demo test test-pythons notebooks jupyter site peers clusters test-slow fuzz learn docs reference reference-v1 recipe recipe-v1 controls horizons beyond contamination map minigrid products solve-easy solve-medium solve-hard solve-extreme longest records bench-peers bench-learning bench-recurrent-ppo bench-minigrid gpu-check check clean
+.PHONY: setup demo test test-pythons notebooks jupyter site peers clusters test-slow fuzz learn docs reference reference-v1 recipe recipe-v1 controls horizons beyond contamination map minigrid products solve-easy solve-medium solve-hard solve-extreme longest records bench-peers bench-learning bench-recurrent-ppo bench-gymnasium gpu-check check clean
 
 setup: $(VENV)/.ready
 
@@ -205,11 +205,12 @@ bench-recurrent-ppo: setup
 	.venv-peers/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[gym]' 'sb3-contrib==2.9.2' 'torchrl==0.14.1'
 	taskset -c 0 $(RUN)/python tests/peers/recurrent_ppo/compare.py .venv-peers/bin/python
 
-# sb3-contrib on MiniGrid's MemoryS7, beside results/minigrid_memory.jsonl.
-bench-minigrid: setup
+# sb3-contrib on MiniGrid's MemoryS7 and on Pendulum, beside results/minigrid_memory.jsonl and pendulum_v1.jsonl.
+bench-gymnasium: setup
 	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[gym]' 'sb3-contrib==2.9.2' minigrid
 	.venv-peers/bin/python tests/peers/recurrent_ppo/on_gymnasium.py
+	.venv-peers/bin/python tests/peers/recurrent_ppo/on_gymnasium.py --task pendulum
 
 # On a machine with a GPU: what runs, with which numbers and how fast, into results/gpu.json after every step; then the
 # gpu tests, into results/gpu_tests.txt. The most valuable comes first, so a check that is cut short is worth something.
