@@ -21,6 +21,7 @@ from memsuite.runs.contents import walk
 from memsuite.runs.folder import LAST, METRICS, PREVIOUS
 from memsuite.runs.kinds import Wrong
 
+NO_WAY_ON = "a run cannot be gone on with from what it saves"
 
 def _save(checkpoint: dict[str, Any], file: IO[bytes]) -> None:
     """Save a checkpoint; raise the OSError of a failed write, which PyTorch's archive writer replaces by its own."""
@@ -53,13 +54,18 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
         Raises:
             OSError: the file could not be written; the existing files are unchanged.
-            UsageError: the first checkpoint of the run cannot be read again.
+            UsageError: the checkpoint could not be read again, and is not written; or the first one of the run cannot.
         """
         path = Path(path)
+        if "memsuite" in checkpoint:
+            try:
+                walk(checkpoint, "the checkpoint")
+            except Wrong as wrong:
+                raise UsageError(f"{NO_WAY_ON}: {wrong}") from wrong
         keep = path.with_name(PREVIOUS) if path.name == LAST else None
         write_atomically(path, lambda file: _save(checkpoint, file), keep)
         if not self._read_back and "memsuite" in checkpoint:
-            check_readable(path, checkpoint)
+            check_readable(path)
         self._read_back = True
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
@@ -72,17 +78,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         return whole(Path(path), map_location or "cpu")
 
 
-def check_readable(path: Path, checkpoint: dict[str, Any]) -> None:
-    """Read a checkpoint back; raise a usage error that names what in it is neither a plain value nor a tensor."""
+def check_readable(path: Path) -> None:
+    """Read a checkpoint back; raise a usage error that says why it cannot be read."""
     try:
         whole(path)
     except UsageError as error:
-        text = "a run cannot be gone on with from what it saves"
-        try:
-            walk(checkpoint, "the checkpoint")
-        except Wrong as wrong:
-            raise UsageError(f"{text}: {wrong}") from error
-        raise UsageError(f"{text}: {error}") from error
+        raise UsageError(f"{NO_WAY_ON}: {error}") from error
 
 
 class MetricsCSV(Logger):

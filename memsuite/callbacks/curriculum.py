@@ -36,6 +36,8 @@ class Curriculum(Callback):
             or a size such as ``num_cues`` or ``seq_len``.
     """
 
+    grows = True  # a run that began with such a callback does not go on without one
+
     def __init__(
         self, start: int, factor: float = 2.0, success: float = 0.9, patience: int = 1, argument: str = "horizon"
     ) -> None:

@@ -57,6 +57,9 @@ class RunConfig:
     ppo: PPOConfig = field(default_factory=PPOConfig)
 
     def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if isinstance(value, positive):  # a kind of the command line's, which no checkpoint may hold
+                object.__setattr__(self, name, int(value))
         for name in ("num_envs", "evaluation_episodes"):
             if (number := getattr(self, name)) is not None and number < 1:
                 raise UsageError(f"{name} is {number}; the least is 1")

@@ -185,6 +185,26 @@ def test_it_is_asked_for_in_yaml_and_a_mistake_is_one_line(tmp_path, monkeypatch
     assert again["env_steps"] > result["env_steps"]
 
 
+def test_a_run_with_a_horizon_from_the_command_line_reaches_it_and_goes_on(tmp_path, monkeypatch, capsys):
+    """What the command line reads a number as must not reach a checkpoint, which holds plain values alone."""
+    monkeypatch.chdir(tmp_path)
+    tiny = "--horizon 10 --num_envs 4 --evaluation_episodes 8 --device cpu --controller_args.hidden_dim 8"
+    eager = CONFIG.replace("start: 50", "start: 5").replace("success: 0.9", "success: 0.0001")
+    (tmp_path / "eager.yaml").write_text(eager)
+    assert main(["fit", "--config", "eager.yaml", "--out", "x", "--steps", "2000", *tiny.split()]) == 0
+    stages = json.loads((tmp_path / "x" / "result.json").read_text())["curriculum"]["stages"]
+    assert [one["horizon"] for one in stages] == [5, 10]
+    more = ["--ckpt_path", "last", "--out", "x", "--steps", "4000"]
+    before = (tmp_path / "x" / "config.yaml").read_text()
+    for callbacks in ("[]", "[memsuite.callbacks.StopAtTarget]"):
+        capsys.readouterr()
+        assert main(["fit", *more, "--trainer.callbacks", callbacks]) == 2
+        assert "which is not among trainer.callbacks" in capsys.readouterr().err
+    assert (tmp_path / "x" / "config.yaml").read_text() == before
+    assert main(["fit", *more]) == 0
+    assert memsuite.load(tmp_path / "x").task.horizon == 10
+
+
 @pytest.mark.parametrize("other", [{"start": 4}, {"factor": 8}, {"success": 0.1}, {"patience": 7}])
 def test_a_curriculum_is_not_changed_on_the_way(tmp_path, other):
     train(small(), tmp_path, Curriculum(5), Checkpoints(tmp_path))

@@ -51,6 +51,11 @@ def check_run(path: Path, checkpoint: Mapping[str, Any], module: Any, trainer: A
         raise UsageError(
             f"trainer.precision is {before} in the checkpoint, not {now}; leave it out to go on, or start a run"
         )
+    if checkpoint["memsuite"].get("curriculum") and not any(getattr(one, "grows", False) for one in trainer.callbacks):
+        raise UsageError(
+            "the checkpoint is of a run with a Curriculum, which is not among trainer.callbacks; "
+            "leave them out to go on, or name it again"
+        )
     try:
         if "optimizer_states" in checkpoint:
             _check_optimizer(checkpoint["optimizer_states"], module.configure_optimizers())
