@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any
@@ -21,7 +23,9 @@ from memsuite.runs.contents import walk
 from memsuite.runs.folder import LAST, METRICS, PREVIOUS
 from memsuite.runs.kinds import Wrong
 
+log = logging.getLogger("memsuite")
 NO_WAY_ON = "a run cannot be gone on with from what it saves"
+
 
 def _save(checkpoint: dict[str, Any], file: IO[bytes]) -> None:
     """Save a checkpoint; raise the OSError of a failed write, which PyTorch's archive writer replaces by its own."""
@@ -149,7 +153,10 @@ class MetricsCSV(Logger):
         rows = self._rows() if rank() == 0 else []
         if rows:
             self._columns = list(rows[0])
-            self._rewrite([row for row in rows if int(row["env_steps"] or 0) <= env_steps])
+            whole = [row for row in rows if re.fullmatch(r"\d*", row.get("env_steps") or "") and None not in row]
+            if len(whole) < len(rows):
+                log.warning("%s had %d rows that are none, and has lost them", self._path, len(rows) - len(whole))
+            self._rewrite([row for row in whole if int(row["env_steps"] or 0) <= env_steps])
 
     def _rows(self) -> list[dict[str, str]]:
         if not self._path.exists():

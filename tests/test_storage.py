@@ -51,6 +51,17 @@ def test_rows_are_appended_and_new_columns_widen_the_file(tmp_path):
     assert read(tmp_path)[2]["b"] == "3"
 
 
+def test_a_row_that_is_none_does_not_stand_in_the_way(tmp_path):
+    logger = MetricsCSV(tmp_path)
+    for step in (10, 20):
+        logger.log_metrics({"a": step}, step=step)
+    with (tmp_path / "metrics.csv").open("a") as file:
+        file.write("garbage,1\n15,1,2,3\n")
+    again = MetricsCSV(tmp_path)
+    again.rewind(20)
+    assert [row["a"] for row in read(tmp_path)] == ["10", "20"]
+
+
 def test_a_fresh_logger_begins_anew_and_a_rewound_one_goes_on(tmp_path):
     logger = MetricsCSV(tmp_path)
     for step in (10, 20, 30):

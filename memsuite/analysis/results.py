@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from memsuite.errors import UsageError
 from memsuite.runs import RunResult
+from memsuite.runs.checkpoints import fingerprint
 from memsuite.runs.collection import check_values, find_runs, in_order, read_json
 from memsuite.runs.config import DIFFICULTIES
 from memsuite.runs.folder import RETENTION
@@ -21,6 +23,7 @@ from memsuite.shipped import extra
 if TYPE_CHECKING:
     import pandas as pd
 
+log = logging.getLogger("memsuite")
 # The columns that identify a cell of results; the seeds are its repetitions.
 CELL = ["task", "difficulty", "horizon", "controller", "variant", "recipe", "budget", "objective"]
 SETTING = CELL[:-1]  # the columns that a cell shares with its ceiling, which is trained with the right actions
@@ -196,11 +199,22 @@ def read_retention(table: pd.DataFrame) -> pd.DataFrame:
         file = Path(str(run.get("folder", ""))) / RETENTION
         if file.is_file():
             with told(file):
+                if _of_another(read_json(file).get("checkpoint"), file.parent):
+                    log.warning("%s is of an earlier checkpoint, and left out; memsuite retention measures again", file)
+                    continue
                 rows = pandas.DataFrame(read_json(file)["rows"]).rename(columns={"horizon": "evaluated_horizon"})
                 for name in ("evaluated_horizon", "success", "retention"):
                     rows[name] = pandas.to_numeric(rows[name])
             parts.append(rows.assign(seed=run["seed"], **{key: run[key] for key in CELL}))
     return pandas.concat(parts) if parts else pandas.DataFrame(columns=[*CELL, "seed", "evaluated_horizon", "success"])
+
+
+def _of_another(measured: str | None, folder: Path) -> bool:
+    """Whether a measurement is of another checkpoint than the one that is there now, as far as both are known."""
+    try:
+        return measured is not None and measured != fingerprint(folder)
+    except UsageError:  # no checkpoint is kept
+        return False
 
 
 @contextmanager

@@ -134,7 +134,7 @@ def tasks_at(
             if optional and horizon != horizons[-1]:
                 continue
             raise
-        for name in ("observation_dim", "num_actions"):
+        for name in ("observation_dim", "action_space"):
             now, before = getattr(task, name), getattr(module.task, name)
             if now != before:
                 raise UsageError(
@@ -151,6 +151,10 @@ def of_draws(module: MemoryPPO, tasks: Sequence[Task], episodes: int) -> Iterato
     controller = module.model.controller
     for task in tasks:
         found = evaluate(task, module.model, episodes, stream(module.seed, "retention"))
+        if math.isnan(found["success"]):
+            raise UsageError(
+                f"{module.preset.task} scores no decision, so there is no success at any horizon to measure"
+            )
         row: dict[str, Any] = {name: found[name] for name in ("success", "success_low", "success_high", "episodes")}
         yield row | {"retention": retention(controller, task.horizon) if controller.input_dim > CUES else None}
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-import math
 import os
 import shlex
 import time
@@ -26,7 +25,7 @@ from memsuite.launch.arguments import options, told_of_classes
 from memsuite.launch.folder import begin_folder, check_space, own_folder, replacement, run_name
 from memsuite.launch.hints import hint_at_retention
 from memsuite.launch.loggers import end_wandb, go_on_logging, in_run_folder
-from memsuite.launch.messages import as_text, how_to_go_on, interval_of, log_to, summary, told_in_one_line
+from memsuite.launch.messages import as_text, evaluated, how_to_go_on, log_to, summary, told_in_one_line
 from memsuite.launch.parser import Parser
 from memsuite.launch.plain import console as plain_console
 from memsuite.launch.plain import flat
@@ -245,13 +244,7 @@ def main(verb: str, arguments: list[str]) -> int:
     if cli.trainer.global_rank > 0:
         return 0
     metrics = cli.trainer.callback_metrics
-    values = {key.removeprefix(f"{prefix}/"): float(value) for key, value in metrics.items()}
-    name, low, high = ("success", "success_low", "success_high")
-    if math.isnan(values["success"]):
-        name, low, high = ("return", "return_low", "return_high")
-        values["return"] = values["return_mean"]
-    interval = interval_of(values[low], values[high], 3)
-    print(f"{verb}: greedy {name} {values[name]:.3f} ({interval}, {values['episodes']:.0f} episodes)")
+    print(evaluated(verb, {key.removeprefix(f"{prefix}/"): float(value) for key, value in metrics.items()}))
     return 0
 
 

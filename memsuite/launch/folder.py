@@ -167,6 +167,9 @@ class Deleting(Replacement):
         else:
             write_json(self.folder / ASKED, self.asked)
         self._delete(*HELD, LOGGERS)
+        for measured in self.folder.glob("retention*.json"):  # of the network that is replaced
+            if "checkpoint" in measured.read_text(errors="replace"):
+                measured.unlink()
         shutil.rmtree(self.folder / SOURCE, ignore_errors=True)
         log = self.folder / LOG
         log.write_bytes(log.read_bytes()[self.logged :])

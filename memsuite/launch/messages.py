@@ -10,7 +10,7 @@ import re
 import shlex
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ log = logging.getLogger("memsuite")
 OUT_OF_MEMORY = re.compile("can't allocate memory|out of memory|not enough memory|ALLOC_FAILED", re.IGNORECASE)
 HOW_TO_FIND = "put it back, or go on where it is now with: memsuite fit --ckpt_path last --out FOLDER"
 FEW = 32  # episodes: the interval of a mean return is wide
+LIMITED = {"validate": "val", "test": "test"}
 UNUSED = "some parameters of the model take no part in its loss; several processes then need"
 
 
@@ -153,6 +154,19 @@ def log_to(folder: Path) -> Iterator[logging.Logger]:
         for handler in handlers:
             logger.removeHandler(handler)
             handler.close()
+
+
+def evaluated(verb: str, values: Mapping[str, float]) -> str:
+    """Return the line that ``memsuite test`` or ``validate`` prints.
+
+    Raises:
+        UsageError: nothing was evaluated.
+    """
+    if "success" not in values:
+        raise UsageError(f"nothing was evaluated: trainer.limit_{LIMITED[verb]}_batches leaves none")
+    name, value = ("return", values["return_mean"]) if math.isnan(values["success"]) else ("success", values["success"])
+    interval = interval_of(values[f"{name}_low"], values[f"{name}_high"], 3)
+    return f"{verb}: greedy {name} {value:.3f} ({interval}, {values['episodes']:.0f} episodes)"
 
 
 def summary(result: dict[str, Any], folder: Path) -> Table:

@@ -47,8 +47,10 @@ def build_config(config: RunConfig | None, settings: dict[str, Any]) -> RunConfi
 def plan(config: RunConfig) -> tuple[RunConfig, Course]:
     """Return the settings with their sizes filled in, and the course of the run that they ask for."""
     preset = get_task_config(config.task, config.difficulty)
-    task_args = dict(**({} if config.horizon is None else {"horizon": config.horizon}))
-    task_args = dict(**task_args, **nested(config.task_args or {}))
+    given = nested(config.task_args or {})
+    task_args = given if config.horizon is None else {"horizon": config.horizon, **given}
+    if config.horizon is not None and task_args["horizon"] != config.horizon:
+        raise UsageError(f"horizon is {config.horizon}, and task_args.horizon {task_args['horizon']}; give one of them")
     config = resolve_size(config, preset.make(**task_args))
     assert config.num_envs is not None
     return config, Course(preset, task_args, config.num_envs, config.ppo.rollout_length, config.steps)

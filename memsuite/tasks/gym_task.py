@@ -23,7 +23,7 @@ from memsuite.tasks.environments.share import (
 )
 from memsuite.tasks.environments.spaces import action_space_of, chosen_parts
 from memsuite.tasks.environments.values import check_observations
-from memsuite.tasks.environments.view import Options, View
+from memsuite.tasks.environments.view import Options, View, check_kinds
 from memsuite.tasks.environments.workers import Workers
 from memsuite.types import TimeStep
 
@@ -84,11 +84,12 @@ class GymTask(Task):
         workers: int = 0,
         keys: Sequence[str] = (),
     ) -> None:
-        spaces = import_gymnasium().spaces
+        spaces, who = import_gymnasium().spaces, f"gym:{env_id}"
+        check_kinds(who, {"mask": mask, "keys": keys}, env_args, horizon)
         self._batch: Share | Workers | None = None
         self.masked, self.env_id, self.mask = False, env_id, tuple(mask)
         self._options = Options(self.mask, previous_action, previous_reward, truncation, image, workers)
-        self._options.check(who := f"gym:{env_id}")
+        self._options.check(who)
         arguments = dict(env_args or {}) | ({"max_episode_steps": horizon} if horizon else {})
         env = make_environment(env_id, arguments)
         close_environment(env_id, env)

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from memsuite.__main__ import main
+from memsuite.analysis.results import read_results, read_retention
 
 TINY = ["--num_envs", "4", "--evaluation_episodes", "8", "--device", "cpu", "--controller_args.hidden_dim", "8"]
 
@@ -44,6 +45,19 @@ def test_a_task_that_needs_no_memory_has_no_score(trained, tmp_path, capsys):
     report = json.loads((tmp_path / "x" / "retention.json").read_text())
     assert [row["score"] for row in report["rows"]] == [None, None]
     assert report["half_life"] is None
+
+
+def test_a_measurement_of_an_earlier_network_is_not_shown(trained, tmp_path, caplog):
+    """The run went on, and then another one took its place."""
+    given = ["delayed_cue", "--horizon", "10", "--steps"]
+    trained(*given, "80")
+    assert main(["retention", "x", "--horizons", "10,20", "--episodes", "8"]) == 0
+    assert len(read_retention(read_results("x"))) == 2
+    assert main(["fit", "--ckpt_path", "last", "--out", "x", "--steps", "160"]) == 0
+    assert len(read_retention(read_results("x"))) == 0
+    assert "retention.json is of an earlier checkpoint" in caplog.text
+    trained(*given, "120", "--overwrite")
+    assert not (tmp_path / "x" / "retention.json").exists()
 
 
 def test_the_usual_horizons_are_those_that_the_task_can_have(trained, tmp_path, monkeypatch):

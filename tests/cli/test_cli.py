@@ -120,6 +120,12 @@ def test_a_checkpoint_is_evaluated_without_its_config(run):
         status, out, err = run(f"{verb} --ckpt_path x")
         assert status == 0, err
         assert out.startswith(f"{verb}: greedy success")
+        short = {"validate": "val"}.get(verb, verb)
+        status, _, err = run(f"{verb} --ckpt_path x --trainer.limit_{short}_batches 0")
+        assert (status, err) == (
+            2,
+            f"memsuite {verb}: error: nothing was evaluated: trainer.limit_{short}_batches leaves none\n",
+        )
 
 
 def test_test_repeats_the_recorded_success(run, tmp_path):
@@ -236,6 +242,13 @@ MISTAKES = {
     "fit --ckpt_path nothing.ckpt": "no checkpoint",
     "fit --ckpt_path list.yaml": "not a whole memsuite checkpoint",
     "fit --out list.yaml/x": "cannot write",
+    "fit --horizon 70 --task_args.horizon 60": "horizon is 70, and task_args.horizon 60; give one of them",
+    "fit --task gym:CartPole-v1 --task_args.mask 1": "mask is 1; it must be a list, as [1]",
+    "fit --task gym:CartPole-v1 --task_args.mask [1.5]": "mask is [1.5]; it must be a list of whole numbers",
+    "fit --task gym:CartPole-v1 --task_args.keys 3": "keys is 3; it must be a list",
+    "fit --task gym:CartPole-v1 --task_args.env_args 3": "env_args is 3; it must be a mapping",
+    "fit --task gym:CartPole-v1 --task_args.horizon 0": "horizon is 0; it must be a whole number above 0",
+    "submit --check nothing.json": "cannot read nothing.json: No such file or directory",
     "validate": "--ckpt_path",
     "fiit": "did you mean: fit",
     "controllers --jso": "--json",

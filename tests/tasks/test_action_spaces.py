@@ -8,6 +8,7 @@ import lightning.pytorch as pl
 import pytest
 import torch
 
+from memsuite.analysis.retention import of_draws, tasks_at
 from memsuite.errors import UsageError
 from memsuite.module import MemoryPPO
 from memsuite.runs.ppo import PPOConfig
@@ -100,6 +101,15 @@ def test_a_task_of_ones_own_with_such_actions_is_learnt(name, low, high):
     pl.Trainer(**PLAIN, max_epochs=1, accelerator="cpu").fit(module)
     assert before < low
     assert module.evaluate(64, "test")["return_mean"] > high
+
+
+@pytest.mark.parametrize("name", ["Echo", "Pointer"])
+def test_such_a_task_is_asked_at_other_horizons(name):
+    module = MemoryPPO(task=f"{__name__}.{name}", difficulty="easy")
+    tasks = tasks_at(module, [4, 8])
+    assert [task.horizon for task in tasks] == [4, 8]
+    with pytest.raises(UsageError, match="scores no decision, so there is no success"):
+        next(of_draws(module, tasks, 8))
 
 
 def test_a_script_has_discrete_actions():

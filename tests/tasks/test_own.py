@@ -44,6 +44,7 @@ def test_it_is_made_trained_and_loaded_by_its_path(mine, tmp_path):
     module = memsuite.load(tmp_path / "x")
     assert module.task.horizon == 8
     assert main(["retention", str(tmp_path / "x"), "--horizons", "4,8", "--episodes", "8"]) == 0
+    assert main([*line.split(), "--task_args.reveal", "true", "--device", "cpu", "--out", str(tmp_path / "y")]) == 0
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +43,8 @@ class Options:
 
     def check(self, who: str) -> None:
         """Raise a usage error for an option of another value than it has; ``who`` names the environment."""
+        if not all(type(index) is int for index in self.mask):
+            raise UsageError(f"{who}: mask is {list(self.mask)}; it must be a list of whole numbers, as [1, 3]")
         if self.truncation not in TRUNCATIONS:
             raise unknown(f"value of truncation for {who}:", self.truncation, TRUNCATIONS)
         if self.image is not None and self.image not in IMAGES:
@@ -52,6 +55,24 @@ class Options:
         for name in ("previous_action", "previous_reward"):
             if not isinstance(getattr(self, name), bool):
                 raise UsageError(f"{who}: {name} is {getattr(self, name)!r}; it must be true or false")
+
+
+def check_kinds(who: str, lists: Mapping[str, Any], env_args: Any, horizon: Any) -> None:
+    """Raise a usage error for an argument of another kind than it has, in a call or on a command line.
+
+    Args:
+        who: names the environment.
+        lists: what must be lists, by name.
+        env_args: what must be a mapping, or None.
+        horizon: what must be a number above 0, or None.
+    """
+    for name, value in lists.items():
+        if not isinstance(value, list | tuple):
+            raise UsageError(f"{who}: {name} is {value!r}; it must be a list, as [{value}]")
+    if not (env_args is None or isinstance(env_args, Mapping)):
+        raise UsageError(f"{who}: env_args is {env_args!r}; it must be a mapping, as {{max_steps: 40}}")
+    if horizon is not None and (isinstance(horizon, bool) or not isinstance(horizon, int) or horizon < 1):
+        raise UsageError(f"{who}: horizon is {horizon!r}; it must be a whole number above 0")
 
 
 class View:
