@@ -17,12 +17,14 @@ from jsonargparse.typing import register_type
 
 from memsuite.errors import UsageError, nearest
 from memsuite.launch.plain import flat
-from memsuite.reading import count_in_tens, positive, read_mapping, refuse_bombs
+from memsuite.reading import count_in_tens, positive, read_mapping, read_value, refuse_bombs
 from memsuite.runs.config import NAMES, agree, lift
 from memsuite.shipped import find
 
 GROUPS = ("model", "model.ppo", "trainer")  # keys that only hold others
 FILES = ("--config", "-c")  # the options that name a configuration file
+HOLDING = ("task_args", "controller_args")  # settings that are mappings
+WITHIN = re.compile(rf"--(?:{'|'.join(HOLDING)})\.\w+\.\w")
 WORDS = {
     "positive": "a whole number above 0",
     "int": "a whole number",
@@ -83,7 +85,7 @@ class Arguments(ArgumentParser):
                 word = f"--{found[1]}{found[2]}{equals}{value}"
             lifted.append(word)
             before = word
-        return lifted
+        return gathered(lifted)
 
     def _content_of(self, path: str) -> str:
         """Return the content of a configuration file, as it was read, with no setting under ``model``."""
@@ -158,6 +160,49 @@ class Arguments(ArgumentParser):
         if found := re.match(r"Not of type positive: (.*)", text):
             return found[1]
         return text
+
+
+def gathered(arguments: list[str]) -> list[str]:
+    """Return arguments in which what lies within a setting's mapping is given as the whole mapping.
+
+    ``--task_args.env_args.n 6`` becomes ``--task_args.env_args={"n": 6}``, with what files and arguments before it have
+    there. The parser itself would take the 6 for a text and drop the rest of the mapping, unless it comes first.
+
+    Raises:
+        UsageError: the setting has a value that is no mapping.
+    """
+    if not any(WITHIN.match(word) for word in arguments):
+        return arguments
+    held: dict[str, dict[str, Any]] = {group: {} for group in HOLDING}
+    found, words = [], iter(arguments)
+    for word in words:
+        name, equals, text = word.partition("=")
+        group, _, rest = name[2:].partition(".")
+        if name not in FILES and group not in HOLDING:
+            found.append(word)
+            continue
+        text = text if equals else next(words, "")
+        above, _, below = rest.partition(".")
+        if name in FILES:
+            content = yaml.safe_load(text)
+            for one in HOLDING if isinstance(content, dict) else ():
+                held[one] |= content.get(one) or {}
+        elif below:
+            held[group][above] = _with(held[group].get(above), above, below.split("."), read_value(name, text))
+            name, text = f"--{group}.{above}", json.dumps(held[group][above])
+        else:
+            value = read_value(name, text)
+            held[group] |= {above: value} if above else value if isinstance(value, dict) else {}
+        found.append(f"{name}={text}")
+    return found
+
+
+def _with(mapping: Any, name: str, path: list[str], value: Any) -> dict[str, Any]:
+    """Return a mapping with the value at a path of keys."""
+    if not isinstance(mapping, dict | None):
+        raise UsageError(f"{name} is {mapping!r}, so it has no {path[0]!r}; give one of the two")
+    below = value if len(path) == 1 else _with((mapping or {}).get(path[0]), path[0], path[1:], value)
+    return {**(mapping or {}), path[0]: below}
 
 
 @contextmanager

@@ -114,6 +114,23 @@ def test_the_saved_config_repeats_the_run(run, tmp_path):
     assert all((a == b).all() for a, b in zip(one.parameters(), other.parameters(), strict=True))
 
 
+def test_what_lies_within_a_mapping_keeps_its_kind_and_what_stands_beside_it(run, tmp_path):
+    """Wherever it stands among the arguments, and whatever a file has in the same mapping."""
+    (tmp_path / "e.yaml").write_text("task: gym:CartPole-v1\ntask_args: {env_args: {render_mode: rgb_array}}\n")
+    line = "fit --config e.yaml --task_args.previous_action true --task_args.env_args.sutton_barto_reward true"
+    line += " --controller_args.depth 1 --controller_args.match.parameters 3000 --horizon 9"
+    status, _, err = run(f"{line} --out x --num_envs 2 --steps 36 --evaluation_episodes 2 --device cpu")
+    assert status == 0, err
+    config = memsuite.load(tmp_path / "x").config
+    assert config.task_args == {
+        "previous_action": True,
+        "env_args": {"render_mode": "rgb_array", "sutton_barto_reward": True},
+    }
+    assert config.controller_args["depth"] == 1
+    status, _, err = run("fit --task_args.mask [1] --task_args.env_args 3 --task_args.env_args.n 4")
+    assert (status, err) == (2, "memsuite fit: error: env_args is 3, so it has no 'n'; give one of the two\n")
+
+
 def test_a_checkpoint_is_evaluated_without_its_config(run):
     run("fit --out x", *TINY)
     for verb in ("validate", "test"):
