@@ -56,7 +56,7 @@ from memsuite.rl.saved.classes import check_defaults
 from memsuite.rl.saved.fits import check_run
 from memsuite.rl.saved.restore import check_size, settings_of
 from memsuite.runs import PPOConfig, RunConfig
-from memsuite.runs.checkpoints import check_weights, completed_checkpoint, read_checkpoint
+from memsuite.runs.checkpoints import begin_with, check_weights, completed_checkpoint, read_checkpoint
 from memsuite.runs.config import NAMES, check_seed
 from memsuite.runs.folder import CHECKPOINTS, RESULT
 from memsuite.runs.seal import is_sealed
@@ -108,6 +108,8 @@ class FitCLI(LightningCLI):
             check_weights(self.checkpoint, read["state_dict"], self.model, self.model.config.controller)
             if verb == "fit":
                 check_run(self.checkpoint, read, self.model, self.trainer)
+        elif verb == "fit" and self.model.config.init_from:
+            begin_with(self.model.fresh_model(), self.model.config.init_from)  # before there is a folder
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the settings of a run at the top, and what belongs to this start of it."""

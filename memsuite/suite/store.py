@@ -85,13 +85,21 @@ def _difference(run: Run) -> str:
     asked = _read_json(run.folder / ASKED)
     if asked is None and not (run.folder / CONFIG).exists():
         return f"{run.folder} holds files of a run, but no config.yaml with its settings"
-    held = _own_config(run.folder) if asked is None else asked
+    held = _own_config(run.folder) if asked is None else {**asked, **_gone_on(run.folder)}
     keys = run.asked.keys() | (held.keys() if asked is not None else set())
     for key in sorted(keys):
         before, now = held.get(key), run.asked.get(key)
         if before != now:
             return f"{run.folder} was made with {key} {_named(before)}, but the suite asks for {_named(now)}"
     return ""
+
+
+def _gone_on(folder: Path) -> dict[str, Any]:
+    """Return the steps of a run that was extended by hand, as no suite asks for them; empty for any other run."""
+    result = _read_json(folder / RESULT) or {}
+    config = result.get("config")
+    extended = " && " in str(result.get("command"))
+    return {"steps": f"{config.get('steps')}, extended"} if extended and isinstance(config, dict) else {}
 
 
 def _named(value: Any) -> str:

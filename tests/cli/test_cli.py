@@ -256,6 +256,8 @@ MISTAKES = {
     "fit --wandb_mode of": "offline",
     "fit --device gpu": "no device 'gpu'",
     "fit --ckpt_path last": "--out",
+    "fit --init_from nowhere": "no checkpoint at nowhere",
+    "fit --init_from list.yaml": "not a whole memsuite checkpoint",
     "fit --ckpt_path nothing.ckpt": "no checkpoint",
     "fit --ckpt_path list.yaml": "not a whole memsuite checkpoint",
     "fit --out list.yaml/x": "cannot write",

@@ -145,6 +145,20 @@ def test_a_run_that_is_killed_once_it_has_replaced_another_goes_on_as_itself(run
     assert json.loads((again.folder / "result.json").read_text())["env_steps"] == 800
 
 
+@pytest.mark.parametrize("steps", [400, 800])
+def test_a_run_that_was_extended_by_hand_is_none_of_the_suite(run, tmp_path, steps):
+    """Nor of one that asks for as many steps as it has now: its rate fell to 0 and rose again."""
+    assert run("suite", write_suite(tmp_path, grid=ONE_RUN))[0] == 0
+    (made,) = read_suite(write_suite(tmp_path, {"steps": steps}, grid=ONE_RUN)).runs
+    result = json.loads((made.folder / "result.json").read_text())
+    result["command"] += " && memsuite fit --ckpt_path last --steps 800"
+    result["config"]["steps"] = 800
+    (made.folder / "result.json").write_text(json.dumps(result))
+    (made.folder / "asked.json").write_text(json.dumps(made.asked))
+    assert store.look(made).kind == "other"
+    assert 'was made with steps "800, extended"' in store.look(made).line
+
+
 def test_a_setting_taken_out_of_the_file_is_a_difference(run, tmp_path):
     (first, *_) = read_suite(write_suite(tmp_path, {"num_envs": 8}, grid=ONE_TASK)).runs
     first.folder.mkdir(parents=True)
