@@ -19,7 +19,7 @@ from memsuite.reading import read_mapping
 from memsuite.runs import RunConfig
 from memsuite.runs.checkpoints import completed_checkpoint, find_checkpoint
 from memsuite.runs.config import FREE, FREE_PPO, NAMES, PPO_NAMES, lift
-from memsuite.runs.folder import CHECKPOINTS, CONFIG, WEIGHTS
+from memsuite.runs.folder import CHECKPOINTS, CONFIG, RESULT, WEIGHTS
 from memsuite.runs.recipes import LATER, LATER_ARGUMENTS
 from memsuite.runs.seal import SEALED
 from memsuite.runs.trust import check_configuration
@@ -92,6 +92,10 @@ def own_settings(arguments: list[str], checkpoint: Path | None, known: Mapping[s
     folder = folder_of(checkpoint)
     if checkpoint is None and options(arguments, "--ckpt_path"):
         folder = Path(options(arguments, "--out")[-1])
+        if (folder / RESULT).is_file():
+            raise UsageError(
+                f"{folder} holds a finished run without a checkpoint to go on from; --overwrite begins anew there"
+            )
         log.warning("%s holds no checkpoint yet: starting from the beginning", folder)
     own = folder / CONFIG if folder else None
     if not own or not own.is_file():

@@ -32,6 +32,8 @@ TRAINER_DEFAULTS = {
 NOT_HERE: dict[str, tuple[Any, str]] = {
     "max_epochs": (1, "--steps"),
     "max_steps": (-1, "--steps"),
+    "min_epochs": (None, "--steps"),
+    "min_steps": (None, "--steps"),
     "limit_train_batches": (None, "--steps"),  # the result would claim all steps that were asked for
     "overfit_batches": (0.0, "--steps"),
     "fast_dev_run": (False, "--steps"),

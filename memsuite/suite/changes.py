@@ -16,6 +16,7 @@ from memsuite.reading import UniqueKeys, read_value
 from memsuite.suite.content import ENTRY_KEYS, Settings, axes_of, flatten, is_mapping, list_of, mapping
 
 Changes = dict[str, list[Any]]
+NO_SETTING = ("name", "config", "settings", "grid", "entries", "overrides", "exclude")  # parts of a suite's file
 
 
 def read_changes(given: Sequence[str]) -> Changes:
@@ -33,6 +34,10 @@ def read_changes(given: Sequence[str]) -> Changes:
             values = yaml.load(f"[{text}]", UniqueKeys)
         except yaml.YAMLError:
             raise UsageError(f"--set {each}: {text!r} is not a value in YAML") from None
+        if key in NO_SETTING:
+            raise UsageError(f"--set {each}: {key} is no setting of a run; change it in the file")
+        if twice := [value for at, value in enumerate(values) if value in values[:at]]:
+            raise UsageError(f"--set {each}: {twice[0]} is given twice")
         # With one mapping for its value, a key stands for the settings below it, as in the file.
         below = flatten({key: values[0]}) if len(values) == 1 else {next(iter(flatten({key: None}))): None}
         for name, value in below.items():

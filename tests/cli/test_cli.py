@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -145,6 +146,23 @@ def test_a_checkpoint_is_evaluated_without_its_config(run):
         )
 
 
+def test_a_finished_run_without_its_checkpoint_says_what_helps(run, tmp_path):
+    run("fit --out x", *TINY)
+    shutil.rmtree(tmp_path / "x" / "checkpoints")
+    status, _, err = run("fit --ckpt_path last --out x --steps 160")
+    assert status == 2
+    assert "x holds a finished run without a checkpoint to go on from; --overwrite begins anew there" in err
+    assert len(err.splitlines()) == 1
+
+
+def test_a_folder_whose_name_is_no_text_holds_a_result_that_can_be_read(run, tmp_path):
+    name = os.fsdecode(b"b\xfc")
+    run(f"fit --out {name}", *TINY)
+    assert "b\\udcfc" in json.loads((tmp_path / name / "result.json").read_text())["command"]
+    status, _, err = run(f"report --results {name} --out page")
+    assert status == 0, err
+
+
 def test_test_repeats_the_recorded_success(run, tmp_path):
     run("fit --out x", *TINY)
     result = json.loads((tmp_path / "x" / "result.json").read_text())
@@ -247,6 +265,9 @@ MISTAKES = {
     "fit --trainer.precision bf16-true": "one of 32-true",
     "fit --trainer.precision 8": "'8' is not 64, 32",
     "fit --trainer.max_steps 3": "use --steps",
+    "fit --trainer.min_steps 3": "use --steps",
+    "suite basic_v1 --dry_run --set seed=0,0": "--set seed=0,0: 0 is given twice",
+    "suite basic_v1 --dry_run --set name=other": "name is no setting of a run; change it in the file",
     "fit --controller mamba --controller_args.mlp_ratio 1e300": "does not take",
     "fit --trainer.limit_train_batches 2": "is not how a run is told this here; use --steps",
     "fit --trainer.fast_dev_run true": "use --steps",
