@@ -43,8 +43,7 @@ class RunRecord(Callback):
 
     def __init__(self, folder: str | Path, command: str | None = None) -> None:
         self.folder = Path(folder)
-        # A name on disk need not be a text; what is none of it is written as an escape.
-        self.command = (command or shlex.join(sys.argv)).encode(errors="backslashreplace").decode()
+        self.command = command or shlex.join(sys.argv)
         self.steps_to_target: int | None = None
         self.seconds_to_target: tuple[float, float] | None = None
         self.steps_to_90_sampled: int | None = None

@@ -86,6 +86,10 @@ def own_folder(folder: Path, resuming: bool, overwrite: bool) -> Iterator[int]:
     Nothing is computed before, and what another process writes there is not touched. Yields how many bytes of the log
     were there.
     """
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"the name {ascii(str(folder))} is no text, which tables need; use another --out") from error
     if not (resuming or overwrite):
         refuse_held(folder)
     try:
