@@ -89,7 +89,7 @@ def own_folder(folder: Path, resuming: bool, overwrite: bool) -> Iterator[int]:
     try:
         str(folder).encode()
     except UnicodeEncodeError as error:
-        raise UsageError(f"the name {ascii(str(folder))} is no text, which tables need; use another --out") from error
+        raise UsageError(f"the name {str(folder)!a} is no text, which tables need; use another --out") from error
     if not (resuming or overwrite):
         refuse_held(folder)
     try:
