@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 
 CPP := $(wildcard csrc/*.cpp csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.cuh tests/ops/build/emulated/*.h)
 
-.PHONY: setup demo test test-pythons notebooks jupyter site peers clusters test-slow fuzz learn docs reference reference-v1 recipe recipe-v1 controls horizons beyond contamination map minigrid products solve-easy solve-medium solve-hard solve-extreme longest records bench-peers bench-learning bench-recurrent-ppo bench-gymnasium gpu-check check clean
+.PHONY: setup demo test test-pythons notebooks jupyter site peers clusters test-slow fuzz learn docs reference reference-v1 recipe recipe-v1 controls horizons beyond contamination map minigrid pendulum products solve-easy solve-medium solve-hard solve-extreme longest records bench-peers bench-learning bench-recurrent-ppo bench-gymnasium gpu-check check clean
 
 setup: $(VENV)/.ready
 
@@ -152,6 +152,13 @@ minigrid: peers
 	done
 	$(RUN)/memsuite report --results runs/minigrid_memory --out report --overwrite --collect results/minigrid_memory.jsonl
 	cp report/figures/curves.png docs/images/minigrid_memory.png
+
+# Pendulum without its velocity in 100,000 steps, seeds 0 to 4.
+pendulum: setup
+	$(RUN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[gym]'
+	$(RUN)/memsuite suite pendulum_v1
+	$(RUN)/memsuite report --results runs/pendulum_v1 --out report --overwrite --collect results/pendulum_v1.jsonl
+	cp report/figures/curves.png docs/images/pendulum.png
 
 # Products in bfloat16, on a processor that has them: how fast they are beside float32, and that they learn alike.
 products: setup
