@@ -155,7 +155,6 @@ minigrid: peers
 
 # Pendulum without its velocity in 100,000 steps, seeds 0 to 4.
 pendulum: setup
-	$(RUN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[gym]'
 	$(RUN)/memsuite suite pendulum_v1
 	$(RUN)/memsuite report --results runs/pendulum_v1 --out report --overwrite --collect results/pendulum_v1.jsonl
 	cp report/figures/curves.png docs/images/pendulum.png

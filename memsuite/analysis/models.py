@@ -116,16 +116,22 @@ def models_in(names: Sequence[str], own: pd.DataFrame | None, published: pd.Data
 
 
 def _is_model(table: pd.DataFrame, name: str) -> pd.Series[Any]:
-    """Tell for every run whether it is of a model, which is named with or without its settings and its recipe."""
+    """Tell for every run whether it is of a model.
+
+    It is named with or without its settings and its recipe, or with those that tell it apart, as tables do.
+    """
     found = table["controller"] == name
+    if len(table):
+        found |= table["controller"] + " (" + labels(table)["apart"] + ")" == name
     for recipes in ([""] * len(table), table["recipe"]):
         kinds = zip(table["controller"], table["variant"], recipes, strict=True)
         found |= np.array([_full_name(*kind) == name for kind in kinds], bool)
     return found
 
 
-def _full_name(controller: str, variant: str, recipe: str) -> str:
-    return f"{controller} ({', '.join(sorted(parts_of(variant, recipe)))})"
+def _full_name(controller: str, variant: str, recipe: str = "") -> str:
+    settings = ", ".join(sorted(parts_of(variant, recipe)))
+    return f"{controller} ({settings})" if settings else controller
 
 
 def _with_cells(table: pd.DataFrame) -> pd.DataFrame:
@@ -147,7 +153,8 @@ def _named(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     for name in names:
         own = table[_is_model(table, name)].assign(model=name)
         if own.empty:
-            raise unknown("runs of the model", name, sorted(set(table["controller"])))
+            valid = {_full_name(*kind) for kind in zip(table["controller"], table["variant"], strict=True)}
+            raise unknown("runs of the model", name, sorted(valid))
         own = own.groupby("cell", group_keys=False)[list(own)].apply(_of_one_kind, name=name)
         parts.append(own)
     return import_pandas().concat(parts, ignore_index=True)

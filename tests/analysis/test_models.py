@@ -205,6 +205,23 @@ def test_recipes_are_told_apart(tmp_path):
     assert found.differences["verdict"].tolist() == ["worse"]
 
 
+def test_a_model_is_named_as_in_the_tables(tmp_path):
+    """By what tells it apart from the others there, or by all settings that are not the recipe's."""
+    runs = [
+        result(model, s, level, config=CONFIG | {"num_envs": 16, "controller_args": {"hidden_dim": width}})
+        for model, width, level in (("gru", 16, 0.9), ("gru", 32, 0.5), ("lru", 16, 0.7))
+        for s in range(3)
+    ]
+    table = read_results(write_runs(tmp_path, runs))
+    (short, *_), (full, *_) = models_of(table), sorted(set(table["controller"] + " (" + table["variant"] + ")"))
+    assert len(short) < len(full)
+    for name in (short, full):
+        found = compare_models(table, [name, "lru"])
+        assert found.cells["seeds"].tolist() == [3, 3]
+    with pytest.raises(UsageError, match=re.escape(f"no runs of the model 'gru (width=1)'; valid names: {full}")):
+        compare_models(table, ["gru (width=1)", "lru"])
+
+
 def test_a_model_of_several_settings_is_named_with_them(tmp_path):
     def wide(n):
         return CONFIG | {"controller_args": {"hidden_dim": n}}
