@@ -155,7 +155,7 @@ minigrid: peers
 
 # Pendulum without its velocity in 100,000 steps, seeds 0 to 4.
 pendulum: setup
-	$(RUN)/memsuite suite pendulum_v1
+	$(RUN)/memsuite suite configs/suites/pendulum_v1.yaml
 	$(RUN)/memsuite report --results runs/pendulum_v1 --out report --overwrite --collect results/pendulum_v1.jsonl
 	cp report/figures/curves.png docs/images/pendulum.png
 

@@ -48,6 +48,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "peers_1000": functools.partial(measurements.peers, 1000),
     "peers_recurrent_ppo": measurements.peers_recurrent_ppo,
     "beside_sb3": gymnasium.beside_sb3,
+    "pendulum_beside_sb3": functools.partial(gymnasium.beside_sb3, "pendulum_v1", "peers_pendulum"),
+    "popgym": gymnasium.popgym,
     "peers_learning": costs.learning,
     "easy_tier": costs.easy_tier,
     "products": costs.products,

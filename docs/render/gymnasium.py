@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from statistics import mean, stdev
 
-from memsuite.controllers import CONTROLLERS
-from render.common import Run, content_of, each, grouped, runs_of, table
+import yaml
+
+from render.common import ROOT, Run, content_of, each, grouped, runs_of, table
 
 # Mean and standard deviation of the GRU after 15,000,000 steps: Table 3 in Appendix B of POPGym (Morad et al. 2023,
 # arXiv 2303.01859), as far as a transcription of it could be found.
@@ -24,13 +25,16 @@ SEEDS = 3
 PREFIX_OR_VERSION = re.compile("^gym:popgym:popgym-|-v0$")
 
 
-def beside_sb3() -> str:
-    """Lay out the size, the greedy return of each seed and the CPU time of sb3-contrib's agents and of ours."""
-    rows = []
-    for name, runs in (
-        ("memsuite", runs_of("minigrid_memory")),
-        ("sb3-contrib", content_of("peers_gymnasium")["runs"]),
-    ):
+def beside_sb3(ours: str = "minigrid_memory", theirs: str = "peers_gymnasium") -> str:
+    """Lay out the size, the greedy return of each seed and the CPU time of sb3-contrib's agents and of ours.
+
+    Args:
+        ours: name of our file of results, of which the seeds count that both have.
+        theirs: name of the other file.
+    """
+    rows, others = [], content_of(theirs)["runs"]
+    seeds = {run["seed"] for run in others}
+    for name, runs in (("memsuite", [run for run in runs_of(ours) if run["seed"] in seeds]), ("sb3-contrib", others)):
         sizes = [f"{runs[0][key]:,}" for key in ("env_steps", "parameters")]
         returns = each((run["return_mean"] for run in runs), ".3g")
         rows.append([name, *sizes, returns, f"{mean(run['cpu_seconds'] for run in runs):.0f}"])
@@ -39,14 +43,14 @@ def beside_sb3() -> str:
 
 def popgym() -> str:
     """Lay out the largest return that each model had while it trained, its mean over seeds and standard deviation."""
-    cells = grouped(runs_of("popgym_v1"), lambda run: (PREFIX_OR_VERSION.sub("", run["task"]), run["controller"]))
-    tasks, trained = ({cell[axis] for cell in cells} for axis in (0, 1))
-    models = [model for model in CONTROLLERS if model in trained]
+    found = grouped(runs_of("popgym_v1"), lambda run: (run["task"], run["controller"]))
+    grid = yaml.safe_load((ROOT / "configs" / "suites" / "popgym_v1.yaml").read_text())["grid"]
     rows = []
-    for task in sorted(tasks):
-        published = _with_spread(*PUBLISHED_GRU[task]) if task in PUBLISHED_GRU else "not found"
-        rows.append([task, published, *(_cell(cells.get((task, model), [])) for model in models)])
-    return table(["environment", "GRU, published", *models], rows)
+    for task in sorted(grid["task"]):
+        name = PREFIX_OR_VERSION.sub("", task)
+        published = _with_spread(*PUBLISHED_GRU[name]) if name in PUBLISHED_GRU else "not found"
+        rows.append([name, published, *(_cell(found.get((task, model), [])) for model in grid["controller"])])
+    return table(["environment", "GRU, published", *grid["controller"]], rows)
 
 
 def _cell(runs: list[Run]) -> str:

@@ -8,9 +8,9 @@ results/minigrid_memory.jsonl and results/pendulum_v1.jsonl, and the observation
 are those of configs/tasks/minigrid_memory.yaml as far as the library has them (Adam for Muon, an LSTM for a GRU); a
 learning rate of 0.0003 (``--seeds 1000 --rate 0.0003``) had the same return on seed 1000. On Pendulum they are those of
 rl-baselines3-zoo (``PendulumNoVel-v1`` in hyperparams/ppo_lstm.yml) but for minibatches of 512 steps, where it has 128,
-and an LSTM as wide as our GRU, where it has 256: with these two as they are there, agents on seeds 0, 1 and 1000 had no
-more return than one that acts at random. One thread. Each run has the mean return of as many greedy episodes as ours,
-and the CPU seconds of training.
+and an LSTM as wide as our GRU, where it has 256: with minibatches of 128, agents of either width (seeds 0 and 1, and
+1000) had no more return than one that acts at random. One thread. Each run has the mean return of as many greedy
+episodes as ours, and the CPU seconds of training.
 """
 
 import argparse
