@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from memsuite.errors import UsageError
 from memsuite.runs import RunResult
-from memsuite.runs.checkpoints import fingerprint
+from memsuite.runs.checkpoints import is_of_another
 from memsuite.runs.collection import check_values, find_runs, in_order, read_json
 from memsuite.runs.config import DIFFICULTIES
 from memsuite.runs.folder import RETENTION
@@ -112,26 +112,8 @@ def _row(run: dict[str, Any], where: str) -> dict[str, Any]:
     plain = {key: value for key, value in values.items() if not isinstance(value, dict)}
     nested = {key: json.dumps(value, sort_keys=True) for key, value in values.items() if isinstance(value, dict)}
     recipe, text = variant(result)
-    parts = text, _curriculum(run), _extended(result), _precision(result)
-    differs = ", ".join(part for part in parts if part)
+    differs = ", ".join([text] * bool(text) + result.besides())
     return {**plain, **nested, "variant": differs, "recipe": recipe, "budget": result.config.get("steps")}
-
-
-def _curriculum(run: dict[str, Any]) -> str:
-    """Describe the curriculum of a run, which makes it a different experiment; empty without a curriculum."""
-    used = run.get("curriculum")
-    return "" if not used else f"curriculum={used['argument']} from {used['start']} x {used['factor']:g}"
-
-
-def _precision(result: RunResult) -> str:
-    """Name the precision of a run that is not the usual one."""
-    return "" if result.precision in (None, "32-true") else f"precision={result.precision}"
-
-
-def _extended(result: RunResult) -> str:
-    """Name a run that went on after its end, whose rate fell to 0 and rose again; empty for any other run."""
-    asked = [steps or "its budget" for steps in result.extended_after]
-    return f"extended_after={' and '.join(asked)}" if asked else ""
 
 
 def variant(result: RunResult) -> tuple[str, str]:
@@ -199,22 +181,15 @@ def read_retention(table: pd.DataFrame) -> pd.DataFrame:
         file = Path(str(run.get("folder", ""))) / RETENTION
         if file.is_file():
             with told(file):
-                if _of_another(read_json(file).get("checkpoint"), file.parent):
+                content = read_json(file)
+                rows = pandas.DataFrame(content["rows"]).rename(columns={"horizon": "evaluated_horizon"})
+                if is_of_another(content.get("checkpoint"), file.parent):
                     log.warning("%s is of an earlier checkpoint, and left out; memsuite retention measures again", file)
                     continue
-                rows = pandas.DataFrame(read_json(file)["rows"]).rename(columns={"horizon": "evaluated_horizon"})
                 for name in ("evaluated_horizon", "success", "retention"):
                     rows[name] = pandas.to_numeric(rows[name])
             parts.append(rows.assign(seed=run["seed"], **{key: run[key] for key in CELL}))
     return pandas.concat(parts) if parts else pandas.DataFrame(columns=[*CELL, "seed", "evaluated_horizon", "success"])
-
-
-def _of_another(measured: str | None, folder: Path) -> bool:
-    """Whether a measurement is of another checkpoint than the one that is there now, as far as both are known."""
-    try:
-        return measured is not None and measured != fingerprint(folder)
-    except UsageError:  # no checkpoint is kept
-        return False
 
 
 @contextmanager

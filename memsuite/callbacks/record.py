@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import shlex
 import sys
 import time
@@ -43,7 +44,8 @@ class RunRecord(Callback):
 
     def __init__(self, folder: str | Path, command: str | None = None) -> None:
         self.folder = Path(folder)
-        self.command = command or shlex.join(sys.argv)
+        # As text, though a process that reads names as ASCII has them otherwise.
+        self.command = os.fsencode(command or shlex.join(sys.argv)).decode(errors="backslashreplace")
         self.steps_to_target: int | None = None
         self.seconds_to_target: tuple[float, float] | None = None
         self.steps_to_90_sampled: int | None = None

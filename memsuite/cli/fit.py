@@ -108,8 +108,6 @@ class FitCLI(LightningCLI):
             check_weights(self.checkpoint, read["state_dict"], self.model, self.model.config.controller)
             if verb == "fit":
                 check_run(self.checkpoint, read, self.model, self.trainer)
-        elif verb == "fit" and self.model.config.init_from:
-            begin_with(self.model.fresh_model(), self.model.config.init_from)  # before there is a folder
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the settings of a run at the top, and what belongs to this start of it."""
@@ -260,6 +258,8 @@ def fit(cli: FitCLI) -> int:
     trainers.check_training_products(trainer, cli.model.ppo)
     check_needs(cli.model, envs)
     check_space(cli.out, cli.model)
+    if not cli.resumes and cli.model.config.init_from:
+        begin_with(cli.model.fresh_model(), cli.model.config.init_from)  # before there is a folder
     with contextlib.ExitStack() as stack:
         logged = stack.enter_context(own_folder(cli.out, cli.resumes, cli.config.overwrite))
         log = stack.enter_context(log_to(cli.out))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -87,8 +88,8 @@ def own_folder(folder: Path, resuming: bool, overwrite: bool) -> Iterator[int]:
     were there.
     """
     try:
-        str(folder).encode()
-    except UnicodeEncodeError as error:
+        os.fsencode(folder).decode()  # in whatever way this process reads names
+    except UnicodeDecodeError as error:
         raise UsageError(f"the name {str(folder)!a} is no text, which tables need; use another --out") from error
     if not (resuming or overwrite):
         refuse_held(folder)

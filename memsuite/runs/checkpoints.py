@@ -38,6 +38,14 @@ def fingerprint(path: Path) -> str:
     return hashlib.sha256(find_checkpoint(path).read_bytes()).hexdigest()
 
 
+def is_of_another(measured: str | None, folder: Path) -> bool:
+    """Tell whether a fingerprint is of another checkpoint than the one in a run folder, as far as both are known."""
+    try:
+        return measured is not None and measured != fingerprint(folder)
+    except UsageError:  # no checkpoint is kept
+        return False
+
+
 def run_folders_in(paths: list[Path]) -> list[Path]:
     """Return the run folders and checkpoints that are meant: a folder without a checkpoint stands for the runs in it.
 

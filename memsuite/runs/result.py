@@ -158,6 +158,16 @@ class RunResult:
         *before, _ = (self.command or "").split(" && ")
         return [found[1] if (found := STEPS.search(command)) else None for command in before]
 
+    def besides(self) -> list[str]:
+        """Return what makes a different experiment beside the settings: a curriculum, an extension, a precision.
+
+        The rate of a run that went on after its end fell to 0 and rose again.
+        """
+        used, asked = self.curriculum, [steps or "its budget" for steps in self.extended_after]
+        found = [f"curriculum={used['argument']} from {used['start']} x {used['factor']:g}"] if used else []
+        found += [f"extended_after={' and '.join(asked)}"] if asked else []
+        return found + ([] if self.precision in (None, "32-true") else [f"precision={self.precision}"])
+
     @classmethod
     def read(cls, content: Mapping[str, Any], where: str) -> RunResult:
         """Check and read a record; one of an earlier version is completed with the defaults of that version.
