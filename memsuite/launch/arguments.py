@@ -186,7 +186,7 @@ def gathered(arguments: list[str]) -> list[str]:
         if name in FILES:
             content = yaml.safe_load(text)
             for one in HOLDING if isinstance(content, dict) else ():
-                held[one] |= content.get(one) or {}
+                held[one] |= own if isinstance(own := content.get(one), dict) else {}
         elif below:
             held[group][above] = _with(held[group].get(above), above, below.split("."), read_value(name, text))
             name, text = f"--{group}.{above}", json.dumps(held[group][above])

@@ -128,6 +128,11 @@ def test_what_lies_within_a_mapping_keeps_its_kind_and_what_stands_beside_it(run
         "env_args": {"render_mode": "rgb_array", "sutton_barto_reward": True},
     }
     assert config.controller_args["depth"] == 1
+    (tmp_path / "wrong.yaml").write_text("task_args: 3\n")
+    status, _, err = run("fit --config wrong.yaml --task_args.env_args.n 4")
+    assert status == 2
+    assert "task_args" in err
+    assert len(err.splitlines()) == 1
     status, _, err = run("fit --task_args.mask [1] --task_args.env_args 3 --task_args.env_args.n 4")
     assert (status, err) == (2, "memsuite fit: error: env_args is 3, so it has no 'n'; give one of the two\n")
 
