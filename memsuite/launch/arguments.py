@@ -18,7 +18,7 @@ from jsonargparse.typing import register_type
 from memsuite.errors import UsageError, nearest
 from memsuite.launch.plain import flat
 from memsuite.reading import count_in_tens, positive, read_mapping, read_value, refuse_bombs
-from memsuite.runs.config import NAMES, agree, lift
+from memsuite.runs.config import NAMES, agree, lift, placed
 from memsuite.shipped import find
 
 GROUPS = ("model", "model.ppo", "trainer")  # keys that only hold others
@@ -188,21 +188,13 @@ def gathered(arguments: list[str]) -> list[str]:
             for one in HOLDING if isinstance(content, dict) else ():
                 held[one] |= own if isinstance(own := content.get(one), dict) else {}
         elif below:
-            held[group][above] = _with(held[group].get(above), above, below.split("."), read_value(name, text))
+            held[group][above] = placed(held[group].get(above), above, below.split("."), read_value(name, text))
             name, text = f"--{group}.{above}", json.dumps(held[group][above])
         else:
             value = read_value(name, text)
             held[group] |= {above: value} if above else value if isinstance(value, dict) else {}
         found.append(f"{name}={text}")
     return found
-
-
-def _with(mapping: Any, name: str, path: list[str], value: Any) -> dict[str, Any]:
-    """Return a mapping with the value at a path of keys."""
-    if not isinstance(mapping, dict | None):
-        raise UsageError(f"{name} is {mapping!r}, so it has no {path[0]!r}; give one of the two")
-    below = value if len(path) == 1 else _with((mapping or {}).get(path[0]), path[0], path[1:], value)
-    return {**(mapping or {}), path[0]: below}
 
 
 @contextmanager

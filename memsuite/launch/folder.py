@@ -30,6 +30,7 @@ from memsuite.runs.folder import (
     LOGGERS,
     METRICS,
     RESULT,
+    RETENTION,
     SOURCE,
     WEIGHTS,
     mark,
@@ -172,7 +173,7 @@ class Deleting(Replacement):
         else:
             write_json(self.folder / ASKED, self.asked)
         self._delete(*HELD, LOGGERS)
-        for measured in self.folder.glob("retention*.json"):  # of the network that is replaced
+        for measured in self.folder.glob(f"{Path(RETENTION).stem}*.json"):  # of the network that is replaced
             if "checkpoint" in measured.read_text(errors="replace"):
                 measured.unlink()
         shutil.rmtree(self.folder / SOURCE, ignore_errors=True)

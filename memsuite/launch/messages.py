@@ -35,7 +35,7 @@ log = logging.getLogger("memsuite")
 OUT_OF_MEMORY = re.compile("can't allocate memory|out of memory|not enough memory|ALLOC_FAILED", re.IGNORECASE)
 HOW_TO_FIND = "put it back, or go on where it is now with: memsuite fit --ckpt_path last --out FOLDER"
 FEW = 32  # episodes: the interval of a mean return is wide
-LIMITED = {"validate": "val", "test": "test"}
+LIMITED = {"validate": "val", "test": "test"}  # how the trainer names the batches of a verb
 UNUSED = "some parameters of the model take no part in its loss; several processes then need"
 
 

@@ -126,11 +126,21 @@ def nested(arguments: Mapping[str, Any]) -> dict[str, Any]:
         above, dot, below = name.partition(".")
         if not dot:
             found[name] = {**value, **found.get(name, {})} if isinstance(value, Mapping) else value
-        elif isinstance(found.setdefault(above, {}), dict):
-            found[above] = {**found[above], **nested({below: value})}
         else:
-            raise UsageError(f"{above} is {found[above]!r}, so it has no {below!r}; give one of the two")
+            found[above] = placed(found.get(above), above, below.split("."), value)
     return found
+
+
+def placed(mapping: Any, name: str, path: list[str], value: Any) -> dict[str, Any]:
+    """Return a mapping, or an empty one in place of None, with a value at a path of keys.
+
+    Raises:
+        UsageError: ``name`` is no mapping, or what is on the path is none.
+    """
+    if not isinstance(mapping, Mapping | None):
+        raise UsageError(f"{name} is {mapping!r}, so it has no {path[0]!r}; give one of the two")
+    held = dict(mapping or {})
+    return {**held, path[0]: value if len(path) == 1 else placed(held.get(path[0]), path[0], path[1:], value)}
 
 
 def is_plain(value: Any) -> bool:

@@ -73,8 +73,7 @@ def rerun(content: Mapping[str, Any], results: Sequence[RunResult], folder: Path
 
 def _stands_alone(run: RunResult) -> bool:
     """Whether the settings say all that the run did."""
-    usual = run.precision in (None, "32-true")
-    return usual and run.curriculum is None and run.init_from is None and not run.extended_after
+    return run.init_from is None and not run.besides()
 
 
 def _trained(config: Mapping[str, Any], folder: Path) -> RunResult:

@@ -15,6 +15,8 @@ from packages import skip_without_packages
 import memsuite
 from memsuite.__main__ import VERBS, main
 from memsuite.controllers import CONTROLLERS
+from memsuite.launch.arguments import gathered
+from memsuite.runs.config import nested
 
 NAMES = """task difficulty controller seed horizon env_steps iterations success success_low success_high score chance
 target_success reached_target steps_to_target wall_seconds_to_target cpu_seconds_to_target steps_to_90_sampled
@@ -128,6 +130,9 @@ def test_what_lies_within_a_mapping_keeps_its_kind_and_what_stands_beside_it(run
         "env_args": {"render_mode": "rgb_array", "sutton_barto_reward": True},
     }
     assert config.controller_args["depth"] == 1
+    deep = ["--task_args", "{a: {b: {c: 1}}}", "--task_args.a.b.d", "2"]
+    assert gathered(deep)[-1] == '--task_args.a={"b": {"c": 1, "d": 2}}'
+    assert nested({"a": {"b": {"c": 1}}, "a.b.d": 2}) == {"a": {"b": {"c": 1, "d": 2}}}
     (tmp_path / "wrong.yaml").write_text("task_args: 3\n")
     status, _, err = run("fit --config wrong.yaml --task_args.env_args.n 4")
     assert status == 2

@@ -85,18 +85,33 @@ def until(holds) -> None:
         time.sleep(0.02)
 
 
-def test_sigterm_leaves_no_compilers_and_no_folder(place, tmp_path):
+# Another thread receives the signal, so that the one that waits for the compilers is not woken by it.
+ELSEWHERE = """
+def later():
+    while not (Path({pids!r}).exists() and Path({pids!r}).read_text().split()):
+        time.sleep(0.02)
+    time.sleep(0.3)
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+import signal, threading, time
+threading.Thread(target=later, daemon=True).start()
+"""
+
+
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["to the process", "to another thread"])
+def test_sigterm_leaves_no_compilers_and_no_folder(place, tmp_path, elsewhere):
     compiler, pids = tmp_path / "slow", tmp_path / "pids"
     compiler.write_text(SLEEPER.format(pids))
     compiler.chmod(0o755)
     code = "import sys; from pathlib import Path; from memsuite.ops.build import cache\n"
+    code += ELSEWHERE.format(pids=str(pids)) if elsewhere else ""
     code += f"path = Path({str(place / 'x.so')!r})\n"
     code += f"with cache.making(path): cache.run_all([[{str(compiler)!r}]] * 3, path)"
     env = os.environ | {"MEMSUITE_KERNELS": "off", "PYTHONPATH": str(Path(cache.__file__).parents[3])}
     process = subprocess.Popen([sys.executable, "-c", code], env=env, stderr=subprocess.PIPE, text=True)
     until(pids.exists)
     until(lambda: len(pids.read_text().split()) >= 1)
-    process.terminate()
+    if not elsewhere:
+        process.terminate()
     said = process.communicate(timeout=20)[1]
     assert (process.returncode, said) == (-signal.SIGTERM, "")
     until(lambda: gone(pids))

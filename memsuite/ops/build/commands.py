@@ -10,10 +10,13 @@ import signal
 import subprocess
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from types import FrameType
 
+# Seconds between two looks at signals. Whoever waits for another thread without an end does not see one that comes as
+# it begins to wait, or that another thread receives.
+HEARTBEAT = 0.2
 PASSING = re.compile("no space left|disk quota|cannot allocate|out of memory|memory exhausted", re.IGNORECASE)
 
 
@@ -62,7 +65,10 @@ def run_all(commands: list[list[str]], log: Path) -> str:
 
     pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
     try:
-        for command, status, said in pool.map(run, commands):
+        for future in [pool.submit(run, command) for command in commands]:
+            while not future.done():
+                wait([future], HEARTBEAT)
+            command, status, said = future.result()
             if status:
                 raise BuildError(_failure(command, status, said, log))
             told += said
