@@ -112,7 +112,7 @@ recipe-v1: setup
 	$(RUN)/memsuite suite configs/suites/recipe_v1.yaml
 	$(RUN)/memsuite report --results runs/recipe_v1 --out report --overwrite --collect results/recipe.jsonl
 
-# What has no memory, or cannot bind, and must stay below the ceiling of its kind: about ten minutes on two cores.
+# What has no memory, or cannot bind, and must stay below the ceiling of its kind: about half an hour on two cores.
 controls: setup
 	$(RUN)/memsuite suite configs/suites/controls_v1.yaml
 	$(RUN)/memsuite report --results runs/controls_v1 --out report --overwrite --collect results/controls.jsonl

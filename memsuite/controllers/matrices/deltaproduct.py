@@ -26,7 +26,7 @@ class GatedDeltaProductLayer(DeltaRuleLayer):
     edits can track more of a state (Siems et al. 2025).
 
     State, with ``D = input_dim``: ``D^2 / num_heads`` floats, and ``(1 + 2 n) D (conv_width - 1)`` of the convolution.
-    Cost per step: ``(3 + 2 n) D^2 + 5 n D^2 / num_heads`` multiply-adds.
+    Cost per step: ``(3 + 2 n) D^2 + (3 n + 1) D^2 / num_heads`` multiply-adds.
 
     Args:
         input_dim: width of the input and of the features.

@@ -32,11 +32,11 @@ class SHMLayer(ZeroBegin):
     no bias :math:`b_q`; with it, a blank input still gets an answer. :math:`\theta_t` is a row of a learnt table. The
     paper draws the row at random at every step, in acting as in training, which keeps the products of calibrations near
     1 on average. Here it is a fixed function of the position in the episode that looks random, so that a policy learns
-    from exactly the memory with which it acted. On a blank input the calibration is 1, and nothing is written or
-    erased.
+    from exactly the memory with which it acted. With the initial weights a blank input has a calibration of 1, and
+    nothing is written or erased; the bias of the norm is learnt and may change that.
 
-    State: ``memory_size^2`` floats and the position. Cost per step: ``4 memory_size input_dim + memory_size
-    hidden_dim`` multiply-adds, and ``memory_size^2`` tanhs.
+    State: ``memory_size^2`` floats and the position. Cost per step: ``3 memory_size^2 + 4 memory_size input_dim +
+    memory_size hidden_dim`` multiply-adds, and ``memory_size^2`` tanhs.
 
     Args:
         input_dim: width of the input.

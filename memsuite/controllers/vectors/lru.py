@@ -31,7 +31,7 @@ class LRULayer(ZeroBegin):
 
     State: ``2 state_dim`` floats, ``[B, state_dim, 2]``: real and imaginary parts, so that code for states need not
     handle complex numbers. Cost per step: ``2 state_dim (input_dim + hidden_dim) + input_dim hidden_dim``
-    multiply-adds, ``state_dim`` of them complex.
+    multiply-adds, and ``state_dim`` complex ones.
 
     Args:
         input_dim: width of the input.

@@ -52,7 +52,7 @@ class HyenaLayer(ZeroBegin, WholeSequence):
     Args:
         input_dim: width of the input and of the features.
         memory_horizon: steps H to remember; sets the length of the filter if ``context_length`` is not given, and the
-            window then decays over one to four H. None for the published window.
+            window then decays over one to four lengths of the filter. None for the published window.
         context_length: length of the filter in steps; None for ``memory_horizon + 1``, or 512 without a horizon.
         conv_width: number of steps that the short convolution sees, at least 2.
     """
