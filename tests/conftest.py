@@ -18,6 +18,8 @@ settings.register_profile("memsuite", deadline=None, derandomize=True, max_examp
 settings.register_profile("many", deadline=None, derandomize=True, max_examples=100)
 settings.load_profile("memsuite")
 torch.set_num_threads(1)
+# Processes that tests start have two threads by default. Beside other tests these would use up the cores by waiting.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 @pytest.fixture(autouse=True, scope="session")

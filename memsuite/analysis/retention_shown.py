@@ -9,7 +9,6 @@ from rich import box
 from rich.table import Column, Table
 
 from memsuite.analysis.retention import described, group_reports
-from memsuite.errors import UsageError
 
 
 def table_of(report: dict[str, Any]) -> Table:
@@ -50,6 +49,7 @@ def draw(reports: list[dict[str, Any]], path: Path) -> None:
     """Draw success against the horizon: a curve for each run, or a panel for each model where it has several seeds."""
     from memsuite.analysis.plots import success_beyond
     from memsuite.analysis.plots.beyond import seeds_beyond
+    from memsuite.analysis.plots.canvas import save
     from memsuite.analysis.plots.contamination import contaminated
 
     several = len(group_reports(reports)) < len(reports)
@@ -57,9 +57,5 @@ def draw(reports: list[dict[str, Any]], path: Path) -> None:
         figure = contaminated(reports)
     else:
         figure = seeds_beyond(reports) if several else success_beyond(reports)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=150)
-    except OSError as error:
-        raise UsageError(f"cannot write --plot {path}: {error.strerror}") from error
+    save(figure, path)
     print(path)

@@ -15,7 +15,6 @@ from rich.console import Console
 from rich.table import Table
 
 from memsuite.bench.records import until_target
-from memsuite.errors import UsageError
 from memsuite.runs.collection import read_collection
 from memsuite.runs.config import DIFFICULTIES
 from memsuite.shipped import find
@@ -41,12 +40,10 @@ def measure(console: Console, runs: str, plot: str | None = None) -> list[dict[s
                 groups.setdefault(key, []).append(run)
     rows = [cell(found) for _, found in sorted(groups.items(), key=lambda item: item[0])]
     if plot:
+        from memsuite.analysis.plots.canvas import save
         from memsuite.analysis.plots.cells import map_of_cells
 
-        try:
-            map_of_cells(rows).savefig(Path(plot), dpi=150)
-        except (OSError, ValueError) as error:
-            raise UsageError(f"cannot draw --plot {plot}: {error}") from error
+        save(map_of_cells(rows), Path(plot))
     return rows
 
 

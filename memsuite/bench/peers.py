@@ -23,6 +23,7 @@ from memsuite.bench.training import measure_one
 from memsuite.errors import UsageError
 
 KEY = "steps_per_cpu_second"
+LONGEST = 80  # letters of a line that are shown
 # What else a row may have: wall-clock time, the rate if rollouts took no time, the size of the network.
 OTHERS = ("steps_per_second", "update_steps_per_cpu_second", "parameters")
 HORIZON = "{horizon}"
@@ -130,7 +131,8 @@ def _run(name: str, command: list[str]) -> dict[str, Any]:
         row = json.loads(lines[-1])
         row[KEY] = float(row[KEY])
     except (IndexError, ValueError, KeyError, TypeError) as error:
-        said = " ".join((finished.stderr.strip().splitlines() or ["it printed nothing"])[-1].split())
+        printed = f"its last line is {lines[-1][:LONGEST]!r}" if lines else "it printed nothing"
+        said = " ".join((finished.stderr.strip().splitlines() or [printed])[-1].split())
         raise UsageError(
             f"peer {name}: no JSON with {KEY!r} in its last line (status {finished.returncode}): {said}"
         ) from error

@@ -11,6 +11,7 @@ from memsuite.analysis.compare import PUBLISHED, published_beside
 from memsuite.analysis.compare_tables import Answer, of_models, of_one, of_two
 from memsuite.analysis.layout import for_terminal
 from memsuite.analysis.models import compare_models, models_in, split_names
+from memsuite.analysis.plots.canvas import check_plot
 from memsuite.analysis.plots.models import save_comparison
 from memsuite.analysis.results import read_results
 from memsuite.errors import UsageError
@@ -70,6 +71,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         raise UsageError("--models compares models within the results; leave --baseline out, or --models")
     if options.plot and not options.models:
         raise UsageError("--plot draws a comparison of models: add --models my_module.MyModel,gru")
+    if options.plot:
+        check_plot(Path(options.plot))
     if not options.results and not options.models:
         raise UsageError("name results: --results FOLDER or FILE is required")
     return options

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from memsuite.analysis.retention import CUES, retention
 from memsuite.controllers.about.abilities import Abilities
-from memsuite.controllers.about.match import KINDS, nearest_of, read_match
+from memsuite.controllers.about.match import KINDS, near, nearest_of, read_match
 from memsuite.errors import UsageError
 from memsuite.launch.allocator import keep_freed_memory
 from memsuite.launch.plain import PlainParser, for_tables
@@ -77,6 +77,7 @@ def describe(name: str, options: argparse.Namespace) -> dict[str, Any]:
         "hidden_dim": controller.feature_dim if matches else None,
         "parameters": KINDS["parameters"](controller),
         "state_floats": controller.state_floats(),
+        "near": not options.match or near(KINDS[options.match[0]](controller), options.match[1]),
         "expresses": abilities and abilities._asdict(),
         "retention": {horizon: retention(build(name, options, horizon), horizon) for horizon in options.horizons},
         "devices": [device for device in devices() if runs_on(controller, device)],
@@ -90,7 +91,9 @@ def table(rows: list[dict[str, Any]], options: argparse.Namespace) -> Table:
     title = f"{width}, depth {options.depth}" + "; retention after H steps" * bool(options.horizons)
     headings = [f"{horizon:,}" for horizon in options.horizons]
     headings[:1] = [f"H {heading}" for heading in headings[:1]]
-    found = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    close = all(row["near"] or row["hidden_dim"] is None for row in rows)
+    caption = None if close else "* more than a tenth away from the size, which fit and suite refuse"
+    found = Table(title=title, caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     found.add_column("controller", no_wrap=True, min_width=16)
     sizes = ["width"] * bool(options.match) + ["params", "state"]
     for heading in (*sizes, *headings, "runs on"):
@@ -99,7 +102,7 @@ def table(rows: list[dict[str, Any]], options: argparse.Namespace) -> Table:
     for row in rows:
         held = [f"{value:.3f}" for value in row["retention"].values()]
         sizes = [f"{row[key] or 0:,}" for key in ("hidden_dim", "parameters", "state_floats")][not options.match :]
-        sizes[0] = "any" if row["hidden_dim"] is None else sizes[0]
+        sizes[0] = "any" if row["hidden_dim"] is None else sizes[0] + " *" * (not row["near"])
         expresses = Abilities(**row["expresses"]).in_words() if row["expresses"] else ""
         found.add_row(row["name"], *sizes, *held, ", ".join(row["devices"]), expresses)
     return found

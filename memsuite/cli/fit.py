@@ -173,7 +173,7 @@ class FitCLI(LightningCLI):
         self.run_name = run_name(config, self.parser.get_defaults())
         self.out = Path(config.out or folder_of(self.checkpoint) or f"runs/{self.run_name}")
         config.out = str(self.out)
-        choose_devices(config)
+        choose_devices(config, self.given)
         check_trainer(config.trainer)
         if config.wandb_mode not in ("offline", "online", "disabled"):
             raise unknown("wandb_mode", config.wandb_mode, ("offline", "online", "disabled"))

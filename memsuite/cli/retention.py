@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from memsuite.analysis.plots.canvas import check_plot
 from memsuite.analysis.retention import beyond, curve_of, described, settings_of, tasks_at
 from memsuite.analysis.retention_shown import density_of, draw, table_of
 from memsuite.errors import UsageError
@@ -84,11 +85,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         raise UsageError(f"--episodes {options.episodes!r}: two values are {ALL},NUMBER")
     options.episodes = None if options.episodes == ALL else number_of_episodes(other if options.counted else first)
     if options.plot:
-        from memsuite.analysis.plots.canvas import pyplot
-
-        kinds = pyplot().matplotlib.backend_bases.FigureCanvasBase.get_supported_filetypes()
-        if Path(options.plot).suffix[1:] not in kinds:
-            raise UsageError(f"--plot {options.plot}: name a file that ends in one of {', '.join(sorted(kinds))}")
+        check_plot(Path(options.plot))
     return options
 
 

@@ -58,18 +58,23 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         help="play random, memoryless, window and oracle policies; print their success",
     )
     parser.add_argument("--draw", metavar="FOLDER", help="draw one easy episode of each task into FOLDER")
-    parser.add_argument(
-        "--set", choices=list(SETS), default="all", help="the eight tasks of the suite, eight more, or all"
-    )
+    parser.add_argument("--set", choices=list(SETS), help="the eight tasks of the suite, eight more, or all (default)")
     parser.add_argument("--task", help="comma-separated; default: all of the set")
-    parser.add_argument("--difficulty", default=",".join(DIFFICULTIES), help="comma-separated; default: all")
-    parser.add_argument(
-        "--episodes", type=int, default=4096, help="episodes that measure an anchor; long tasks take fewer"
-    )
+    parser.add_argument("--difficulty", help="comma-separated; default: all")
+    parser.add_argument("--episodes", type=int, help="that measure an anchor; default: 4096, of long tasks fewer")
     parser.add_argument("--seed", type=int, default=0, help="decides the episodes; default: 0")
     options = parser.parse_args(arguments)
-    options.task = list(SETS[options.set]) if options.task is None else names_among("task", options.task, list(TASKS))
-    options.difficulty = names_among("difficulty", options.difficulty, list(DIFFICULTIES))
+    if options.set and options.task is not None:
+        raise UsageError("--task names the tasks; leave --set out")
+    if options.draw and (options.anchors or options.json or options.difficulty):
+        raise UsageError("--draw draws easy episodes and prints no table; leave --anchors, --json and --difficulty out")
+    if options.episodes is not None and not options.anchors:
+        raise UsageError("--episodes is of the anchors; add --anchors")
+    named = ",".join(SETS[options.set or "all"]) if options.task is None else options.task
+    options.task = names_among("task", named, list(TASKS))
+    graded = ",".join(DIFFICULTIES) if options.difficulty is None else options.difficulty
+    options.difficulty = names_among("difficulty", graded, list(DIFFICULTIES))
+    options.episodes = 4096 if options.episodes is None else options.episodes
     if options.episodes < 1:
         raise UsageError(f"--episodes is {options.episodes}; the least is 1")
     return options

@@ -28,6 +28,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.strategies import DDPStrategy
 
 from memsuite.errors import UsageError
+from memsuite.launch.arguments import options
 from memsuite.system import die_with_parent
 
 PARENT = "MEMSUITE_PARENT"  # the process that started this one
@@ -58,14 +59,21 @@ def place(devices: Any, nodes: int) -> ClusterEnvironment:
     return LightningEnvironment()
 
 
-def choose_devices(config: Namespace) -> None:
+def choose_devices(config: Namespace, given: list[str]) -> None:
     """Turn ``device`` and ``devices`` into Trainer's settings.
+
+    Args:
+        config: all settings.
+        given: the command line. Settings of a file may hold what an earlier ``device`` became, so they do not count.
 
     Raises:
         UsageError: there is no such device, the two contradict each other, or the strategy is one under which a run
             would not be what it says.
     """
     trainer = config.trainer
+    for short, name in (("device", "accelerator"), ("devices", "devices")):
+        if options(given, f"--{short}") and options(given, f"--trainer.{name}"):
+            raise UsageError(f"--{short} sets trainer.{name}; leave one of the two out")
     if config.device != "auto":
         trainer.accelerator, index = device_settings(config.device)
         if index is not None:

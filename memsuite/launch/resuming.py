@@ -25,6 +25,7 @@ from memsuite.runs.seal import SEALED
 from memsuite.runs.trust import check_configuration
 from memsuite.shipped import find
 
+OF_TRAINING = ("--overwrite", "--wandb_mode", "--evaluate_every", "--checkpoint_every")  # these say what fit writes
 log = logging.getLogger("memsuite")
 
 
@@ -61,6 +62,9 @@ def asked_checkpoint(verb: str, arguments: list[str]) -> Path | None:
     ``fit --ckpt_path last`` in a folder without one begins anew, so that one command starts a run and goes on with it.
     """
     asked = options(arguments, "--ckpt_path")
+    idle = [] if verb == "fit" else [*OF_TRAINING, *["--out"] * (asked[-1:] != ["last"])]
+    if nothing := [name for name in idle if name in arguments or options(arguments, name)]:
+        raise UsageError(f"{nothing[0]} does nothing here: memsuite {verb} evaluates and writes nothing; leave it out")
     if not asked:
         return None
     if asked[-1] != "last":

@@ -40,6 +40,7 @@ NOT_HERE: dict[str, tuple[Any, str]] = {
     "val_check_interval": (None, "--evaluate_every"),
     "check_val_every_n_epoch": (None, "--evaluate_every"),
     "gradient_clip_val": (None, "--model.ppo.max_grad_norm"),
+    "enable_checkpointing": (False, "--checkpoint_every"),  # those of Lightning would come beside ours
     "accumulate_grad_batches": (1, "--model.ppo.minibatches"),
 }
 ADVICE = (

@@ -32,18 +32,23 @@ STEP = 1e-4  # of the input, to see whether an output depends on it
 
 def modes_agree(controller: Controller, case: Case) -> Finding:
     """A sequence read at once gives what its steps give: features of the declared width, state, and every gradient."""
-    for name, run in (("forward_sequence", whole(case)), ("forward_step", step_by_step(case))):
-        shape, asked = list(run(controller, case.x, case.state)[0].shape), [*case.x.shape[:2], controller.feature_dim]
-        if shape != asked:
-            return Finding(float("inf"), 0.0, f"{name}: features are of shape {shape}; feature_dim asks for {asked}")
+    asked, shapes = [*case.x.shape[:2], controller.feature_dim], {}
 
     def one(model: Controller, case: Case) -> Outputs:
-        return differentiated(model, whole(case), case)
+        outputs = differentiated(model, whole(case), case)
+        shapes["forward_sequence"] = list(outputs[FEATURES].shape)
+        return outputs
 
     def other(model: Controller, case: Case) -> Outputs:
-        return differentiated(model, step_by_step(case), case)
+        outputs = differentiated(model, step_by_step(case), case)
+        shapes["forward_step"] = list(outputs[FEATURES].shape)
+        return outputs
 
-    return compared(controller, case, one, other)
+    found = compared(controller, case, one, other)
+    for name, shape in shapes.items():
+        if shape != asked:
+            return Finding(float("inf"), 0.0, f"{name}: features are of shape {shape}; feature_dim asks for {asked}")
+    return found
 
 
 def episodes_are_apart(controller: Controller, case: Case) -> Finding:
@@ -69,9 +74,12 @@ def episodes_are_apart(controller: Controller, case: Case) -> Finding:
 
 def cuts_are_carried(controller: Controller, case: Case, cuts: Iterable[int] | None = None) -> Finding:
     """A sequence read in two parts, the state carried, gives what it gives at once, with every gradient."""
+    held: dict[torch.dtype, Outputs] = {}  # the same for every cut
 
     def uncut(model: Controller, case: Case) -> Outputs:
-        return differentiated(model, whole(case), case)
+        if case.x.dtype not in held:
+            held[case.x.dtype] = differentiated(model, whole(case), case)
+        return held[case.x.dtype]
 
     found = Finding(0.0, TOLERANCE[case.x.dtype])
     for cut in cuts if cuts is not None else range(1, case.steps):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from memsuite.controllers import controller_class
-from memsuite.controllers.about.match import TOLERANCE, nearest_width
+from memsuite.controllers.about.match import near, nearest_width
 from memsuite.controllers.base import accepted_arguments
 from memsuite.errors import UsageError
 from memsuite.rl.resolve import model_of
@@ -34,6 +34,6 @@ def equal_width(config: RunConfig, task: Task, parameters: int) -> int:
         return sum(parameter.numel() for parameter in model.parameters())
 
     width, found = nearest_width(count, parameters)
-    if abs(found - parameters) > TOLERANCE * parameters:
+    if not near(found, parameters):
         raise UsageError(f"no width of {name} has about {parameters:,} parameters; hidden_dim {width} has {found:,}")
     return width

@@ -85,6 +85,16 @@ def test_a_peer_is_measured_in_turn(tmp_path):
     assert report["ratio"][name]["peer"] == pytest.approx(report["median"][name] / 1000)
 
 
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [("echo loading", "its last line is 'loading'"), ("true", "it printed nothing"), ("ls nowhere", "No such file")],
+)
+def test_a_peer_that_prints_no_figure_is_told_by_what_it_printed(command, said):
+    given = peers.parse_peers([f"peer={command}"])["peer"]
+    with pytest.raises(UsageError, match=said):
+        peers._run("peer", given)
+
+
 def test_a_peer_is_a_command():
     with pytest.raises(UsageError, match="NAME=COMMAND"):
         peers.parse_peers(["peer=echo 'not closed"])

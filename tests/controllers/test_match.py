@@ -86,6 +86,18 @@ def test_the_table_shows_the_width_that_matches(capsys):
     assert main(["controllers", "gru", "trace", "--match", "state:64", "--horizons", "none"]) == 0
     assert "at 64 state" in (out := capsys.readouterr().out)
     assert "vector, by input, signs, recurrent" in out
+    assert "more than a tenth" not in out
+
+
+def test_a_width_that_does_not_come_near_is_marked(capsys):
+    """No GRU has as few parameters, so `fit` and `suite` refuse the size that the table shows."""
+    words = ["controllers", "gru", "trace", "--match", "parameters:6", "--horizons", "none"]
+    assert main([*words, "--json"]) == 0
+    assert [row["near"] for row in json.loads(capsys.readouterr().out)] == [False, False]
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert "4 *" in out
+    assert "more than a tenth away" in out
 
 
 def test_a_wrong_match_is_told_in_one_line(capsys, tmp_path):

@@ -57,7 +57,7 @@ def test_pictures_that_cannot_be_written_are_named(tmp_path, below):
         (["--task", "nback"], "did you mean: n_back"),
         (["--difficulty", "hrad"], "did you mean: hard"),
         (["--jsn"], "did you mean: --json"),
-        (["--episodes", "0"], "least is 1"),
+        (["--anchors", "--episodes", "0"], "least is 1"),
     ],
 )
 def test_mistakes_are_named(arguments, words):

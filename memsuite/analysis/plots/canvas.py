@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from memsuite.errors import UsageError
 from memsuite.shipped import extra
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Distinguishable with colour vision deficiencies too (Wong 2011, and Tol's); the first colours differ most.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#332288", "#882255", "#117733", "#AA4499")
@@ -39,6 +43,24 @@ def pyplot() -> Any:
     import matplotlib.pyplot as plt
 
     return plt
+
+
+def check_plot(path: Path) -> None:
+    """Raise a usage error, before anything is computed, if ``--plot`` names a kind of file that cannot be drawn."""
+    kinds = pyplot().matplotlib.backend_bases.FigureCanvasBase.get_supported_filetypes()
+    if path.suffix[1:] not in kinds:
+        raise UsageError(f"--plot {path}: name a file that ends in one of {', '.join(sorted(kinds))}")
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure into the file of ``--plot``, in a new folder if need be; raise a usage error if that cannot be."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=150)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot write --plot {path}: {getattr(error, 'strerror', None) or error}") from error
+    finally:
+        pyplot().close(figure)
 
 
 def styles_of(models: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memsuite.analysis.plots import canvas
-from memsuite.errors import UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,18 +16,8 @@ if TYPE_CHECKING:
 
 
 def save_comparison(found: Comparison, path: Path) -> None:
-    """Draw a comparison into a file, whose suffix says the kind.
-
-    Raises:
-        UsageError: matplotlib writes no files of this kind, or the file cannot be written.
-    """
-    figure = comparison_figure(found)
-    try:
-        figure.savefig(path, dpi=150)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"cannot write --plot {path}: {' '.join(str(error).split())}") from error
-    finally:
-        canvas.pyplot().close(figure)
+    """Draw a comparison into a file, whose suffix says the kind."""
+    canvas.save(comparison_figure(found), path)
 
 
 def comparison_figure(found: Comparison) -> Figure:

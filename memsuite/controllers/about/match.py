@@ -51,10 +51,15 @@ def matched_width(name: str, input_dim: int, match: tuple[str, int], arguments: 
         UsageError: the controller takes no ``hidden_dim``, or no width comes within a tenth of the number.
     """
     (kind, size), (width, found) = match, nearest_of(name, input_dim, match, arguments)
-    if abs(found - size) > TOLERANCE * size:
+    if not near(found, size):
         what = "parameters" if kind == "parameters" else "numbers in its state"
         raise UsageError(f"no width of {name} has about {size:,} {what}; hidden_dim {width} has {found:,}")
     return width
+
+
+def near(found: int, size: int) -> bool:
+    """Tell whether a size is within a tenth of the one asked for."""
+    return abs(found - size) <= TOLERANCE * size
 
 
 def nearest_of(name: str, input_dim: int, match: tuple[str, int], arguments: Mapping[str, Any]) -> tuple[int, int]:
@@ -78,7 +83,7 @@ def nearest_of(name: str, input_dim: int, match: tuple[str, int], arguments: Map
 
 
 def nearest_width(count: Callable[[int], int], size: int) -> tuple[int, int]:
-    """Return the width with nearest to a size, and the size that it has.
+    """Return the width whose size is nearest to the one asked for, and that size.
 
     Args:
         count: the size at a width, which grows with it; a :class:`UsageError` for a width that is not allowed.
