@@ -12,7 +12,7 @@ from torchmetrics import Metric
 
 
 class Success(Metric):
-    """The fraction of scored decisions that are right, over whole episodes, with a 95% interval.
+    """The fraction of an episode's scored decisions that are right, as the mean over episodes, with a 95% interval.
 
     The interval is Wilson's, for an effective number of independent decisions. Decisions within an episode depend on
     the same memory, so their number is divided by the design effect, which is estimated from the spread between

@@ -153,7 +153,7 @@ class MemoryPPO(pl.LightningModule):
         """Check that all processes agree, the trainer suits and the memory is enough; try what is the user's own."""
         check_start(self.trainer, self.config)
         check_needs(self, self.num_envs // world_size() if stage == "fit" else 0)
-        try_out(self.config, self.task, self.model, self.trainer.strategy.root_device)
+        try_out(self.config, self.task, self.model, self.trainer.strategy.root_device, str(self.trainer.precision))
 
     def on_fit_start(self) -> None:
         """Start the episodes, or continue those of the checkpoint."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import re
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -12,6 +13,13 @@ import yaml
 from memsuite.errors import UsageError
 
 MOST_ALIASED = 100_000
+
+
+def plain_number(value: Any) -> Any:
+    """Return a number of NumPy's or of another library as Python's own; anything else as it is."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return value
+    return int(value) if isinstance(value, numbers.Integral) else float(value)
 
 
 class positive(int):

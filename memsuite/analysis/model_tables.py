@@ -137,7 +137,7 @@ def _differences(found: Comparison) -> Grid:
     count = int(found.differences["p"].notna().sum())
     note = (
         f"Each interval holds alone with {100 * found.confidence:g}%. The verdict is by the p value, corrected for "
-        f"{count} tests (Holm). The t test is paired by seed where one model has all seeds of the other, else Welch's."
+        f"{count} tests (Holm). The t test is paired by seed where both models have the same seeds, else Welch's."
     )
     headings = ["cell", "against", "difference", "test", "p", "p (Holm)", "verdict"]
     styles = [STYLES.get(row[-1], "") for row in rows]

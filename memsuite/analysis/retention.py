@@ -37,7 +37,15 @@ def retention(controller: Controller, horizon: int) -> float:
     Args:
         controller: the model, ``input_dim`` at least :data:`CUES` + 1.
         horizon: steps of the episode, at least 2.
+
+    Raises:
+        UsageError: the observation is too narrow, or the horizon too short.
     """
+    if controller.input_dim <= CUES or horizon < 2:
+        raise UsageError(
+            f"retention needs {CUES} cues and a query, and 2 steps; input_dim is {controller.input_dim}, "
+            f"horizon {horizon}"
+        )
     shown, asked = torch.zeros(CUES, controller.input_dim), torch.zeros(CUES, controller.input_dim)
     shown[:, :CUES], asked[:, -1] = torch.eye(CUES), 1.0
     (state,) = states_after(controller, shown, [horizon - 2])
@@ -98,8 +106,8 @@ def beyond(
 
     Yields:
         One row per horizon: ``horizon``, ``success`` with its interval, ``episodes``, ``chance`` (the best without
-        memory), ``score`` (None where no memory is needed), and ``retention`` (:func:`retention`) if the observation is
-        wide enough for its cues.
+        memory; None where it is unknown), ``score`` (None where no memory is needed), and ``retention``
+        (:func:`retention`) if the observation is wide enough for its cues.
     """
     tasks = tasks_at(module, horizons, task_args)
     if counted and all(isinstance(task, DelayedCue) and task.one_a_cue() for task in tasks):
@@ -108,7 +116,8 @@ def beyond(
     for task, found in zip(tasks, measured, strict=True):
         anchors = task.anchors()
         score = anchors.score(found["success"])
-        about = {"chance": anchors.memoryless, "score": None if math.isnan(score) else score}
+        known = {"chance": anchors.memoryless, "score": score}
+        about = {name: None if math.isnan(value) else value for name, value in known.items()}
         yield {"horizon": task.horizon, **found, **about, "retention": found["retention"]}
 
 
@@ -124,8 +133,11 @@ def tasks_at(
         optional: leave out horizons that the task cannot have, but for the longest.
 
     Raises:
-        UsageError: the task cannot have a horizon, or it has another number of inputs or actions than in training.
+        UsageError: the horizons do not rise, the task cannot have one of them, or it has another number of inputs or
+            actions than in training.
     """
+    if not horizons or sorted(set(horizons)) != list(horizons):
+        raise UsageError(f"horizons are {list(horizons)}; name one or more, in rising order")
     arguments, tasks = {**(module.config.task_args or {}), **(task_args or {})}, []
     for horizon in horizons:
         try:

@@ -1,14 +1,13 @@
-"""What ``memsuite retention`` shows: the table of one run, and the figure of all."""
+"""What ``memsuite retention`` prints: the table of one run."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from rich import box
 from rich.table import Column, Table
 
-from memsuite.analysis.retention import described, group_reports
+from memsuite.analysis.retention import described
 
 
 def table_of(report: dict[str, Any]) -> Table:
@@ -43,19 +42,3 @@ def density_of(report: dict[str, Any]) -> Table | None:
         interval = f"{row['success_low']:.3f} to {row['success_high']:.3f}"
         table.add_row(steps, f"{row['success']:.3f}", interval, f"{row['decisions']:,}")
     return table
-
-
-def draw(reports: list[dict[str, Any]], path: Path) -> None:
-    """Draw success against the horizon: a curve for each run, or a panel for each model where it has several seeds."""
-    from memsuite.analysis.plots import success_beyond
-    from memsuite.analysis.plots.beyond import seeds_beyond
-    from memsuite.analysis.plots.canvas import save
-    from memsuite.analysis.plots.contamination import contaminated
-
-    several = len(group_reports(reports)) < len(reports)
-    if len({described(report.get("task_args") or {}) for report in reports}) > 1:
-        figure = contaminated(reports)
-    else:
-        figure = seeds_beyond(reports) if several else success_beyond(reports)
-    save(figure, path)
-    print(path)

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from memsuite.analysis.plots.canvas import check_plot
 from memsuite.analysis.retention import beyond, curve_of, described, settings_of, tasks_at
-from memsuite.analysis.retention_shown import density_of, draw, table_of
+from memsuite.analysis.retention_shown import density_of, table_of
 from memsuite.errors import UsageError
 from memsuite.launch.allocator import keep_freed_memory
 from memsuite.launch.plain import PlainParser, apart, for_tables, whole_numbers, write_asked
@@ -51,6 +51,8 @@ def main(verb: str, arguments: list[str]) -> int:
         for table in [one for report in reports for one in (table_of(report), density_of(report)) if one]:
             for_tables().print(table)
     if options.plot:
+        from memsuite.analysis.plots.reports import draw
+
         draw(reports, Path(options.plot))
     return 0
 

@@ -40,6 +40,7 @@ from memsuite.controllers.windows.hyena import Hyena, HyenaLayer
 from memsuite.controllers.wrapped import WholeSequence, wrap
 from memsuite.errors import UsageError, unknown
 from memsuite.imports import class_at
+from memsuite.reading import plain_number
 
 LAYERS: dict[str, type[Controller]] = {
     "gru": GRULayer,
@@ -118,6 +119,8 @@ def controller_class(name: str) -> type[Controller]:
 
     ``torch.nn.GRU``, ``LSTM`` and ``RNN`` are wrapped (:func:`~memsuite.controllers.wrapped.wrap`).
     """
+    if not isinstance(name, str):
+        raise UsageError(f"controller is {name!r}; give its name, or the path of a class as text: 'my_module.MyModel'")
     if name in CONTROLLERS:
         return CONTROLLERS[name]
     if not name.rpartition(".")[0]:
@@ -142,9 +145,11 @@ def make_controller(name: str, *, input_dim: int, memory_horizon: int | None = N
     Raises:
         UsageError: an argument is unknown or out of range, or the weights are not finite.
     """
-    if input_dim < 1:
-        raise UsageError(f"input_dim is {input_dim}; the least is 1")
-    cls = controller_class(name)
+    cls, input_dim = controller_class(name), plain_number(input_dim)
+    memory_horizon = plain_number(memory_horizon)
+    overrides = {argument: plain_number(value) for argument, value in overrides.items()}
+    if not isinstance(input_dim, int) or input_dim < 1:
+        raise UsageError(f"input_dim is {input_dim!r}; it must be a whole number above 0")
     valid = accepted_arguments(cls)
     sizes = [] if "depth" in valid else [size for size in ("depth", "mlp_ratio") if size not in valid]
     for argument in overrides:

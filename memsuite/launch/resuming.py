@@ -19,12 +19,13 @@ from memsuite.reading import read_mapping
 from memsuite.runs import RunConfig
 from memsuite.runs.checkpoints import completed_checkpoint, find_checkpoint
 from memsuite.runs.config import FREE, FREE_PPO, NAMES, PPO_NAMES, lift
-from memsuite.runs.folder import CHECKPOINTS, CONFIG, RESULT, WEIGHTS
+from memsuite.runs.folder import ASKED, CHECKPOINTS, CONFIG, RESULT, WEIGHTS
 from memsuite.runs.recipes import LATER, LATER_ARGUMENTS
 from memsuite.runs.seal import SEALED
-from memsuite.runs.trust import check_configuration
+from memsuite.runs.trust import ONE_START, check_configuration
 from memsuite.shipped import find
 
+OF_ONE_START = ("device", "devices", "wandb_mode", "evaluate_every", "checkpoint_every")
 OF_TRAINING = ("--overwrite", "--wandb_mode", "--evaluate_every", "--checkpoint_every")  # these say what fit writes
 log = logging.getLogger("memsuite")
 
@@ -103,12 +104,23 @@ def own_settings(arguments: list[str], checkpoint: Path | None, known: Mapping[s
         log.warning("%s holds no checkpoint yet: starting from the beginning", folder)
     own = folder / CONFIG if folder else None
     if not own or not own.is_file():
+        if folder and not checkpoint and not (folder / ASKED).is_file() and not asks_for_settings(arguments):
+            raise UsageError(
+                f"{folder} holds no settings of a run to go on with: correct --out, or give the settings too, as when "
+                "the run was started"
+            )
         return []
     if not is_trusted(arguments):
         content = lift(read_mapping(own, "configuration", "task: delayed_cue"))
         same = {name for name in SEALED if name in known and content.get(name) == known[name]}
         check_configuration(own, content, typed_names(arguments) | same)
     return ["--config", str(own)]
+
+
+def asks_for_settings(arguments: list[str]) -> bool:
+    """Tell whether a command line says what run it means, and not only where it is and how it is shown."""
+    named = {word.partition("=")[0].lstrip("-") for word in arguments if word.startswith("-")}
+    return not named <= {*ONE_START, *OF_ONE_START} - {"config"}
 
 
 def is_trusted(arguments: list[str]) -> bool:

@@ -27,24 +27,24 @@ from memsuite.types import State
 
 POISONS = (1e3, float("inf"), float("nan"))
 NUDGE = 3e-8  # of the input, to see the last digits of a float64 model
+STEPPED = "features of the steps"
 STEP = 1e-4  # of the input, to see whether an output depends on it
 
 
 def modes_agree(controller: Controller, case: Case) -> Finding:
     """A sequence read at once gives what its steps give: features of the declared width, state, and every gradient."""
     asked, shapes = [*case.x.shape[:2], controller.feature_dim], {}
+    ways = {"forward_sequence": whole(case), "forward_step": step_by_step(case)}
 
-    def one(model: Controller, case: Case) -> Outputs:
-        outputs = differentiated(model, whole(case), case)
-        shapes["forward_sequence"] = list(outputs[FEATURES].shape)
-        return outputs
+    def by(name: str) -> Callable[[Controller, Case], Outputs]:
+        def run(model: Controller, case: Case) -> Outputs:
+            outputs = differentiated(model, ways[name], case)
+            shapes[name] = list(outputs[FEATURES].shape)
+            return outputs
 
-    def other(model: Controller, case: Case) -> Outputs:
-        outputs = differentiated(model, step_by_step(case), case)
-        shapes["forward_step"] = list(outputs[FEATURES].shape)
-        return outputs
+        return run
 
-    found = compared(controller, case, one, other)
+    found = compared(controller, case, *map(by, ways))
     for name, shape in shapes.items():
         if shape != asked:
             return Finding(float("inf"), 0.0, f"{name}: features are of shape {shape}; feature_dim asks for {asked}")
@@ -256,24 +256,28 @@ def precision_is_kept(controller: Controller, case: Case) -> Finding:
 @torch.no_grad()
 def rows_are_apart(controller: Controller, case: Case) -> Finding:
     """What a row gives does not depend on the other rows, nor on their order."""
-    rows = case.x.shape[1]
+    rows, held = case.x.shape[1], {}
+
+    def all_rows(model: Controller, case: Case) -> Outputs:
+        if case.x.dtype not in held:
+            features, after = model.forward_sequence(case.x, case.state, case.is_first)
+            stepped, _ = step_by_step(case)(model, case.x, case.state)
+            held[case.x.dtype] = {FEATURES: features, STEPPED: stepped, **named_leaves(after)}
+        return held[case.x.dtype]
+
     found = Finding(0.0, TOLERANCE[case.x.dtype])
-    for what, chosen in (
-        ("the rows in another order", torch.arange(rows).flip(0)),
-        ("fewer rows", torch.arange(rows)[:1]),
-    ):
+    orders = {"the rows in another order": torch.arange(rows).flip(0), "fewer rows": torch.arange(rows)[:1]}
+    for what, chosen in orders.items():
 
         def some(model: Controller, case: Case, chosen: Tensor = chosen) -> Outputs:
             state = map_state(lambda leaf: leaf[chosen], case.state)
             features, after = model.forward_sequence(case.x[:, chosen], state, case.is_first[:, chosen])
             stepped, _ = step_by_step(Case(case.x, case.is_first[:, chosen], state))(model, case.x[:, chosen], state)
-            return {FEATURES: features, "features of the steps": stepped, **named_leaves(after)}
+            return {FEATURES: features, STEPPED: stepped, **named_leaves(after)}
 
         def every(model: Controller, case: Case, chosen: Tensor = chosen) -> Outputs:
-            features, after = model.forward_sequence(case.x, case.state, case.is_first)
-            stepped, _ = step_by_step(case)(model, case.x, case.state)
-            kept = {name: leaf[chosen] for name, leaf in named_leaves(after).items()}
-            return {FEATURES: features[:, chosen], "features of the steps": stepped[:, chosen], **kept}
+            outputs, over_time = all_rows(model, case), (FEATURES, STEPPED)
+            return {name: out[:, chosen] if name in over_time else out[chosen] for name, out in outputs.items()}
 
         one = compared(controller, case, some, every)
         found = worse(found, Finding(one.error, one.allowed, one.where and f"{what}: {one.where}"))

@@ -36,6 +36,19 @@ def worth_fusing(x: Tensor, step: int = 2) -> bool:
     return x.dim() > step and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
 
 
+def of_one_kind(*parts: Tensor | None) -> list[Any]:
+    """Return tensors in the widest of their kinds of number, as PyTorch's own operations would take them; None stays.
+
+    Autocast passes products in half precision, and a recurrence would add up their rounding errors at every step. Its
+    state and its weights have more digits, and they decide.
+    """
+    kinds = [part.dtype for part in parts if part is not None]
+    if all(kind == kinds[0] for kind in kinds):
+        return list(parts)
+    wide = functools.reduce(torch.promote_types, kinds)
+    return [part if part is None else part.to(wide) for part in parts]
+
+
 def in_full_precision(reference: Callable[..., Any]) -> Callable[..., Any]:
     """Run the body of an op outside autocast, which would run its matrix products in half precision."""
 

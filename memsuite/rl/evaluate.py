@@ -13,6 +13,7 @@ from torch import Tensor
 from memsuite.controllers.base import is_own
 from memsuite.distributed import from_first, rank
 from memsuite.errors import UsageError
+from memsuite.reading import plain_number
 from memsuite.rl.actor_critic import ActorCritic
 from memsuite.rl.needs import check_evaluation
 from memsuite.rl.randomness import own_randomness
@@ -41,7 +42,8 @@ def evaluate(task: Task, model: ActorCritic, episodes: int, generator: torch.Gen
     Raises:
         UsageError: ``episodes`` is no whole number above 0, or an episode needs more memory than there is.
     """
-    if not isinstance(episodes, int) or episodes < 1:
+    episodes = plain_number(episodes)
+    if not isinstance(episodes, int) or isinstance(episodes, bool) or episodes < 1:
         raise UsageError(f"episodes is {episodes!r}; it must be a whole number above 0")
     check_evaluation(task, episodes)
     outcome = _evaluate(task, model, episodes, generator) if rank() == 0 else None

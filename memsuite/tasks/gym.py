@@ -73,9 +73,10 @@ class MemsuiteEnv(gymnasium.Env[Observation, np.int64]):
 
     def step(self, action: np.int64) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Take one step; after the last step, only :meth:`reset` shows the next episode."""
-        if self._following is not None:
-            raise gymnasium.error.ResetNeeded("the episode has ended: reset the environment")
-        now = self.task.step(torch.as_tensor([int(action)]))
+        if self._generator is None or self._following is not None:
+            why = "no episode has begun" if self._generator is None else "the episode has ended"
+            raise gymnasium.error.ResetNeeded(f"{why}: reset the environment")
+        now = self.task.step(_valid([int(action)], self.task.num_actions))
         info = {"scored": bool(now.scored), "correct": bool(now.correct)}
         ended = bool(now.terminated | now.truncated)
         self._following = now if ended else None
@@ -126,7 +127,9 @@ class MemsuiteVectorEnv(gymnasium.vector.VectorEnv[Observation, NDArray[np.int64
         self, actions: NDArray[np.int64]
     ) -> tuple[Observation, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
         """Take one step in every environment."""
-        now = self.task.step(torch.as_tensor(np.asarray(actions, dtype=np.int64)))
+        if self._generator is None:
+            raise gymnasium.error.ResetNeeded("no episode has begun: reset the environments")
+        now = self.task.step(_valid(actions, self.task.num_actions))
         terminated, truncated = now.terminated.numpy(), now.truncated.numpy()
         ended = terminated | truncated
         infos = _infos(now, ~ended) if not ended.all() else {}
@@ -138,6 +141,14 @@ class MemsuiteVectorEnv(gymnasium.vector.VectorEnv[Observation, NDArray[np.int64
             infos |= {"final_obs": final, "_final_obs": ended}
             infos |= {"final_info": _infos(now, ended), "_final_info": ended.copy()}
         return _array(now.observation), now.reward.numpy().astype(np.float64), terminated, truncated, infos
+
+
+def _valid(actions: Any, number: int) -> torch.Tensor:
+    """Return actions as a tensor; raise Gymnasium's error for one that there is not, which would count as wrong."""
+    taken = np.asarray(actions, dtype=np.int64)
+    if not ((taken >= 0) & (taken < number)).all():
+        raise gymnasium.error.InvalidAction(f"actions are {taken.tolist()}; they are from 0 to {number - 1}")
+    return torch.as_tensor(taken)
 
 
 def _array(observation: torch.Tensor) -> Observation:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from memsuite.blame import blamed_on, home_of
 from memsuite.errors import UsageError, unknown
 from memsuite.imports import class_at, parameters_of
+from memsuite.reading import plain_number
 from memsuite.runs.config import DIFFICULTIES, is_plain
 from memsuite.runs.ppo import EntropyWeighting
 from memsuite.tasks.base import Anchors, ScriptedTask, Task
@@ -97,7 +99,8 @@ class TaskConfig:
         if self.task.startswith(GYM):
             return self._make_gym(**overrides)
         cls = task_class(self.task)
-        arguments = {"horizon": self.horizon, **self.args, **overrides}
+        given = {name: plain_number(value) for name, value in overrides.items()}
+        arguments = {"horizon": self.horizon, **self.args, **given}
         parameters = parameters_of(cls)
         if REVEAL in arguments and REVEAL not in parameters:
             return self._twin(arguments.pop(REVEAL), arguments)
@@ -129,7 +132,8 @@ class TaskConfig:
         if parameter.annotation in ("int", int) and not isinstance(value, int):
             raise UsageError(f"{self.task}: {name} must be a whole number, not {value!r}")
         if number and not abs(value) <= MOST:
-            raise UsageError(f"{self.task}: {name} is {value}; the largest value is {MOST}")
+            most = "it must be finite" if math.isnan(value) else f"the largest value is {MOST}"
+            raise UsageError(f"{self.task}: {name} is {value}; {most}")
 
     def _make_gym(self, **overrides: Any) -> Task:
         _, *valid = parameters_of(GymTask)
@@ -233,7 +237,7 @@ def get_task_config(task: str, difficulty: str) -> TaskConfig:
     """
     if difficulty not in DIFFICULTIES:
         raise unknown("difficulty", difficulty, DIFFICULTIES)
-    if task.startswith(GYM):
+    if isinstance(task, str) and task.startswith(GYM):
         horizon = limit_of(task[len(GYM) :]) or UNLIMITED
         return TaskConfig(task, difficulty, horizon, {}, math.nan, UPDATES[difficulty], discount=0.99, gae_lambda=0.95)
     if (task, difficulty) in PRESETS:
@@ -243,6 +247,8 @@ def get_task_config(task: str, difficulty: str) -> TaskConfig:
 
 def task_class(name: str) -> type[Task]:
     """Find a task by its name (``delayed_cue``) or by the path of your own class (``my_module.MyTask``)."""
+    if not isinstance(name, str):
+        raise UsageError(f"task is {name!r}; give its name, or the path of your class as a text: 'my_module.MyTask'")
     if name in TASKS:
         return TASKS[name]
     if not name.rpartition(".")[0]:
@@ -260,9 +266,10 @@ def _config_of_own(name: str, cls: type[Task], difficulty: str) -> TaskConfig:
     return TaskConfig(name, difficulty, parameter.default, updates=budget, discount=discount, gae_lambda=gae_lambda)
 
 
-def get_benchmark_suite(difficulty: str, tasks: list[str] | None = None) -> list[TaskConfig]:
+def get_benchmark_suite(difficulty: str, tasks: Iterable[str] | str | None = None) -> list[TaskConfig]:
     """Return the presets of one difficulty, for the first eight tasks or for the named ones (``SECOND``)."""
-    return [get_task_config(task, difficulty) for task in (SUITE if tasks is None else tasks)]
+    named = [tasks] if isinstance(tasks, str) else SUITE if tasks is None else tasks
+    return [get_task_config(task, difficulty) for task in named]
 
 
 def make_task(name: str, difficulty: str = "medium", **overrides: Any) -> Task:

@@ -23,7 +23,9 @@ log = logging.getLogger("memsuite")
 SEED = 1
 
 
-def try_out(config: RunConfig, task: Task, model: ActorCritic, device: torch.device) -> None:
+def try_out(
+    config: RunConfig, task: Task, model: ActorCritic, device: torch.device, precision: str = "32-true"
+) -> None:
     """Try a task and a controller of the user's own on copies; what is built in is known to work.
 
     Args:
@@ -31,6 +33,7 @@ def try_out(config: RunConfig, task: Task, model: ActorCritic, device: torch.dev
         task: what is trained on.
         model: the network.
         device: where the run will be.
+        precision: of the run, as Lightning names it.
 
     Raises:
         UsageError: one line that names the class, where it stands, and what is wrong.
@@ -44,5 +47,6 @@ def try_out(config: RunConfig, task: Task, model: ActorCritic, device: torch.dev
         if is_own(model.controller):
             who = f"controller {config.controller}{home_of(type(model.controller))}"
             ppo = cast(ResolvedPPO, config.ppo)
-            for note in try_controller(who, model, task, ppo, shares_scripts(config) and ppo.epochs == 1, device):
+            one_pass = shares_scripts(config) and ppo.epochs == 1
+            for note in try_controller(who, model, task, ppo, one_pass, device, precision):
                 log.warning(note)

@@ -27,7 +27,13 @@ TOLERANCE = 1e-3  # of the ratio of what is learnt from to what acted, in 32 bit
 
 
 def try_controller(
-    who: str, model: ActorCritic, task: Task, ppo: ResolvedPPO, acts_in_the_update: bool, device: torch.device
+    who: str,
+    model: ActorCritic,
+    task: Task,
+    ppo: ResolvedPPO,
+    acts_in_the_update: bool,
+    device: torch.device,
+    precision: str,
 ) -> Iterator[str]:
     """Try a controller on copies of it; yield what the user should know of.
 
@@ -38,6 +44,7 @@ def try_controller(
         ppo: the settings.
         acts_in_the_update: the pass that draws the actions is the one that is learnt from, so the two cannot differ.
         device: where the run will be.
+        precision: of the run, as Lightning names it.
 
     Raises:
         UsageError: one line that says what is wrong.
@@ -47,6 +54,8 @@ def try_controller(
         controller = model.controller
         check_parameters(who, controller)
         x = torch.rand(STEPS, BATCH, task.observation_dim, device=device)
+        if precision == "64-true":
+            model, x = model.double(), x.double()
         x[:, -1] = first_steps(task, STEPS, device)
         x = model.read(x).detach()
         is_first = torch.zeros(STEPS, BATCH, dtype=torch.bool, device=device)
@@ -60,7 +69,19 @@ def try_controller(
         if not acts_in_the_update:
             check_ratio(who, model, x, is_first)
         check_modes(who, controller, x, is_first, acted)
+        if precision == "bf16-mixed":
+            run_in_half_precision(controller, x, is_first)
         yield from notes_on_modes(who, controller, x, is_first)
+
+
+def run_in_half_precision(controller: Controller, x: Tensor, is_first: Tensor) -> None:
+    """Run both modes and a gradient as under autocast, where products have half precision; what they raise is told."""
+    with torch.autocast(x.device.type, torch.bfloat16):
+        state = controller.init_state(BATCH, x.device)
+        controller.forward_step(x[0], controller.reset_mask(state, is_first[0]))
+        features, _ = controller.forward_sequence(x, state, is_first)
+        if features.requires_grad:
+            features.float().sum().backward()  # type: ignore[no-untyped-call]
 
 
 def check_untouched(who: str, x: Tensor, before: Tensor) -> None:
@@ -128,9 +149,11 @@ def check_state(who: str, where: str, state: Any, like: Any) -> None:
                 "in dimension 0"
             )
     if like is not None and _kinds(state) != _kinds(like):
+        grown = [leaf.shape for leaf in pytree.tree_leaves(state)] != [leaf.shape for leaf in pytree.tree_leaves(like)]
+        why = "as memory is bounded" if grown else "so let init_state take the dtype of the parameters"
         raise UsageError(
             f"{who}: {where} returns a state of {_kinds(state)[1]}, init_state one of {_kinds(like)[1]}; its shapes "
-            "and kinds must stay, as memory is bounded"
+            f"and kinds must stay, {why}"
         )
 
 
@@ -225,7 +248,7 @@ def check_ratio(who: str, model: ActorCritic, x: Tensor, is_first: Tensor) -> No
     a run begins with would hide a difference.
     """
     controller, rows = model.controller, torch.tensor([0, 1, 3], device=x.device)
-    head = torch.randn(4, controller.feature_dim, device=x.device) * controller.feature_dim**-0.5
+    head = torch.randn(4, controller.feature_dim, device=x.device, dtype=x.dtype) * controller.feature_dim**-0.5
     with torch.no_grad():
         state = controller.init_state(BATCH, x.device)
         acted = controller.forward_sequence(x, state, is_first)[0][:, rows].double()

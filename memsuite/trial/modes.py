@@ -27,10 +27,14 @@ def check_modes(who: str, controller: Controller, x: Tensor, is_first: Tensor, a
         acted: what it gave step by step, ``[T, B, F]``.
     """
     with torch.no_grad():
-        most = FINE if is_function(controller, x, is_first) else COARSE
+        fixed = is_function(controller, x, is_first)
+        drawn = "" if fixed else f"; every call gives others, which is allowed up to {COARSE:g} of their size"
         for how, features in _ways(controller, x, is_first):
-            if apart(features, acted[-len(features) :]) > most:
-                raise UsageError(f"{who}: forward_sequence does not give what forward_step gives, step by step{how}")
+            if apart(features, acted[-len(features) :]) > (FINE if fixed else COARSE):
+                raise UsageError(
+                    f"{who}: forward_sequence does not give the features that forward_step gives, step by step{how}"
+                    f"{drawn}"
+                )
 
 
 def apart(one: Tensor, other: Tensor) -> float:

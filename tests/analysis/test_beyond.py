@@ -10,12 +10,14 @@ import torch
 
 import memsuite
 from memsuite.__main__ import main
+from memsuite.analysis.plots.reports import draw
 from memsuite.analysis.results import read_results
 from memsuite.analysis.retention import beyond, group_reports, half_life, retention
-from memsuite.cli.retention import draw
 from memsuite.controllers import make_controller
 from memsuite.controllers.base import forward_in_blocks
+from memsuite.errors import UsageError
 from memsuite.rl.evaluate import MOST_STEPS
+from memsuite.tasks import Anchors
 
 LINE = "fit --task delayed_cue --difficulty easy --horizon 10 --num_envs 8 --steps 1600 --evaluation_episodes 16"
 
@@ -92,6 +94,34 @@ def test_curves_of_a_folder_of_runs_are_collected_with_how_they_were_made(run, t
     assert report["run"] == str(run)
     assert [row["episodes"] for row in report["rows"]] == [4, 4]
     assert len(read_results(out)) == 1
+
+
+def test_unknown_anchors_are_left_out(run, tmp_path, monkeypatch, capsys):
+    """A task of a user's own may not know them."""
+    unknown = Anchors(random=math.nan, memoryless=math.nan)
+    monkeypatch.setattr(memsuite.load(run).task.__class__, "anchors", lambda self: unknown)
+    out, plot = tmp_path / "o.json", tmp_path / "o.png"
+    line = ["retention", str(run), "--horizons", "10,20", "--episodes", "8", "--overwrite"]
+    assert main([*line, "--out", str(out), "--plot", str(plot)]) == 0
+    (report,) = json.loads(out.read_text())["reports"]
+    assert [(row["chance"], row["score"]) for row in report["rows"]] == [(None, None)] * 2
+    assert "trained at 10 steps" in " ".join(capsys.readouterr().out.split())
+    assert plot.stat().st_size > 10_000
+    draw([{**report, "seed": seed} for seed in range(3)], plot)
+    draw([{**report, "task_args": {"noise": noise}} for noise in (0.0, 0.1)], plot)
+
+
+@pytest.mark.parametrize("horizons", [[], [50, 20], [20, 20]])
+def test_horizons_must_rise(run, horizons):
+    for episodes in (None, 8):
+        with pytest.raises(UsageError, match="name one or more, in rising order"):
+            list(beyond(memsuite.load(run), horizons, episodes))
+
+
+def test_retention_needs_cues_and_a_wait():
+    for width, horizon in ((8, 20), (9, 1)):
+        with pytest.raises(UsageError, match="retention needs 8 cues and a query, and 2 steps"):
+            retention(make_controller("trace", input_dim=width), horizon)
 
 
 def test_what_was_measured_is_not_measured_again(run, tmp_path, monkeypatch):

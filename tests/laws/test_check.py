@@ -1,6 +1,8 @@
 """The check finds planted faults, names where they are, and passes what is sound."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -57,6 +59,28 @@ def test_the_gradient_of_a_parameter_is_named():
 def test_every_built_in_controller_passes(name):
     report = check(make_controller(name, input_dim=9, hidden_dim=16, memory_horizon=20))
     assert report.holds, {law: report.findings[law] for law in report.broken()}
+
+
+DOCS = Path(__file__).parents[2] / "docs"
+WRITTEN = [
+    (page, block)
+    for page in ("extending.md", "compare.md", "controllers.md")
+    for block in re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), flags=re.DOTALL)
+    if "def init_state" in block
+]
+
+
+@pytest.mark.parametrize(("page", "block"), WRITTEN, ids=[f"{page}-{at}" for at, (page, _) in enumerate(WRITTEN)])
+def test_the_controllers_that_the_docs_show_keep_all_laws(page, block):
+    room = {"__name__": "shown"}
+    exec(compile(block, page, "exec"), room)
+    (shown,) = [one for one in room.values() if isinstance(one, type) and one.__module__ == "shown"]
+    report = check(shown(input_dim=9, hidden_dim=16))
+    assert report.holds, {law: report.findings[law] for law in report.broken()}
+
+
+def test_there_are_controllers_in_the_docs():
+    assert len(WRITTEN) == 4
 
 
 def test_a_law_that_raises_is_broken_and_says_why():

@@ -250,6 +250,19 @@ def test_last_without_a_checkpoint_begins_anew_with_the_runs_own_settings(run, f
     assert memsuite.load(finished).env_steps == 240
 
 
+@pytest.mark.parametrize("held", [[], ["log.txt"], ["log.txt", "source/mine.py"]])
+def test_last_begins_no_run_whose_settings_nobody_gave(run, tmp_path, held):
+    """A wrong --out, or a run that was killed before it could write its settings."""
+    for name in held:
+        (tmp_path / "x" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "x" / name).write_text("")
+    for more in ("", "--device cpu", "--trust --checkpoint_every=5"):
+        status, err = run(f"fit --ckpt_path last --out x {more}")
+        assert (status, len(err.splitlines())) == (2, 1)
+        assert "x holds no settings of a run to go on with: correct --out" in err
+    assert sorted(str(path.relative_to(tmp_path / "x")) for path in (tmp_path / "x").rglob("*.*")) == sorted(held)
+
+
 def test_the_result_names_what_started_the_run_and_what_extended_it(run, finished):
     begun = json.loads((finished / "result.json").read_text())["command"]
     assert run("fit --ckpt_path last --out x")[0] == 0  # as after a kill: nothing else was asked for

@@ -102,3 +102,20 @@ def test_seeds_decide_a_batch():
     assert np.array_equal(envs.reset(seed=[1, 2])[0], envs.reset(seed=[1, 2])[0])
     with pytest.raises(ValueError, match="reset_mask"):
         envs.reset(options={"reset_mask": np.ones(8, dtype=bool)})
+
+
+def test_a_step_before_a_reset_and_an_action_that_there_is_not_are_refused():
+    one = gymnasium.make("memsuite/copy_memory-easy-v0").unwrapped
+    with pytest.raises(gymnasium.error.ResetNeeded, match="no episode has begun"):
+        one.step(0)
+    one.reset(seed=0)
+    batch = memsuite.tasks.gym.MemsuiteVectorEnv(2, "copy_memory", "easy")
+    with pytest.raises(gymnasium.error.ResetNeeded, match="no episode has begun"):
+        batch.step(np.zeros(2, np.int64))
+    batch.reset(seed=0)
+    most = one.action_space.n - 1
+    for action in (-1, most + 1):
+        with pytest.raises(gymnasium.error.InvalidAction, match=f"they are from 0 to {most}"):
+            one.step(action)
+        with pytest.raises(gymnasium.error.InvalidAction, match=f"they are from 0 to {most}"):
+            batch.step(np.array([0, action]))

@@ -75,7 +75,8 @@ def _draw(panel: Any, name: str, runs: list[dict[str, Any]]) -> None:
     steps, mean = mean_of(runs)
     panel.plot(steps, mean, color=COLOURS[0], linewidth=2, marker="o", markersize=3.5, clip_on=False)
     panel.annotate(f"{mean[-1]:.2f}", (steps[-1], mean[-1]), (3, 4), textcoords="offset points", color=INK, fontsize=9)
-    panel.axhline(runs[0]["rows"][0]["chance"], color=FAINT, linewidth=1, zorder=0)
+    if (chance := runs[0]["rows"][0]["chance"]) is not None:
+        panel.axhline(chance, color=FAINT, linewidth=1, zorder=0)
     panel.axvline(runs[0]["trained_horizon"], color=FAINT, linewidth=1, linestyle=":", zorder=0)
     panel.set_title(textwrap.fill(name, LETTERS), fontsize=9.5, loc="left")
     panel.set(xscale="log", ylim=(-0.04, 1.08))

@@ -34,7 +34,8 @@ def contaminated(reports: list[dict[str, Any]]) -> Figure:
             for colour, now in zip(COLOURS, asked, strict=False):
                 for style, before in zip(STYLES, trained, strict=False):
                     _line(panel, own, now, before, {"color": colour, "linestyle": style})
-            panel.axhline(own[0]["rows"][0]["chance"], color=FAINT, linewidth=1, zorder=0)
+            if (chance := own[0]["rows"][0]["chance"]) is not None:
+                panel.axhline(chance, color=FAINT, linewidth=1, zorder=0)
             panel.axvline(own[0]["trained_horizon"], color=FAINT, linewidth=1, linestyle=":", zorder=0)
             seeds = len({report["seed"] for report in own})
             panel.set_title(f"{name}, {seeds} seed{'s' * (seeds > 1)}", fontsize=9.5, loc="left")

@@ -287,7 +287,8 @@ def success_beyond(reports: list[dict[str, Any]]) -> Figure:
             ends = [[row[end] for row in rows] for end in ("success_low", "success_high")]
             axes.fill_between(steps, *ends, color=colour, alpha=0.15, linewidth=0)
             axes.axvline(report["trained_horizon"], color=colour, linewidth=1, linestyle=":")
-        axes.plot(steps, [row["chance"] for row in rows], color=FAINT, linewidth=1, label="best without memory")
+        if all(row["chance"] is not None for row in rows):
+            axes.plot(steps, [row["chance"] for row in rows], color=FAINT, linewidth=1, label="best without memory")
         axes.set(xscale="log", ylim=(-0.03, 1.03), xlabel="steps of an episode", ylabel="greedy success")
         axes.set_title(f"{reports[0]['task']}, {reports[0]['difficulty']}")
         legend_below(figure, handles_of([axes]))

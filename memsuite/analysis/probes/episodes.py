@@ -46,7 +46,10 @@ def first_steps(observations: Tensor) -> Tensor:
 
 
 def as_its_own(controller: Controller, observations: Tensor) -> Tensor:
-    """Return observations on the device and in the precision of a controller's weights, if it has any."""
+    """Return observations on the device and in the precision of a controller; refuse those of another width."""
+    width = observations.shape[-1]
+    if width != controller.input_dim:
+        raise UsageError(f"observations are {width} wide, the controller's input_dim is {controller.input_dim}")
     weight = next(controller.parameters(), None)
     return observations if weight is None else observations.to(weight)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 
 from memsuite.analysis.probes.episodes import as_its_own, first_steps
 from memsuite.controllers import Controller
-from memsuite.errors import UsageError
+from memsuite.errors import UsageError, unknown
 from memsuite.types import State
 
 Read = Literal["state", "features"]
@@ -38,6 +38,8 @@ def states_over_time(
     """
     if every < 1:
         raise UsageError(f"every is {every}; the least is 1")
+    if read not in get_args(Read):
+        raise unknown("part to read", read, get_args(Read))
     x = as_its_own(controller, observations)
     is_first, state, begin = first_steps(x), controller.init_state(x.shape[1]), 0
     ends = sorted({1, *range(1, len(x) + 1, every), len(x)})

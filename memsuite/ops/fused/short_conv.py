@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import silu
 
-from memsuite.ops.schema import define, differentiate
+from memsuite.ops.schema import define, differentiate, of_one_kind
 
 
 def short_conv(
@@ -32,18 +32,16 @@ def short_conv(
         x_TBD: inputs, ``[T, B, D]``, T >= 1.
         weight_DW: filters ``[D, W]``; the last column belongs to the present step.
         bias_D: ``[D]``, or None for no bias.
-        buffer_BLD: the ``L = W - 1`` inputs before the first step, the newest at the end; its dtype is used for the
-            computation.
+        buffer_BLD: the ``L = W - 1`` inputs before the first step, the newest at the end.
         reset_TB: bool ``[T, B]``, true where an episode begins.
         apply_silu: whether f is ``silu``; f is the identity otherwise.
 
     Returns:
         ``[T, B, D]``.
     """
-    dtype = buffer_BLD.dtype
     bias = weight_DW.new_zeros(weight_DW.shape[0]) if bias_D is None else bias_D
-    x, weight, bias = (part.to(dtype) for part in (x_TBD, weight_DW, bias))
-    return torch.ops.memsuite.short_conv(x, weight, bias, buffer_BLD, reset_TB, apply_silu)  # type: ignore[no-any-return]
+    x, weight, bias, buffer = of_one_kind(x_TBD, weight_DW, bias, buffer_BLD)
+    return torch.ops.memsuite.short_conv(x, weight, bias, buffer, reset_TB, apply_silu)  # type: ignore[no-any-return]
 
 
 def _lags(weight: Tensor, reset: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from memsuite.ops.scans.resets import BLOCK, rows_with_resets, states_before
-from memsuite.ops.schema import define, differentiate
+from memsuite.ops.schema import define, differentiate, of_one_kind
 
 
 def diagonal_scan(a: Tensor, x_TBD: Tensor, reset_TB: Tensor, h0_BD: Tensor) -> Tensor:
@@ -19,14 +19,16 @@ def diagonal_scan(a: Tensor, x_TBD: Tensor, reset_TB: Tensor, h0_BD: Tensor) -> 
 
     Args:
         a: decay, ``[D]`` if constant in time, otherwise ``[T, B, D]``.
-        x_TBD: input, ``[T, B, D]``, T >= 1; ``a``, ``x`` and ``h0`` have the same dtype, real or complex.
+        x_TBD: input, ``[T, B, D]``, T >= 1; ``a``, ``x`` and ``h0`` are real or complex, and taken in the widest of
+            their dtypes.
         reset_TB: bool ``[T, B]``.
         h0_BD: state before the first step, ``[B, D]``.
 
     Returns:
         All states, ``[T, B, D]``; the last one is the outgoing state. The memory use is that of the inputs.
     """
-    return torch.ops.memsuite.diagonal_scan(a, x_TBD, reset_TB, h0_BD)  # type: ignore[no-any-return]
+    a, x, h0 = of_one_kind(a, x_TBD, h0_BD)
+    return torch.ops.memsuite.diagonal_scan(a, x, reset_TB, h0)  # type: ignore[no-any-return]
 
 
 def _over_time(a: Tensor, steps: int) -> list[Tensor]:

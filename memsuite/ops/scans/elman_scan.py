@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from memsuite.ops.scans.resets import BLOCK, rows_with_resets, states_before
-from memsuite.ops.schema import define, differentiate
+from memsuite.ops.schema import define, differentiate, of_one_kind
 
 
 def elman_scan(gi_TBD: Tensor, reset_TB: Tensor, h0_BD: Tensor, w_hh_DD: Tensor, b_hh_D: Tensor) -> Tensor:
@@ -27,10 +27,8 @@ def elman_scan(gi_TBD: Tensor, reset_TB: Tensor, h0_BD: Tensor, w_hh_DD: Tensor,
     Returns:
         All states, ``[T, B, D]``; the last one is the outgoing state.
     """
-    # Autocast passes products in half precision, and a recurrence would add up their rounding errors at every step.
-    return torch.ops.memsuite.elman_scan(  # type: ignore[no-any-return]
-        gi_TBD.to(w_hh_DD.dtype), reset_TB, h0_BD, w_hh_DD, b_hh_D
-    )
+    gi, h0, w_hh, b_hh = of_one_kind(gi_TBD, h0_BD, w_hh_DD, b_hh_D)
+    return torch.ops.memsuite.elman_scan(gi, reset_TB, h0, w_hh, b_hh)  # type: ignore[no-any-return]
 
 
 def _forward(gi: Tensor, reset: Tensor, h0: Tensor, w_hh: Tensor, b_hh: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from memsuite.ops.scans.resets import BLOCK, rows_with_resets, states_before
-from memsuite.ops.schema import define, differentiate
+from memsuite.ops.schema import define, differentiate, of_one_kind
 
 
 def gru_scan(gi_TBG: Tensor, reset_TB: Tensor, h0_BD: Tensor, w_hh_GD: Tensor, b_hh_G: Tensor) -> Tensor:
@@ -33,8 +33,8 @@ def gru_scan(gi_TBG: Tensor, reset_TB: Tensor, h0_BD: Tensor, w_hh_GD: Tensor, b
     Returns:
         All states, ``[T, B, D]``; the last one is the outgoing state.
     """
-    # Autocast passes products in half precision, and a recurrence would add up their rounding errors at every step.
-    states, _, _ = torch.ops.memsuite.gru_scan(gi_TBG.to(w_hh_GD.dtype), reset_TB, h0_BD, w_hh_GD, b_hh_G)
+    gi, h0, w_hh, b_hh = of_one_kind(gi_TBG, h0_BD, w_hh_GD, b_hh_G)
+    states, _, _ = torch.ops.memsuite.gru_scan(gi, reset_TB, h0, w_hh, b_hh)
     return states  # type: ignore[no-any-return]
 
 

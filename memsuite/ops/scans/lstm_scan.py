@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from memsuite.ops.scans.resets import BLOCK, rows_with_resets, states_before
-from memsuite.ops.schema import define, differentiate
+from memsuite.ops.schema import define, differentiate, of_one_kind
 
 
 def lstm_scan(
@@ -37,7 +37,8 @@ def lstm_scan(
     Returns:
         All ``h`` and all ``c``, each ``[T, B, D]``; the last ones are the outgoing state.
     """
-    states, cells, _ = torch.ops.memsuite.lstm_scan(gi_TBG.to(w_hh_GD.dtype), reset_TB, h0_BD, c0_BD, w_hh_GD, b_hh_G)
+    gi, h0, c0, w_hh, b_hh = of_one_kind(gi_TBG, h0_BD, c0_BD, w_hh_GD, b_hh_G)
+    states, cells, _ = torch.ops.memsuite.lstm_scan(gi, reset_TB, h0, c0, w_hh, b_hh)
     return states, cells
 
 

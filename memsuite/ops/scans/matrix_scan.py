@@ -35,7 +35,7 @@ import torch
 from torch import Tensor
 
 from memsuite.ops.scans.matrix_chunk import Inputs, chunk_forward, crosses, guarded, in_pieces
-from memsuite.ops.schema import define, differentiate
+from memsuite.ops.schema import define, differentiate, of_one_kind
 
 CHUNK = 32  # steps; with a longer chunk the products within chunks grow and the carries between chunks shrink
 
@@ -71,12 +71,11 @@ def matrix_scan(
         ValueError: a delta rule and an edit at once, or one part of an edit alone.
     """
     check_rule(beta_TBH, erase_TBHK, address_TBHK)
-    dtype = s0_BHKV.dtype  # autocast passes half precision; a recurrence would add up its rounding errors
-    q, k, v, g = (x.to(dtype) for x in (q_TBHK, k_TBHK, v_TBHV, log_decay))
+    parts = (q_TBHK, k_TBHK, v_TBHV, log_decay, s0_BHKV, beta_TBH, erase_TBHK, address_TBHK)
+    q, k, v, g, s0, *rule = of_one_kind(*parts)
     if erase_TBHK is not None and g.dim() == 3:
         g = g.unsqueeze(-1).expand(erase_TBHK.shape)  # the compiled op edits with decays of channels
-    also = [None if x is None else x.to(dtype) for x in (beta_TBH, erase_TBHK, address_TBHK)]
-    y, _, last = torch.ops.memsuite.matrix_scan(q, k, v, g, reset_TB, s0_BHKV, *also)
+    y, _, last = torch.ops.memsuite.matrix_scan(q, k, v, g, reset_TB, s0, *rule)
     return y, last
 
 

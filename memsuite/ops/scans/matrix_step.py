@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from memsuite.ops.scans.matrix_scan import check_rule
-from memsuite.ops.schema import define, differentiate
+from memsuite.ops.schema import define, differentiate, of_one_kind
 
 
 def matrix_step(
@@ -44,13 +44,11 @@ def matrix_step(
         ValueError: a delta rule and an edit at once, or one part of an edit alone.
     """
     check_rule(beta_BH, erase_BHK, address_BHK)
-    dtype = s_BHKV.dtype  # autocast passes half precision; a recurrence would add up its rounding errors
-    q, k, v, g = (x.to(dtype) for x in (q_BHK, k_BHK, v_BHV, log_decay))
-    also = [None if x is None else x.to(dtype) for x in (beta_BH, erase_BHK, address_BHK)]
+    q, k, v, g, s, *rule = of_one_kind(q_BHK, k_BHK, v_BHV, log_decay, s_BHKV, beta_BH, erase_BHK, address_BHK)
     if s_BHKV.device.type != "cpu":
         # No kernel is written for these, and the op's backward would compute the step twice.
-        return _forward(q, k, v, g, s_BHKV, *also)
-    y, after = torch.ops.memsuite.matrix_step(q, k, v, g, s_BHKV, *also)
+        return _forward(q, k, v, g, s, *rule)
+    y, after = torch.ops.memsuite.matrix_step(q, k, v, g, s, *rule)
     return y, after
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from memsuite.ops.scans.resets import rows_with_resets
-from memsuite.ops.schema import define, differentiate
+from memsuite.ops.schema import define, differentiate, of_one_kind
 
 
 def pscan(x_TBD: Tensor, reset_TB: Tensor, h0_BD: Tensor) -> Tensor:
@@ -22,8 +22,8 @@ def pscan(x_TBD: Tensor, reset_TB: Tensor, h0_BD: Tensor) -> Tensor:
     Returns:
         All states, ``[T, B, D]``; the last one is the outgoing state.
     """
-    # Autocast passes products in half precision, and a recurrence would add up their rounding errors at every step.
-    return torch.ops.memsuite.pscan(x_TBD.to(h0_BD.dtype), reset_TB, h0_BD)  # type: ignore[no-any-return]
+    x, h0 = of_one_kind(x_TBD, h0_BD)
+    return torch.ops.memsuite.pscan(x, reset_TB, h0)  # type: ignore[no-any-return]
 
 
 def _forward(x: Tensor, reset: Tensor, h0: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from memsuite.ops.scans.resets import rows_with_resets
-from memsuite.ops.schema import define, differentiate
+from memsuite.ops.schema import define, differentiate, of_one_kind
 
 STEPS = 16  # length of a block of time; a state is saved before each block
 TILE = 1 << 19  # states computed at once, so that they stay in cache; the batch is cut into parts of at most this size
@@ -37,14 +37,13 @@ def selective_scan(
         b_TBN: weights for writing to the states.
         c_TBN: weights for reading the states.
         reset_TB: bool ``[T, B]``.
-        h0_BDN: state before the first step; its dtype, float32 or float64, is used for the computation.
+        h0_BDN: state before the first step, of 32 or 64 bits; the computation is in the widest dtype of all.
 
     Returns:
         ``y`` ``[T, B, D]``, and the state after the last step ``[B, D, N]``.
     """
-    dtype = h0_BDN.dtype  # autocast passes half precision; a recurrence would add up its rounding errors
-    u, dt, a, b, c = (x.to(dtype) for x in (u_TBD, dt_TBD, a_DN, b_TBN, c_TBN))
-    y, _, last = torch.ops.memsuite.selective_scan(u, dt, a, b, c, reset_TB, h0_BDN)
+    u, dt, a, b, c, h0 = of_one_kind(u_TBD, dt_TBD, a_DN, b_TBN, c_TBN, h0_BDN)
+    y, _, last = torch.ops.memsuite.selective_scan(u, dt, a, b, c, reset_TB, h0)
     return y, last
 
 
@@ -52,8 +51,7 @@ def selective_step(
     u_BD: Tensor, dt_BD: Tensor, a_DN: Tensor, b_BN: Tensor, c_BN: Tensor, h_BDN: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Take one step of :func:`selective_scan`; return ``y`` ``[B, D]`` and the next state."""
-    dtype = h_BDN.dtype
-    u, dt, a, b, c = (x.to(dtype) for x in (u_BD, dt_BD, a_DN, b_BN, c_BN))
+    u, dt, a, b, c, h_BDN = of_one_kind(u_BD, dt_BD, a_DN, b_BN, c_BN, h_BDN)
     if h_BDN.device.type == "cpu":  # a scan of one step: a third of the time of the operations below
         no_reset = torch.zeros(1, len(u), dtype=torch.bool)
         y, _, after = torch.ops.memsuite.selective_scan(u[None], dt[None], a, b[None], c[None], no_reset, h_BDN)

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from memsuite.ops.scans.resets import BLOCK, rows_with_resets, states_before
-from memsuite.ops.schema import define, differentiate
+from memsuite.ops.schema import define, differentiate, of_one_kind
 
 
 def slstm_scan(
@@ -49,9 +49,9 @@ def slstm_scan(
     Returns:
         All ``h``, ``c``, ``n`` and ``m``, each ``[T, B, D]``; the last ones are the outgoing state.
     """
-    h, c, n, m, _ = torch.ops.memsuite.slstm_scan(
-        gi_TBG.to(w_hh_GD.dtype), reset_TB, h0_BD, c0_BD, n0_BD, m0_BD.detach(), w_hh_GD, b_hh_G
-    )
+    parts = (gi_TBG, h0_BD, c0_BD, n0_BD, m0_BD.detach(), w_hh_GD, b_hh_G)
+    gi, *state, w_hh, b_hh = of_one_kind(*parts)
+    h, c, n, m, _ = torch.ops.memsuite.slstm_scan(gi, reset_TB, *state, w_hh, b_hh)
     return h, c, n, m.detach()
 
 
