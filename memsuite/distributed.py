@@ -45,11 +45,14 @@ def mean(values: Tensor) -> Tensor:
 
 
 def variance(values: Tensor) -> Tensor:
-    """Return the unbiased variance of the values of all processes, which must hold equally many."""
+    """Return the unbiased variance of the values of all processes, which must hold equally many; NaN of one value."""
+    count = values.numel() * world_size()
+    if count < 2:
+        return torch.full_like(values.sum(), torch.nan)
     if world_size() == 1:
         return values.var()
     centre = mean(values.mean())
-    return total((values - centre).square().sum()) / (values.numel() * world_size() - 1)
+    return total((values - centre).square().sum()) / (count - 1)
 
 
 def largest(value: int, device: torch.device) -> int:

@@ -104,3 +104,13 @@ def wilson_interval(fraction: float, number: float, confidence: float = 0.95) ->
     half = z / (1 + z * z / number) * (fraction * (1 - fraction) / number + z * z / (4 * number * number)) ** 0.5
     # Rounding must not exclude a certain outcome (fraction 0 or 1) from its own interval.
     return min(fraction, max(0.0, centre - half)), max(fraction, min(1.0, centre + half))
+
+
+def decimals(value: float | None, low: float | None = None, high: float | None = None) -> int:
+    """Return how many decimals tell a return from others: two digits of its interval, or three of itself."""
+    width, digits = 0.0, 2
+    if low is not None and high is not None and math.isfinite(high - low):
+        width = high - low
+    if not width > 0:
+        width, digits = abs(value or 0.0), 3
+    return max(0, digits - 1 - math.floor(math.log10(width))) if 0 < width < math.inf else 1

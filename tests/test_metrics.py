@@ -1,9 +1,11 @@
 """Success and its interval."""
 
+import math
+
 import pytest
 import torch
 
-from memsuite.metrics import Success, wilson_interval
+from memsuite.metrics import Success, decimals, wilson_interval
 
 
 def metric_of(correct, scored):
@@ -63,3 +65,20 @@ def test_batches_add_up():
 
 def test_nothing_scored_is_not_a_number():
     assert metric_of(torch.zeros(2, 3, dtype=torch.bool), torch.zeros(2, 3, dtype=torch.bool))["episodes"] == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "said"),
+    [
+        (9e-6, 8.7e-6, 9.2e-6, "0.00000900"),
+        (-0.412, -0.45, -0.37, "-0.412"),
+        (361.4, 330.2, 392.9, "361"),
+        (0.973, 0.973, 0.973, "0.973"),
+        (500.0, None, None, "500"),
+        (-1.25, math.nan, math.nan, "-1.25"),
+        (0.0, 0.0, 0.0, "0.0"),
+        (math.nan, None, None, "nan"),
+    ],
+)
+def test_a_return_has_the_digits_that_tell_it_from_others(value, low, high, said):
+    assert f"{value:.{decimals(value, low, high)}f}" == said

@@ -11,6 +11,7 @@ from memsuite.analysis.compare import VERDICTS, compare, summarise, with_ceiling
 from memsuite.analysis.layout import Grid, as_latex, as_markdown, write_csv
 from memsuite.analysis.model_tables import as_csv, grids, missing_line
 from memsuite.analysis.results import labels
+from memsuite.metrics import decimals
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -102,12 +103,20 @@ def summary(cells: pd.DataFrame) -> Grid:
         success = [f"{row['success']:.3f}", interval_text(row, "success", 3)] if _known(row["success"]) else ["", ""]
         told = [f"{row['ceiling']:.3f}" if _known(row["ceiling"]) else "" for _ in ceilings]
         if returns:  # a task that scores no decision has these alone
-            told += [f"{row['return']:.1f}", interval_text(row, "return", 1)] if _known(row["return"]) else ["", ""]
+            told += return_text(row, "return")
         target = f"{row['target_success']:.2f}" if _known(row["target_success"]) else ""
         solved, seeds = row.get("solved_seeds"), f"{row['seeds']:.0f}" if _known(row["seeds"]) else ""
         solved = f"{solved:.0f} of {seeds}" if _known(solved) and target else f"{seeds} seeds"
         rows.append([*_named(names, index), *success, *told, target, solved])
     return Grid("Results over seeds, with intervals", headings, rows, left=2 + len(_apart(names)))
+
+
+def return_text(row: Any, name: str) -> list[str]:
+    """Return a return and its interval, with the digits to which the interval gives a meaning; empty if not known."""
+    if not _known(row.get(name)):
+        return ["", ""]
+    digits = decimals(row[name], row.get("return_low"), row.get("return_high"))
+    return [f"{row[name]:,.{digits}f}", interval_text(row, "return", digits)]
 
 
 def interval_text(row: Any, name: str, digits: int) -> str:

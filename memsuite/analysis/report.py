@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from memsuite.analysis import plots
 from memsuite.analysis.compare import compare, summarise, with_ceilings
-from memsuite.analysis.compare_tables import interval_text, missing
+from memsuite.analysis.compare_tables import interval_text, missing, return_text
 from memsuite.analysis.curves import read_curves
 from memsuite.analysis.gap import observability_gaps
 from memsuite.analysis.layout import write_csv
@@ -262,7 +262,7 @@ def _runs(table: pd.DataFrame) -> dict[str, Any]:
     for index, row in table.iterrows():
         results = [_number(row["success"]), interval_text(row, "success", 3), "", ""]
         if unscored[index]:  # where decisions are scored, the return says the same
-            results[2:] = [_number(row.get("return_mean"), 1), interval_text(row, "return", 1)]
+            results[2:] = return_text(row, "return_mean")
         rest = [_number(row.get(name), digits) for name, digits in numbers.items()]
         rows.append([*names.loc[index][["cell", "model", "apart"]], str(row["seed"]), *results, *rest])
     return {"headings": [*headings, "score", "steps", "steps to target", "CPU s"], "rows": rows}

@@ -84,6 +84,10 @@ class Curriculum(Callback):
             if not holds:
                 raise UsageError(f"Curriculum: {name} is {getattr(self, name)}; it must be {bound}")
 
+    def check(self, module: MemoryPPO) -> None:
+        """Raise a usage error if the task cannot be learnt in these stages."""
+        self.stages(module)
+
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin with the first stage, or continue with the checkpoint's."""
         module = cast(MemoryPPO, pl_module)

@@ -80,7 +80,7 @@ class RunRecord(Callback):
         if trainer.state.fn != "fit":
             return
         success = evaluated(trainer)
-        reached = f"return {evaluated(trainer, 'return_mean'):.2f}" if math.isnan(success) else f"success {success:.3f}"
+        reached = f"return {evaluated(trainer, 'return_mean'):.5g}" if math.isnan(success) else f"success {success:.3f}"
         log.debug("%d steps: greedy %s", module.env_steps, reached)
         if self.steps_to_target is None and success >= module.preset.target_success:
             self.steps_to_target, self.seconds_to_target = module.env_steps, self._spent_so_far()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, cast
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 
+from memsuite.errors import UsageError
 from memsuite.module import MemoryPPO
 
 
@@ -23,6 +25,17 @@ class StopAtTarget(Callback):
     def __init__(self, target: float | None = None, patience: int = 3, margin: float = 0.0) -> None:
         self.target, self.patience, self.margin = target, patience, margin
         self._held = 0
+
+    def check(self, module: MemoryPPO) -> None:
+        """Raise a usage error if the task scores no decision, so that there is no success."""
+        if math.isnan(module.preset.target_success):
+            raise UsageError(
+                f"StopAtTarget: {module.preset.task} scores no decision, so there is no success to stop at"
+            )
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Refuse a task without success."""
+        self.check(cast(MemoryPPO, pl_module))
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Count the evaluations that reached the target, and stop."""

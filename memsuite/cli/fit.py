@@ -18,7 +18,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from memsuite import trainers
-from memsuite.callbacks import Checkpoints, Curriculum, ProgressBar, RunRecord
+from memsuite.callbacks import Checkpoints, Curriculum, ProgressBar, RunRecord, StopAtTarget
 from memsuite.errors import Stopped, UsageError, unknown
 from memsuite.launch.allocator import keep_freed_memory, steady_memory
 from memsuite.launch.arguments import options, told_of_classes
@@ -220,8 +220,8 @@ class FitCLI(LightningCLI):
         check_processes(trainer)
         trainers.check_trainer(trainer)
         for callback in cast(list[Any], trainer.callbacks):  # type: ignore[attr-defined]
-            if isinstance(callback, Curriculum):
-                callback.stages(self.model)
+            if isinstance(callback, Curriculum | StopAtTarget):
+                callback.check(self.model)
         return trainer
 
 

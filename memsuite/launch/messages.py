@@ -28,6 +28,7 @@ from memsuite.launch.folder import Replacement
 from memsuite.launch.plain import console as plain_console
 from memsuite.launch.plain import flat
 from memsuite.launch.processes import PARENT
+from memsuite.metrics import decimals
 from memsuite.module import MemoryPPO
 from memsuite.runs.folder import LOG, WEIGHTS
 
@@ -165,8 +166,10 @@ def evaluated(verb: str, values: Mapping[str, float]) -> str:
     if "success" not in values:
         raise UsageError(f"nothing was evaluated: trainer.limit_{LIMITED[verb]}_batches leaves none")
     name, value = ("return", values["return_mean"]) if math.isnan(values["success"]) else ("success", values["success"])
-    interval = interval_of(values[f"{name}_low"], values[f"{name}_high"], 3)
-    return f"{verb}: greedy {name} {value:.3f} ({interval}, {values['episodes']:.0f} episodes)"
+    low, high = values[f"{name}_low"], values[f"{name}_high"]
+    digits = decimals(value, low, high) if name == "return" else 3
+    interval = interval_of(low, high, digits)
+    return f"{verb}: greedy {name} {value:.{digits}f} ({interval}, {values['episodes']:.0f} episodes)"
 
 
 def summary(result: dict[str, Any], folder: Path) -> Table:
@@ -178,8 +181,10 @@ def summary(result: dict[str, Any], folder: Path) -> Table:
     table.add_column()
     table.add_column(overflow="fold")  # a path that is cut off leads nowhere
     if result["success"] is None:
-        interval = interval_of(result["return_low"], result["return_high"], 1)
-        table.add_row("greedy return", f"{result['return_mean']:.1f}  ({interval}, {episodes_of(result)})")
+        value, low, high = (result[f"return_{name}"] for name in ("mean", "low", "high"))
+        digits = decimals(value, low, high)
+        interval = interval_of(low, high, digits)
+        table.add_row("greedy return", f"{value:.{digits}f}  ({interval}, {episodes_of(result)})")
     else:
         _add_success(table, result)
     processes = f", {result['world_size']} processes" if result["world_size"] > 1 else ""

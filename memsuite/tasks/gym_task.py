@@ -43,7 +43,8 @@ class GymTask(Task):
 
     Every episode is reset with a seed drawn from the task's generator. :meth:`state_dict` keeps the seeds and the
     actions of the running episodes, and loading plays them again. An environment that is determined by its seed and the
-    actions continues with the same bits; any other continues with its own randomness.
+    actions continues with the same bits; any other continues with its own randomness, and where the episode that is
+    played again has ended, with a new one.
 
     Args:
         env_id: a registered environment, or ``module:id`` to import a module first, from the current folder or
@@ -152,6 +153,7 @@ class GymTask(Task):
         is_first = [over or short for over, short in zip(terminated, cut, strict=True)]
         for taken, one in zip(self._taken, steps, strict=True):
             taken.append(one.taken)
+        clock = [len(taken) for taken in self._taken]
         begun = self._batch.reset({index: self._begin_one(index) for index, ended in enumerate(is_first) if ended})
         self.masked = self.masked or self._batch.masked
         rewards, actions = [one.reward for one in steps], [one.taken for one in steps]
@@ -160,7 +162,7 @@ class GymTask(Task):
             self._view.complete(self._view.numbers([one.row for one in steps]), actions, rewards) if any(cut) else None
         )
         numbers = self._view.numbers(rows)
-        return self._show(numbers, is_first, actions, rewards, terminated, cut, finals)
+        return self._show(numbers, is_first, actions, rewards, terminated, cut, finals, clock)
 
     def _show(
         self,
@@ -171,33 +173,38 @@ class GymTask(Task):
         terminated: list[bool] | None = None,
         truncated: list[bool] | None = None,
         finals: Tensor | None = None,
+        clock: list[int] | None = None,
     ) -> TimeStep:
-        """Return a step; ``actions`` and ``rewards`` are those that led to it, and are not shown at a first step."""
+        """Return a step; ``actions`` and ``rewards`` are those that led to it, and are not shown at a first step.
+
+        ``clock`` numbers the steps of ``finals``.
+        """
         device, no = self._generator.device, [False] * len(rows)
         first, rewards = torch.tensor(is_first), rewards or [0.0] * len(rows)
         rows = self._view.complete(rows, actions, rewards, first)
         return TimeStep(
-            observation=self._finite(rows, [True] * len(no)),
+            observation=self._finite(rows, [True] * len(no), [len(taken) for taken in self._taken]),
             is_first=first.to(device),
             reward=torch.tensor(rewards, device=device),
             terminated=torch.tensor(terminated or no, device=device),
             truncated=torch.tensor(truncated or no, device=device),
-            final_observation=None if finals is None else self._finite(finals, truncated or no),
+            final_observation=None if finals is None else self._finite(finals, truncated or no, clock or []),
             scored=torch.tensor(no, device=device),
             correct=torch.tensor(no, device=device),
         )
 
-    def _finite(self, rows: Tensor, used: list[bool]) -> Tensor:
+    def _finite(self, rows: Tensor, used: list[bool], clock: list[int]) -> Tensor:
         """Return observations ``[B, D]`` on the run's device; refuse values that are not finite in rows that are used.
 
         Args:
             rows: one row per environment.
             used: whether the row is acted on or valued; the last observation of an episode may be anything.
+            clock: the steps of their episodes that the rows are of.
         """
         if not torch.isfinite(rows).all():
-            for row, needed, taken in zip(rows, used, self._taken, strict=True):
+            for row, needed, step in zip(rows, used, clock, strict=True):
                 if needed and not torch.isfinite(row).all():
-                    where = f"step {len(taken)} of an episode"
+                    where = f"step {step} of an episode"
                     raise Stopped(f"gym:{self.env_id}: {where}: an observation is not finite: {row.tolist()[:10]}")
             rows = torch.nan_to_num(rows)
         return rows.to(self._generator.device)
@@ -232,10 +239,13 @@ class GymTask(Task):
         batch = self._begin(len(state["seeds"]), generator)
         self._seeds, self._taken = state["seeds"].tolist(), [actions.tolist() for actions in state["actions"]]
         steps = batch.replay(self._seeds, self._taken)
+        ended = [index for index, one in enumerate(steps) if one.over or one.cut]
+        begun = batch.reset({index: self._begin_one(index) for index in ended})
         self.masked = self.masked or batch.masked
         nothing = torch.zeros(self.action_space.shape, dtype=self.action_space.dtype).tolist()
         actions = [taken[-1] if taken else nothing for taken in self._taken]
-        rows, rewards = self._view.numbers([one.row for one in steps]), [one.reward for one in steps]
+        rows = self._view.numbers([begun.get(index, one.row) for index, one in enumerate(steps)])
+        rewards = [one.reward for one in steps]
         shown = self._show(rows, [not taken for taken in self._taken], actions, rewards)
         return replace(shown, reward=torch.zeros_like(shown.reward))
 

@@ -108,7 +108,8 @@ def test_unknown_anchors_are_left_out(run, tmp_path, monkeypatch, capsys):
     assert "trained at 10 steps" in " ".join(capsys.readouterr().out.split())
     assert plot.stat().st_size > 10_000
     draw([{**report, "seed": seed} for seed in range(3)], plot)
-    draw([{**report, "task_args": {"noise": noise}} for noise in (0.0, 0.1)], plot)
+    trained = {**report, "trained_task_args": {"noise": 0.0}}
+    draw([{**trained, "task_args": {"noise": noise}} for noise in (0.0, 0.1)], plot)
 
 
 @pytest.mark.parametrize("horizons", [[], [50, 20], [20, 20]])

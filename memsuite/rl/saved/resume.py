@@ -100,7 +100,8 @@ def start_acting(
             raise
         raise UsageError(f"the episodes in the checkpoint cannot be gone on with: {in_one_line(error)}") from error
     state = map_state(lambda leaf: leaf.to(device), saved["state"])
-    return Actor(timestep, state), saved["running_return"].to(device)
+    # In an episode that begins nothing is gathered yet; a task may begin one where it cannot go on with the saved one.
+    return Actor(timestep, state), saved["running_return"].to(device).masked_fill(timestep.is_first, 0)
 
 
 def set_global_random_states(saved: dict[str, Any] | None, seed: int) -> None:

@@ -111,11 +111,17 @@ class Share:
         return [self._step(index, action) for index, action in enumerate(actions)]
 
     def replay(self, seeds: list[int], actions: list[list[Any]]) -> list[Step]:
-        """Begin an episode in every environment and take the given actions; return the last step of each."""
+        """Begin an episode in every environment and take the given actions; return the last step of each.
+
+        The actions are of an episode that went on. One that ends all the same, because its environment is not
+        determined by the seed, is not stepped any further.
+        """
         found = []
         for index, (seed, each) in enumerate(zip(seeds, actions, strict=True)):
             last = Step(self._reset(index, seed), 0.0, False, False, None)
             for action in each:
+                if last.over or last.cut:
+                    break
                 last = self._step(index, action)
             found.append(last)
         return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,10 @@ def check_observations(who: str, spaces: Any, seen: Any) -> None:
         spaces: Gymnasium's module of that name.
         seen: the space of the observations.
     """
+    if _has_empty_part(spaces, seen):
+        raise UsageError(
+            f"{who}: its observations, {shown(seen)}, have a part without numbers; name the others with keys"
+        )
     try:
         fits = isinstance(seen, spaces.Space) and seen.is_np_flattenable
     except NotImplementedError:  # a space of somebody's own
@@ -45,6 +50,13 @@ def check_observations(who: str, spaces: Any, seen: Any) -> None:
             f"{who}: its observations, {shown(seen)}, have no fixed size in numbers: name the parts of a Dict to read, "
             "without texts and the like, as --task_args.keys '[image]', or turn them into numbers in a wrapper"
         )
+
+
+def _has_empty_part(spaces: Any, seen: Any) -> bool:
+    if not isinstance(seen, spaces.Dict | spaces.Tuple):
+        return False
+    parts = list(seen.spaces.values() if isinstance(seen, spaces.Dict) else seen.spaces)
+    return not parts or any(_has_empty_part(spaces, part) for part in parts)
 
 
 def check_observation(spaces: Any, space: Any, seen: Any) -> None:
@@ -58,16 +70,32 @@ def check_observation(spaces: Any, space: Any, seen: Any) -> None:
         seen: the observation, or that part of it.
     """
     if isinstance(space, spaces.Box):
+        if getattr(seen, "shape", None) != space.shape:
+            _check_shape(space, np.shape(seen))
         if getattr(seen, "dtype", None) != space.dtype:
             _check_box(space, np.asarray(seen))
     elif isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
         _check_whole(space, np.asarray(seen), space.n if isinstance(space, spaces.Discrete) else space.nvec)
+    elif isinstance(space, spaces.MultiBinary):
+        _check_shape(space, np.shape(seen))
+        if not np.isin(seen, (0, 1)).all():
+            raise ValueError(f"an observation is {_shown(np.asarray(seen))}, which is not in its space, {space}")
     elif isinstance(space, spaces.Dict):
         for name, part in space.spaces.items():
             check_observation(spaces, part, seen[name])
     elif isinstance(space, spaces.Tuple):
         for part, its in zip(space.spaces, seen, strict=True):
             check_observation(spaces, part, its)
+
+
+def _check_shape(space: Any, shape: tuple[int, ...]) -> None:
+    """Refuse as many numbers in another order of dimensions; dimensions of size 1 change no order."""
+    if math.prod(shape) == math.prod(space.shape) and _long(shape) != _long(space.shape):
+        raise ValueError(f"an observation has the shape {list(shape)}; its space has {list(space.shape)}")
+
+
+def _long(shape: tuple[int, ...]) -> list[int]:
+    return [size for size in shape if size != 1]
 
 
 def _check_box(space: Any, seen: Any) -> None:

@@ -18,6 +18,7 @@ from memsuite.types import Image
 
 IMAGES = ("convolution", "flatten")
 TRUNCATIONS = ("bootstrap", "terminal")
+MOST_NUMBERS = 10_000_000  # of one observation, or of the policy at one step; images of video have a tenth of it
 MOST_WORKERS = 256  # processes
 
 
@@ -96,13 +97,17 @@ class View:
 
     def __init__(self, who: str, spaces: Any, seen: Any, options: Options, actions: ActionSpace) -> None:
         width, mask = spaces.flatdim(seen), options.mask
+        if max(width, actions.outputs) > MOST_NUMBERS:
+            of = f"observations have {width:,}" if width > MOST_NUMBERS else f"actions need {actions.outputs:,}"
+            raise UsageError(f"{who}: its {of} numbers, one for each value; the most is {MOST_NUMBERS:,}")
         if not all(0 <= index < width for index in mask):
-            raise UsageError(f"{who}: mask {list(mask)} is outside 0 to {width - 1}")
-        kept = [index for index in range(width) if index not in mask]
-        if not kept:
-            raise UsageError(f"{who}: nothing is observed: {width} numbers, mask {list(mask)}")
-        self._kept, self._actions, self._options = torch.tensor(kept), actions, options
-        self.layout = {"observation": len(kept)}
+            raise UsageError(f"{who}: mask {list(mask)[:10]} is outside 0 to {width - 1}")
+        shown = torch.ones(width, dtype=torch.bool)
+        shown[list(mask)] = False
+        if not shown.any():
+            raise UsageError(f"{who}: nothing is observed: {width} numbers, mask {list(mask)[:10]}")
+        self._kept, self._actions, self._options = shown.nonzero().flatten(), actions, options
+        self.layout = {"observation": len(self._kept)}
         self.layout |= {"previous_action": actions.width} if options.previous_action else {}
         self.layout |= {"previous_reward": 1} if options.previous_reward else {}
         found = list(images_in(spaces, seen))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import importlib
 import multiprocessing
+import os
 import pickle
 import random
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping
@@ -166,9 +168,10 @@ class Workers:
         """End the processes; each closes its environments first."""
         while self._links:
             self._links.pop().close()  # the process reads the end of its messages
+        until = time.monotonic() + PATIENCE
         while self._processes:
             process = self._processes.pop()
-            process.join(PATIENCE)
+            process.join(max(0.0, until - time.monotonic()))
             if process.is_alive():
                 process.kill()
                 process.join()
@@ -197,6 +200,7 @@ def _pickled_spec(env_id: str) -> bytes | None:
 def work(link: Connection, begin: Begin) -> None:
     """Run a share of the environments in this process, by the messages of the parent, until it closes the link."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted, too, and ends this process
+    threading.Thread(target=_end_after_parent, daemon=True).start()
     PLACES[:], COPIES[:] = begin.places, begin.copies
     random.seed(begin.seed)
     np.random.seed(begin.seed % 2**32)  # noqa: NPY002
@@ -217,6 +221,15 @@ def work(link: Connection, begin: Begin) -> None:
     finally:
         if share is not None:
             share.close()
+
+
+def _end_after_parent() -> None:
+    """End this process when the one that started it has ended and an environment does not return from its step."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        time.sleep(PATIENCE)
+        os._exit(1)
 
 
 def _spec_here(begin: Begin) -> Any:
