@@ -41,11 +41,13 @@ def test_scripted_tasks_draw_twenty_million_steps_a_second():
     assert slow == set()
 
 
-def test_only_attention_costs_more_at_a_longer_horizon():
+def test_only_what_looks_at_a_window_costs_more_at_a_longer_horizon():
     rows = results("scaling")["scaling"]
     first = {row["controller"]: row["microseconds"] for row in rows if row["horizon"] == 200}
     dear = {row["controller"] for row in rows if row["microseconds"] > 1.2 * first[row["controller"]]}
-    assert dear == {"transformer"}
+    assert set(first) == set(CONTROLLERS)
+    assert dear == {name for name, cls in CONTROLLERS.items() if cls.abilities.state == "window"}
+    assert {row["controller"] for row in rows if row["horizon"] == 20_000} == set(CONTROLLERS) - dear
 
 
 def test_every_bounded_state_is_trained_on_a_hundred_thousand_steps_in_eight_gigabytes():
