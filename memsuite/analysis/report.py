@@ -221,7 +221,7 @@ def _cells(cells: pd.DataFrame) -> dict[str, Any]:
     for index, row in cells.iterrows():
         sizes = [_number(row.get(name), 0) for name in ("parameters", "state_floats")]
         results = [_number(row["success"]), interval_text(row, "success", 3)]
-        results += [_number(row.get("return"), 1), interval_text(row, "return", 1)]
+        results += return_text(row, "return")
         scored = row["success"] == row["success"]
         seeds, solved = _number(row["seeds"], 0), _number(row.get("solved_seeds"), 0) if scored else ""
         texts = [*names.loc[index][["cell", "model", "apart"]], *sizes, seeds, *results]
