@@ -33,7 +33,7 @@ test: setup
 	  $(RUN)/ruff format --check --quiet .; \
 	  $(RUN)/clang-format --dry-run --Werror $(CPP); \
 	  $(RUN)/mypy; \
-	  $(RUN)/pytest -n 3 --dist worksteal -m 'not slow and not gpu and not learns'; \
+	  $(RUN)/pytest -n 4 --dist worksteal -m 'not slow and not gpu and not learns'; \
 	  echo "the tests took $$((SECONDS - begin)) s"
 
 # Runs every notebook top to bottom; the executed copies, with their figures, are left in notebooks/executed/.

@@ -11,8 +11,8 @@ from memsuite.analysis.compare import PUBLISHED, published_beside
 from memsuite.analysis.compare_tables import Answer, of_models, of_one, of_two
 from memsuite.analysis.layout import for_terminal
 from memsuite.analysis.models import compare_models, models_in, split_names
-from memsuite.analysis.plots.canvas import check_plot
-from memsuite.analysis.plots.models import save_comparison
+from memsuite.analysis.plots.canvas import check_plot, save
+from memsuite.analysis.plots.models import comparison_figure
 from memsuite.analysis.results import read_results
 from memsuite.errors import UsageError
 from memsuite.files import write_json
@@ -95,7 +95,7 @@ def by_model(options: argparse.Namespace) -> Answer:
         results = models_in(names, own, read_results(PUBLISHED))
     found = compare_models(results, names, options.confidence)
     if options.plot:
-        save_comparison(found, Path(options.plot))
+        save(comparison_figure(found), Path(options.plot))
     return of_models(found)
 
 

@@ -25,8 +25,7 @@ from memsuite.runs.seal import SEALED
 from memsuite.runs.trust import ONE_START, check_configuration
 from memsuite.shipped import find
 
-OF_ONE_START = ("device", "devices", "wandb_mode", "evaluate_every", "checkpoint_every")
-OF_TRAINING = ("--overwrite", "--wandb_mode", "--evaluate_every", "--checkpoint_every")  # these say what fit writes
+WRITTEN = ("wandb_mode", "evaluate_every", "checkpoint_every")  # what fit writes of a run, and not which run it is
 log = logging.getLogger("memsuite")
 
 
@@ -63,9 +62,11 @@ def asked_checkpoint(verb: str, arguments: list[str]) -> Path | None:
     ``fit --ckpt_path last`` in a folder without one begins anew, so that one command starts a run and goes on with it.
     """
     asked = options(arguments, "--ckpt_path")
-    idle = [] if verb == "fit" else [*OF_TRAINING, *["--out"] * (asked[-1:] != ["last"])]
-    if nothing := [name for name in idle if name in arguments or options(arguments, name)]:
-        raise UsageError(f"{nothing[0]} does nothing here: memsuite {verb} evaluates and writes nothing; leave it out")
+    idle = set() if verb == "fit" else {"overwrite", *WRITTEN, *["out"] * (asked[-1:] != ["last"])}
+    if nothing := sorted(idle & option_names(arguments)):
+        raise UsageError(
+            f"--{nothing[0]} does nothing here: memsuite {verb} evaluates and writes nothing; leave it out"
+        )
     if not asked:
         return None
     if asked[-1] != "last":
@@ -119,8 +120,12 @@ def own_settings(arguments: list[str], checkpoint: Path | None, known: Mapping[s
 
 def asks_for_settings(arguments: list[str]) -> bool:
     """Tell whether a command line says what run it means, and not only where it is and how it is shown."""
-    named = {word.partition("=")[0].lstrip("-") for word in arguments if word.startswith("-")}
-    return not named <= {*ONE_START, *OF_ONE_START} - {"config"}
+    return not option_names(arguments) <= {*ONE_START, *WRITTEN, "device", "devices"} - {"config"}
+
+
+def option_names(arguments: list[str]) -> set[str]:
+    """Return the names of the options on a command line, without their dashes and values."""
+    return {word.partition("=")[0].lstrip("-") for word in arguments if word.startswith("-")}
 
 
 def is_trusted(arguments: list[str]) -> bool:

@@ -153,16 +153,16 @@ class GymTask(Task):
         is_first = [over or short for over, short in zip(terminated, cut, strict=True)]
         for taken, one in zip(self._taken, steps, strict=True):
             taken.append(one.taken)
-        clock = [len(taken) for taken in self._taken]
-        begun = self._batch.reset({index: self._begin_one(index) for index, ended in enumerate(is_first) if ended})
-        self.masked = self.masked or self._batch.masked
         rewards, actions = [one.reward for one in steps], [one.taken for one in steps]
-        rows = [begun.get(index, one.row) for index, one in enumerate(steps)]
-        finals = (
+        last = (
             self._view.complete(self._view.numbers([one.row for one in steps]), actions, rewards) if any(cut) else None
         )
+        finals = None if last is None else self._finite(last, cut)
+        begun = self._batch.reset({index: self._begin_one(index) for index, ended in enumerate(is_first) if ended})
+        self.masked = self.masked or self._batch.masked
+        rows = [begun.get(index, one.row) for index, one in enumerate(steps)]
         numbers = self._view.numbers(rows)
-        return self._show(numbers, is_first, actions, rewards, terminated, cut, finals, clock)
+        return self._show(numbers, is_first, actions, rewards, terminated, cut, finals)
 
     def _show(
         self,
@@ -173,38 +173,33 @@ class GymTask(Task):
         terminated: list[bool] | None = None,
         truncated: list[bool] | None = None,
         finals: Tensor | None = None,
-        clock: list[int] | None = None,
     ) -> TimeStep:
-        """Return a step; ``actions`` and ``rewards`` are those that led to it, and are not shown at a first step.
-
-        ``clock`` numbers the steps of ``finals``.
-        """
+        """Return a step; ``actions`` and ``rewards`` are those that led to it, and are not shown at a first step."""
         device, no = self._generator.device, [False] * len(rows)
         first, rewards = torch.tensor(is_first), rewards or [0.0] * len(rows)
         rows = self._view.complete(rows, actions, rewards, first)
         return TimeStep(
-            observation=self._finite(rows, [True] * len(no), [len(taken) for taken in self._taken]),
+            observation=self._finite(rows, [True] * len(no)),
             is_first=first.to(device),
             reward=torch.tensor(rewards, device=device),
             terminated=torch.tensor(terminated or no, device=device),
             truncated=torch.tensor(truncated or no, device=device),
-            final_observation=None if finals is None else self._finite(finals, truncated or no, clock or []),
+            final_observation=finals,
             scored=torch.tensor(no, device=device),
             correct=torch.tensor(no, device=device),
         )
 
-    def _finite(self, rows: Tensor, used: list[bool], clock: list[int]) -> Tensor:
+    def _finite(self, rows: Tensor, used: list[bool]) -> Tensor:
         """Return observations ``[B, D]`` on the run's device; refuse values that are not finite in rows that are used.
 
         Args:
             rows: one row per environment.
             used: whether the row is acted on or valued; the last observation of an episode may be anything.
-            clock: the steps of their episodes that the rows are of.
         """
         if not torch.isfinite(rows).all():
-            for row, needed, step in zip(rows, used, clock, strict=True):
+            for row, needed, taken in zip(rows, used, self._taken, strict=True):
                 if needed and not torch.isfinite(row).all():
-                    where = f"step {step} of an episode"
+                    where = f"step {len(taken)} of an episode"
                     raise Stopped(f"gym:{self.env_id}: {where}: an observation is not finite: {row.tolist()[:10]}")
             rows = torch.nan_to_num(rows)
         return rows.to(self._generator.device)

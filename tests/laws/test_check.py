@@ -55,11 +55,7 @@ def test_the_gradient_of_a_parameter_is_named():
     assert where.startswith("gradient of"), where
 
 
-SLOW = pytest.mark.slow
-QUICK = ("gru", "lru", "mamba", "gated_deltanet", "transformer")  # the laws of all are tried in tests/controllers, too
-
-
-@pytest.mark.parametrize("name", [one if one in QUICK else pytest.param(one, marks=SLOW) for one in CONTROLLERS])
+@pytest.mark.parametrize("name", CONTROLLERS)
 def test_every_built_in_controller_passes(name):
     report = check(make_controller(name, input_dim=9, hidden_dim=16, memory_horizon=20))
     assert report.holds, {law: report.findings[law] for law in report.broken()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import textwrap
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memsuite.analysis.plots import canvas
@@ -13,11 +12,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from memsuite.analysis.models import Comparison
-
-
-def save_comparison(found: Comparison, path: Path) -> None:
-    """Draw a comparison into a file, whose suffix says the kind."""
-    canvas.save(comparison_figure(found), path)
 
 
 def comparison_figure(found: Comparison) -> Figure:

@@ -77,9 +77,10 @@ def check_observation(spaces: Any, space: Any, seen: Any) -> None:
     elif isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
         _check_whole(space, np.asarray(seen), space.n if isinstance(space, spaces.Discrete) else space.nvec)
     elif isinstance(space, spaces.MultiBinary):
-        _check_shape(space, np.shape(seen))
-        if not np.isin(seen, (0, 1)).all():
-            raise ValueError(f"an observation is {_shown(np.asarray(seen))}, which is not in its space, {space}")
+        bits = np.asarray(seen)
+        _check_shape(space, bits.shape)
+        if not ((bits == 0) | (bits == 1)).all():
+            raise ValueError(f"an observation is {_shown(bits)}, which is not in its space, {space}")
     elif isinstance(space, spaces.Dict):
         for name, part in space.spaces.items():
             check_observation(spaces, part, seen[name])
