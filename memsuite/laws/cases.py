@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -94,10 +94,8 @@ def differentiated(controller: Controller, run: Run, case: Case) -> Outputs:
     state = map_state(lambda leaf: leaf.clone().requires_grad_(leaf.is_floating_point()), case.state)
     features, after = run(controller, x, state)
     outputs = {FEATURES: features, **_real(named_leaves(after))}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        # By shape: randn_like would give a transposed output, which a user may return, other numbers in its places.
-        weights = {name: torch.randn(out.shape, dtype=out.dtype, device=out.device) for name, out in outputs.items()}
+    # By shape: randn_like would give a transposed output, which a user may return, other numbers in its places.
+    weights = drawn_like(outputs, seed=1)
     inputs = {"the input": x, **_real(named_leaves(state)), **dict(controller.named_parameters())}
     inputs = {name: leaf for name, leaf in inputs.items() if leaf.requires_grad}
     learnt = [(out, weights[name]) for name, out in outputs.items() if out.requires_grad]
@@ -106,6 +104,17 @@ def differentiated(controller: Controller, run: Run, case: Case) -> Outputs:
     loss = torch.stack([(out * weight).sum() for out, weight in learnt]).sum()
     grads = torch.autograd.grad(loss, list(inputs.values()), allow_unused=True, materialize_grads=True)
     return {**outputs, **{GRADIENT + name: grad for name, grad in zip(inputs, grads, strict=True)}}
+
+
+def drawn_like(tensors: Mapping[str, Tensor], seed: int) -> Outputs:
+    """Draw normal numbers of the shapes of tensors, the same for a seed; the global generators are left alone.
+
+    To seed those takes longer than a step of a controller, because PyTorch keeps where it was done for other devices.
+    """
+    device = next(iter(tensors.values())).device
+    generator = torch.Generator(device).manual_seed(seed)
+    place = {"device": device, "generator": generator}
+    return {name: torch.randn(one.shape, dtype=one.dtype, **place) for name, one in tensors.items()}
 
 
 def _real(leaves: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -14,6 +14,7 @@ from memsuite.laws.cases import (
     Outputs,
     Run,
     differentiated,
+    drawn_like,
     episodes_apart,
     in_two,
     named_leaves,
@@ -97,9 +98,8 @@ def the_gradient_is_the_slope(controller: Controller, case: Case) -> Finding:
     found = Finding(0.0, 1e-9)
     if any(one.cuts_gradient for one in controller.modules() if isinstance(one, Controller)):
         return found
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(3)
-        direction, weight = torch.randn_like(case.x), torch.randn(controller.feature_dim, dtype=case.x.dtype)
+    drawn = drawn_like({"x": case.x, "weight": case.x.new_empty(controller.feature_dim)}, seed=3)
+    direction, weight = drawn["x"], drawn["weight"]
 
     for name, run in (("forward_sequence", whole(case)), ("forward_step", step_by_step(case))):
 
@@ -232,8 +232,7 @@ def precision_is_kept(controller: Controller, case: Case) -> Finding:
     kind, allowed = precision(controller), 1e-9
     found, start = Finding(0.0, allowed), map_state(lambda leaf: leaf, case.state)
     ways = {"forward_sequence": whole(case), "forward_step": step_by_step(case)}
-    torch.manual_seed(2)
-    direction = torch.randn_like(case.x)
+    direction = drawn_like({"x": case.x}, seed=2)["x"]
     for name, run in ways.items():
         outputs = []
         for nudge in (0.0, NUDGE, -NUDGE):
