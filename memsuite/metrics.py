@@ -10,13 +10,16 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+Z95 = NormalDist().inv_cdf(0.975)
+
 
 class Success(Metric):
     """The fraction of an episode's scored decisions that are right, as the mean over episodes, with a 95% interval.
 
     The interval is Wilson's, for an effective number of independent decisions. Decisions within an episode depend on
     the same memory, so their number is divided by the design effect, which is estimated from the spread between
-    episodes (Kish 1965). With one scored decision per episode it is exactly Wilson's interval.
+    episodes (Kish 1965), and made smaller by what that estimate may be wrong (Korn and Graubard 1998). With one scored
+    decision per episode it is exactly Wilson's interval.
     """
 
     full_state_update = False
@@ -56,12 +59,14 @@ class Success(Metric):
         effective = episodes
         if between > 1e-12:
             effective = min(decisions, max(1.0, episodes * success * (1 - success) / between))
+        if decisions > episodes > 1:
+            effective = max(1.0, effective * (Z95 / student_95(episodes - 1)) ** 2)
         low, high = wilson_interval(success, effective)
         return {"success": success, "success_low": low, "success_high": high, "episodes": int(episodes)}
 
 
 class EpisodeReturn(Metric):
-    """The mean return of whole episodes, with a 95% normal interval; of one episode alone the interval is NaN.
+    """The mean return of whole episodes, with Student's 95% interval; of one episode alone the interval is NaN.
 
     Squares are summed around the mean of their batch (Chan et al. 1983): around 0 the spread of returns near 1e8 would
     be lost in their size.
@@ -93,8 +98,24 @@ class EpisodeReturn(Metric):
         batches = self.batches if isinstance(self.batches, Tensor) else torch.cat(self.batches)
         number, means, around = batches.unbind(1)
         spread = float((around + number * (means - mean).square()).sum()) / (episodes - 1) if episodes > 1 else math.nan
-        half = NormalDist().inv_cdf(0.975) * math.sqrt(spread / episodes)
+        half = student_95(episodes - 1) * math.sqrt(spread / episodes) if episodes > 1 else math.nan
         return {"return_mean": mean, "return_low": mean - half, "return_high": mean + half, "episodes": int(episodes)}
+
+
+def student_95(freedom: float) -> float:
+    """Return the 0.975 quantile of Student's t: exact for one and two degrees of freedom, else to 0.2%.
+
+    For three and more it is the expansion of Abramowitz and Stegun (1964, 26.7.5): SciPy comes with reports alone.
+    """
+    if freedom <= 1:
+        return math.tan(0.475 * math.pi)
+    if freedom <= 2:
+        return 0.95 * math.sqrt(2 / (1 - 0.95**2))
+    z, n = Z95, 4 * freedom
+    first, second = (z**3 + z) / n, (5 * z**5 + 16 * z**3 + 3 * z) / (6 * n**2)
+    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (6 * n**3)
+    fourth = (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / (360 * n**4)
+    return z + first + second + third + fourth
 
 
 def wilson_interval(fraction: float, number: float, confidence: float = 0.95) -> tuple[float, float]:

@@ -2,10 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from scipy import stats
 
-from memsuite.metrics import Success, decimals, wilson_interval
+from memsuite.metrics import EpisodeReturn, Success, decimals, student_95, wilson_interval
 
 
 def metric_of(correct, scored):
@@ -33,8 +35,36 @@ def test_decisions_that_stand_or_fall_together_count_once():
     together = (torch.arange(200) < 150).expand(10, 200)
     apart = torch.rand(10, 200, generator=torch.Generator().manual_seed(0)) < 0.75
     wide, narrow = metric_of(together, scored), metric_of(apart, scored)
-    assert (wide["success_low"], wide["success_high"]) == pytest.approx(wilson_interval(0.75, 200))
+    independent = 200 * (stats.norm.ppf(0.975) / stats.t.ppf(0.975, 199)) ** 2  # Korn and Graubard
+    assert (wide["success_low"], wide["success_high"]) == pytest.approx(wilson_interval(0.75, independent))
     assert narrow["success_high"] - narrow["success_low"] < 0.5 * (wide["success_high"] - wide["success_low"])
+
+
+def test_the_quantile_is_students():
+    assert [student_95(n) for n in (1, 2)] == pytest.approx([stats.t.ppf(0.975, n) for n in (1, 2)])
+    for freedom in (3, 4, 7, 30, 1023):
+        assert student_95(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=2e-3)
+
+
+def test_few_episodes_of_several_decisions_are_no_surer_than_their_number():
+    """Eight and 32 episodes of ten decisions that go together by half: 0.87 and 0.91 without the correction."""
+    source = np.random.default_rng(0)
+    for episodes in (8, 32):
+        covered = 0
+        for _ in range(400):
+            ability = source.beta(0.9, 0.1, episodes)
+            correct = torch.tensor(source.random((10, episodes)) < ability)
+            outcome = metric_of(correct, torch.ones_like(correct))
+            covered += outcome["success_low"] <= 0.9 <= outcome["success_high"]
+        assert covered / 400 > 0.87 + 0.04 * (episodes == 32)
+
+
+def test_a_mean_return_has_students_interval():
+    metric, returns = EpisodeReturn(), torch.tensor([3.0, 5.0, 4.0, 8.0])
+    metric.update(returns)
+    expected = stats.ttest_1samp(returns.numpy(), 0).confidence_interval(0.95)
+    found = metric.compute()
+    assert (found["return_low"], found["return_high"]) == pytest.approx((expected.low, expected.high), abs=0.01)
 
 
 def test_interval_covers_the_truth_as_often_as_it_says():

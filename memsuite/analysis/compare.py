@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from memsuite.analysis.differences import difference, verdict
 from memsuite.analysis.results import CELL, SETTING, SUPERVISED, import_pandas, read_results
-from memsuite.analysis.stats import Interval, difference, mean_interval, sampling_variance
+from memsuite.analysis.stats import Interval, mean_interval, sampling_variance
 from memsuite.shipped import names
 
 if TYPE_CHECKING:
@@ -71,9 +72,16 @@ def _columns(name: str, interval: Interval) -> dict[str, float]:
 
 
 def _score_span(runs: pd.DataFrame) -> float:
-    """Return the score that one unit of success is worth, ``1 / (oracle - memoryless)``, from a run that shows it."""
-    apart = runs["success"] - runs["chance"] if "chance" in runs else runs["success"] * 0
-    known = runs[apart.abs() > 1e-6]
+    """Return the score that one unit of success is worth, ``1 / (oracle - memoryless)``; 1.0 where it is not known.
+
+    Results of earlier versions do not name the oracle's success; there a run that is not at chance shows it.
+    """
+    if "chance" not in runs:
+        return 1.0
+    if "oracle" in runs and runs["oracle"].notna().all():
+        between = float((runs["oracle"] - runs["chance"]).iloc[0])
+        return 1 / between if between > 0 else 1.0
+    known = runs[(runs["success"] - runs["chance"]).abs() > 1e-6]
     return float((known["score"] / (known["success"] - known["chance"])).iloc[0]) if len(known) else 1.0
 
 
@@ -97,13 +105,13 @@ def measure(runs: pd.DataFrame) -> str:
 def compare(new: pd.DataFrame, old: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
     """Compare success cell by cell, or returns where no decision is scored.
 
-    A cell is better or worse if its interval for the difference excludes 0. The intervals hold together (Bonferroni):
-    with the probability ``confidence`` all of them contain the true difference. Between equal models the probability
-    of any false alarm is therefore at most ``1 - confidence``, however many cells there are.
+    A cell is better or worse if its interval for the difference excludes 0 and a permutation test agrees
+    (:func:`~memsuite.analysis.differences.verdict`). The intervals are made to hold together (Bonferroni): where the
+    results of the seeds are normal, all of them contain the true difference with the probability ``confidence``.
 
     Returns:
         One row per cell of either side: ``new``, ``old`` (means), ``difference``, its interval, and ``verdict``, one
-        of :data:`VERDICTS`; the verdict is unknown if both sides have one seed.
+        of :data:`VERDICTS`; the verdict is unknown if there are too few seeds for a permutation test to find anything.
     """
     ours, theirs = group_cells(new), group_cells(old)
     common = [key for key in ours if key in theirs]
@@ -117,7 +125,7 @@ def compare(new: pd.DataFrame, old: pd.DataFrame, confidence: float = 0.95) -> p
         found = Interval(math.nan, math.nan, math.nan)
         if one is not None and other is not None:
             found = difference(*_sampled(one), *_sampled(other), confidence=each)
-        rows.append(row | {**_columns("difference", found), "verdict": _verdict(one, other, found)})
+        rows.append(row | {**_columns("difference", found), "verdict": _verdict(one, other, found, confidence)})
     return import_pandas().DataFrame(rows)
 
 
@@ -142,9 +150,7 @@ def _sampled(runs: pd.DataFrame) -> tuple[list[float], Any]:
     return runs[VALUE[name]].astype(float).tolist(), sampling_variance(runs[f"{name}_low"], runs[f"{name}_high"])
 
 
-def _verdict(new: pd.DataFrame | None, old: pd.DataFrame | None, found: Interval) -> str:
+def _verdict(new: pd.DataFrame | None, old: pd.DataFrame | None, found: Interval, confidence: float) -> str:
     if new is None or old is None:
         return "missing" if new is None else "new"
-    if math.isnan(found.low):
-        return "unknown"
-    return "worse" if found.high < 0 else "better" if found.low > 0 else "similar"
+    return verdict(found.mean, found.high < 0 or found.low > 0, _sampled(new)[0], _sampled(old)[0], confidence)

@@ -142,6 +142,8 @@ def comparison(rows: pd.DataFrame, confidence: float) -> Grid:
         f"{count} {verdict}" for verdict in VERDICTS if (count := int((rows["verdict"] == verdict).sum()))
     )
     note = f"{counts}; {100 * confidence:g}% that none of the intervals misses"
+    if (rows["verdict"] == "unknown").any():
+        note += ". Unknown: too few seeds; four beside four, three beside five or eight beside two are enough"
     names = labels(rows)
     order = rows["verdict"].map({verdict: index for index, verdict in enumerate(VERDICTS)})
     texts, styles = [], []

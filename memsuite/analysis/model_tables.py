@@ -137,7 +137,9 @@ def _differences(found: Comparison) -> Grid:
     count = int(found.differences["p"].notna().sum())
     note = (
         f"Each interval holds alone with {100 * found.confidence:g}%. The verdict is by the p value, corrected for "
-        f"{count} tests (Holm). The t test is paired by seed where both models have the same seeds, else Welch's."
+        f"{count} tests (Holm), with which a permutation test must agree; it is unknown where there are too few seeds "
+        "for that (four beside four are enough). The t test is paired by seed where both models have the same seeds, "
+        "else Welch's."
     )
     headings = ["cell", "against", "difference", "test", "p", "p (Holm)", "verdict"]
     styles = [STYLES.get(row[-1], "") for row in rows]
@@ -148,11 +150,13 @@ def _overall(found: Comparison) -> Grid:
     rows = []
     for _, row in found.overall.iterrows():
         wins = spread(row["first_is_better"], row["first_is_better_low"], row["first_is_better_high"], 2)
-        rows.append([row["model"], spread(row["iqm"], row["iqm_low"], row["iqm_high"]), wins])
+        rows.append([row["model"], spread(row["iqm"], row["iqm_low"], row["iqm_high"]), wins, chance(row["p"])])
     cells, scored = (int(found.overall[name].iloc[0]) for name in ("cells", "scored_cells"))
     note = (
         f"Over the {cells} cells that all models ran (the IQM: {scored} with a score), with "
         f"{100 * found.confidence:g}% stratified bootstrap intervals (Agarwal et al. 2021). The score is 0 for the "
-        "best policy without memory and 1 for a perfect one."
+        "best policy without memory and 1 for a perfect one. For p, the runs of every cell are dealt to both models at "
+        "random."
     )
-    return Grid("Over all cells", ["model", "IQM of the score", f"P({found.first} is better)"], rows, note=note)
+    headings = ["model", "IQM of the score", f"P({found.first} is better)", "p"]
+    return Grid("Over all cells", headings, rows, note=note)

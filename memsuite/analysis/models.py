@@ -1,10 +1,10 @@
 """Compares models: is the first one better than each of the others, in every cell that both ran and over all of them?
 
 A cell is a task with its tier, horizon and arguments, and the budget of steps. Two models are compared within it by a
-t test that is paired where they have the same seeds (:func:`~memsuite.analysis.stats.t_test`), corrected for the
-number of all tests that are made (Holm 1979). Over the cells that all models ran there are the interquartile mean of
-the score and the probability of improvement, with stratified bootstrap intervals (Agarwal et al. 2021, arXiv
-2108.13264).
+t test that is paired where they have the same seeds (:func:`~memsuite.analysis.differences.t_test`), corrected for the
+number of all tests that are made (Holm 1979), with which a permutation test must agree. Over the cells that all models
+ran there are the interquartile mean of the score and the probability of improvement, with stratified bootstrap
+intervals (Agarwal et al. 2021, arXiv 2108.13264).
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ import numpy as np
 
 from memsuite.analysis.compare import VALUE, measure
 from memsuite.analysis.curves import read_curve
+from memsuite.analysis.differences import holm, t_test, verdict
 from memsuite.analysis.results import CELL, SUPERVISED, import_pandas, labels, parts_of
 from memsuite.analysis.stats import (
     Interval,
-    holm,
+    improvement_p,
     mean_interval,
     probability_of_improvement,
     sampling_variance,
     stratified_iqm,
-    t_test,
 )
 from memsuite.errors import UsageError, unknown
 
@@ -49,7 +49,7 @@ class Comparison:
             to the target and the area under the curve.
         differences: one row per cell and other model that both it and the first ran.
         overall: one row per model: over the cells that all models ran, the IQM of the score, and the probability that
-            the first is better.
+            the first is better with its p value.
         missing: the cells that a model did not run, as ``copy_memory-easy (lru)``.
         confidence: of each interval.
     """
@@ -84,7 +84,8 @@ def compare_models(table: pd.DataFrame, names: Sequence[str], confidence: float 
         table: runs (:func:`~memsuite.analysis.results.read_results`); ceilings are left out.
         names: of the models: the controller, or ``CONTROLLER (SETTINGS)`` where it ran with several. A controller
             alone then means its runs with the settings of the recipe.
-        confidence: of each interval; a difference counts if its corrected p value is below ``1 - confidence``.
+        confidence: of each interval; a difference counts if its corrected p value is below ``1 - confidence`` and a
+            permutation test agrees.
 
     Raises:
         UsageError: a name is of no run, or of runs with different settings in one cell; or no cell is shared.
@@ -226,19 +227,22 @@ def area_under_curve(run: pd.Series[Any], measures: str = "success") -> float:
 def _differences(runs: pd.DataFrame, names: Sequence[str], confidence: float) -> pd.DataFrame:
     groups = dict(_by_cell(runs, names))
     rows: list[dict[str, Any]] = []
+    values = []
     for (cell, other), theirs in groups.items():
         own = groups.get((cell, names[0]))
         if own is None or other == names[0]:
             continue
         if measure(own) != measure(theirs):
             raise UsageError(f"{cell}: {names[0]} has a {measure(own)} and {other} a {measure(theirs)}")
+        values.append((_values(own), _values(theirs)))
         found = t_test(*_by_seed(own), *_by_seed(theirs), confidence=confidence)
         kept = {"difference": found.interval.mean, "low": found.interval.low, "high": found.interval.high}
         rows.append({"cell": cell, "against": other, **kept, "test": found.test, "p": found.p})
     if not rows:
         raise UsageError(f"{names[0]} shares no cell (task, tier, horizon and budget of steps) with the other models")
-    for row, corrected in zip(rows, holm([row["p"] for row in rows]), strict=True):
-        row["p_holm"], row["verdict"] = corrected, _verdict(row["difference"], corrected, confidence)
+    for row, corrected, both in zip(rows, holm([row["p"] for row in rows]), values, strict=True):
+        row["p_holm"] = corrected
+        row["verdict"] = verdict(row["difference"], corrected < 1 - confidence, *both, confidence)
     return import_pandas().DataFrame(rows)
 
 
@@ -248,12 +252,6 @@ def _by_seed(runs: pd.DataFrame) -> tuple[dict[int, float], dict[int, float]]:
     seeds = runs["seed"].tolist()
     values = runs[VALUE[name]].astype(float).tolist()
     return dict(zip(seeds, values, strict=True)), dict(zip(seeds, noise.tolist(), strict=True))
-
-
-def _verdict(difference: float, p: float, confidence: float) -> str:
-    if math.isnan(p):
-        return "unknown"
-    return "similar" if p >= 1 - confidence else "better" if difference > 0 else "worse"
 
 
 def _model(runs: pd.DataFrame, name: str) -> dict[str, Any]:
@@ -281,6 +279,7 @@ def _overall(runs: pd.DataFrame, names: Sequence[str], confidence: float) -> lis
         row: dict[str, Any] = {"model": name, "cells": len(cells), "scored_cells": len(scores)}
         for key, found in (("iqm", mean), ("first_is_better", wins)):
             row |= {key: found.mean, f"{key}_low": found.low, f"{key}_high": found.high}
+        row["p"] = improvement_p(pairs) if pairs and name != names[0] else math.nan
         rows.append(row)
     return rows
 

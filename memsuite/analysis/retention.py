@@ -268,7 +268,7 @@ def half_life(rows: Sequence[dict[str, Any]]) -> float | None:
         return None
     for before, after in zip(rows[top:], rows[top + 1 :], strict=False):
         high, low = float(before["score"]), float(after["score"])
-        if low < half:
+        if low <= half:
             share = (high - half) / (high - low)
             return math.exp(math.log(before["horizon"]) * (1 - share) + math.log(after["horizon"]) * share)
     return None

@@ -1,4 +1,4 @@
-"""Intervals and aggregates over few seeds (Agarwal et al. 2021, arXiv 2108.13264), and intervals of differences."""
+"""Intervals and aggregates over few seeds (Agarwal et al. 2021, arXiv 2108.13264)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def sampling_variance(low: Any, high: Any) -> Numbers:
     return np.asarray(((np.asarray(high, float) - np.asarray(low, float)) / (2 * Z95)) ** 2)
 
 
-def _spread(values: Numbers, sampling: Numbers) -> float:
+def spread(values: Numbers, sampling: Numbers) -> float:
     """Return the variance of a run of a cell: the variance between seeds, but at least the sampling variance.
 
     The lower bound is needed because seeds that all end at 1.000 do not show that the next one must. Of runs of one
@@ -52,112 +52,10 @@ def mean_interval(values: Sequence[float], sampling: Any, confidence: float = 0.
     from scipy import stats
 
     x, noise = np.asarray(values, float), np.asarray(sampling, float)
-    error = math.sqrt(_spread(x, noise) / len(x))
+    error = math.sqrt(spread(x, noise) / len(x))
     quantile = stats.t.ppf((1 + confidence) / 2, len(x) - 1) if len(x) > 1 else stats.norm.ppf((1 + confidence) / 2)
     mean, reach = float(x.mean()), float(quantile) * error
     return Interval(mean, mean - reach, mean + reach)
-
-
-@dataclass(frozen=True)
-class Difference:
-    """The difference of two means, with the test that was made of it.
-
-    Attributes:
-        interval: the difference with its interval.
-        p: two-sided probability of a difference at least as large between equal models; NaN if it is unknown.
-        test: ``paired t``, ``Welch t``, or empty if there are too few seeds for either.
-    """
-
-    interval: Interval
-    p: float
-    test: str
-
-
-def t_test(
-    new: dict[int, float],
-    new_sampling: dict[int, float],
-    old: dict[int, float],
-    old_sampling: dict[int, float],
-    confidence: float = 0.95,
-) -> Difference:
-    """Return ``mean(new) - mean(old)`` of runs that are known by their seeds, with Student's t test.
-
-    The test is paired by seed if both sides have the same seeds, two or more of them; else it is Welch's, of all seeds.
-    In both, a variance is never taken smaller than the sampling variance of the evaluation episodes.
-
-    Args:
-        new: result of each seed.
-        new_sampling: the sampling variance of each seed's evaluation.
-        old: likewise of the other side.
-        old_sampling: likewise.
-        confidence: coverage of the interval.
-    """
-    if len(new) < 2 or new.keys() != old.keys():
-        values, noise = list(new.values()), list(new_sampling.values())
-        interval, p = welch(values, noise, list(old.values()), list(old_sampling.values()), confidence)
-        return Difference(interval, p, "" if math.isnan(p) else "Welch t")
-    gaps = np.array([new[seed] - old[seed] for seed in new])
-    both = np.array([new_sampling[seed] + old_sampling[seed] for seed in new])
-    error = math.sqrt(_spread(gaps, both) / len(gaps))
-    return Difference(*_student(float(gaps.mean()), error, len(gaps) - 1, confidence), "paired t")
-
-
-def _student(gap: float, error: float, freedom: float, confidence: float) -> tuple[Interval, float]:
-    """Return the interval of a difference and the p value of its t test, from its standard error."""
-    from scipy import stats
-
-    reach = float(stats.t.ppf((1 + confidence) / 2, freedom)) * error
-    p = 2 * float(stats.t.sf(abs(gap) / error, freedom)) if error else float(gap == 0)
-    return Interval(gap, gap - reach, gap + reach), p
-
-
-def difference(
-    new: Sequence[float], new_sampling: Any, old: Sequence[float], old_sampling: Any, confidence: float = 0.95
-) -> Interval:
-    """Return ``mean(new) - mean(old)`` with the interval of Welch (1947), as :func:`welch` does."""
-    return welch(new, new_sampling, old, old_sampling, confidence)[0]
-
-
-def welch(
-    new: Sequence[float], new_sampling: Any, old: Sequence[float], old_sampling: Any, confidence: float = 0.95
-) -> tuple[Interval, float]:
-    """Return ``mean(new) - mean(old)`` with the interval of Welch (1947), and the p value of his test.
-
-    A side with a single seed takes the spread of the other side. Between two single seeds the spread is unknown, and
-    the interval and the p value are NaN.
-    """
-    sides = [
-        (np.asarray(x, float), np.asarray(noise, float)) for x, noise in ((new, new_sampling), (old, old_sampling))
-    ]
-    gap = float(sides[0][0].mean() - sides[1][0].mean())
-    counts = [len(x) for x, _ in sides]
-    if max(counts) == 1:
-        return Interval(gap, math.nan, math.nan), math.nan
-    spreads = [_spread(x, noise) for x, noise in sides]
-    if min(counts) == 1:
-        alone, other = (0, 1) if counts[0] == 1 else (1, 0)
-        spreads[alone] = float(np.nanmax(spreads))
-        freedom = float(counts[other] - 1)
-    else:
-        parts = [spread / count for spread, count in zip(spreads, counts, strict=True)]
-        below = sum(part**2 / (count - 1) for part, count in zip(parts, counts, strict=True))
-        freedom = sum(parts) ** 2 / below if below else float(sum(counts) - 2)
-    error = math.sqrt(sum(spread / count for spread, count in zip(spreads, counts, strict=True)))
-    return _student(gap, error, freedom, confidence)
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p values corrected for their number (Holm 1979); NaN stays NaN, and counts as no test.
-
-    Rejecting what is below a level then rejects a true hypothesis anywhere with at most that probability.
-    """
-    p = np.asarray(p_values, float)
-    order = [int(at) for at in np.argsort(p) if not math.isnan(p[at])]  # NaN is sorted last
-    corrected, most = np.full(len(p), math.nan), 0.0
-    for rank, at in enumerate(order):
-        most = max(most, min(1.0, float(p[at]) * (len(order) - rank)))
-        corrected[at] = most
-    return [float(value) for value in corrected]
 
 
 def probability_of_improvement(
@@ -185,6 +83,29 @@ def probability_of_improvement(
         means.append(float(wins.mean()))
     low, high = _ends(drawn, confidence, [one for pair in pairs for one in pair])
     return Interval(float(np.mean(means)), float(low), float(high))
+
+
+def improvement_p(pairs: Sequence[tuple[Numbers, Numbers]], *, resamples: int = 10_000, seed: int = 0) -> float:
+    """Return the p value (two-sided) of a probability of improvement: how often chance alone is as far from one half.
+
+    The runs of every task are dealt to the two models at random. Many tasks of few runs can tell two models apart where
+    no single task can.
+
+    Args:
+        pairs: for each task, the results of both models' runs.
+        resamples: number of times that the runs are dealt.
+        seed: seed of the dealing.
+    """
+    generator, dealt, seen = np.random.default_rng(seed), np.zeros(resamples), 0.0
+    for x, y in pairs:
+        together = np.concatenate([x, y]).astype(float)
+        wins = (np.sign(together[:, None] - together[None, :]) + 1) / 2
+        seen += float(wins[: len(x), len(x) :].mean())
+        order = generator.random((resamples, len(together))).argsort(axis=1)
+        dealt += wins[order[:, : len(x), None], order[:, None, len(x) :]].mean(axis=(1, 2))
+    middle = len(pairs) / 2
+    extreme = np.abs(dealt - middle) >= abs(seen - middle) - 1e-9
+    return float((1 + extreme.sum()) / (1 + resamples))
 
 
 def iqm(values: Numbers, weights: Numbers | None = None) -> Any:

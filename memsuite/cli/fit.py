@@ -268,7 +268,7 @@ def fit(cli: FitCLI) -> int:
         begin_folder(cli.out, cli.model.config, trainer, None if cli.resumes or not cli.config.overwrite else logged)
         hint_at_retention(cli.model)
         stack.enter_context(steady_memory(cli.model.ppo.recompute is not None))
-        go_on_logging(trainer, cli.out, cli.resumes, cli.env_steps)
+        go_on_logging(trainer, cli.out, cli.resumes, cli.env_steps, cli.model.config.plain())
         stack.push(lambda kind, *_: end_wandb(trainer.loggers, kind))
         with started(trainer, ["fit", *cli.given], advice):
             trainer.fit(cli.model, ckpt_path=checkpoint)

@@ -7,8 +7,6 @@ import contextlib
 import shlex
 import sys
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
@@ -25,11 +23,10 @@ from memsuite.suite import store
 from memsuite.suite.changes import key_values, read_changes
 from memsuite.suite.drive import Drive
 from memsuite.suite.grid import Run, Suite, choose, read_suite
-from memsuite.suite.launch import Launcher, LocalLauncher, forkserver, slots
+from memsuite.suite.launch import Launcher, LocalLauncher, call_in_a_fork, slots
 from memsuite.suite.listing import listing
 from memsuite.suite.plan import show_plan
 from memsuite.suite.view import View
-from memsuite.suite.worker import die_with_suite
 
 if TYPE_CHECKING:
     from memsuite.cli.suite_check import Checked
@@ -118,11 +115,10 @@ def apart(suite: Suite, doing: str, here: bool, function: Callable[..., Any], *g
         try:
             if here:
                 return function(*given)
-            with ProcessPoolExecutor(1, mp_context=forkserver(), initializer=die_with_suite) as pool:
-                return pool.submit(function, *given).result()
+            return call_in_a_fork(function, *given)
         except UsageError as error:
             raise UsageError(f"{suite.path}: {error}") from None
-        except BrokenProcessPool:
+        except EOFError:
             raise Stopped("the process that looks at the runs was killed; nothing was started") from None
 
 

@@ -12,7 +12,7 @@ import torch
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from memsuite.analysis.episode_pictures import draw_episode
+from memsuite.analysis.plots.episodes import draw_episode
 from memsuite.errors import UsageError
 from memsuite.launch.plain import PlainParser, names_among
 from memsuite.launch.plain import console as plain_console

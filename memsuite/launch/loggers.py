@@ -22,7 +22,7 @@ USUAL = "lightning_logs"  # Lightning's name where none is given
 NUMBERED = {"tensorboard": TensorBoardLogger, "csv": CSVLogger}  # those that make a folder of a new number each start
 
 
-def go_on_logging(trainer: pl.Trainer, folder: Path, resuming: bool, env_steps: int) -> None:
+def go_on_logging(trainer: pl.Trainer, folder: Path, resuming: bool, env_steps: int, settings: dict[str, Any]) -> None:
     """Have Lightning's loggers write where this run has written before, and leave out the rows that come once more.
 
     A logger with a method ``rewind(env_steps)`` is asked to drop the rows after that step, and is given them again. One
@@ -33,6 +33,7 @@ def go_on_logging(trainer: pl.Trainer, folder: Path, resuming: bool, env_steps: 
         folder: the run folder, in which that is remembered.
         resuming: the run of that folder is gone on with.
         env_steps: those of the checkpoint; later rows are logged again.
+        settings: of the run, which the loggers are told when it begins.
     """
     loggers: Sequence[Any] = trainer.loggers
     logged = _logged(folder / METRICS) if resuming else set()
@@ -55,7 +56,8 @@ def go_on_logging(trainer: pl.Trainer, folder: Path, resuming: bool, env_steps: 
     for logger in loggers if logged else ():
         if not isinstance(logger, (*NUMBERED.values(),)) and not hasattr(logger, "rewind"):
             logger.log_metrics = _only_new(logger.log_metrics, logged)
-    trainer.callbacks.append(Remembering(folder / LOGGERS, now))  # type: ignore[attr-defined]
+    told = {} if resuming else settings
+    trainer.callbacks.append(Remembering(folder / LOGGERS, now, told))  # type: ignore[attr-defined]
 
 
 class Remembering(pl.Callback):
@@ -64,10 +66,11 @@ class Remembering(pl.Callback):
     Args:
         path: the file.
         now: the versions or ids of each kind of logger.
+        settings: what the loggers besides ``metrics.csv`` are told of the run; empty if they know it.
     """
 
-    def __init__(self, path: Path, now: dict[str, list[int | str]]) -> None:
-        self.path, self.now = path, now
+    def __init__(self, path: Path, now: dict[str, list[int | str]], settings: dict[str, Any]) -> None:
+        self.path, self.now, self.settings = path, now, settings
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the file, or delete the one of the run before if no logger needs it."""
@@ -75,6 +78,11 @@ class Remembering(pl.Callback):
             write_json(self.path, self.now)
         elif trainer.is_global_zero:
             self.path.unlink(missing_ok=True)
+        for logger in trainer.loggers[1:] if self.settings else ():
+            logger.log_hyperparams(self.settings)
+            if isinstance(logger, TensorBoardLogger):  # it has saved none when Lightning told it of none
+                (Path(logger.log_dir) / logger.NAME_HPARAMS_FILE).unlink(missing_ok=True)
+                logger.save()
 
 
 def _go_on_in_mlflow(loggers: Sequence[Any], before: list[int | str]) -> list[int | str]:

@@ -11,7 +11,7 @@ import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ def told_in_one_line(folder: Path, model: MemoryPPO, advice: Callable[[], str]) 
         UsageError: Lightning cannot do what was asked of it.
     """
     try:
-        with _traceback_to_log():
+        with _traceback_to_log(folder):
             yield
     except Stopped as end:
         raise Stopped(f"{end}; {advice()}", end.status, end.together) from end
@@ -98,13 +98,20 @@ def _is_below(error: OSError, folder: Path) -> bool:
 
 
 @contextmanager
-def _traceback_to_log() -> Iterator[None]:
-    """Write what a user's own code raised into ``log.txt`` whole; the terminal is told in one line."""
+def _traceback_to_log(folder: Path) -> Iterator[None]:
+    """Write what a user's own code raised into ``log.txt`` whole; the terminal is told in one line.
+
+    A process after the first has no log of its own, and may be on a machine without the folder.
+    """
     try:
         yield
     except (Exception, SystemExit) as error:
         if own := next((one for one in (error, error.__cause__) if one and users_line(one)), None):
-            log.debug("".join(traceback.format_exception(own)))
+            whole = "".join(traceback.format_exception(own))
+            log.debug(whole)
+            if not log.isEnabledFor(logging.DEBUG):
+                with suppress(OSError), (folder / LOG).open("a") as file:
+                    file.write(whole)
         raise
 
 

@@ -96,7 +96,7 @@ def wandb_logger(folder: Path, config: Namespace, name: str, resuming: bool) -> 
     Args:
         folder: the run folder.
         config: the settings.
-        name: of the run.
+        name: of the run, when it begins.
         resuming: the run of that folder is gone on with.
     """
     from lightning.pytorch.loggers import WandbLogger
@@ -106,6 +106,7 @@ def wandb_logger(folder: Path, config: Namespace, name: str, resuming: bool) -> 
     number = before[-1].stem.removeprefix("run-") if before else None
     again: dict[str, Any] = {"id": number, "resume": "allow"} if number else {}
     offline = config.wandb_mode == "offline"
-    logger = WandbLogger(project="memsuite", name=name, save_dir=str(folder.absolute()), offline=offline, **again)
+    named = None if number else name  # there it has the name of its first start
+    logger = WandbLogger(project="memsuite", name=named, save_dir=str(folder.absolute()), offline=offline, **again)
     logger._wandb_init.pop("anonymous", None)  # which W&B has given up, and warns of
     return logger

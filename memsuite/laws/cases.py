@@ -113,8 +113,10 @@ def drawn_like(tensors: Mapping[str, Tensor], seed: int) -> Outputs:
     """
     device = next(iter(tensors.values())).device
     generator = torch.Generator(device).manual_seed(seed)
-    place = {"device": device, "generator": generator}
-    return {name: torch.randn(one.shape, dtype=one.dtype, **place) for name, one in tensors.items()}
+    return {
+        name: torch.randn(one.shape, dtype=one.dtype, device=device, generator=generator)
+        for name, one in tensors.items()
+    }
 
 
 def _real(leaves: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from memsuite.suite.estimate import Size, weight
 from memsuite.suite.grid import Run
 from memsuite.suite.launch import Launcher
 from memsuite.suite.view import Row, View, outcome
-from memsuite.suite.worker import HELD, SIGNALLED
+from memsuite.suite.worker import HELD, SIGNALLED, UNWRITABLE
 
 AGAIN = 1.0  # seconds before another look at a run that another process holds
 LIVES = 2  # number of killed processes, without progress in between, after which a run has failed
@@ -118,6 +118,8 @@ class Drive:
             self._fail(run, store.failure(run.folder) or ending(status))
         elif status == HELD:
             self.queue.append(run)
+        elif status == UNWRITABLE:
+            self._fail(run, store.unwritable(run.folder) or f"could not write into {run.folder}")
         elif not self.received:
             reached = self._reached_by(run)
             self._killed[run.id] = 1 if reached > self._reached.get(run.id, -1) else self._killed[run.id] + 1
@@ -126,7 +128,10 @@ class Drive:
                 self.view.line(f"{run.id}: {ending(status)}; continuing it")
                 self.queue.insert(0, run)
             else:
-                self._fail(run, f"{ending(status)}, {LIVES} times at the same place; is there enough memory?")
+                line = f"{ending(status)}, {LIVES} times at the same place; is there enough memory?"
+                with contextlib.suppress(OSError):
+                    store.record_failure(run.folder, line)
+                self._fail(run, line)
 
     def _reached_by(self, run: Run) -> int:
         """Return the environment steps of a run; those of a run that it has yet to replace do not count."""

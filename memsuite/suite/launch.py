@@ -12,20 +12,24 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing import connection
+from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 from multiprocessing.forkserver import ensure_running
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Protocol, cast
+from types import FrameType
+from typing import Any, Protocol, cast
 
+from memsuite.errors import Stopped
 from memsuite.suite.grid import Run
 from memsuite.suite.worker import die_with_suite, work_with_one_thread
 
 # memsuite itself is not in the list. It is quick to import, and its ops query the GPU: a process whose parent has used
 # a GPU cannot use one.
 PRELOAD = ["lightning.pytorch", "jsonargparse", "torch", "torchmetrics"]
+TIED = "memsuite.suite.tied"
 POLL = 0.5  # seconds between two polls
 
 
@@ -78,10 +82,49 @@ def forkserver() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
     if threading.current_thread() is threading.main_thread():  # only the suite handles Ctrl-C; it informs the others
+        context.set_forkserver_preload([TIED, *PRELOAD])  # on Linux it would end with another thread, too
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         ensure_running()
         signal.signal(signal.SIGINT, before)
     return context
+
+
+def call_in_a_fork(function: Callable[..., Any], *given: Any) -> Any:
+    """Call a function in a process of the fork server; return what it returns, or raise what it raises.
+
+    Raises:
+        EOFError: the process was killed.
+        Stopped: this process was sent SIGTERM. By it and by Ctrl-C the other process is ended at once.
+    """
+
+    def stop(number: int, _: FrameType | None) -> None:
+        raise Stopped("stopped before any run was started", 128 + number)
+
+    context = forkserver()
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_call, args=(theirs, function, given), daemon=True)
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        process.start()
+        theirs.close()
+        value, error = ours.recv()
+    finally:
+        if process.pid is not None:  # it is None while the fork server makes it
+            process.kill()
+            process.join()
+        signal.signal(signal.SIGTERM, before)
+    if error is not None:
+        raise error
+    return value
+
+
+def _call(pipe: Connection, function: Callable[..., Any], given: Sequence[Any]) -> None:
+    """Send what a function returns, and what it raises."""
+    die_with_suite()
+    try:
+        pipe.send((function(*given), None))
+    except Exception as error:
+        pipe.send((None, error))
 
 
 class LocalLauncher:

@@ -68,10 +68,12 @@ def _of_tasks(
 
 
 def _sum_up(sizes: Sequence[Size], kinds: Sequence[str], known: Sequence[float | None], jobs: int) -> None:
-    left = sum(time or 0.0 for time, kind in zip(known, kinds, strict=True) if kind != "finished")
+    left = sum(time or 0.0 for time, kind in zip(known, kinds, strict=True) if kind not in ("finished", "other"))
     some = sum(time is not None for time in known)
     total = sum(size.env_steps for size in sizes)
     still = f"about {in_words(left / jobs)} with --jobs {jobs}" if some else "for a time that is not known"
     print(f"{len(sizes)} runs, {total:,} environment steps; still to do: {still}")
+    if others := kinds.count("other"):
+        print(f"{others} of them were made with other settings; only --overwrite makes them anew.")
     if some:
         print(f"An estimate for {some} of {len(sizes)} runs: {BASIS}.")

@@ -11,6 +11,7 @@ import csv
 import io
 import json
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -89,9 +90,17 @@ def _difference(run: Run) -> str:
     keys = run.asked.keys() | (held.keys() if asked is not None else set())
     for key in sorted(keys):
         before, now = held.get(key), run.asked.get(key)
-        if before != now:
+        if before != now and not _same_number(before, now):
             return f"{run.folder} was made with {key} {_named(before)}, but the suite asks for {_named(now)}"
     return ""
+
+
+def _same_number(before: Any, now: Any) -> bool:
+    """Tell whether two values are one number in two spellings: YAML 1.1 takes ``8e4`` for a text."""
+    try:
+        return not isinstance(before, bool) and not isinstance(now, bool) and float(before) == float(now)
+    except (TypeError, ValueError):
+        return False
 
 
 def _gone_on(folder: Path) -> dict[str, Any]:
@@ -128,10 +137,20 @@ def name(run: Run) -> None:
         write_json(run.folder / ASKED, run.asked)
 
 
-def record_failure(folder: Path) -> None:
-    """Write the last line that the process printed to ``failed.txt``, as the explanation of the failure."""
+def record_failure(folder: Path, line: str = "") -> None:
+    """Write the line that explains a failure to ``failed.txt``: this one, or the last that the process printed."""
     check_there(folder)
-    write_atomically(folder / FAILED, lambda file: file.write(f"{last_line(folder / OUTPUT)}\n".encode()))
+    write_atomically(folder / FAILED, lambda file: file.write(f"{line or last_line(folder / OUTPUT)}\n".encode()))
+
+
+def unwritable(folder: Path) -> str:
+    """Return one line on why a folder takes no files, as on a full disk; empty if it takes them."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(TAIL))
+    except OSError as error:
+        return f"cannot write into {folder}: {error.strerror}"
+    return ""
 
 
 def last_line(path: Path) -> str:

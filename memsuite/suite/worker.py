@@ -16,13 +16,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
-from memsuite.files import FolderGone, watched
+from memsuite.files import FULL, FolderGone, watched
 from memsuite.runs.asked import asked_for
 from memsuite.suite import store
 from memsuite.suite.grid import Run
 from memsuite.system import die_with_parent
 
 HELD = 75  # EX_TEMPFAIL: another process works on this run
+UNWRITABLE = 74  # EX_IOERR: the run's folder takes no files
 KILLED = -signal.SIGKILL  # the status of a process that could not report one
 SIGNALLED = 128  # fit adds the number of the signal that stopped it
 
@@ -36,18 +37,25 @@ def work(run: Run, folder: str, overwrite: bool = False) -> int:
         overwrite: replace a run with other settings, once this one begins to train.
     """
     os.chdir(folder)
-    with store.locked(run.folder, patience=2.0) as had, watched(run.folder):
-        if not had:
-            return HELD
-        kind = store.look(run).kind
-        if kind == "finished" or (kind == "other" and not overwrite):
-            return 0
-        store.prepare(run)
-        status = _fit(run, run.replacing if kind == "other" else run.arguments)
-        if 0 < status < SIGNALLED:
-            with contextlib.suppress(FolderGone):  # what stands there now is none of ours
-                store.record_failure(run.folder)
-        return status
+    try:
+        with store.locked(run.folder, patience=2.0) as had, watched(run.folder):
+            return _work(run, overwrite) if had else HELD
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        return UNWRITABLE
+
+
+def _work(run: Run, overwrite: bool) -> int:
+    kind = store.look(run).kind
+    if kind == "finished" or (kind == "other" and not overwrite):
+        return 0
+    store.prepare(run)
+    status = _fit(run, run.replacing if kind == "other" else run.arguments)
+    if 0 < status < SIGNALLED:
+        with contextlib.suppress(FolderGone):  # what stands there now is none of ours
+            store.record_failure(run.folder)
+    return status
 
 
 def _fit(run: Run, arguments: list[str]) -> int:

@@ -29,7 +29,7 @@ class DelayedCue(ScriptedTask):
         num_cues: number of cues to draw from, 2 to ``vocabulary``.
         vocabulary: width of the cue's code, the same at every difficulty.
         jitter: the query comes 0 to this many steps earlier, at random; blanks follow it.
-        rewrite: probability that another cue is shown once at a random step of the delay; the last cue counts.
+        rewrite: probability that a cue, drawn anew, is shown once at a random step of the delay; the last cue counts.
         noise: probability that a step of the delay shows a random cue that does not count; the first cue counts.
     """
 

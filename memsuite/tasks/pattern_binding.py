@@ -28,17 +28,18 @@ LABELS = 8
 
 
 class PatternBinding(ScriptedTask):
-    """Bind a label to a pair of parts, neither of which determines it (configural learning, Sutherland & Rudy 1989).
+    """Bind a label to a pair of parts, not to one of them (configural learning, Sutherland & Rudy 1989).
 
     Shown: ``num_patterns`` pairs A -> B, one per step. A is a pattern of two parts, called shape and colour, and B is a
-    label. The patterns A are distinct, but are drawn from so few shapes and colours that they must share some; the
-    labels B are independent. Then blanks (all zeros), and at the last step one of the shown patterns A, drawn at
-    random, with the query flag.
+    label. The patterns A are distinct, but are drawn from so few shapes and colours that they share some; the labels B
+    are independent. Then blanks (all zeros), and at the last step one of the shown patterns A, drawn at random, with
+    the query flag.
     Asked: at the query, the label B of the pattern A.
 
     Observation ``[17]``: one-hots of shape (4), colour (4) and label (8), the query flag. Actions: 8, the labels.
     Chance: 1/8 at random and without memory. A policy that knows all labels but not their patterns names the most
-    frequent label: ``anchors().unbound``.
+    frequent label: ``anchors().unbound``. Some patterns have a shape or a colour of their own, so a memory that binds
+    labels to shapes alone reaches more: 0.71 with 3 patterns, 0.63 with 5, 0.48 with 8 and 0.46 with 12.
     To remember: the labels, ``3 * num_patterns`` bits (and enough of the patterns to distinguish them), for ``horizon
     - 1`` steps.
 

@@ -39,6 +39,7 @@ def test_half_life_is_between_the_rows_in_the_log():
     assert half_life(rows_of(1.0, 0.75, 0.25)) == pytest.approx(math.sqrt(100 * 1000))
     assert half_life(rows_of(0.5, 1.0, 0.0)) == pytest.approx(math.sqrt(100 * 1000))  # counted from the highest score
     assert half_life(rows_of(1.0, 0.9)) is None
+    assert half_life(rows_of(1.0, 0.5)) == half_life(rows_of(1.0, 0.5, 0.1)) == pytest.approx(100)
     assert half_life(rows_of(0.0, -0.1)) is None
 
 

@@ -42,6 +42,7 @@ def test_tensorboard_goes_on_in_its_folder_and_shows_every_row_once(fit, tmp_pat
     fit("--ckpt_path", "last", "--steps", "320")
     assert not (tmp_path / "tb").exists()
     assert {path.name[:19] for path in (tmp_path / "x" / "tb").iterdir()} == {"events.out.tfevents", "hparams.yaml"}
+    assert "\nsteps: 200\n" in (tmp_path / "x" / "tb" / "hparams.yaml").read_text()
     events = EventAccumulator(str(tmp_path / "x" / "tb"))
     events.Reload()
     steps = [event.step for event in events.Scalars("success")]

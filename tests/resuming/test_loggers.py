@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 from children import TINY
+from jsonargparse import Namespace
 from lightning.pytorch.loggers import CSVLogger, Logger
 
 from memsuite.__main__ import main
+from memsuite.launch.trainer import wandb_logger
 
 EVERY = [40 * number for number in range(1, 9)]
 CSV = "lightning.pytorch.loggers.CSVLogger"
@@ -23,8 +25,9 @@ class Lines(Logger):
         super().__init__()
         self.path = Path(path)
 
-    def log_hyperparams(self, *given, **named) -> None:
-        pass
+    def log_hyperparams(self, settings) -> None:
+        with self.path.open("a") as file:
+            file.write(json.dumps({"step": 0, "settings": settings}) + "\n")
 
     def log_metrics(self, metrics, step=None) -> None:
         with self.path.open("a") as file:
@@ -97,6 +100,22 @@ def test_a_logger_of_the_users_gets_every_row_once(fit, tmp_path, name, killed):
     evaluated = [row["step"] for row in rows if "evaluation_success" in row]
     assert evaluated == sorted(set(evaluated))
     assert {80, 160, 240, 320} <= set(evaluated)
+    (told,) = [row["settings"] for row in rows if "settings" in row]  # once, as the run begins
+    assert told["steps"] == 200
+    assert told["controller_args"]["hidden_dim"] == 8
+    assert told["ppo"]["learning_rate"] > 0
+
+
+def test_a_run_keeps_its_name_in_wandb_when_it_goes_on(tmp_path):
+    """What a run that goes on would be called lacks the settings that it was started with."""
+    config = Namespace(wandb_mode="offline")
+    first = wandb_logger(tmp_path, config, "delayed_cue-easy/gru-hidden_dim16/seed0", resuming=False)
+    assert first._wandb_init["name"] == "delayed_cue-easy/gru-hidden_dim16/seed0"
+    run = tmp_path / "wandb" / "offline-run-20261130_105000-q2jw4hhw"
+    run.mkdir(parents=True)
+    (run / "run-q2jw4hhw.wandb").touch()
+    again = wandb_logger(tmp_path, config, "delayed_cue-easy/gru/seed0", resuming=True)
+    assert (again._wandb_init["name"], again._wandb_init["id"]) == (None, "q2jw4hhw")
 
 
 def test_a_run_that_begins_anew_logs_anew(fit, tmp_path):

@@ -1,6 +1,7 @@
 """A user's task is tried when a run begins: a mistake gives one line that names its place."""
 
 import dataclasses
+import logging
 import math
 
 import lightning.pytorch as pl
@@ -10,7 +11,8 @@ from test_evaluation import Lists
 from test_lightning import PLAIN
 
 from memsuite.__main__ import main
-from memsuite.errors import UsageError
+from memsuite.errors import Stopped, UsageError
+from memsuite.launch.messages import told_in_one_line
 from memsuite.module import MemoryPPO
 from memsuite.rl import PPOConfig
 from memsuite.tasks import Anchors, ScriptedTask
@@ -228,6 +230,28 @@ def test_what_raises_on_the_way_is_one_line_with_the_traceback_in_the_log(tmp_pa
     assert "test_tasks.py:" in said
     assert "memsuite fit --ckpt_path last" in said
     assert "Traceback" in (tmp_path / "run" / "log.txt").read_text()
+
+
+def test_a_process_after_the_first_writes_its_traceback_into_the_log_too(tmp_path):
+    """It has no log of its own, so what it raised was nowhere."""
+    (tmp_path / "log.txt").write_text("of the first process\n")
+    logger = logging.getLogger("memsuite")
+    level, task = logger.level, Late()
+
+    def train():
+        with told_in_one_line(tmp_path, None, lambda: "go on"):
+            for _ in range(8):
+                task.script(2, torch.Generator())
+
+    logger.setLevel(logging.CRITICAL)  # as for such a process
+    try:
+        with pytest.raises(Stopped, match=r"LookupError: the table has no more rows .*log.txt"):
+            train()
+    finally:
+        logger.setLevel(level)
+    written = (tmp_path / "log.txt").read_text()
+    assert written.startswith("of the first process\nTraceback")
+    assert "in script" in written
 
 
 class Longer(Recall):

@@ -1,5 +1,6 @@
 """How the suite handles the ends of its runs, with a simulated launcher; and its display of them."""
 
+import errno
 import io
 import json
 import signal
@@ -13,7 +14,7 @@ from memsuite.suite.drive import Drive, ending
 from memsuite.suite.estimate import Size
 from memsuite.suite.grid import read_suite
 from memsuite.suite.view import Row, View, outcome
-from memsuite.suite.worker import HELD
+from memsuite.suite.worker import HELD, UNWRITABLE, work
 
 KILLED = -signal.SIGKILL
 
@@ -43,7 +44,7 @@ class Pretended:
         (run.folder / "metrics.csv").write_text(f"env_steps\n{steps}\n")
         if status == 0:
             (run.folder / "result.json").write_text(json.dumps({"success": 1.0}))
-        elif 0 < status < HELD:
+        elif 0 < status < UNWRITABLE:
             (run.folder / "output.txt").write_text("why it failed\n")
             store.record_failure(run.folder)
         return status
@@ -213,3 +214,45 @@ def test_estimates_grow_with_steps_and_are_none_for_what_was_never_measured():
     assert estimate.weight(Size(1000, 200, "my_module.Mine", True)) > 0
     words = [estimate.in_words(seconds) for seconds in (40, 720, 12_600, 1e6)]
     assert words == ["40 s", "12.0 min", "3.5 h", "11.6 days"]
+
+
+def test_a_full_disk_is_told_in_one_line(drive, tmp_path, monkeypatch):
+    """The process of the run says by its status that the folder takes no files; the suite looks why."""
+    (run, *_) = read_suite(write_suite(tmp_path)).runs
+
+    def full(*given, **named):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "locked", full)
+        assert work(run, str(tmp_path)) == UNWRITABLE
+    assert store.unwritable(tmp_path) == ""
+    with monkeypatch.context() as patched:
+        patched.setattr(store.tempfile, "TemporaryFile", full)
+        one = drive({0: [(UNWRITABLE, 0)]})
+        one.run()
+    assert one.launcher.started.count(0) == 1
+    (line,) = one.failed.values()
+    assert line.startswith("cannot write into ")
+    assert line.endswith("No space left on device")
+
+
+def test_a_run_that_is_killed_twice_leaves_its_reason(drive, tmp_path):
+    one = drive({0: [(KILLED, 0), (KILLED, 0)]})
+    one.run()
+    (line,) = one.failed.values()
+    assert "is there enough memory?" in line
+    (reason,) = tmp_path.rglob("failed.txt")
+    assert reason.read_text() == f"{line}\n"
+
+
+def test_a_number_in_another_spelling_is_the_same_setting(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (run, *_) = read_suite(write_suite(tmp_path, {"steps": 80000})).runs
+    run.folder.mkdir(parents=True)
+    store.prepare(run)
+    (run.folder / "config.yaml").write_text("steps: 80000\n")
+    (other, *_) = read_suite(write_suite(tmp_path, {"steps": "8e4"})).runs
+    assert store.look(other).kind == "unfinished"
+    (another, *_) = read_suite(write_suite(tmp_path, {"steps": "9e4"})).runs
+    assert store.look(another).kind == "other"

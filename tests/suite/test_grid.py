@@ -14,7 +14,7 @@ from memsuite.suite.grid import IDENTITY, KEYS, choose, flatten, read_suite
 ROOT = Path(__file__).parents[2]
 SUITES = sorted((ROOT / "configs" / "suites").glob("*.yaml"))
 SIZES = {
-    "compare_v2": 27,
+    "compare_v2": 45,
     "tiny_sanity": 1,
     "basic_v1": 12,
     "reference_v1": 575,

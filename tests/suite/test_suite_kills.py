@@ -1,6 +1,8 @@
 """A suite killed at any moment (its own process, its runs' or both) ends with the bits of an undisturbed one."""
 
+import os
 import random
+import signal
 import time
 
 import pytest
@@ -80,3 +82,22 @@ def test_killed_at_twenty_random_moments(tmp_path):
     print(f"killed {killed}; the twelve runs were begun {starts} times")
     assert sum(killed.values()) == 20
     assert sum(starts) >= 24, "too few kills hit a run"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("seconds", [1.5, 4.0])
+def test_a_suite_that_still_looks_at_its_runs_ends_at_once_in_one_line(tmp_path, number, seconds):
+    """As Ctrl-C does, the signal goes to all of its processes; before, the fork server went on for 14 s."""
+    process = SuiteProcess(write_suite(tmp_path), "--out", tmp_path / "out", cwd=tmp_path)
+    time.sleep(seconds)
+    pids = children_of(process.pid)
+    begun = time.monotonic()
+    os.killpg(process.pid, number)
+    status, said = process.end(30)
+    assert all_gone(pids, seconds=5)
+    assert time.monotonic() - begun < 6
+    if not (tmp_path / "out").exists():  # it has looked at them before the signal on a fast machine
+        assert status == 128 + number
+        word = "interrupted" if number == signal.SIGINT else "stopped before any run was started"
+        assert said.splitlines()[-1] == f"memsuite suite: {word}"
+        assert "Traceback" not in said

@@ -17,9 +17,10 @@ class GrowingList(ScriptedTask):
 
     Shown: in round i (from 1) a random symbol, then ``wait`` blanks, then i steps with a go flag. What the agent
     recites is not shown. The rounds follow each other without a reset; what they leave of the horizon comes first.
-    Asked: at the j-th go flag of a round, the j-th symbol of the list. Success is the share of right symbols; a memory
-    that holds the last m symbols reaches about ``m / length``. In the source (Memory Gym, arXiv 2309.17207) an episode
-    ends at the first mistake and the score is the length of the list by then.
+    Asked: at the j-th go flag of a round, the j-th symbol of the list. Success is the share of right symbols over all
+    rounds; a memory that holds only the last m symbols has ``s = m (2 length - m + 1) / (length (length + 1))`` of
+    them, and guesses the rest: half a list is about three quarters of the success. In the source (Memory Gym, arXiv
+    2309.17207) an episode ends at the first mistake and the score is the length of the list by then.
 
     Observation ``[symbols + 1]``: the symbol's one-hot, the go flag. Actions: ``symbols``.
     Chance: ``1 / symbols`` at random and without memory.

@@ -33,7 +33,7 @@ class KeyToDoor(SteppedTask):
     pick up, to eat; one without effect does nothing.
     Chance: without memory ``1 / colours`` (pick up, and guess the colour); at random ``1 / (colours + 2)`` of the
     probability of picking up.
-    To remember: ``log2(colours)`` bits for ``horizon - 1`` steps.
+    To remember: ``log2(colours)`` bits for ``horizon - 3`` steps, from the last step of the key to the door.
 
     Args:
         horizon: length of an episode in steps, at least ``num_apples + 4``.
@@ -150,5 +150,5 @@ class KeyToDoor(SteppedTask):
         return math.log2(self.colours)
 
     def steps_to_remember(self) -> int:
-        """Return ``horizon - 1``, from the first step to the door."""
+        """Return ``horizon - 1``, from the first step to the door, as credit needs; the key is two steps nearer."""
         return self.horizon - 1

@@ -27,7 +27,7 @@ class Rewrite(ScriptedTask):
 
     Observation ``[symbols + 1]``: the cue's one-hot, the query flag. Actions: ``symbols``.
     Chance: ``1 / symbols`` at random and without memory.
-    To remember: ``log2(symbols)`` bits for up to ``horizon // rounds - 1`` steps, and nothing of what came before.
+    To remember: ``log2(symbols)`` bits for up to ``horizon // rounds - cues`` steps, and nothing of what came before.
 
     Args:
         horizon: length of an episode in steps, at least ``rounds * (cues + 1)``; what the rounds leave comes first.
@@ -93,5 +93,5 @@ class Rewrite(ScriptedTask):
         return math.log2(self.symbols)
 
     def steps_to_remember(self) -> int:
-        """Return ``horizon // rounds - 1``, from a round's first step to its last."""
+        """Return ``horizon // rounds - 1``, a round; the newest of several cues is nearer by ``cues - 1`` steps."""
         return self.length - 1
