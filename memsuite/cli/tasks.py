@@ -62,7 +62,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--task", help="comma-separated; default: all of the set")
     parser.add_argument("--difficulty", help="comma-separated; default: all")
     parser.add_argument("--episodes", type=int, help="that measure an anchor; default: 4096, of long tasks fewer")
-    parser.add_argument("--seed", type=int, default=0, help="decides the episodes; default: 0")
+    parser.add_argument("--seed", type=int, help="decides the episodes of --anchors or --draw; default: 0")
     options = parser.parse_args(arguments)
     if options.set and options.task is not None:
         raise UsageError("--task names the tasks; leave --set out")
@@ -70,6 +70,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         raise UsageError("--draw draws easy episodes and prints no table; leave --anchors, --json and --difficulty out")
     if options.episodes is not None and not options.anchors:
         raise UsageError("--episodes is of the anchors; add --anchors")
+    if options.seed is not None and not (options.anchors or options.draw):
+        raise UsageError("--seed is of drawn episodes; add --anchors or --draw FOLDER")
+    options.seed = options.seed or 0
     named = ",".join(SETS[options.set or "all"]) if options.task is None else options.task
     options.task = names_among("task", named, list(TASKS))
     graded = ",".join(DIFFICULTIES) if options.difficulty is None else options.difficulty

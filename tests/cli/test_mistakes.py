@@ -167,6 +167,7 @@ LINES = {
     "tasks --set second --task copy_memory": "leave --set out",
     "tasks --draw folder --json": "leave --anchors, --json and --difficulty out",
     "tasks --episodes 64": "add --anchors",
+    "tasks --seed 1": "add --anchors or --draw",
     "tasks --episodes 0 --anchors": "the least is 1",
     "tasks --task ''": "no task",
     "tasks extra": "extra",
