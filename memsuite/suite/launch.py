@@ -102,7 +102,7 @@ def call_in_a_fork(function: Callable[..., Any], *given: Any) -> Any:
 
     context = forkserver()
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_call, args=(theirs, function, given), daemon=True)
+    process = context.Process(target=_call, args=(theirs, function, given))
     before = signal.signal(signal.SIGTERM, stop)
     try:
         process.start()
