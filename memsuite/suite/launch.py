@@ -30,6 +30,7 @@ from memsuite.suite.worker import die_with_suite, work_with_one_thread
 # a GPU cannot use one.
 PRELOAD = ["lightning.pytorch", "jsonargparse", "torch", "torchmetrics"]
 TIED = "memsuite.suite.tied"
+OWNER = "MEMSUITE_FORK_SERVER_OF"
 POLL = 0.5  # seconds between two polls
 
 
@@ -83,6 +84,7 @@ def forkserver() -> ForkServerContext:
     context.set_forkserver_preload(PRELOAD)
     if threading.current_thread() is threading.main_thread():  # only the suite handles Ctrl-C; it informs the others
         context.set_forkserver_preload([TIED, *PRELOAD])  # on Linux it would end with another thread, too
+        os.environ[OWNER] = str(os.getpid())
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         ensure_running()
         signal.signal(signal.SIGINT, before)
