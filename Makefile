@@ -32,8 +32,9 @@ test: setup
 	  $(RUN)/ruff check .; \
 	  $(RUN)/ruff format --check --quiet .; \
 	  $(RUN)/clang-format --dry-run --Werror $(CPP); \
-	  $(RUN)/mypy; \
+	  $(RUN)/mypy > $(VENV)/mypy.txt & types=$$!; \
 	  $(RUN)/pytest -n 4 --dist worksteal -m 'not slow and not gpu and not learns'; \
+	  wait $$types || { cat $(VENV)/mypy.txt; exit 1; }; \
 	  echo "the tests took $$((SECONDS - begin)) s"
 
 # Runs every notebook top to bottom; the executed copies, with their figures, are left in notebooks/executed/.
