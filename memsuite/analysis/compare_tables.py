@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from memsuite.analysis.compare import VERDICTS, compare, summarise, with_ceilings
+from memsuite.analysis.differences import enough
 from memsuite.analysis.layout import Grid, as_latex, as_markdown, write_csv
 from memsuite.analysis.model_tables import as_csv, grids, missing_line
 from memsuite.analysis.results import labels
@@ -143,7 +144,7 @@ def comparison(rows: pd.DataFrame, confidence: float) -> Grid:
     )
     note = f"{counts}; {100 * confidence:g}% that none of the intervals misses"
     if (rows["verdict"] == "unknown").any():
-        note += ". Unknown: too few seeds; four beside four, three beside five or eight beside two are enough"
+        note += f". Unknown: too few seeds; {enough(confidence)} are enough"
     names = labels(rows)
     order = rows["verdict"].map({verdict: index for index, verdict in enumerate(VERDICTS)})
     texts, styles = [], []

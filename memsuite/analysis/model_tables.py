@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable
 from typing import Any
 
+from memsuite.analysis.differences import enough
 from memsuite.analysis.layout import Grid, write_csv
 from memsuite.analysis.models import Comparison
 
@@ -138,8 +139,8 @@ def _differences(found: Comparison) -> Grid:
     note = (
         f"Each interval holds alone with {100 * found.confidence:g}%. The verdict is by the p value, corrected for "
         f"{count} tests (Holm), with which a permutation test must agree; it is unknown where there are too few seeds "
-        "for that (four beside four are enough). The t test is paired by seed where both models have the same seeds, "
-        "else Welch's."
+        f"for that ({enough(found.confidence)} are enough). The t test is paired by seed where both models have the "
+        "same seeds, else Welch's."
     )
     headings = ["cell", "against", "difference", "test", "p", "p (Holm)", "verdict"]
     styles = [STYLES.get(row[-1], "") for row in rows]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from memsuite.analysis.differences import difference, holm, least_p, permutation_p, t_test, verdict, welch
+from memsuite.analysis.differences import difference, enough, holm, least_p, permutation_p, t_test, verdict, welch
 from memsuite.analysis.stats import (
     improvement_p,
     iqm,
@@ -71,6 +71,15 @@ def test_too_few_seeds_give_no_verdict(new, old, said):
     assert verdict(0.9, True, [1.0] * new, [0.1] * old, 0.95) == said
     assert verdict(-0.9, True, [0.1] * new, [1.0] * old, 0.95) == said.replace("better", "worse")
     assert verdict(0.9, False, [1.0] * new, [0.1] * old, 0.95) == said.replace("better", "similar")
+
+
+def test_what_is_enough_is_said_for_every_confidence():
+    assert [enough(level) for level in (0.8, 0.9, 0.95, 0.99)] == [
+        "3 beside 3",
+        "4 beside 4",
+        "4 beside 4",
+        "5 beside 5",
+    ]
 
 
 def solved_or_stuck(source, seeds):
