@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -125,8 +126,17 @@ def _call(pipe: Connection, function: Callable[..., Any], given: Sequence[Any]) 
     die_with_suite()
     try:
         pipe.send((function(*given), None))
-    except Exception as error:
-        pipe.send((None, error))
+    except BaseException as error:  # a module of the user's may call sys.exit
+        pipe.send((None, _sendable(error)))
+
+
+def _sendable(error: BaseException) -> BaseException:
+    """Return an exception, or one that says the same if a class of the user's cannot be sent to another process."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
 
 
 class LocalLauncher:

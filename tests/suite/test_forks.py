@@ -1,11 +1,16 @@
 """A process that stays for many runs, as a worker of Ray's: each run is a fork of its own, and can be interrupted."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from memsuite.errors import UsageError
+from memsuite.suite.launch import call_in_a_fork
 
 CODE = """
 import os, signal, sys, threading, time
@@ -56,3 +61,33 @@ def test_a_worker_forks_its_runs_and_lets_them_save_when_it_is_interrupted(tmp_p
     for name in ("a", "b"):
         assert json.loads((tmp_path / name / "result.json").read_text())["env_steps"] == 400
     assert not list(Path(tmp_path).rglob("failed.txt"))
+
+
+class Unsendable(Exception):
+    """Cannot be made again from its text."""
+
+    def __init__(self, first, second):
+        super().__init__("of two parts")
+
+
+ENDS = {"usage": UsageError("wrong"), "exit": SystemExit(3), "unsendable": Unsendable(1, 2)}
+
+
+def answer(what):
+    if what == "value":
+        return 7
+    if what == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    raise ENDS[what]
+
+
+def test_a_call_in_a_fork_returns_and_raises_what_the_function_does():
+    assert call_in_a_fork(answer, "value") == 7
+    for what, error, text in (
+        ("usage", UsageError, "wrong"),
+        ("exit", SystemExit, "3"),
+        ("unsendable", RuntimeError, "Unsendable: of two parts"),
+        ("killed", EOFError, None),
+    ):
+        with pytest.raises(error, match=text):
+            call_in_a_fork(answer, what)
