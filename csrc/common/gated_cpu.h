@@ -28,6 +28,7 @@ void gated_backward(const Job<T>& job, int64_t gates) {
     const Packed<T> packed(job.weights, rows, job.size, false);
     loops.backward(job, packed.data, first, last);
   });
+  if (tiles == 0) return;  // no units, no weights
   share(tiles, work * job.batch / tiles, 1, [&](int64_t first, int64_t last) { loops.weights(job, first, last); });
 }
 

@@ -9,8 +9,10 @@
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
 
+#include <array>
 #include <optional>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 namespace memsuite {
@@ -22,13 +24,15 @@ inline bool is_complex(ScalarType type) {
   return type == ScalarType::ComplexFloat || type == ScalarType::ComplexDouble;
 }
 
-// Calls body(float{}) or body(double{}), depending on the dtype of a tensor.
-template <class Body>
+// Calls body(float{}) or body(double{}), depending on the dtype of a tensor; of Complex numbers only where the op says
+// so.
+template <bool Complex = false, class Body>
 auto by_type(const Tensor& like, const Body& body) {
   const ScalarType type = like.scalar_type();
+  STD_TORCH_CHECK(Complex || !is_complex(type), "memsuite: this op takes no complex numbers");
   const bool single = type == ScalarType::Float || type == ScalarType::ComplexFloat;
   STD_TORCH_CHECK(single || type == ScalarType::Double || type == ScalarType::ComplexDouble,
-                  "memsuite: the compiled ops take float32, float64 and their complex kinds");
+                  "memsuite: the compiled ops take float32 and float64");
   return single ? body(float{}) : body(double{});
 }
 
@@ -106,25 +110,54 @@ inline bool is_half(const Tensor& x) {
 }
 
 // An op that also takes half precision, by computing in float32 and rounding its results.
-template <auto Op>
+//
+// Like names for each result the argument, counted from 0, whose dtype it has, as the fake of the op says: weights may
+// have more digits than what they are applied to. Without any, and for an argument that is left out, it is that of the
+// first one.
+template <auto Op, size_t... Like>
 struct Widened;
 
-template <class Result, class... Given, Result (*Op)(Given...)>
-struct Widened<Op> {
+template <class Result, class... Given, Result (*Op)(Given...), size_t... Like>
+struct Widened<Op, Like...> {
   static Tensor wide(const Tensor& x) { return is_half(x) ? torch::stable::to(x, ScalarType::Float) : x; }
   static std::optional<Tensor> wide(const std::optional<Tensor>& x) { return x ? std::optional(wide(*x)) : x; }
   static double wide(double x) { return x; }
   static std::optional<double> wide(std::optional<double> x) { return x; }
   static int64_t wide(int64_t x) { return x; }
   static bool wide(bool x) { return x; }
-  static Tensor narrow(const Tensor& x, ScalarType type) { return torch::stable::to(x, type); }
-  template <class... Parts>
-  static std::tuple<Parts...> narrow(const std::tuple<Parts...>& all, ScalarType type) {
-    return std::apply([&](const auto&... x) { return std::make_tuple(narrow(x, type)...); }, all);
+  static ScalarType type_of(const Tensor& x, ScalarType) { return x.scalar_type(); }
+  static ScalarType type_of(const std::optional<Tensor>& x, ScalarType usual) { return x ? x->scalar_type() : usual; }
+  static Tensor narrow(const Tensor& x, const std::array<ScalarType, 1>& types) {
+    return torch::stable::to(x, types[0]);
   }
+  template <class... Parts, size_t... I>
+  static std::tuple<Parts...> each(const std::tuple<Parts...>& all,
+                                   const std::array<ScalarType, sizeof...(Parts)>& types, std::index_sequence<I...>) {
+    return std::make_tuple(torch::stable::to(std::get<I>(all), types[I])...);
+  }
+  template <class... Parts>
+  static std::tuple<Parts...> narrow(const std::tuple<Parts...>& all,
+                                     const std::array<ScalarType, sizeof...(Parts)>& types) {
+    return each(all, types, std::index_sequence_for<Parts...>{});
+  }
+  template <class R>
+  struct Count {
+    static constexpr size_t value = 1;
+  };
+  template <class... Parts>
+  struct Count<std::tuple<Parts...>> {
+    static constexpr size_t value = sizeof...(Parts);
+  };
   static Result call(Given... given) {
-    const Tensor& like = std::get<0>(std::tie(given...));
-    return is_half(like) ? narrow(Op(wide(given)...), like.scalar_type()) : Op(given...);
+    const auto all = std::tie(given...);
+    const ScalarType usual = std::get<0>(all).scalar_type();
+    if (!is_half(std::get<0>(all))) return Op(given...);
+    constexpr size_t results = Count<Result>::value;
+    static_assert(sizeof...(Like) == 0 || sizeof...(Like) == results, "an argument for each result, or for none");
+    std::array<ScalarType, results> types;
+    types.fill(usual);
+    if constexpr (sizeof...(Like)) types = {type_of(std::get<Like>(all), usual)...};
+    return narrow(Op(wide(given)...), types);
   }
 };
 

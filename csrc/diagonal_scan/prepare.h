@@ -27,7 +27,7 @@ Tensor diagonal_scan(const Tensor& a, const Tensor& x, const Tensor& reset, cons
   const Input decay(a, type, decay_shape(s, a)), in(x, type, s.all());
   const Input r(reset, ScalarType::Bool, s.rows()), h(h0, type, s.state());
   const Output out(x, s.all());
-  by_type(x, [&](auto number) {
+  by_type<true>(x, [&](auto number) {
     auto job = diagonal_scan_job<decltype(number)>(s, a, type);
     job.a = decay, job.x = in, job.h0 = h, job.reset = r, job.out = out;
     run(job);
@@ -46,7 +46,7 @@ std::tuple<Tensor, Tensor, Tensor> diagonal_scan_backward(const Tensor& grad, co
   const Input g(grad, type, s.all()), r(reset, ScalarType::Bool, s.rows()), h(h0, type, s.state());
   const Output dx(out, s.all()), dh0(out, s.state()), da(out, constant ? s.state() : s.all());
   const Output total(out, {constant ? s.D : 0});
-  by_type(out, [&](auto number) {
+  by_type<true>(out, [&](auto number) {
     auto job = diagonal_scan_job<decltype(number)>(s, a, type);
     job.a = decay, job.h0 = h, job.states = states, job.grad = g, job.reset = r;
     job.d_a = da, job.d_a_total = total, job.dx = dx, job.d_h0 = dh0;

@@ -52,7 +52,7 @@ std::tuple<Tensor, Tensor, Tensor> gated_mlp_backward(const Tensor& grad, const 
 
 STABLE_TORCH_LIBRARY_IMPL(memsuite, CPU, m) {
   m.impl("gated_mlp", TORCH_BOX(&Widened<&gated_mlp>::call));
-  m.impl("gated_mlp_backward", TORCH_BOX(&Widened<&gated_mlp_backward>::call));
+  m.impl("gated_mlp_backward", TORCH_BOX((&Widened<&gated_mlp_backward, 1, 2, 3>::call)));
 }
 
 }  // namespace memsuite

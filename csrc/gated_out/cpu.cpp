@@ -62,7 +62,7 @@ std::tuple<Tensor, Tensor, Tensor> gated_out_backward(const Tensor& grad, const 
 
 STABLE_TORCH_LIBRARY_IMPL(memsuite, CPU, m) {
   m.impl("gated_out", TORCH_BOX(&Widened<&gated_out>::call));
-  m.impl("gated_out_backward", TORCH_BOX(&Widened<&gated_out_backward>::call));
+  m.impl("gated_out_backward", TORCH_BOX((&Widened<&gated_out_backward, 1, 2, 3>::call)));
 }
 
 }  // namespace memsuite

@@ -9,6 +9,7 @@ namespace {
 
 std::tuple<Tensor, Tensor, Tensor> gru_scan(const Tensor& gi, const Tensor& reset, const Tensor& h0, const Tensor& w_hh,
                                             const Tensor& b_hh) {
+  STD_TORCH_CHECK(gi.size(0) > 0, "memsuite::gru_scan: a sequence has at least one step");
   const Place place(gi, reset, h0, w_hh, b_hh);
   return prepare::gru_scan(gi, reset, h0, w_hh, b_hh, true,
                            [&](const auto& job) { check(cuda::gru_scan(job, place.stream)); });

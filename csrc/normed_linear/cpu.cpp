@@ -49,7 +49,7 @@ std::tuple<Tensor, Tensor> normed_linear_backward(const Tensor& grad, const Tens
 
 STABLE_TORCH_LIBRARY_IMPL(memsuite, CPU, m) {
   m.impl("normed_linear", TORCH_BOX(&Widened<&normed_linear>::call));
-  m.impl("normed_linear_backward", TORCH_BOX(&Widened<&normed_linear_backward>::call));
+  m.impl("normed_linear_backward", TORCH_BOX((&Widened<&normed_linear_backward, 1, 2>::call)));
 }
 
 }  // namespace memsuite

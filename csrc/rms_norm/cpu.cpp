@@ -44,7 +44,7 @@ std::tuple<Tensor, Tensor> rms_norm_backward(const Tensor& grad, const Tensor& x
 
 STABLE_TORCH_LIBRARY_IMPL(memsuite, CPU, m) {
   m.impl("rms_norm", TORCH_BOX(&Widened<&rms_norm>::call));
-  m.impl("rms_norm_backward", TORCH_BOX(&Widened<&rms_norm_backward>::call));
+  m.impl("rms_norm_backward", TORCH_BOX((&Widened<&rms_norm_backward, 1, 2>::call)));
 }
 
 }  // namespace memsuite

@@ -142,7 +142,7 @@ __global__ void __launch_bounds__(kBlockThreads, 1)
     back[i] = job.grad_last[(at.b * D + at.d) * N + at.first + i];
     a[i] = job.a[at.d * N + at.first + i];
   }
-  for (int64_t block = (job.steps - 1) / kSteps; block >= 0; --block) {
+  for (int64_t block = (job.steps + kSteps - 1) / kSteps - 1; block >= 0; --block) {
     const int64_t begin = block * kSteps;
     weights.read(job, group, begin, at.b);
     T old[kSteps][kEach], h[kEach] = {};  // the states before each step, resets applied

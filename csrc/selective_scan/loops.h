@@ -121,7 +121,7 @@ void selective_backward(const SelectiveScanJob<T>& job, T* d_a, int64_t first, i
   const SelectiveFlow<T> flow{a.data, back.data, d_a, kept.data, d_b.data, d_c.data};
   for (int64_t b = first; b < last; ++b) {
     swap_axes(back.data, job.grad_last + b * N * D, D, N);
-    for (int64_t block = (job.steps - 1) / job.block; block >= 0; --block) {
+    for (int64_t block = (job.steps + job.block - 1) / job.block - 1; block >= 0; --block) {
       const int64_t begin = block * job.block;
       const int64_t end = begin + job.block < job.steps ? begin + job.block : job.steps;
       memcpy(state.data, job.saved + (block * job.batch + b) * N * D, sizeof(T) * N * D);

@@ -75,7 +75,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> skip_out_backward(const Tenso
 
 STABLE_TORCH_LIBRARY_IMPL(memsuite, CPU, m) {
   m.impl("skip_out", TORCH_BOX(&Widened<&skip_out>::call));
-  m.impl("skip_out_backward", TORCH_BOX(&Widened<&skip_out_backward>::call));
+  m.impl("skip_out_backward", TORCH_BOX((&Widened<&skip_out_backward, 1, 2, 3, 4, 5>::call)));
 }
 
 }  // namespace memsuite

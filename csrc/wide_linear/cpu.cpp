@@ -56,7 +56,7 @@ std::tuple<Tensor, Tensor, Tensor> wide_linear_backward(const Tensor& grad, cons
 
 STABLE_TORCH_LIBRARY_IMPL(memsuite, CPU, m) {
   m.impl("wide_linear", TORCH_BOX(&Widened<&wide_linear>::call));
-  m.impl("wide_linear_backward", TORCH_BOX(&Widened<&wide_linear_backward>::call));
+  m.impl("wide_linear_backward", TORCH_BOX((&Widened<&wide_linear_backward, 1, 2, 2>::call)));
 }
 
 }  // namespace memsuite

@@ -105,7 +105,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> window_attention_back
 
 STABLE_TORCH_LIBRARY_IMPL(memsuite, CPU, m) {
   m.impl("window_attention", TORCH_BOX(&Widened<&window_attention>::call));
-  m.impl("window_attention_backward", TORCH_BOX(&Widened<&window_attention_backward>::call));
+  m.impl("window_attention_backward", TORCH_BOX((&Widened<&window_attention_backward, 1, 2, 3, 5, 6, 0>::call)));
 }
 
 }  // namespace memsuite

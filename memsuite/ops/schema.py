@@ -20,7 +20,20 @@ def define(schema: str, reference: Callable[..., Any], fake: Callable[..., Any])
     LIBRARY.define(schema)  # type: ignore[no-untyped-call]
     # Below autograd and below any backend key, so a kernel registered for CPU or CUDA takes precedence.
     LIBRARY.impl(name, in_full_precision(reference), "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
-    torch.library.register_fake(f"memsuite::{name}", fake, lib=LIBRARY)
+    torch.library.register_fake(f"memsuite::{name}", _on_one_device(name, fake), lib=LIBRARY)
+
+
+def _on_one_device(name: str, fake: Callable[..., Any]) -> Callable[..., Any]:
+    """Refuse a tensor without data (``meta``) among others: PyTorch would call the fake and return memory as it is."""
+
+    @functools.wraps(fake)
+    def run(*inputs: Any) -> Any:
+        kinds = {x.device.type for x in inputs if isinstance(x, Tensor)}
+        if "meta" in kinds and len(kinds) > 1:
+            raise RuntimeError(f"memsuite::{name}: some tensors are on the device meta, which holds no data")
+        return fake(*inputs)
+
+    return run
 
 
 def worth_fusing(x: Tensor, step: int = 2) -> bool:

@@ -74,7 +74,11 @@ def folder() -> Path:
 
 def compiler() -> list[str]:
     """Return the C++ compiler as the start of a command: ``$CXX``, or the first of the usual names on the PATH."""
-    for command in ([*shlex.split(os.environ.get("CXX", ""))], ["g++"], ["c++"]):
+    try:
+        given = shlex.split(os.environ.get("CXX", ""))
+    except ValueError as error:
+        raise BuildError(f"CXX is no command: {str(error).lower()}") from error
+    for command in (given, ["g++"], ["c++"]):
         if command and shutil.which(command[0]):
             return command
     raise BuildError("no C++ compiler (g++) on the PATH")

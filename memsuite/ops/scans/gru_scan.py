@@ -146,13 +146,14 @@ def _autograd(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, .
 
 def _fake(gi: Tensor, reset: Tensor, h0: Tensor, w_hh: Tensor, b_hh: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     states = gi.new_empty(gi.shape[0], *h0.shape)
-    return states, torch.empty_like(gi), torch.empty_like(states)
+    return states, gi.new_empty(gi.shape), torch.empty_like(states)
 
 
 def _fake_backward(
     grad: Tensor, states: Tensor, gates: Tensor, candidates: Tensor, reset: Tensor, h0: Tensor, w_hh: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return torch.empty_like(gates), torch.empty_like(h0), torch.empty_like(w_hh), w_hh.new_empty(w_hh.shape[0])
+    weights = w_hh.new_empty(w_hh.shape), w_hh.new_empty(w_hh.shape[0])
+    return gates.new_empty(gates.shape), h0.new_empty(h0.shape), *weights
 
 
 define(

@@ -192,7 +192,8 @@ def _fake_backward(
     w_hh: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     state = grad.new_empty(h0.shape)
-    return torch.empty_like(gates), state, torch.empty_like(state), torch.empty_like(w_hh), torch.empty_like(w_hh[:, 0])
+    weights = w_hh.new_empty(w_hh.shape), w_hh.new_empty(w_hh.shape[0])
+    return gates.new_empty(gates.shape), state, torch.empty_like(state), *weights
 
 
 define(

@@ -53,7 +53,7 @@ def selective_step(
     """Take one step of :func:`selective_scan`; return ``y`` ``[B, D]`` and the next state."""
     u, dt, a, b, c, h_BDN = of_one_kind(u_BD, dt_BD, a_DN, b_BN, c_BN, h_BDN)
     if h_BDN.device.type == "cpu":  # a scan of one step: a third of the time of the operations below
-        no_reset = torch.zeros(1, len(u), dtype=torch.bool)
+        no_reset = torch.zeros(1, len(u), dtype=torch.bool, device=u.device)
         y, _, after = torch.ops.memsuite.selective_scan(u[None], dt[None], a, b[None], c[None], no_reset, h_BDN)
         return y[0], after
     h = torch.addcmul((dt * u).unsqueeze(2) * b.unsqueeze(1), torch.exp(dt.unsqueeze(2) * a), h_BDN)
