@@ -115,7 +115,7 @@ class Tracked(MLFlowLogger):
 def logging_begins(logger, folder, resuming):
     """Hand a Trainer with one logger to ``go_on_logging``, and begin to train."""
     trainer = SimpleNamespace(loggers=[logger], callbacks=[], is_global_zero=True)
-    go_on_logging(trainer, folder, resuming, 0)
+    go_on_logging(trainer, folder, resuming, 0, {})
     for callback in trainer.callbacks:
         callback.on_train_start(trainer, None)
 
