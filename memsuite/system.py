@@ -20,6 +20,7 @@ except ImportError:  # this system has no fcntl
     fcntl = None
 
 SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG, from sys/prctl.h
+OWNER = "MEMSUITE_FORK_SERVER_OF"  # names, in the environment of a fork server, the process that has started it
 
 
 def die_with_parent() -> None:

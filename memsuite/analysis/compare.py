@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from memsuite.analysis.differences import difference, verdict
 from memsuite.analysis.results import CELL, SETTING, SUPERVISED, import_pandas, read_results
-from memsuite.analysis.stats import Interval, mean_interval, sampling_variance
+from memsuite.analysis.stats import Interval, Numbers, mean_interval, sampling_variance
 from memsuite.shipped import names
 
 if TYPE_CHECKING:
@@ -121,7 +123,9 @@ def compare(new: pd.DataFrame, old: pd.DataFrame, confidence: float = 0.95) -> p
         one, other = ours.get(key), theirs.get(key)
         row: dict[str, Any] = dict(zip(CELL, key, strict=True))
         for name, side in (("new", one), ("old", other)):
-            row[name], row[f"{name}_seeds"] = (math.nan, 0) if side is None else (_mean(side), len(side))
+            row[name], row[f"{name}_seeds"] = (
+                (math.nan, 0) if side is None else (float(values_of(side).mean()), len(side))
+            )
         found = Interval(math.nan, math.nan, math.nan)
         if one is not None and other is not None:
             found = difference(*_sampled(one), *_sampled(other), confidence=each)
@@ -141,16 +145,17 @@ def published_beside(results: pd.DataFrame) -> pd.DataFrame:
     return import_pandas().concat(found) if found else published.iloc[:0]
 
 
-def _mean(runs: pd.DataFrame) -> float:
-    return float(runs[VALUE[measure(runs)]].astype(float).mean())
+def values_of(runs: pd.DataFrame) -> Numbers:
+    """Return what runs are judged by, one number for each (:func:`measure`)."""
+    return np.asarray(runs[VALUE[measure(runs)]], float)
 
 
-def _sampled(runs: pd.DataFrame) -> tuple[list[float], Any]:
+def _sampled(runs: pd.DataFrame) -> tuple[Numbers, Numbers]:
     name = measure(runs)
-    return runs[VALUE[name]].astype(float).tolist(), sampling_variance(runs[f"{name}_low"], runs[f"{name}_high"])
+    return values_of(runs), sampling_variance(runs[f"{name}_low"], runs[f"{name}_high"])
 
 
 def _verdict(new: pd.DataFrame | None, old: pd.DataFrame | None, found: Interval, confidence: float) -> str:
     if new is None or old is None:
         return "missing" if new is None else "new"
-    return verdict(found.mean, found.high < 0 or found.low > 0, _sampled(new)[0], _sampled(old)[0], confidence)
+    return verdict(found.mean, found.high < 0 or found.low > 0, values_of(new), values_of(old), confidence)

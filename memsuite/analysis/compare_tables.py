@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from memsuite.analysis.compare import VERDICTS, compare, summarise, with_ceilings
 from memsuite.analysis.differences import enough
 from memsuite.analysis.layout import Grid, as_latex, as_markdown, write_csv
-from memsuite.analysis.model_tables import as_csv, grids, missing_line
+from memsuite.analysis.model_tables import MOST_NAMED, STYLES, as_csv, grids, missing_line
 from memsuite.analysis.results import labels
 from memsuite.metrics import decimals
 
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from memsuite.analysis.models import Comparison
-
-STYLES = {"worse": "bold red", "better": "bold green", "unknown": "yellow"}
-MOST_NAMED = 4  # missing cells that are named; the others are counted
 
 
 @dataclass(frozen=True)

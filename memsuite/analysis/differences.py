@@ -66,14 +66,22 @@ def _student(gap: float, error: float, freedom: float, confidence: float) -> tup
 
 
 def difference(
-    new: Sequence[float], new_sampling: Any, old: Sequence[float], old_sampling: Any, confidence: float = 0.95
+    new: Sequence[float] | Numbers,
+    new_sampling: Any,
+    old: Sequence[float] | Numbers,
+    old_sampling: Any,
+    confidence: float = 0.95,
 ) -> Interval:
     """Return ``mean(new) - mean(old)`` with the interval of Welch (1947), as :func:`welch` does."""
     return welch(new, new_sampling, old, old_sampling, confidence)[0]
 
 
 def welch(
-    new: Sequence[float], new_sampling: Any, old: Sequence[float], old_sampling: Any, confidence: float = 0.95
+    new: Sequence[float] | Numbers,
+    new_sampling: Any,
+    old: Sequence[float] | Numbers,
+    old_sampling: Any,
+    confidence: float = 0.95,
 ) -> tuple[Interval, float]:
     """Return ``mean(new) - mean(old)`` with the interval of Welch (1947), and the p value of his test.
 
@@ -114,7 +122,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in corrected]
 
 
-def permutation_p(new: Sequence[float], old: Sequence[float]) -> float:
+def permutation_p(new: Sequence[float] | Numbers, old: Sequence[float] | Numbers) -> float:
     """Return how often runs that are dealt to two models at random have means at least as far apart (two-sided).
 
     It is exact up to ten runs a side, takes no distribution for granted, and is at least 2 in the number of ways to
@@ -141,7 +149,9 @@ def enough(confidence: float) -> str:
     return f"{runs} beside {runs}"
 
 
-def verdict(gap: float, found: bool, new: Sequence[float], old: Sequence[float], confidence: float) -> str:
+def verdict(
+    gap: float, found: bool, new: Sequence[float] | Numbers, old: Sequence[float] | Numbers, confidence: float
+) -> str:
     """Return ``better`` or ``worse`` if a t test has found a difference and a permutation test finds it too.
 
     The t test takes the runs of a model for normal, and few runs that are solved or stuck are not: of three models

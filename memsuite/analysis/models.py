@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from memsuite.analysis.compare import VALUE, measure
+from memsuite.analysis.compare import measure, values_of
 from memsuite.analysis.curves import read_curve
 from memsuite.analysis.differences import holm, t_test, verdict
 from memsuite.analysis.results import CELL, SUPERVISED, import_pandas, labels, parts_of
@@ -186,7 +186,7 @@ def _cell(runs: pd.DataFrame, name: str, cell: str, confidence: float) -> dict[s
     """Return the results of one model in one cell."""
     measures = measure(runs)
     noise = sampling_variance(runs[f"{measures}_low"], runs[f"{measures}_high"])
-    found = mean_interval(runs[VALUE[measures]].astype(float).tolist(), noise, confidence)
+    found = mean_interval(values_of(runs), noise, confidence)
     low, high = (max(found.low, 0.0), min(found.high, 1.0)) if measures == "success" else (found.low, found.high)
     steps = runs["steps_to_target"].astype(float) if "steps_to_target" in runs else np.full(len(runs), math.nan)
     median = float(np.median(np.nan_to_num(steps, nan=math.inf)))
@@ -234,7 +234,7 @@ def _differences(runs: pd.DataFrame, names: Sequence[str], confidence: float) ->
             continue
         if measure(own) != measure(theirs):
             raise UsageError(f"{cell}: {names[0]} has a {measure(own)} and {other} a {measure(theirs)}")
-        values.append((_values(own), _values(theirs)))
+        values.append((values_of(own), values_of(theirs)))
         found = t_test(*_by_seed(own), *_by_seed(theirs), confidence=confidence)
         kept = {"difference": found.interval.mean, "low": found.interval.low, "high": found.interval.high}
         rows.append({"cell": cell, "against": other, **kept, "test": found.test, "p": found.p})
@@ -250,7 +250,7 @@ def _by_seed(runs: pd.DataFrame) -> tuple[dict[int, float], dict[int, float]]:
     name = measure(runs)
     noise = np.nan_to_num(sampling_variance(runs[f"{name}_low"], runs[f"{name}_high"]))
     seeds = runs["seed"].tolist()
-    values = runs[VALUE[name]].astype(float).tolist()
+    values = values_of(runs).tolist()
     return dict(zip(seeds, values, strict=True)), dict(zip(seeds, noise.tolist(), strict=True))
 
 
@@ -274,7 +274,7 @@ def _overall(runs: pd.DataFrame, names: Sequence[str], confidence: float) -> lis
         own = [groups[cell, name] for cell in cells]
         scores = [one["score"].to_numpy(float) for one in own if "score" in one and one["score"].notna().all()]
         mean = stratified_iqm(scores, confidence=confidence) if scores else unknown_
-        pairs = [(_values(groups[cell, names[0]]), _values(groups[cell, name])) for cell in cells]
+        pairs = [(values_of(groups[cell, names[0]]), values_of(groups[cell, name])) for cell in cells]
         wins = probability_of_improvement(pairs, confidence=confidence) if pairs and name != names[0] else unknown_
         row: dict[str, Any] = {"model": name, "cells": len(cells), "scored_cells": len(scores)}
         for key, found in (("iqm", mean), ("first_is_better", wins)):
@@ -282,7 +282,3 @@ def _overall(runs: pd.DataFrame, names: Sequence[str], confidence: float) -> lis
         row["p"] = improvement_p(pairs) if pairs and name != names[0] else math.nan
         rows.append(row)
     return rows
-
-
-def _values(runs: pd.DataFrame) -> Any:
-    return runs[VALUE[measure(runs)]].to_numpy(float)

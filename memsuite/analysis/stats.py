@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from memsuite.metrics import Z95
+
 Numbers = NDArray[np.float64]
-Z95 = 1.959963984540054
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def spread(values: Numbers, sampling: Numbers) -> float:
     return between if math.isnan(least) else max(between, least)
 
 
-def mean_interval(values: Sequence[float], sampling: Any, confidence: float = 0.95) -> Interval:
+def mean_interval(values: Sequence[float] | Numbers, sampling: Any, confidence: float = 0.95) -> Interval:
     """Return the mean over seeds with Student's interval; for a single seed, the interval over its episodes.
 
     Args:

@@ -106,7 +106,7 @@ def wandb_logger(folder: Path, config: Namespace, name: str, resuming: bool) -> 
     number = before[-1].stem.removeprefix("run-") if before else None
     again: dict[str, Any] = {"id": number, "resume": "allow"} if number else {}
     offline = config.wandb_mode == "offline"
-    named = None if number else name  # there it has the name of its first start
-    logger = WandbLogger(project="memsuite", name=named, save_dir=str(folder.absolute()), offline=offline, **again)
+    shown = None if number else name  # a run that goes on has the name of its first start
+    logger = WandbLogger(project="memsuite", name=shown, save_dir=str(folder.absolute()), offline=offline, **again)
     logger._wandb_init.pop("anonymous", None)  # which W&B has given up, and warns of
     return logger

@@ -26,12 +26,12 @@ from typing import Any, Protocol, cast
 from memsuite.errors import Stopped
 from memsuite.suite.grid import Run
 from memsuite.suite.worker import die_with_suite, work_with_one_thread
+from memsuite.system import OWNER
 
 # memsuite itself is not in the list. It is quick to import, and its ops query the GPU: a process whose parent has used
 # a GPU cannot use one.
 PRELOAD = ["lightning.pytorch", "jsonargparse", "torch", "torchmetrics"]
 TIED = "memsuite.suite.tied"
-OWNER = "MEMSUITE_FORK_SERVER_OF"
 POLL = 0.5  # seconds between two polls
 
 

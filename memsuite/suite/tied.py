@@ -2,9 +2,7 @@
 
 import os
 
-from memsuite.system import die_with_parent
-
-OWNER = "MEMSUITE_FORK_SERVER_OF"  # the process that has started it, named in the environment by launch.py
+from memsuite.system import OWNER, die_with_parent
 
 if str(os.getppid()) == os.environ.get(OWNER):
     die_with_parent()

@@ -17,10 +17,20 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.filterwarnings(OF_OPCHECK))
 
 
-def _take(level: str) -> int:
-    """Set the instruction set, or skip the test; return the number of the best one, to set it again."""
+@pytest.fixture
+def compiled():
+    """Skip the test where the ops are not compiled; the references then take their place."""
+    _need_compiled()
+
+
+def _need_compiled() -> None:
     if cpu.STATUS.library is None:
         pytest.skip(f"no compiled ops: {cpu.STATUS.reason}")
+
+
+def _take(level: str) -> int:
+    """Set the instruction set, or skip the test; return the number of the best one, to set it again."""
+    _need_compiled()
     best = torch.ops.memsuite.kernel_level(-1)
     if torch.ops.memsuite.kernel_level(LEVELS[level]) != LEVELS[level]:
         pytest.skip(f"this processor has no {level}")

@@ -87,9 +87,8 @@ def test_a_failed_build_is_told_and_not_tried_again(tmp_path):
     assert "an earlier build failed" in err
 
 
+@pytest.mark.usefixtures("compiled")
 def test_the_ops_were_compiled_without_a_warning():
-    if cpu.STATUS.library is None:
-        pytest.skip(f"no compiled ops: {cpu.STATUS.reason}")
     kept = cache.warnings_of(cpu.STATUS.library)
     assert not kept.exists(), kept.read_text()
 
