@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -13,6 +14,7 @@ from memsuite.controllers.blocks import Linear
 from memsuite.controllers.init import bind_, log_uniform_times
 from memsuite.controllers.matrix_memory import Aside, Drive, HeadNorm, MatrixMemory
 from memsuite.controllers.stack import stacked
+from memsuite.controllers.windows.positions import last_true
 from memsuite.ops import wide_linear
 from memsuite.ops.fused.gated_out import SIGMOID
 
@@ -123,14 +125,19 @@ def stabilisers(log_i: Tensor, log_f: Tensor, m: Tensor, is_first_TB: Tensor | N
     # stabiliser before the sequence enters at its first step. A running maximum over the whole row would include
     # earlier episodes. Candidates are therefore raised by a multiple of their episode's number, so that those of a
     # later episode are above all earlier ones.
-    total = log_f.double().cumsum(0)
+    # A gate that is not finite counts as zero, and the stabilisers of the rest of its episode are NaN afterwards.
+    lost = ~log_f.isfinite()
+    total = log_f.masked_fill(lost, 0).double().cumsum(0)
     incoming = torch.cat([m.unsqueeze(0).double(), torch.zeros_like(total[1:])])
     enters = erase.clone()
     enters[0] = True
     start = torch.where(enters, log_f + incoming.masked_fill(erase, 0), -torch.inf)
     candidates = torch.maximum(start, log_i.double()) - total
+    lost |= ~candidates.isfinite()
+    candidates = candidates.masked_fill(lost, 0)
     spread = candidates.max() - candidates.min() + 1
     ranked = candidates + erase.cumsum(0) * spread
     best = candidates.gather(0, ranked.cummax(0).indices)
-    after = (total + best).to(m.dtype)
+    spoilt = last_true(lost) >= last_true(erase).clamp(min=0)
+    after = (total + best).masked_fill(spoilt, math.nan).to(m.dtype)
     return torch.cat([m.unsqueeze(0), after[:-1]]).masked_fill(erase, 0), after

@@ -2,24 +2,53 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
-LIBRARY = torch.library.Library("memsuite", "FRAGMENT")  # type: ignore[no-untyped-call]
+
+class Ops(torch.library.Library):
+    """The library of the ops, whose autograd formulas are all reverse-mode: forward mode raises.
+
+    PyTorch would return the outputs without tangents, as if their derivatives were zero.
+    """
+
+    def impl(self, op_name: str, fn: Callable[..., Any], dispatch_key: str = "", **how: Any) -> None:
+        """Register a kernel; that of autograd with the refusal."""
+        if dispatch_key == "Autograd":
+            fn = _reverse_mode(op_name, fn)
+        super().impl(op_name, fn, dispatch_key, **how)  # type: ignore[no-untyped-call]
+
+
+def _reverse_mode(name: str, formula: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(formula)
+    def run(keyset: Any, *inputs: Any) -> Any:
+        if forward_ad._current_level >= 0:  # inside torch.func.jvp, jacfwd, hessian or forward_ad.dual_level
+            duals = (forward_ad.unpack_dual(x) for x in inputs if isinstance(x, Tensor))  # type: ignore[no-untyped-call]
+            if any(dual.tangent is not None for dual in duals):
+                raise RuntimeError(f"memsuite::{name} has no forward-mode derivative; call backward() instead")
+        return formula(keyset, *inputs)
+
+    return run
+
+
+LIBRARY = Ops("memsuite", "FRAGMENT")  # type: ignore[no-untyped-call]
 REFERENCES: dict[str, Callable[..., Any]] = {}  # by the name of the op, "gru_scan" as well as "gru_scan_backward"
+FAKES: dict[str, Callable[..., Any]] = {}  # what is promised of their outputs
 
 
 def define(schema: str, reference: Callable[..., Any], fake: Callable[..., Any]) -> None:
     """Register an op by its schema, with the PyTorch reference that runs wherever no compiled kernel is loaded."""
     name = schema.split("(")[0]
-    REFERENCES[name] = reference
+    REFERENCES[name], FAKES[name] = reference, fake
     LIBRARY.define(schema)  # type: ignore[no-untyped-call]
     # Below autograd and below any backend key, so a kernel registered for CPU or CUDA takes precedence.
-    LIBRARY.impl(name, in_full_precision(reference), "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
+    LIBRARY.impl(name, as_promised(reference, fake), "CompositeExplicitAutograd")
     torch.library.register_fake(f"memsuite::{name}", _on_one_device(name, fake), lib=LIBRARY)
 
 
@@ -62,18 +91,35 @@ def of_one_kind(*parts: Tensor | None) -> list[Any]:
     return [part if part is None else part.to(wide) for part in parts]
 
 
-def in_full_precision(reference: Callable[..., Any]) -> Callable[..., Any]:
-    """Run the body of an op outside autocast, which would run its matrix products in half precision."""
+def as_promised(body: Callable[..., Any], fake: Callable[..., Any]) -> Callable[..., Any]:
+    """Run the body of an op outside autocast, and return what its fake promises, as compiled ops do.
 
-    @functools.wraps(reference)
+    Autocast would run its matrix products in half precision. Where the first argument is in half precision, everything
+    is computed in single precision, and each output is rounded to the promised kind of number.
+    """
+
+    @functools.wraps(body)
     def run(*inputs: Any) -> Any:
-        kind = next(x.device.type for x in inputs if isinstance(x, Tensor))
-        if not torch.is_autocast_enabled(kind):
-            return reference(*inputs)
-        with torch.autocast(kind, enabled=False):
-            return reference(*inputs)
+        first = next(x for x in inputs if isinstance(x, Tensor))
+        half = first.dtype in (torch.bfloat16, torch.float16)
+        with contextlib.ExitStack() as stack:
+            if torch.is_autocast_enabled(first.device.type):
+                stack.enter_context(torch.autocast(first.device.type, enabled=False))
+            made = body(*(_widened(x) for x in inputs) if half else inputs)
+        return _laid(made, fake(*inputs) if half else made)
 
     return run
+
+
+def _widened(x: Any) -> Any:
+    return x.float() if isinstance(x, Tensor) and x.dtype in (torch.bfloat16, torch.float16) else x
+
+
+def _laid(made: Any, promised: Any) -> Any:
+    """Lay out outputs in the order of their dimensions, in the kinds of number that were promised."""
+    if isinstance(made, Tensor):
+        return made.to(promised.dtype).contiguous()
+    return tuple(one.to(like.dtype).contiguous() for one, like in zip(made, promised, strict=True))
 
 
 def differentiate(

@@ -42,6 +42,21 @@ def test_a_fork_is_as_many_separate_rows(name, context):
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("name", ["transformer", "gtrxl", "fox"])
+def test_what_one_draw_reads_that_is_not_finite_reaches_no_other(name):
+    model = make_controller(name, input_dim=3, hidden_dim=16, memory_horizon=9).double()
+    inputs, first = torch.randn(STEPS, ROWS * DRAWS, 3).double(), torch.zeros(STEPS, ROWS * DRAWS, dtype=torch.bool)
+    first[3, 5] = True
+    state = model.fork(model.init_state(ROWS), DRAWS, STEPS)
+    expected = run(model, state, inputs, first)
+    inputs[1, 5] = torch.nan
+    features = run(model, state, inputs, first)
+    spoilt = torch.zeros_like(first)
+    spoilt[1:3, 5] = True
+    assert features[spoilt].isnan().all()
+    torch.testing.assert_close(features[~spoilt], expected[~spoilt], rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("name", ["transformer", "gtrxl"])
 def test_a_window_is_stored_once_for_all_draws(name):
     model = make_controller(name, input_dim=3, hidden_dim=16, memory_horizon=50)

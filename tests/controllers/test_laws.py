@@ -1,5 +1,7 @@
 """The five laws of controllers, for every registered controller, in float32 and float64, from a state of noise."""
 
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -128,6 +130,36 @@ def test_law_4_future_inputs_never_change_past_outputs(name, case):
     one, _ = controller.forward_sequence(case.x, case.state, case.is_first)
     other, _ = controller.forward_sequence(torch.randn_like(case.x), case.state, case.is_first)
     assert not torch.equal(one, other)
+
+
+@pytest.mark.parametrize("observed", [float("nan"), float("inf")])
+@pytest.mark.parametrize("cut", [None, 15], ids=["whole", "cut"])
+@every_controller
+def test_law_4_an_observation_that_is_not_finite_stays_in_its_episode_and_out_of_the_past(name, cut, observed):
+    """A zero weight times NaN is NaN, so a product over all steps of a row would pass it on."""
+    controller = build(name)
+    case = drawn(controller, (32, 2, 0, 0))
+    case.is_first[[0, 10, 20], 0] = case.is_first[[0, 16], 1] = True
+    spoilt = case.x.clone()
+    spoilt[13, 0] = observed
+    expected, state = _in_two(controller.forward_sequence, case.x, case, cut)
+    features, after = _in_two(controller.forward_sequence, spoilt, case, cut)
+    stepped, _ = _in_two(partial(Controller.forward_sequence, controller), spoilt, case, cut)
+    reached = torch.zeros_like(case.is_first)
+    reached[13:20, 0] = True  # what a model may make of it, up to the end of the episode
+    assert not features[reached].isfinite().all()
+    assert torch.allclose(features[~reached], expected[~reached], rtol=0, atol=1e-10)
+    assert torch.equal(features.isfinite().all(-1), stepped.isfinite().all(-1))
+    assert all(torch.allclose(leaf, named_leaves(state)[key]) for key, leaf in named_leaves(after).items())
+
+
+def _in_two(read, x, case, cut):
+    """Read a sequence, at once or in two parts."""
+    if cut is None:
+        return read(x, case.state, case.is_first)
+    early, state = read(x[:cut], case.state, case.is_first[:cut])
+    late, state = read(x[cut:], state, case.is_first[cut:])
+    return torch.cat([early, late]), state
 
 
 @every_controller

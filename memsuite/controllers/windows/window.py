@@ -13,8 +13,9 @@ from torch.nn.functional import pad
 from memsuite.controllers.base import Placement, ZeroBegin, zero_where
 from memsuite.controllers.blocks import at_least
 from memsuite.controllers.windows.appended import appended, emptied
+from memsuite.controllers.windows.confined import not_finite, spoilt, without, zeroed
 from memsuite.controllers.windows.forked import append_recent, forked, whole, worth_sharing
-from memsuite.controllers.windows.positions import positions_in_episode
+from memsuite.controllers.windows.positions import last_true, positions_in_episode
 from memsuite.errors import UsageError
 from memsuite.types import State
 
@@ -159,8 +160,13 @@ class WindowMemory(ZeroBegin):
         after = append_recent(state, self.entries(x_BD.unsqueeze(1), position.unsqueeze(1)))
         reach = min(self.context_length, _most(position, self.context_length) + 1)
         cached, age, seen, at = whole(after, reach, self.context_length)
-        features = self.attend(x_BD.view(*at.shape, -1), cached, View(age, seen, at))
-        return features.flatten(0, 1), after
+        x, view = x_BD.view(*at.shape, -1), View(age, seen, at)
+        lost = not_finite(cached)
+        if lost is None:
+            return self.attend(x, cached, view).flatten(0, 1), after
+        reached = (seen & lost.unsqueeze(1)).any(-1)
+        features = self.attend(zeroed(x, reached), without(cached, lost), view)
+        return spoilt(features, reached).flatten(0, 1), after
 
     def _reach(self, position: Tensor, learns: bool) -> int:
         """Return how many cached steps to attend to: those that any row has seen, or all of them.
@@ -183,9 +189,20 @@ class WindowMemory(ZeroBegin):
             seen = torch.arange(carried, 0, -1, device=x_TBD.device) <= position.unsqueeze(1)
             old = {name: _zero_unseen(before[name][:, self.context_length - carried :], seen) for name in every}
             every = {name: torch.cat([old[name].transpose(0, 1), new]) for name, new in every.items()}
-        features = self.attend_sequence(x_TBD, every, positions, carried)
+        features = self._confined(x_TBD, every, positions, carried)
         after = {name: self._cache(part.transpose(0, 1), positions[-1]) for name, part in every.items()}
         return features, {**after, "position": positions[-1] + 1}
+
+    def _confined(self, x_TBD: Tensor, every: Entries, positions_TB: Tensor, carried: int) -> Tensor:
+        """Attend to a sequence; features are NaN where a query sees a step that is not finite, and only there."""
+        lost = not_finite(every)
+        if lost is None:
+            return self.attend_sequence(x_TBD, every, positions_TB, carried)
+        newest, time = last_true(lost), torch.arange(len(lost), device=lost.device).unsqueeze(1)
+        reached = (time - newest)[carried:] <= positions_TB.clamp(max=self.context_length - 1)
+        reached &= newest[carried:] >= 0
+        features = self.attend_sequence(zeroed(x_TBD, lost[carried:]), without(every, lost), positions_TB, carried)
+        return spoilt(features, reached)
 
     def _cache(self, part_BTW: Tensor, last_B: Tensor) -> Tensor:
         """Return the last ``context_length`` steps, with zeros for steps before the episode of position ``last_B``."""

@@ -18,7 +18,7 @@ from torch import Tensor
 from memsuite.ops.build import cache, cpu
 from memsuite.ops.build.cache import Status
 from memsuite.ops.build.commands import BuildError
-from memsuite.ops.schema import LIBRARY, in_full_precision
+from memsuite.ops.schema import FAKES, LIBRARY, as_promised
 
 # No --use_fast_math: not-a-number must survive, and results must agree with the references to rounding.
 FLAGS = ["-std=c++17", "-O3", "-Xcompiler", "-fPIC,-fvisibility=hidden,-Wall,-Wextra"]
@@ -134,18 +134,13 @@ def load() -> Status:
 def register(library: str, key: str = "CUDA") -> None:
     """Load a library of kernels, and add the one op that is part kernel and part matrix product."""
     torch.ops.load_library(library)  # type: ignore[no-untyped-call]
-    LIBRARY.impl("gru_scan_backward", in_full_precision(_gru_scan_backward), key)  # type: ignore[no-untyped-call]
+    LIBRARY.impl("gru_scan_backward", as_promised(_gru_scan_backward, FAKES["gru_scan_backward"]), key)
 
 
 def _gru_scan_backward(
     grad: Tensor, states: Tensor, gates: Tensor, candidates: Tensor, reset: Tensor, h0: Tensor, w_hh: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of ``gi, h0, w_hh, b_hh``: the recurrence is a kernel, the weights matrix products."""
-    kind = states.dtype
-    if kind in (torch.float16, torch.bfloat16):  # sums over time and batch, too long for these
-        wide = [x.float() if x.is_floating_point() else x for x in (grad, states, gates, candidates, reset, h0, w_hh)]
-        d_gi, d_h0, d_w, d_b = (x.to(kind) for x in _gru_scan_backward(*wide))
-        return d_gi, d_h0, d_w, d_b
     size = states.shape[2]
     d_gi, d_gn, d_h0, previous = torch.ops.memsuite.gru_scan_flow(grad, states, gates, candidates, reset, h0, w_hh)
     before, of_n = previous.view(-1, size), d_gn.view(-1, size)

@@ -37,6 +37,8 @@ def _forward(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 def _parts(x: Tensor, cos: Tensor) -> tuple[Tensor, ...]:
     """Split the channels into the two of each pair, and those that are not turned."""
     half = cos.shape[-1]
+    if x.shape[-1] < 2 * half:
+        raise RuntimeError("memsuite::rotary: x must be [.., H, W] with W at least 2 F, where cos is [.., F]")
     return torch.split(x, [half, half, x.shape[-1] - 2 * half], dim=-1)
 
 

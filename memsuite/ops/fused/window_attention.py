@@ -29,6 +29,9 @@ def window_attention(
 ) -> Tensor:
     r"""Attend with each query to the newest ``age + 1`` keys up to its own.
 
+    Everything must be finite: many queries are computed at once, with a weight of zero for what one does not see, and
+    zero times NaN is NaN.
+
     .. math:: y_t = \sum_{s \in R_t} \mathrm{softmax}_{s \in R_t}
         ((q_t^\top k_s + u_t^\top r_{S - T + t - s}) / \sqrt{F} + b_s)\, v_s, \quad
         R_t = \{S - T + t - \mathrm{age}_t, \ldots, S - T + t\}

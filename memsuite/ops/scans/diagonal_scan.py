@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memsuite.ops.scans.resets import BLOCK, rows_with_resets, states_before
+from memsuite.ops.scans.resets import rows_with_resets, states_before, steps_of_a_block
 from memsuite.ops.schema import define, differentiate, of_one_kind
 
 
@@ -70,7 +70,7 @@ def _decay_gradient(a: Tensor, dx: Tensor, out: Tensor, erase: Tensor, h0: Tenso
     """Return ``dx_t * conj(h_{t-1})`` with resets applied, summed over time and batch if the decay is constant."""
     steps, batch, size = out.shape
     d_a = torch.zeros_like(a, dtype=out.dtype)
-    block = max(1, BLOCK // (batch * size))
+    block = steps_of_a_block(batch * size)
     for begin in range(0, steps, block):
         at = slice(begin, min(begin + block, steps))
         part = states_before(h0, out, at, erase).conj() * dx[at]

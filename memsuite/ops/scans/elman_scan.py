@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memsuite.ops.scans.resets import BLOCK, rows_with_resets, states_before
+from memsuite.ops.scans.resets import rows_with_resets, states_before, steps_of_a_block
 from memsuite.ops.schema import define, differentiate, of_one_kind
 
 
@@ -57,7 +57,7 @@ def _backward(
         back = d @ w_hh
         if any_reset:
             back.masked_fill_(erase_t, 0)
-    d_w, block = torch.zeros_like(w_hh), max(1, BLOCK // (batch * size))
+    d_w, block = torch.zeros_like(w_hh), steps_of_a_block(batch * size)
     for begin in range(0, steps, block):
         at = slice(begin, min(begin + block, steps))
         d_w.addmm_(d_gi[at].view(-1, size).t(), states_before(h0, states, at, erase).view(-1, size))

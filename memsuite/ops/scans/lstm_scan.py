@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memsuite.ops.scans.resets import BLOCK, rows_with_resets, states_before
+from memsuite.ops.scans.resets import rows_with_resets, states_before, steps_of_a_block
 from memsuite.ops.schema import define, differentiate, of_one_kind
 
 
@@ -88,9 +88,9 @@ def _backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of ``gi``, ``h0``, ``c0``, ``w_hh`` and ``b_hh``, block by block from the end."""
     steps, batch, size = states.shape
-    d_gi, d_w, d_b = torch.empty_like(gates), torch.zeros_like(w_hh), torch.zeros_like(w_hh[:, 0])
+    d_gi, d_w, d_b = torch.empty_like(gates), torch.zeros_like(w_hh), w_hh.new_zeros(len(w_hh))
     resets, erase = rows_with_resets(reset), reset.unsqueeze(-1)
-    block = max(1, BLOCK // (4 * batch * size))
+    block = steps_of_a_block(4 * batch * size)
     back: tuple[Tensor, Tensor] | None = None
     for begin in reversed(range(0, steps, block)):
         at = slice(begin, min(begin + block, steps))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -51,20 +52,33 @@ class Within(NamedTuple):
 
 
 def guarded(inputs: Inputs, s0: Tensor) -> tuple[Tensor, Tensor]:
-    """Run one chunk; if it has a value that is not finite and a reset, run it again step by step.
+    """Run one chunk; if it has a value that is not finite, run it again step by step.
 
-    In a product the steps of other episodes are multiplied by zero, and NaN times zero is NaN; a single step involves
-    no other episodes. On an accelerator this check is left out, because the host would have to wait for it.
+    In a product the steps of other episodes, and those to come, are multiplied by zero, and NaN times zero is NaN; a
+    single step involves no others. On an accelerator this check is left out, because the host would wait for it.
     """
     y, after = chunk_forward(inputs, s0)
-    return in_pieces(inputs, s0, 1) if crosses(inputs.reset, y, after) else (y, after)
+    return in_pieces(inputs, s0, 1) if spreads(y, after) else (y, after)
 
 
-def crosses(reset: Tensor, *found: Tensor) -> bool:
-    """Whether a value that is not finite may have crossed a reset; not asked on an accelerator."""
-    if reset.device.type != "cpu" or torch.isfinite(sum(x.sum() for x in found)):  # type: ignore[arg-type]
-        return False
-    return bool(reset.any())
+def spreads(*found: Tensor) -> bool:
+    """Return whether a value that is not finite may have reached other steps; not asked on an accelerator."""
+    return found[0].device.type == "cpu" and not bool(torch.isfinite(sum(x.sum() for x in found)))  # type: ignore[arg-type]
+
+
+def pulled_back(
+    function: Callable[..., tuple[Tensor, ...]], inputs: Sequence[Tensor], flow: tuple[Tensor, ...]
+) -> tuple[Tensor, ...]:
+    """Return the gradients of a function's inputs from those of its outputs, inside an op.
+
+    PyTorch calls an op with autograd switched off where a ``TorchDispatchMode`` asked for it, such as a counter of
+    operations; it is switched on here.
+    """
+    included, excluded = torch._C._dispatch_tls_local_include_set(), torch._C._dispatch_tls_local_exclude_set()
+    excluded = excluded.remove(torch._C.DispatchKey.AutogradFunctionality)
+    with torch.enable_grad(), torch._C._ForceDispatchKeyGuard(included, excluded):
+        leaves = [x.detach().requires_grad_() for x in inputs]
+        return torch.autograd.grad(function(*leaves), leaves, flow)
 
 
 def in_pieces(inputs: Inputs, s0: Tensor, length: int) -> tuple[Tensor, Tensor]:

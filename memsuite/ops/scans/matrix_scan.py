@@ -29,12 +29,13 @@ first-level cache.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from memsuite.ops.scans.matrix_chunk import Inputs, chunk_forward, crosses, guarded, in_pieces
+from memsuite.ops.scans.matrix_chunk import Inputs, chunk_forward, guarded, in_pieces, pulled_back, spreads
 from memsuite.ops.schema import define, differentiate, of_one_kind
 
 CHUNK = 32  # steps; with a longer chunk the products within chunks grow and the carries between chunks shrink
@@ -124,14 +125,17 @@ def _backward(
 
 def _chunk_gradients(inputs: Inputs, s0: Tensor, flow: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
     """Return the gradients of the inputs that are there, but for the resets, and of the state before the chunk."""
-    with torch.enable_grad():
-        s0 = s0.detach().requires_grad_()
-        leaves = Inputs(*(x if x is None or x is inputs.reset else x.detach().requires_grad_() for x in inputs))  # type: ignore[arg-type]
-        sources = [x for x in (*leaves, s0) if x is not None and x is not inputs.reset]
-        found = torch.autograd.grad(chunk_forward(leaves, s0), sources, flow)
-        if crosses(inputs.reset, *found):
-            found = torch.autograd.grad(in_pieces(leaves, s0, 1), sources, flow)
-    return found
+    names = [name for name, x in inputs._asdict().items() if x is not None and name != "reset"]
+    sources = [*(getattr(inputs, name) for name in names), s0]
+
+    def gradients(run: Callable[[Inputs, Tensor], tuple[Tensor, Tensor]]) -> tuple[Tensor, ...]:
+        def of_sources(*parts: Tensor) -> tuple[Tensor, Tensor]:
+            return run(inputs._replace(**dict(zip(names, parts[:-1], strict=True))), parts[-1])
+
+        return pulled_back(of_sources, sources, flow)
+
+    found = gradients(chunk_forward)
+    return gradients(lambda leaves, state: in_pieces(leaves, state, 1)) if spreads(*found) else found
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:

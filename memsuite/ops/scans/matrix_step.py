@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from memsuite.ops.scans.matrix_chunk import pulled_back
 from memsuite.ops.scans.matrix_scan import check_rule
 from memsuite.ops.schema import define, differentiate, of_one_kind
 
@@ -76,9 +77,12 @@ def _forward(
 
 def _backward(grad_y: Tensor, grad_next: Tensor, *given: Tensor | None) -> tuple[Tensor, ...]:
     """Return the gradients of ``q, k, v, log_decay, s, beta, erase, address``; empty for what is not there."""
-    with torch.enable_grad():
-        inputs: list[Any] = [None if x is None else x.detach().requires_grad_() for x in given]
-        found = iter(torch.autograd.grad(_forward(*inputs), [x for x in inputs if x is not None], (grad_y, grad_next)))
+
+    def of_sources(*sources: Tensor) -> tuple[Tensor, Tensor]:
+        there = iter(sources)
+        return _forward(*(None if x is None else next(there) for x in given))  # type: ignore[arg-type]
+
+    found = iter(pulled_back(of_sources, [x for x in given if x is not None], (grad_y, grad_next)))
     return tuple(grad_y.new_empty(0) if x is None else next(found) for x in given)
 
 

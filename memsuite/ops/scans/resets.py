@@ -29,3 +29,8 @@ def states_before(first_BD: Tensor, states_TBD: Tensor, at: slice, erase_TB1: Te
     """
     before = first_BD.unsqueeze(0) if at.start == 0 else states_TBD[at.start - 1 : at.start]
     return torch.cat([before, states_TBD[at.start : at.stop - 1]]).masked_fill_(erase_TB1[at], 0)
+
+
+def steps_of_a_block(numbers: int) -> int:
+    """Return how many steps of so many numbers each a backward pass takes at once."""
+    return max(1, BLOCK // max(1, numbers))

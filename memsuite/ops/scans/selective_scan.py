@@ -66,8 +66,8 @@ def _blocks(steps: int) -> list[slice]:
 
 def _tiles(batch: int, size: int) -> list[slice]:
     """Divide the batch into ranges of rows, ``size`` numbers each, of at most one tile."""
-    rows = max(1, TILE // size)
-    return [slice(begin, min(begin + rows, batch)) for begin in range(0, batch, rows)]
+    rows = max(1, TILE // max(1, size))
+    return [slice(begin, min(begin + rows, batch)) for begin in range(0, max(1, batch), rows)]
 
 
 def _swapped(x: Tensor) -> Tensor:
@@ -138,7 +138,7 @@ def _backward(
     a_ND, back = a.t().contiguous(), _swapped(grad_last)
     blocks, tiles = _blocks(len(u)), _tiles(len(back), min(STEPS, len(u)) * a.numel())
     work = back.new_empty(3, min(STEPS, len(u)), tiles[0].stop, *a_ND.shape)
-    d_a = torch.zeros_like(work[0, 0])  # by row of a tile
+    d_a = back.new_zeros(tiles[0].stop, *a_ND.shape)  # by row of a tile
     resets, erase = rows_with_resets(reset), reset.view(*reset.shape, 1, 1)
     for rows in tiles:
         for index, at in reversed(list(enumerate(blocks))):

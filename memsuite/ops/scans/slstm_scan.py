@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from memsuite.ops.scans.resets import BLOCK, rows_with_resets, states_before
+from memsuite.ops.scans.resets import rows_with_resets, states_before, steps_of_a_block
 from memsuite.ops.schema import define, differentiate, of_one_kind
 
 
@@ -109,7 +109,7 @@ def _backward(
     d_gi, d_w = states.new_empty(steps, batch, 4, size), torch.zeros_like(w_hh)
     erase, resets = reset.unsqueeze(-1), rows_with_resets(reset)
     back = [torch.zeros_like(h0) for _ in range(3)]
-    block = max(1, BLOCK // (4 * batch * size))
+    block = steps_of_a_block(4 * batch * size)
     direct = (grad_cells, grad_totals)
     for begin in reversed(range(0, steps, block)):
         at = slice(begin, min(begin + block, steps))

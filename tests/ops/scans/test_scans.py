@@ -1,12 +1,11 @@
 """Every op: its gradient by finite differences, its registration, its float32 against its float64."""
 
-import importlib
-
 import pytest
 import torch
 from torch import Tensor
 
 from memsuite.ops import diagonal_scan, elman_scan, gru_scan, lstm_scan, pscan, slstm_scan
+from memsuite.ops.scans import resets as scan_blocks
 
 STEPS, BATCH, WIDTH = 7, 3, 4
 
@@ -141,8 +140,7 @@ def test_lstm_gradient_of_one_output_alone(used):
 def test_blocks_of_the_backward_pass_join(op, monkeypatch):
     inputs = arguments(op, resets("some"))
     expected = torch.autograd.grad(size_of(OPS[op](*inputs)), [x for x in inputs if x.requires_grad])
-    module = importlib.import_module(f"memsuite.ops.scans.{op}")
-    monkeypatch.setattr(module, "BLOCK", 2 * BATCH * WIDTH * (4 if op in ("lstm_scan", "slstm_scan") else 1))
+    monkeypatch.setattr(scan_blocks, "BLOCK", 2 * BATCH * WIDTH * (4 if op in ("lstm_scan", "slstm_scan") else 1))
     parts = torch.autograd.grad(size_of(OPS[op](*inputs)), [x for x in inputs if x.requires_grad])
     for one, other in zip(parts, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
