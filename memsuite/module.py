@@ -37,7 +37,7 @@ from memsuite.rl.saved.fits import check_saved
 from memsuite.rl.saved.restore import restored
 from memsuite.rl.saved.resume import (
     acting_state,
-    go_on_after,
+    make_ready,
     open_streams,
     own_state,
     set_global_random_states,
@@ -199,7 +199,7 @@ class MemoryPPO(pl.LightningModule):
         """Read the entries of :meth:`on_save_checkpoint`; they are applied when ``fit`` starts."""
         check_saved(checkpoint, self, self.trainer)
         saved = checkpoint["memsuite"]
-        go_on_after(checkpoint.get("loops"), saved["iteration"])
+        make_ready(self, checkpoint.get("loops"), saved["iteration"])
         self.course.load_state_dict(saved)
         self._resume = saved.get("run")
         if self._resume is not None:

@@ -12,7 +12,7 @@ from memsuite.callbacks import Checkpoints, RunRecord, StopAtTarget
 from memsuite.errors import UsageError
 from memsuite.launch.trainer import TRAINER_DEFAULTS, quiet_lightning
 from memsuite.module import MemoryPPO, stream
-from memsuite.rl import TERMS, begin, collect, minibatch_losses
+from memsuite.rl import TERMS, PPOConfig, begin, collect, minibatch_losses
 from memsuite.storage import AtomicCheckpointIO, MetricsCSV
 
 
@@ -100,6 +100,20 @@ def test_resumed_equals_undisturbed_bit_for_bit(tmp_path, rollout_length, task):
     assert rows(tmp_path / "whole") == rows(tmp_path / "cut")
 
 
+@pytest.mark.parametrize("task", ["n_back", "assoc_recall"])
+def test_double_precision_resumes_bit_for_bit(tmp_path, task):
+    """Lightning loads weights before it converts the module, and changes the usual kind of number while it trains."""
+    horizon = 20
+    settings = {"task": task, "horizon": horizon, "ppo": PPOConfig(anneal=False), "num_envs": 8}
+    whole, half, resumed = (small(**settings, steps=8 * horizon * count) for count in (4, 2, 4))
+    train(whole, tmp_path / "whole", precision="64-true")
+    train(half, tmp_path / "cut", Checkpoints(tmp_path / "cut", every=2), precision="64-true")
+    last = tmp_path / "cut" / "checkpoints" / "last.ckpt"
+    train(resumed, tmp_path / "cut", ckpt_path=last, precision="64-true")
+    assert {parameter.dtype for parameter in resumed.parameters()} == {torch.float64}
+    assert same_weights(whole, resumed)
+
+
 def test_evaluation_touches_nothing_of_training(tmp_path):
     often, never = small(), small()
     train(often, tmp_path / "often", val_check_interval=1)
@@ -174,6 +188,20 @@ def test_stop_at_target(tmp_path):
     module = small(steps=8 * 10 * 50)
     train(module, tmp_path, StopAtTarget(target=0.0, patience=2), val_check_interval=1)
     assert module.iteration == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"target": 5}, "target is 5; it must be in"),
+        ({"target": -3}, "target is -3; it must be in"),
+        ({"patience": 0}, "patience is 0; it must be at least 1"),
+        ({"margin": -9}, "margin is -9; it must be in"),
+    ],
+)
+def test_stop_at_target_refuses_what_cannot_be(settings, message):
+    with pytest.raises(UsageError, match=f"StopAtTarget: {message}"):
+        StopAtTarget(**settings).check(small())
 
 
 @pytest.mark.parametrize(("margin", "iterations"), [(0.0, 1), (0.1, 6)])

@@ -27,14 +27,22 @@ class StopAtTarget(Callback):
         self._held = 0
 
     def check(self, module: MemoryPPO) -> None:
-        """Raise a usage error if the task scores no decision, so that there is no success."""
+        """Raise a usage error for settings that cannot be, or if the task scores no decision."""
+        # Not in the constructor: the command line's parser wraps an error from a constructor in pages of its own text.
+        for name, holds, bound in (
+            ("target", self.target is None or 0 <= self.target <= 1, "in [0, 1], or null for the task's own"),
+            ("patience", self.patience >= 1, "at least 1"),
+            ("margin", 0 <= self.margin <= 1, "in [0, 1]"),
+        ):
+            if not holds:
+                raise UsageError(f"StopAtTarget: {name} is {getattr(self, name)}; it must be {bound}")
         if math.isnan(module.preset.target_success):
             raise UsageError(
                 f"StopAtTarget: {module.preset.task} scores no decision, so there is no success to stop at"
             )
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Refuse a task without success."""
+        """Refuse settings that cannot be, and a task without success."""
         self.check(cast(MemoryPPO, pl_module))
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

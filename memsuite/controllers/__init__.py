@@ -171,7 +171,7 @@ def _built(name: str, cls: type[Controller], input_dim: int, arguments: dict[str
     """Build a controller; raise a UsageError for an exception of its class and for weights that are not finite."""
     try:
         controller = cls(input_dim=input_dim, **arguments)
-        finite = all(bool(torch.isfinite(parameter).all()) for parameter in controller.parameters())
+        finite = all(one.is_meta or bool(torch.isfinite(one).all()) for one in controller.parameters())
         width = controller.feature_dim
         if not isinstance(width, int) or width < 1 or controller.state_floats() < 0:
             raise TypeError(f"feature_dim is {width!r}; it must be a whole number above 0")

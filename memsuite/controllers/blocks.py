@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,21 @@ from memsuite.ops.fused.gated_out import NONE
 from memsuite.ops.schema import worth_fusing
 
 EPSILON = 1e-8  # of the norms: even a stream whose memory has faded to a thousandth is still normalised
+
+
+def unrounded(cell: Callable[..., Any], x: Tensor, state: Any, *weights: Tensor) -> Any:
+    """Run one of PyTorch's recurrent cells outside autocast, which would round the state at every step.
+
+    Args:
+        cell: such as ``torch.gru_cell``.
+        x: input of one step.
+        state: of the cell.
+        weights: of the cell, whose kind of number the state has.
+    """
+    if not torch.is_autocast_enabled(x.device.type):
+        return cell(x, state, *weights)
+    with torch.autocast(x.device.type, enabled=False):
+        return cell(x.to(weights[0].dtype), state, *weights)
 
 
 class Bare(nn.Module):

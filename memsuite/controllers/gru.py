@@ -10,6 +10,7 @@ from torch.nn.functional import linear
 
 from memsuite.controllers.about.abilities import RECURRENT
 from memsuite.controllers.base import VectorMemory
+from memsuite.controllers.blocks import unrounded
 from memsuite.controllers.init import default_uniform_, gru_integrator_
 from memsuite.controllers.stack import stacked
 from memsuite.errors import UsageError
@@ -57,7 +58,7 @@ class GRULayer(VectorMemory):
     def forward_step(self, x_BD: Tensor, state: State) -> tuple[Tensor, State]:
         """Take one step; the feature is the state."""
         assert isinstance(state, Tensor)
-        h = torch.gru_cell(x_BD, state, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
+        h = unrounded(torch.gru_cell, x_BD, state, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
         return h, h
 
     def forward_sequence(self, x_TBD: Tensor, state: State, is_first_TB: Tensor) -> tuple[Tensor, State]:

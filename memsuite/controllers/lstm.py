@@ -10,6 +10,7 @@ from torch.nn.functional import linear
 
 from memsuite.controllers.about.abilities import RECURRENT
 from memsuite.controllers.base import ZeroBegin
+from memsuite.controllers.blocks import unrounded
 from memsuite.controllers.init import default_uniform_, lstm_chrono_
 from memsuite.controllers.stack import stacked
 from memsuite.errors import UsageError
@@ -64,7 +65,7 @@ class LSTMLayer(ZeroBegin):
         """Take one step; the feature is ``h``."""
         assert isinstance(state, tuple)
         before = [leaf for leaf in state if isinstance(leaf, Tensor)]
-        h, c = torch.lstm_cell(x_BD, before, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
+        h, c = unrounded(torch.lstm_cell, x_BD, before, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
         return h, (h, c)
 
     def forward_sequence(self, x_TBD: Tensor, state: State, is_first_TB: Tensor) -> tuple[Tensor, State]:

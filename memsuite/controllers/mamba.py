@@ -93,7 +93,9 @@ class MambaLayer(ZeroBegin):
             if memory_horizon is not None:
                 pass_the_step_(self.conv1d)
                 self.D.zero_()
-                self.x_proj.weight[self.dt_rank :] *= math.sqrt(WRITE_GAIN * memory_horizon * math.sqrt(d_state))
+                self.x_proj.weight[self.dt_rank :] *= math.sqrt(
+                    WRITE_GAIN * max(memory_horizon, 1) * math.sqrt(d_state)
+                )
 
     @classmethod
     def placement(cls, memory_horizon: int | None = None, **_: Any) -> Placement:

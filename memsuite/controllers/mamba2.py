@@ -120,7 +120,7 @@ class Mamba2Layer(ZeroBegin):
         self.A_log.zero_()
         self.D.zero_()
         reads_and_writes = slice(2 * self.d_inner, 2 * (self.d_inner + self.d_state))
-        self.in_proj.weight[reads_and_writes] *= math.sqrt(WRITE_GAIN * horizon)
+        self.in_proj.weight[reads_and_writes] *= math.sqrt(WRITE_GAIN * max(horizon, 1))
 
     @classmethod
     def placement(cls, memory_horizon: int | None = None, **_: Any) -> Placement:

@@ -173,8 +173,10 @@ class ActorCritic(nn.Module):
             return self._with_std(logits), values.squeeze(-1)
         if self.critic is None:
             return self._with_std(made), made.new_zeros(made.shape[:-1])
-        observations = observations.to(self.actor.weight.dtype)
-        return self._with_std(made), linear(observations, self.critic.weight * self.critic_gain).squeeze(-1)
+        # Outside autocast, because rewards and returns take the kind of number of the values.
+        with torch.autocast(observations.device.type, enabled=False):
+            values = linear(observations.to(self.critic.weight.dtype), self.critic.weight * self.critic_gain)
+        return self._with_std(made), values.squeeze(-1)
 
     def _with_std(self, logits: Tensor) -> Tensor:
         return logits if self.log_std is None else torch.cat([logits, self.log_std.expand_as(logits)], dim=-1)

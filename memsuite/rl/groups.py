@@ -7,7 +7,7 @@ from torch import Tensor
 
 from memsuite.runs.ppo import GroupAdvantage
 
-TINY = 1e-12
+ULPS = 8  # of the largest return: draws that differ by less are alike, but for the rounding of their sums
 
 
 def group_advantages(returns_NK: Tensor, kind: GroupAdvantage) -> Tensor:
@@ -22,7 +22,8 @@ def group_advantages(returns_NK: Tensor, kind: GroupAdvantage) -> Tensor:
       all draws are alike (MaxRL, arXiv 2602.02710): in expectation the gradient of
       :math:`-\sum_{k=1}^{K-1} (1 - p)^k / k`, the truncated series of :math:`\log p`, which becomes that of
       cross-entropy as K grows. For other rewards the mean is measured from the worst draw of the group. Adding a
-      constant to all rewards, or scaling them, therefore changes nothing, and negative rewards need no special case.
+      constant to all rewards, or scaling them, therefore changes nothing but rounding, and negative rewards need no
+      special case.
     - ``group_std``: :math:`(r - m) / \sigma`, with the group's standard deviation (GRPO, arXiv 2402.03300), for
       comparison.
 
@@ -30,15 +31,20 @@ def group_advantages(returns_NK: Tensor, kind: GroupAdvantage) -> Tensor:
         returns_NK: return of each draw; the draws of a group in the last dimension, at least two.
         kind: one of the three names above.
     """
-    centred = returns_NK - returns_NK.mean(-1, keepdim=True)
+    # Measured from the worst draw, those that are alike are zeros, and their mean is exact.
+    above = returns_NK - returns_NK.amin(-1, keepdim=True)
+    mean = above.mean(-1, keepdim=True)
+    centred = above - mean
     if kind == "leave_one_out":
         draws = returns_NK.shape[-1]
         return centred * (draws / (draws - 1))
     if kind == "group_std":
-        scale = centred.square().mean(-1, keepdim=True).sqrt()
+        spread = above.amax(-1, keepdim=True)  # squares of small returns would leave the range of the numbers
+        scale = spread * (centred / spread).square().mean(-1, keepdim=True).sqrt()
     else:
-        scale = returns_NK.mean(-1, keepdim=True) - returns_NK.amin(-1, keepdim=True)
-    return torch.where(scale > TINY, centred / scale.clamp(min=TINY), 0.0)
+        scale = mean
+    rounding = ULPS * torch.finfo(returns_NK.dtype).eps * returns_NK.abs().amax(-1, keepdim=True)
+    return torch.where(above.amax(-1, keepdim=True) > rounding, centred / scale, 0.0)
 
 
 def returns_to_go(rewards: Tensor, discount: float) -> Tensor:

@@ -51,4 +51,6 @@ def finished_returns(rewards_TB: Tensor, ended_TB: Tensor, running_B: Tensor) ->
     steps = torch.arange(1, len(ended_TB) + 1, device=ended_TB.device).unsqueeze(1)
     last = (ended_TB * steps).amax(0)  # the last end in each row, counted from 1; 0 if there is none
     at_last = torch.where(last > 0, gathered.gather(0, (last - 1).clamp(min=0).unsqueeze(0))[0], 0.0)
-    return at_last.sum(), gathered[-1] - at_last
+    # Added up again and not subtracted, because a return that is not finite would stay so for all later episodes.
+    running = torch.where(steps > last, rewards_TB, 0.0).sum(0) + torch.where(last > 0, 0.0, running_B)
+    return at_last.sum(), running

@@ -51,9 +51,13 @@ def plan(config: RunConfig) -> tuple[RunConfig, Course]:
     task_args = given if config.horizon is None else {"horizon": config.horizon, **given}
     if config.horizon is not None and task_args["horizon"] != config.horizon:
         raise UsageError(f"horizon is {config.horizon}, and task_args.horizon {task_args['horizon']}; give one of them")
-    config = resolve_size(config, preset.make(**task_args))
+    task = preset.make(**task_args)
+    config = resolve_size(config, task)
     assert config.num_envs is not None
-    return config, Course(preset, task_args, config.num_envs, config.ppo.rollout_length, config.steps)
+    # Draws that part take one whole episode of what is trained on, however long a curriculum makes it.
+    parts = shares_scripts(config) and not isinstance(task, ScriptedTask)
+    length = None if parts and config.ppo.rollout_length == task.horizon else config.ppo.rollout_length
+    return config, Course(preset, task_args, config.num_envs, length, config.steps)
 
 
 def can_share(task: Task) -> bool:
@@ -170,10 +174,29 @@ def check_sharing(config: RunConfig, task: Task) -> None:
         )
     if ppo.consequences != "assumed":
         raise UsageError("ppo.consequences tested needs ppo.advantage gae and ppo.draws 1")
+    if ppo.value_clip is not None:
+        raise UsageError(f"ppo.value_clip is {ppo.value_clip}: with draws it must be null; or use ppo.draws 1")
+    _check_reach(config, task)
     if config.objective == "ppo" and ppo.advantage == "gae" and not (scripted and ppo.discount == 0):
         raise UsageError(
             f"ppo.advantage gae with ppo.draws {ppo.draws} needs a scripted task at discount 0; take group_mean, or "
             "ppo.draws 1"
+        )
+
+
+def _check_reach(config: RunConfig, task: Task) -> None:
+    """Refuse a discount and a length of backpropagation that draws would not use."""
+    ppo, stepped = config.ppo, task.horizon - task.known_steps
+    if isinstance(task, ScriptedTask):
+        if config.objective == "ppo" and ppo.advantage != "gae" and ppo.discount:
+            raise UsageError(
+                f"ppo.discount is {ppo.discount}: draws of {config.task} are compared by the reward of one decision, "
+                "because no action changes later steps; use ppo.discount 0, or ppo.draws 1"
+            )
+    elif ppo.bptt_steps is not None and ppo.bptt_steps < stepped:
+        raise UsageError(
+            f"ppo.bptt_steps is {ppo.bptt_steps}: draws of {config.task} part {stepped} steps before the end, through "
+            f"which the gradient is not cut; use {stepped} or more, null, or ppo.draws 1"
         )
 
 

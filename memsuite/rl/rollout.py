@@ -65,7 +65,8 @@ def collect(
     num_envs, device = actor.timestep.is_first.shape[0], actor.timestep.is_first.device
     uniform = None
     if generator is not None:  # drawn for all steps first, so that both paths use the same numbers
-        uniform = torch.rand(steps, num_envs, *model.policy.shape, generator=generator, device=device)
+        shape = steps, num_envs, *model.policy.shape
+        uniform = torch.rand(shape, generator=generator, device=device, dtype=torch.float32)
     if isinstance(task, ScriptedTask) and not by_stepping:
         return _collect_script(task, model, actor, steps, uniform)
     return _collect_steps(task, model, actor, steps, uniform, stretches=not by_stepping)

@@ -190,9 +190,13 @@ class SharedRollout(ABC):
         return returns - values.detach() if kind == "gae" else group_advantages(returns, kind)
 
     def outcome(self) -> Tensor:
-        """Return ``[success, mean return of an episode, explained variance]`` over all processes; the last is NaN."""
+        """Return ``[success, mean return of an episode, explained variance]`` over all processes.
+
+        The mean return is NaN where rollouts are parts of episodes; the last is NaN always.
+        """
         right, scored, rewards, episodes = total(self.counts)
-        return torch.stack([right / scored, rewards / episodes, torch.full_like(right, torch.nan)])
+        nothing = torch.full_like(right, torch.nan)
+        return torch.stack([right / scored, torch.where(episodes > 0, rewards / episodes, nothing), nothing])
 
 
 def wide(logits: Tensor) -> Tensor:
@@ -215,7 +219,8 @@ class SharedScript(SharedRollout):
         self.block = self.task.advance(steps)
         self.windows = -(-steps // (self.ppo.bptt_steps or steps))
         self._ends: list[tuple[Tensor, State]] = []
-        self.counts[3] += self.block.terminated.sum() * self.ppo.draws
+        if steps % self.task.horizon == 0:  # the mean return is of whole episodes; parts of one have none
+            self.counts[3] += self.block.terminated.sum() * self.ppo.draws
 
     def decisions(self, columns: Tensor, drawn: list[Drawn]) -> Iterator[tuple[Decided, Drawn]]:
         """Read the scripts in windows of ``ppo.bptt_steps``; the memory crosses windows, the gradient does not."""

@@ -9,7 +9,16 @@ from torch import Tensor
 
 from memsuite.errors import UsageError
 from memsuite.tasks.base import Anchors, ScriptedTask, check_at_least
-from memsuite.tasks.parts import add_noise_, check_delay, integers, latest, mean_over_jitter, newest, shorten_delay
+from memsuite.tasks.parts import (
+    add_noise_,
+    check_delay,
+    integers,
+    latest,
+    mean_over_jitter,
+    newest,
+    shorten_delay,
+    uniform,
+)
 from memsuite.types import Script
 
 
@@ -87,7 +96,7 @@ class DelayedCue(ScriptedTask):
 
     def _rewrite_(self, observations: Tensor, cue: Tensor, generator: torch.Generator) -> Tensor:
         """Show a second cue in some environments, outside the steps of jitter; return the cues that count."""
-        rewritten = torch.rand(cue.shape, generator=generator, device=cue.device) < self.rewrite
+        rewritten = uniform(tuple(cue.shape), generator) < self.rewrite
         step = 1 + self.jitter + integers(self.horizon - 2 - self.jitter, tuple(cue.shape), generator)
         second = integers(self.num_cues, tuple(cue.shape), generator)
         env = torch.arange(len(cue), device=cue.device)

@@ -72,7 +72,7 @@ def try_environment(who: str, task: GymTask, device: torch.device) -> Iterator[s
             yield (
                 f"{who}: an observation is {width:,} numbers{rest} of up to {largest:.4g}, which the network "
                 "reads as they are; make them few and about 1 in size in a wrapper (gymnasium.wrappers: "
-                f"RescaleObservation, ResizeObservation, NormalizeObservation){image}, or leave some out with "
+                f"RescaleObservation, ResizeObservation, TransformObservation){image}, or leave some out with "
                 "--task_args.mask"
             )
 

@@ -100,6 +100,25 @@ def test_law_1_sequence_equals_loop_of_steps(name, dtype, horizon, case):
     holds(laws.modes_agree(controller, drawn(controller, case)))
 
 
+@pytest.mark.parametrize("name", [name for name, cls in CONTROLLERS.items() if cls.abilities.state != "window"])
+def test_law_1_holds_for_a_long_wait_under_autocast(name):
+    """Half precision must not reach the recurrence: at its rounding, a slow memory forgets or never does."""
+    controller = make_controller(name, input_dim=INPUT, hidden_dim=16, memory_horizon=200)
+    x = torch.zeros(200, 2, INPUT)
+    x[0, 0, 0] = x[0, 1, 1] = 1.0
+    first, state = torch.zeros(200, 2, dtype=torch.bool), controller.init_state(2)
+    with torch.no_grad():
+        expected, _ = controller.forward_sequence(x, state, first)
+        with torch.autocast("cpu", torch.bfloat16):
+            at_once, after = controller.forward_sequence(x, state, first)
+            stepped, stepped_after = Controller.forward_sequence(controller, x, state, first)
+    size = float(expected[-1].abs().max())
+    for found in (at_once, stepped):
+        assert float((found[-1] - expected[-1]).abs().max()) < 0.05 * size
+    kinds = [{key: leaf.dtype for key, leaf in named_leaves(one).items()} for one in (state, after, stepped_after)]
+    assert kinds[0] == kinds[1] == kinds[2]
+
+
 @every_controller
 @both_dtypes
 @half

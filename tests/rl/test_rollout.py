@@ -7,6 +7,8 @@ from crossed import crossed
 from memsuite.controllers import CONTROLLERS, Controller, make_controller
 from memsuite.ops import log_prob
 from memsuite.rl import ActorCritic, begin, collect, sample
+from memsuite.rl.outcome import finished_returns
+from memsuite.rl.saved.resume import usual_dtype
 from memsuite.runs.config import DIFFICULTIES
 from memsuite.tasks import SECOND, SUITE, TASKS, ScriptedTask, make_task
 from memsuite.types import Trajectory
@@ -223,3 +225,35 @@ def test_a_users_controller_needs_three_methods():
     trajectory, _ = collect(env, model, begin(env, model, 2, generator()), 2 * env.horizon + 1, generator())
     assert trajectory.actions.shape == (2 * env.horizon + 1, 2)
     assert model.controller.state_floats() == 4
+
+
+def test_a_return_that_is_not_finite_does_not_outlast_its_episode():
+    ended = torch.tensor([[False, True], [True, False], [False, False]])
+    rewards = torch.tensor([[1.0, torch.inf], [torch.inf, 2.0], [3.0, 4.0]])
+    finished, running = finished_returns(rewards, ended, torch.tensor([torch.inf, torch.nan]))
+    assert not finished.isfinite()
+    assert running.tolist() == [3.0, 6.0]
+    finished, running = finished_returns(rewards, torch.zeros_like(ended), torch.tensor([5.0, 6.0]))
+    assert (float(finished), running.tolist()) == (0.0, [torch.inf, torch.inf])
+
+
+@pytest.mark.parametrize("critic", ["observation", "memory", "none"])
+def test_rewards_and_values_stay_in_single_precision_under_autocast(critic):
+    """In bfloat16 the return of 301 rewards of 1.003 was 300."""
+    task = make_task("distractor_nav", "easy")
+    memory = make_controller("gru", input_dim=task.observation_dim, hidden_dim=8)
+    model = ActorCritic(memory, task.num_actions, task.observation_dim, critic)
+    with torch.autocast("cpu", torch.bfloat16):
+        actor = begin(task, model, 4, generator())
+        trajectory, _ = collect(task, model, actor, 9, generator())
+    assert {trajectory.rewards.dtype, trajectory.values.dtype, trajectory.next_values.dtype} == {torch.float32}
+
+
+def test_random_numbers_are_of_32_bits_whatever_is_usual():
+    """A uniform number of 64 bits may be so near to 1 that half a step of 32 bits more is beyond it."""
+    task = make_task("delayed_cue", "easy")
+    model = make_model(task)
+    with usual_dtype(torch.float64):
+        actor = begin(task, model, 4, generator())
+        trajectory, _ = collect(task, model.double(), actor, 9, generator())
+    assert trajectory.draws.dtype == torch.float32

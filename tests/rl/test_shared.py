@@ -124,6 +124,45 @@ def test_environments_that_part_have_the_gradient_of_environments_apart(controll
     assert largest_difference(shared, gradients(module, apart.total)) < 1e-12
 
 
+@pytest.mark.parametrize("advantage", GROUPS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_draws_that_are_alike_have_no_advantage(advantage, dtype):
+    """The mean of equal numbers is another number for most of them, by a rounding that a division made large."""
+    for draws in range(2, 65):
+        for value in (0.1, 0.2, 0.3, 0.729, 0.9, -0.1, 3.9, 1e-30, 1e30):
+            alike = torch.full((1, draws), value, dtype=dtype)
+            alike[0, 0] *= 1 + torch.finfo(dtype).eps  # as sums in another order give it
+            assert float(group_advantages(alike, advantage).abs().max()) <= 4 * torch.finfo(dtype).eps * abs(value)
+
+
+@pytest.mark.parametrize("advantage", ["group_mean", "group_std"])
+def test_the_size_of_the_rewards_does_not_matter(advantage):
+    returns = torch.tensor([[0.0, 1, 1, 0, 0.5], [-3, -1, -1, 0, 2]])
+    expected = group_advantages(returns, advantage)
+    for scale in (1e-20, 0.1, 0.9, 7.0, 1e20):
+        assert torch.allclose(group_advantages(scale * returns, advantage), expected, atol=1e-6)
+    assert torch.allclose(group_advantages(returns + 10, advantage), expected, atol=1e-5)
+
+
+def test_a_curriculum_counts_the_steps_that_draws_made():
+    """A rollout length of the whole task stands for whole episodes, also of a shorter one."""
+    module = module_of("t_maze", ppo={"rollout_length": 12})
+    module.train_on({"horizon": 6})
+    assert module.course.per_iteration == 6 * SCRIPTS * DRAWS
+
+
+@pytest.mark.parametrize(("steps", "known"), [(12, True), (24, True), (5, False), (18, False)])
+def test_the_mean_return_is_of_whole_episodes(steps, known):
+    _, rollout = rollout_of(module_of(), steps)
+    for _ in rollout.losses(torch.arange(SCRIPTS), []):
+        pass
+    right, scored, mean_return = rollout.counts[0], rollout.counts[1], float(rollout.outcome()[1])
+    assert (mean_return == mean_return) == known
+    if known:
+        per_episode = float(scored) / (SCRIPTS * DRAWS * steps / 12)
+        assert mean_return == pytest.approx(float(right / scored) * per_episode)
+
+
 def test_a_group_of_all_actions_has_the_gradient_of_cross_entropy():
     """With a uniform policy, drawing every action once gives the distribution itself."""
     logits = torch.zeros(5, 6, dtype=torch.float64, requires_grad=True)
@@ -304,6 +343,12 @@ def test_a_walk_collected_one_by_one_earns_what_shared_ones_do():
         ({"ppo": {"advantage": "group_men"}}, "did you mean: group_mean"),
         ({"ppo": {"advantage": "gae", "discount": 0.9}}, "discount 0"),
         ({"ppo": {"consequences": "tested"}}, "needs ppo.advantage gae"),
+        ({"ppo": {"discount": 0.9}}, "ppo.discount is 0.9: draws of n_back are compared by the reward of one decision"),
+        ({"ppo": {"value_clip": 0.2}}, "ppo.value_clip is 0.2: with draws it must be null"),
+        (
+            {"task": "t_maze", "task_args": {"variant": "active"}, "ppo": {"bptt_steps": 3}},
+            "ppo.bptt_steps is 3: draws of t_maze part 12 steps before the end",
+        ),
         ({"task": "distractor_nav", "ppo": {"rollout_length": 5}}, "need whole episodes, null"),
         ({"task": "gym:CartPole-v1", "horizon": None}, "cannot begin with one script"),
         ({"task": "gym:CartPole-v1", "horizon": None, "objective": "supervised"}, "which action is right"),

@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from memsuite.errors import UsageError
+from memsuite.rl import stream
+from memsuite.rl.saved.resume import usual_dtype
 from memsuite.runs.config import DIFFICULTIES
 from memsuite.tasks import (
     PRESETS,
@@ -80,6 +82,19 @@ def test_preset_has_its_horizon_and_declares_itself(name, difficulty):
     assert task.bits_to_remember() > 0
     assert 0 < task.anchors().memoryless < config.target_success < task.anchors().oracle == 1.0
     assert config.as_dict()["horizon"] == task.horizon
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_episodes_do_not_depend_on_the_usual_kind_of_number(name):
+    """In double precision `torch.rand` draws other numbers, and an evaluation in single met other episodes."""
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        task = make_task(name, "easy")
+        with usual_dtype(dtype):
+            first, still = task.reset(4, stream(3, "task")), torch.zeros(4, dtype=torch.int64)
+            later = [task.step(still).observation for _ in range(task.horizon + 3)]
+        found.append(torch.stack([first.observation, *later]).double())
+    assert torch.allclose(*found, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", SCRIPTED)

@@ -73,9 +73,13 @@ def nearest_of(name: str, input_dim: int, match: tuple[str, int], arguments: Map
     horizon, (kind, size) = arguments.get("memory_horizon"), match
 
     def count(width: int) -> int:
-        with torch.random.fork_rng(devices=[]):
-            built = make_controller(name, input_dim=input_dim, memory_horizon=horizon, hidden_dim=width, **rest)
-        return KINDS[kind](built)
+        given = {"input_dim": input_dim, "memory_horizon": horizon, "hidden_dim": width, **rest}
+        try:
+            with torch.device("meta"):  # without data, however many parameters a width has
+                return KINDS[kind](make_controller(name, **given))
+        except UsageError:  # no such width, or a class that looks at numbers as it is built
+            with torch.random.fork_rng(devices=[]):
+                return KINDS[kind](make_controller(name, **given))
 
     if count(COARSE) == count(2 * COARSE):
         raise UsageError(f"the {kind} of {name} does not depend on hidden_dim; it is {count(COARSE):,}")

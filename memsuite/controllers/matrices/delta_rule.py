@@ -29,7 +29,7 @@ class DeltaRuleLayer(EditedMatrix):
         width: width of the input and of the features.
         memory_horizon: as of the models.
         num_heads: number of heads; ``width`` is a multiple of it.
-        conv_width: number of steps that the convolution sees, at least 2.
+        conv_width: number of steps that the convolution sees.
         edits: edits a step, each with its own keys and values.
         decays: how many decays there are: ``width`` for one of each channel, ``num_heads`` for one of each head.
     """

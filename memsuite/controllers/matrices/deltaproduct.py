@@ -33,7 +33,7 @@ class GatedDeltaProductLayer(DeltaRuleLayer):
         memory_horizon: steps H over which the initial weights should retain the state: the heads then decay over one
             to four H, and the first key is bound to the query, as in ``gated_deltanet``.
         num_heads: number of heads; ``input_dim`` is a multiple of it.
-        conv_width: number of steps that the convolution sees, at least 2.
+        conv_width: number of steps that the convolution sees.
         num_edits: edits of a step, n.
         negative_eigenvalues: whether ``beta`` reaches up to 2, as above; up to 1 if not.
     """

@@ -30,7 +30,7 @@ class GDN2Layer(DeltaRuleLayer):
         input_dim: width of the input and of the features.
         memory_horizon: steps H over which the initial weights should retain the state, as in ``kda``.
         num_heads: number of heads; ``input_dim`` is a multiple of it.
-        conv_width: number of steps that the convolution sees, at least 2.
+        conv_width: number of steps that the convolution sees.
     """
 
     abilities = Abilities("matrix", by_input=True)

@@ -33,7 +33,7 @@ class KDALayer(DeltaRuleLayer):
             None for the initialisation of Gated DeltaNet's paper: ``exp(A)`` is uniform in (0, 16), and the softplus
             of the bias log-uniform between 0.001 and 0.1.
         num_heads: number of heads; ``input_dim`` is a multiple of it.
-        conv_width: number of steps that the convolution sees, at least 2.
+        conv_width: number of steps that the convolution sees.
         negative_eigenvalues: whether ``beta`` reaches up to 2, so that a step can change the sign of what is held under
             a key (Grazzi et al. 2024, arXiv 2411.12537).
     """

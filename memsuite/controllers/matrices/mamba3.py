@@ -121,7 +121,7 @@ class Mamba3Layer(ZeroBegin):
             with torch.no_grad():
                 self.D.zero_()
                 for scaled in (self.B_norm.weight, self.C_norm.weight, self.B_bias, self.C_bias):
-                    scaled.mul_(math.sqrt(WRITE_GAIN * memory_horizon))
+                    scaled.mul_(math.sqrt(WRITE_GAIN * max(memory_horizon, 1)))
 
     @classmethod
     def placement(cls, **_: Any) -> Placement:

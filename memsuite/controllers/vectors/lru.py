@@ -43,7 +43,7 @@ class LRULayer(ZeroBegin):
             read the input of a given number of steps ago from it. None for the ring and phases below.
         state_dim: complex numbers in the state; None for ``hidden_dim / 2``, as many floats as features.
         r_min: inner radius of the ring without a horizon.
-        r_max: outer radius of the ring without a horizon, below 1.
+        r_max: outer radius of the ring without a horizon, at most 1.
         max_phase: largest phase without a horizon, in radians.
     """
 

@@ -40,7 +40,7 @@ class RTULayer(ZeroBegin):
             ``exp(-1/H)`` and ``exp(-1/(4 H))``, and the phases are a Fourier code
             (:func:`fourier_phases`). None for the ring and the phases below.
         r_min: inner radius of the ring without a horizon.
-        r_max: outer radius of the ring without a horizon, below 1.
+        r_max: outer radius of the ring without a horizon, at most 1.
         max_phase: largest phase without a horizon, in radians.
     """
 

@@ -24,6 +24,9 @@ def narrow_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tens
         weight: ``[D, K]``.
         bias: ``[D]``, or None for no bias.
     """
+    if bias is not None and torch.is_autocast_enabled(x.device.type):
+        # The bias is added in full precision: autocast would round away the differences between long horizons.
+        return functional.linear(x, weight).to(bias.dtype) + bias
     if not worth_fusing(x) or x.shape[-1] > NARROW:
         return functional.linear(x, weight, bias)
     if bias is None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 import torch
+from lightning import LightningModule
 from torch import Tensor
 
 from memsuite.blame import in_one_line, users_line
@@ -88,6 +91,14 @@ def start_acting(
     Returns:
         The actor, and the rewards that the running episodes have gathered, ``[B]``.
     """
+    # Where the weights are in double precision, observations are from the first step on, as they are while training.
+    with usual_dtype(next(model.parameters()).dtype):
+        return _start_acting(task, model, num_envs, generators, saved)
+
+
+def _start_acting(
+    task: Task, model: ActorCritic, num_envs: int, generators: dict[str, torch.Generator], saved: dict[str, Any] | None
+) -> tuple[Actor, Tensor]:
     device = generators["task"].device
     if saved is None:
         return begin(task, model, num_envs, generators["task"]), torch.zeros(num_envs, device=device)
@@ -104,6 +115,17 @@ def start_acting(
     return Actor(timestep, state), saved["running_return"].to(device).masked_fill(timestep.is_first, 0)
 
 
+@contextlib.contextmanager
+def usual_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Make tensors of this kind of number where none is named."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
 def set_global_random_states(saved: dict[str, Any] | None, seed: int) -> None:
     """Restore the global generators of :func:`acting_state`; with another number of GPUs, those of the GPUs begin anew.
 
@@ -115,12 +137,16 @@ def set_global_random_states(saved: dict[str, Any] | None, seed: int) -> None:
         seed_global_generators(stream(seed, f"global/rank{rank()}").initial_seed())
 
 
-def go_on_after(loops: dict[str, Any] | None, iteration: int) -> None:
-    """Set Lightning's loops to the point after ``iteration`` iterations and the evaluation of the last one.
+def make_ready(module: LightningModule, loops: dict[str, Any] | None, iteration: int) -> None:
+    """Make Lightning go on after ``iteration`` iterations and the evaluation of the last one, in all digits.
 
-    Lightning counts its hooks, so its saved state depends on which hook saved it, and on whether that run was at its
-    end. Here the iteration determines the whole state; the steps of the resumed run decide whether there is a next one.
+    It loads the weights before it converts the module to its precision, so those of ``64-true`` would be rounded to
+    float32 on the way; the module is therefore converted here. Its loops are set to that point: Lightning counts its
+    hooks, so its saved state depends on which hook saved it, and on whether that run was at its end. Here the iteration
+    determines the whole state; the steps of the resumed run decide whether there is a next one.
     """
+    if str(module.trainer.precision) == "64-true":
+        module.double()
     if loops is None:  # a checkpoint of the weights alone, which can be evaluated
         return
     steps = ("ready", "started", "processed", "completed")

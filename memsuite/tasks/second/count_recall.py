@@ -52,7 +52,8 @@ class CountRecall(ScriptedTask):
         rank = torch.arange(self.most, device=device).view(-1, 1, 1)
         env, symbol = torch.arange(num_envs, device=device), torch.arange(count, device=device).unsqueeze(1)
         observations, targets, scored = blank(self.horizon, num_envs, self.observation_dim, device)
-        observations[steps, env, symbol] = (rank < counts).float()  # a symbol's steps differ, so none is overwritten
+        shown = (rank < counts).to(observations.dtype)
+        observations[steps, env, symbol] = shown  # a symbol's steps differ, so none is overwritten
         order = some_of(count, count, num_envs, generator)
         observations[-count:].scatter_(2, order.unsqueeze(-1), 1.0)
         observations[-count:, :, -1] = 1.0

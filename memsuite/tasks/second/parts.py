@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from memsuite.tasks.parts import uniform
+
 
 def some_of(count: int, among: int, num_envs: int, generator: torch.Generator) -> Tensor:
     """Draw ``count`` different integers of ``[0, among)`` in random order for every environment, ``[count, B]``.
@@ -14,7 +16,7 @@ def some_of(count: int, among: int, num_envs: int, generator: torch.Generator) -
     The same distribution as :func:`memsuite.tasks.parts.distinct`, faster where few are drawn among many. That one
     sorts all of them, and stays as it is because the episodes of published results depend on its draws.
     """
-    drawn = torch.rand(num_envs, among, generator=generator, device=generator.device)
+    drawn = uniform((num_envs, among), generator)
     return drawn.topk(count, dim=1).indices.T.contiguous()
 
 
