@@ -14,15 +14,14 @@ import torch
 from torch import Tensor
 
 
-def not_finite(entries: Mapping[str, Tensor]) -> Tensor | None:
-    """Return which steps have an entry that is not finite, bool, of the entries' shape without the last dimension.
+def finite(features: Tensor) -> bool:
+    """Tell whether all features are finite, so that every step is: each query sees its own."""
+    return math.isfinite(float(features.detach().sum()))
 
-    On a CPU, None where all are finite, which is told by their sums. An accelerator would have to wait for those.
-    """
-    parts = [part.detach() for part in entries.values()]
-    if parts[0].device.type == "cpu" and all(math.isfinite(float(part.sum())) for part in parts):
-        return None
-    return torch.stack([~part.isfinite().all(-1) for part in parts]).any(0)
+
+def not_finite(entries: Mapping[str, Tensor]) -> Tensor:
+    """Return which steps have an entry that is not finite, bool, of the entries' shape without the last dimension."""
+    return torch.stack([~part.detach().isfinite().all(-1) for part in entries.values()]).any(0)
 
 
 def without(entries: Mapping[str, Tensor], steps: Tensor) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from torch.nn.functional import pad
 from memsuite.controllers.base import Placement, ZeroBegin, zero_where
 from memsuite.controllers.blocks import at_least
 from memsuite.controllers.windows.appended import appended, emptied
-from memsuite.controllers.windows.confined import not_finite, spoilt, without, zeroed
+from memsuite.controllers.windows.confined import finite, not_finite, spoilt, without, zeroed
 from memsuite.controllers.windows.forked import append_recent, forked, whole, worth_sharing
 from memsuite.controllers.windows.positions import last_true, positions_in_episode
 from memsuite.errors import UsageError
@@ -161,9 +161,9 @@ class WindowMemory(ZeroBegin):
         reach = min(self.context_length, _most(position, self.context_length) + 1)
         cached, age, seen, at = whole(after, reach, self.context_length)
         x, view = x_BD.view(*at.shape, -1), View(age, seen, at)
+        if x.device.type == "cpu" and finite(features := self.attend(x, cached, view)):
+            return features.flatten(0, 1), after
         lost = not_finite(cached)
-        if lost is None:
-            return self.attend(x, cached, view).flatten(0, 1), after
         reached = (seen & lost.unsqueeze(1)).any(-1)
         features = self.attend(zeroed(x, reached), without(cached, lost), view)
         return spoilt(features, reached).flatten(0, 1), after
@@ -195,14 +195,14 @@ class WindowMemory(ZeroBegin):
 
     def _confined(self, x_TBD: Tensor, every: Entries, positions_TB: Tensor, carried: int) -> Tensor:
         """Attend to a sequence; features are NaN where a query sees a step that is not finite, and only there."""
+        given = positions_TB, carried
+        if x_TBD.device.type == "cpu" and finite(features := self.attend_sequence(x_TBD, every, *given)):
+            return features  # an accelerator would have to wait for the answer
         lost = not_finite(every)
-        if lost is None:
-            return self.attend_sequence(x_TBD, every, positions_TB, carried)
         newest, time = last_true(lost), torch.arange(len(lost), device=lost.device).unsqueeze(1)
         reached = (time - newest)[carried:] <= positions_TB.clamp(max=self.context_length - 1)
         reached &= newest[carried:] >= 0
-        features = self.attend_sequence(zeroed(x_TBD, lost[carried:]), without(every, lost), positions_TB, carried)
-        return spoilt(features, reached)
+        return spoilt(self.attend_sequence(zeroed(x_TBD, lost[carried:]), without(every, lost), *given), reached)
 
     def _cache(self, part_BTW: Tensor, last_B: Tensor) -> Tensor:
         """Return the last ``context_length`` steps, with zeros for steps before the episode of position ``last_B``."""
