@@ -109,8 +109,8 @@ PPO_NAMES = [one.name for one in fields(PPOConfig)]
 NAMES = [one.name for one in fields(RunConfig) if one.name != "ppo"]
 # What tells a run from others in the name of its folder, with the defaults.
 IDENTITY = {name: getattr(RunConfig, name) for name in ("task", "difficulty", "horizon", "controller", "seed")}
-# What a run may change on its way: how long it goes on, and what changes none of its numbers. With anything else its
-# result would claim for the whole run what was true of its last part.
+# What a run may change on its way: how long it goes on, and what changes its numbers by rounding alone. With anything
+# else its result would claim for the whole run what was true of its last part.
 FREE, FREE_PPO = ("steps",), ("recompute", "max_skipped_updates")
 GROUPS = ("model", "model.ppo", "trainer", "task_args", "controller_args")  # keys that hold other settings
 

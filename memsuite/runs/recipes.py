@@ -30,7 +30,7 @@ LATER: dict[str, Any] = {
 # Arguments of tasks and controllers that came after results were published: what those were made with.
 LATER_ARGUMENTS: dict[str, Any] = {"reveal": False, "binding": False, "negative_eigenvalues": False}
 LONGEST_GLOBAL = 20_000  # most steps to remember at which one norm over all parameters still lets the heads learn
-THE_SAME = ("recompute",)  # settings of how a result is computed, which change nothing of it; older results lack them
+THE_SAME = ("recompute",)  # how a result is computed, which changes it by rounding alone; older results lack it
 MOST_EPISODES, MOST_EVALUATIONS = 1024, 20  # of the final evaluation, and on the way
 EVALUATION_SHARE = 0.2  # most of the steps of training that evaluations of a Gymnasium environment take by default
 NO_BONUS = {"entropy_coefficient": 0.0, "entropy_weighting": "advantages"}  # of a task that has none of its own
