@@ -151,8 +151,7 @@ def test_law_4_future_inputs_never_change_past_outputs(name, case):
     assert not torch.equal(one, other)
 
 
-@pytest.mark.parametrize("observed", [float("nan"), float("inf")])
-@pytest.mark.parametrize("cut", [None, 15], ids=["whole", "cut"])
+@pytest.mark.parametrize(("observed", "cut"), [(float("nan"), None), (float("inf"), 15)], ids=["whole", "cut"])
 @every_controller
 def test_law_4_an_observation_that_is_not_finite_stays_in_its_episode_and_out_of_the_past(name, cut, observed):
     """A zero weight times NaN is NaN, so a product over all steps of a row would pass it on."""
