@@ -14,7 +14,20 @@ from memsuite.blame import home_of, in_one_line
 from memsuite.controllers.base import Controller
 from memsuite.controllers.copies import copied, in_precision
 from memsuite.laws import influences, memory, modes, slopes
-from memsuite.laws.cases import FAR, LONG, MIXED, PLAIN, SHAPES, WIDE, Case, Shape, make_case, perturb, takes_noise
+from memsuite.laws.cases import (
+    FAR,
+    LONG,
+    MANY,
+    MIXED,
+    PLAIN,
+    SHAPES,
+    WIDE,
+    Case,
+    Shape,
+    make_case,
+    perturb,
+    takes_noise,
+)
 from memsuite.laws.compare import Finding, worse
 from memsuite.trial.controller import check_parameters
 
@@ -60,7 +73,8 @@ LAWS: dict[str, tuple[Trial, ...]] = {
     ),
     "precision is kept": (
         Trial(slopes.precision_is_kept),
-        Trial(slopes.no_half_precision_inside, (DOUBLE,), (MIXED,)),
+        Trial(slopes.no_half_precision_inside, (DOUBLE,), (MANY,)),
+        Trial(slopes.single_precision_is_kept, (SINGLE,), (MIXED,)),
     ),
     "rows are apart": (
         Trial(influences.rows_are_apart, BOTH),
