@@ -124,10 +124,11 @@ def arguments_are_unchanged(controller: Controller, case: Case) -> Finding:
     This is tried without autograd, as a run acts; with it PyTorch refuses most of what is written in place.
     """
     rows, found = case.x.shape[1], Finding(0.0, 0.0)
+    # The smallest first, because the first that writes is named.
     methods: dict[str, Callable[[Tensor, State, Tensor], Any]] = {
-        "forward_sequence": controller.forward_sequence,
-        "forward_step": lambda x, state, first: controller.forward_step(x[0], state),
         "reset_mask": lambda x, state, first: controller.reset_mask(state, first[0]),
+        "forward_step": lambda x, state, first: controller.forward_step(x[0], state),
+        "forward_sequence": controller.forward_sequence,
     }
     first = (torch.arange(rows) % 2 == 0).expand_as(case.is_first)
     for name, method in methods.items():
