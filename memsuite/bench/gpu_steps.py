@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import logging
 import sys
@@ -23,6 +22,7 @@ from memsuite.bench.op_cases import CASES
 from memsuite.bench.variants import arguments_of
 from memsuite.callbacks import StopAtTarget
 from memsuite.controllers import Controller, make_controller
+from memsuite.controllers.copies import copied
 from memsuite.launch.trainer import TRAINER_DEFAULTS
 from memsuite.module import MemoryPPO
 from memsuite.shipped import find
@@ -81,7 +81,7 @@ def compare_controller(device: str, name: str) -> dict[str, Any]:
     model = make_controller(asked["controller"], input_dim=WIDTH, memory_horizon=100, **arguments)
     x, first = torch.randn(STEPS, ROWS, WIDTH), torch.rand(STEPS, ROWS) < 0.03
     expected = _read(model, x, first)
-    moved = copy.deepcopy(model).to(device)
+    moved = copied(model).to(device)
     error = worst(_read(moved, x.to(device), first.to(device)), expected)
     with torch.autocast(torch.device(device).type, torch.bfloat16):
         mixed = worst(_read(moved, x.to(device), first.to(device)), expected)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import logging
 import time
 
@@ -11,6 +10,7 @@ import torch
 
 from memsuite.analysis.retention import CUES, retention
 from memsuite.controllers import CONTROLLERS, Controller
+from memsuite.controllers.copies import copied
 from memsuite.module import MemoryPPO
 
 LEAST = 0.05  # of the retention; a policy learns from 0.1 and not from 0.01
@@ -32,7 +32,7 @@ def hint_at_retention(module: MemoryPPO) -> None:
     if name in CONTROLLERS or steps < 2 or module.env_steps or module.config.init_from:
         return
     with contextlib.suppress(Exception), torch.random.fork_rng(devices=[]):
-        controller = copy.deepcopy(module.model.controller).eval()
+        controller = copied(module.model.controller).eval()
         if controller.input_dim > CUES and (found := where_it_is_lost(controller, steps)):
             after, held = found
             log.warning(HINT, name, held, f"the {steps} steps" if after == steps else f"{after} of the {steps} steps")

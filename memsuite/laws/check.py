@@ -5,32 +5,92 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from memsuite.analysis.retention import CUES, retention
-from memsuite.blame import in_one_line
+from memsuite.blame import home_of, in_one_line
 from memsuite.controllers.base import Controller
-from memsuite.laws import laws
-from memsuite.laws.cases import SHAPES, Case, in_precision, make_case, precision
+from memsuite.controllers.copies import copied, in_precision
+from memsuite.laws import influences, memory, modes, slopes
+from memsuite.laws.cases import (
+    FAR,
+    LONG,
+    MANY,
+    MIXED,
+    PLAIN,
+    SHAPES,
+    WIDE,
+    Case,
+    Shape,
+    make_case,
+    perturb,
+    takes_noise,
+)
 from memsuite.laws.compare import Finding, worse
+from memsuite.trial.controller import check_parameters
 
-BOTH, DOUBLE = (torch.float64, torch.float32), (torch.float64,)
-Law = Callable[[Controller, Case], Finding]
-# The laws, in the order in which they are told, each with the precisions in which it is tried.
-LAWS: dict[str, tuple[Law, tuple[torch.dtype, ...]]] = {
-    "both modes agree": (laws.modes_agree, BOTH),
-    "episodes are apart": (laws.episodes_are_apart, BOTH),
-    "cuts are carried": (laws.cuts_are_carried, BOTH),
-    "the gradient is the slope": (laws.the_gradient_is_the_slope, DOUBLE),
-    "the future is unseen": (laws.the_future_is_unseen, DOUBLE),
-    "resets erase": (laws.resets_erase, DOUBLE),
-    "the state is bounded": (laws.the_state_is_bounded, DOUBLE),
-    "precision is kept": (laws.precision_is_kept, DOUBLE),
-    "rows are apart": (laws.rows_are_apart, BOTH),
-    "the same twice": (laws.the_same_twice, DOUBLE),
+# The copies of a controller that are tried: in two precisions, with other parameters, and one that has not been called.
+DOUBLE, SINGLE = "float64", "float32"
+PERTURBED, UNREAD = "float64, all parameters perturbed", "float64, not called before"
+BOTH = (DOUBLE, SINGLE)
+
+
+class Trial(NamedTuple):
+    """A part of a law.
+
+    Attributes:
+        law: finds the largest difference.
+        copies: of the controller, on which it is tried.
+        shapes: of the sequences that it is tried on.
+    """
+
+    law: Callable[[Controller, Case], Finding]
+    copies: tuple[str, ...] = (DOUBLE,)
+    shapes: tuple[Shape, ...] = SHAPES
+
+
+# The laws, in the order in which they are told.
+LAWS: dict[str, tuple[Trial, ...]] = {
+    "both modes agree": (
+        Trial(modes.modes_agree, BOTH),
+        Trial(modes.modes_agree, (DOUBLE,), (LONG, WIDE)),
+        Trial(modes.modes_agree, (PERTURBED,), (MIXED,)),
+        Trial(modes.autograd_changes_nothing, (DOUBLE,), (MIXED,)),
+    ),
+    "episodes are apart": (Trial(modes.episodes_are_apart, BOTH),),
+    "cuts are carried": (Trial(modes.cuts_are_carried, BOTH), Trial(modes.cuts_are_carried, (DOUBLE,), (LONG,))),
+    "the gradient is the slope": (
+        Trial(slopes.the_gradient_is_the_slope, (DOUBLE,), (*SHAPES, FAR)),
+        Trial(slopes.parameters_have_their_gradients, (PERTURBED,), (MIXED,)),
+    ),
+    "the future is unseen": (Trial(influences.the_future_is_unseen),),
+    "resets erase": (Trial(memory.resets_erase), Trial(memory.resets_erase, (PERTURBED,), (MIXED,))),
+    "the state is bounded": (
+        Trial(memory.the_state_is_bounded),
+        Trial(memory.whole_numbers_do_not_overflow, (DOUBLE,), (PLAIN,)),
+    ),
+    "precision is kept": (
+        Trial(slopes.precision_is_kept),
+        Trial(slopes.no_half_precision_inside, (DOUBLE,), (MANY,)),
+        Trial(slopes.single_precision_is_kept, (SINGLE,), (MIXED,)),
+    ),
+    "rows are apart": (
+        Trial(influences.rows_are_apart, BOTH),
+        Trial(influences.rows_are_apart, (DOUBLE,), (WIDE,)),
+        Trial(influences.one_row_spoils_no_other, (DOUBLE,), (PLAIN,)),
+    ),
+    "the same twice": (
+        Trial(influences.the_same_twice),
+        Trial(influences.parameters_are_read_anew, (UNREAD,), (MIXED,)),
+    ),
+    "arguments are unchanged": (Trial(memory.arguments_are_unchanged, (DOUBLE,), (MIXED,)),),
 }
+IGNORES_DEVICE = (
+    "init_state ignores the device that it is given, so that the controller runs on a CPU alone; pass device=device "
+    "where it makes a tensor"
+)
 COST_STEPS, COST_ROWS = 64, 16
 
 
@@ -42,11 +102,13 @@ class Report:
         findings: by law, the worst of all cases and precisions.
         retention: before training, by the number of steps; empty where the input is too narrow for the cues.
         microseconds: of a step of one environment, by the mode, forward alone, in single precision.
+        notes: what breaks no law on a CPU, a line each.
     """
 
     findings: dict[str, Finding]
     retention: dict[int, float]
     microseconds: dict[str, float]
+    notes: tuple[str, ...] = ()
 
     @property
     def holds(self) -> bool:
@@ -60,7 +122,8 @@ class Report:
     def plain(self) -> dict[str, Any]:
         """Return everything as plain values, for JSON."""
         found = {law: {**asdict(one), "holds": one.holds} for law, one in self.findings.items()}
-        return {"holds": self.holds, "laws": found, "retention": self.retention, "microseconds": self.microseconds}
+        measured = {"retention": self.retention, "microseconds": self.microseconds}
+        return {"holds": self.holds, "laws": found, **measured, "notes": list(self.notes)}
 
 
 def check(controller: Controller, horizons: Sequence[int] = (), cost: bool = False) -> Report:
@@ -73,32 +136,44 @@ def check(controller: Controller, horizons: Sequence[int] = (), cost: bool = Fal
 
     Returns:
         What was found. A law that raises an exception is broken, and the finding says which.
+
+    Raises:
+        UsageError: one line, if it cannot be copied or has parameters that no run trains, such as complex ones.
     """
+    check_parameters(f"{type(controller).__name__}{home_of(type(controller))}", controller)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        kinds = {dtype: in_precision(controller, dtype).eval() for dtype in BOTH}
-        findings = {law: _worst(run, [kinds[dtype] for dtype in dtypes]) for law, (run, dtypes) in LAWS.items()}
-        single, wide = kinds[torch.float32], controller.input_dim > CUES
+        kinds = {
+            DOUBLE: in_precision(controller, torch.float64).eval(),
+            SINGLE: in_precision(controller, torch.float32).eval(),
+        }
+        kinds |= {PERTURBED: perturb(copied(kinds[DOUBLE])), UNREAD: copied(kinds[DOUBLE])}
+        noise = takes_noise(kinds[DOUBLE])
+        findings = {law: _worst(trials, kinds, noise) for law, trials in LAWS.items()}
+        single, wide = kinds[SINGLE], controller.input_dim > CUES
+        notes = (IGNORES_DEVICE,) if memory.ignores_device(single) else ()
         try:
             kept = {steps: retention(single, steps) for steps in horizons if wide}
-            return Report(findings, kept, _microseconds(single) if cost else {})
+            return Report(findings, kept, _microseconds(single) if cost else {}, notes)
         except Exception:
             if all(finding.holds for finding in findings.values()):
                 raise
-            return Report(findings, {}, {})  # the laws have named what it raises
+            return Report(findings, {}, {}, notes)  # the laws have named what it raises
 
 
-def _worst(law: Law, controllers: list[Controller]) -> Finding:
+def _worst(trials: tuple[Trial, ...], kinds: dict[str, Controller], noise: bool) -> Finding:
     """Return the worst finding over all cases; the first one that raises ends it."""
     found: Finding | None = None
-    for controller in controllers:
-        for shape in SHAPES:
-            try:
-                one = law(controller, make_case(controller, *shape))
-            except Exception as error:
-                kind = str(precision(controller)).removeprefix("torch.")
-                return Finding(float("inf"), 0.0, f"{kind}: {in_one_line(error)}")
-            found = one if found is None else worse(found, one)
+    for law, copies, shapes in trials:
+        for name in copies:
+            for shape in shapes:
+                try:
+                    # Drawn with another copy, so that nothing has called the one that nothing else reads.
+                    case = make_case(kinds[name if name in BOTH else DOUBLE], *shape, noise=noise)
+                    one = law(kinds[name], case)
+                except Exception as error:
+                    return Finding(float("inf"), 0.0, f"{name}: {in_one_line(error)}")
+                found = one if found is None else worse(found, one)
     assert found is not None
     return found
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from memsuite.controllers.base import Controller
-from memsuite.laws.cases import FEATURES, Case, Outputs, in_precision
+from memsuite.controllers.copies import in_precision
+from memsuite.laws.cases import FEATURES, Case, Outputs
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 2e-5}
 
@@ -43,6 +44,11 @@ def worse(one: Finding, other: Finding) -> Finding:
     return one if _share(one) >= _share(other) else other
 
 
+def prefixed(prefix: str, one: Finding) -> Finding:
+    """Return a finding whose place begins with more words, if it has one."""
+    return replace(one, where=one.where and f"{prefix}: {one.where}")
+
+
 def _share(one: Finding) -> float:
     return one.error / max(one.allowed, 1e-300) if one.error == one.error else float("inf")
 
@@ -73,21 +79,37 @@ def compared(
     for name, got in ones.items():
         expected = others[name].detach()
         truth = expected if truths is None else truths[name].detach()
-        found = worse(found, _apart(name, got.detach(), expected, truth, case))
+        found = worse(found, apart(name, got.detach(), expected, truth, case))
     return found
 
 
-def _apart(name: str, got: Tensor, expected: Tensor, truth: Tensor, case: Case) -> Finding:
+def apart(name: str, got: Tensor, expected: Tensor, truth: Tensor, case: Case) -> Finding:
+    """Compare two tensors.
+
+    Args:
+        name: of what they hold.
+        got: the one.
+        expected: the other.
+        truth: the other in double precision.
+        case: what was read.
+    """
     allowed = TOLERANCE[case.x.dtype]
     if got.shape != expected.shape:
         return Finding(float("inf"), allowed, f"{name}, of shape {list(got.shape)} and {list(expected.shape)}")
     if not got.numel():
         return Finding(0.0, allowed)
-    scale = max(1.0, float(truth.abs().max()))
-    difference = (got - expected).abs() / scale
-    allowed += 8 * float((expected - truth).abs().max()) / scale
+    scale = max(1.0, float(difference_of(truth, torch.zeros_like(truth)).nan_to_num(0, 0, 0).max()))
+    difference = difference_of(got, expected) / scale
+    allowed += 8 * float(difference_of(expected, truth).max()) / scale
     error = float(difference.max())
     return Finding(error, allowed, place(name, difference, allowed, case) if error > 0 or error != error else "")
+
+
+def difference_of(one: Tensor, other: Tensor) -> Tensor:
+    """Return how far apart the numbers of two tensors are, also truth values; what is equal, as infinity, is not."""
+    if not all(part.is_floating_point() or part.is_complex() for part in (one, other)):
+        one, other = one.double(), other.double()
+    return (one - other).abs().masked_fill(one == other, 0)
 
 
 def place(name: str, difference: Tensor, allowed: float, case: Case) -> str:

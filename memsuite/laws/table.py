@@ -10,7 +10,8 @@ from memsuite.laws.check import Report
 
 def table_of(name: str, report: Report) -> Table:
     """Lay out the laws of one controller, its retention and its cost."""
-    found = Table(title=name, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, caption=costs(report))
+    caption = "\n".join(filter(None, (costs(report), *report.notes)))
+    found = Table(title=name, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, caption=caption)
     for heading in ("law", "holds"):
         found.add_column(heading, no_wrap=True)
     found.add_column("error", justify="right", no_wrap=True)
@@ -40,5 +41,6 @@ def overview(reports: dict[str, Report]) -> Table:
         error = max(one.error for one in report.findings.values())
         kept = [f"{value:.3f}" for value in report.retention.values()] or [""] * len(headings)
         times = [f"{report.microseconds[mode]:.1f}" for mode in ("step", "sequence")]
-        found.add_row(name, "BROKEN: " + "; ".join(broken) if broken else "all hold", f"{error:.1e}", *kept, *times)
+        laws = "BROKEN: " + "; ".join(broken) if broken else "all hold"
+        found.add_row(name, "; ".join([laws, *report.notes]), f"{error:.1e}", *kept, *times)
     return found

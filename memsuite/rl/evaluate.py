@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from memsuite.controllers.base import is_own
+from memsuite.controllers.copies import copied
 from memsuite.distributed import from_first, rank
 from memsuite.errors import UsageError
 from memsuite.reading import plain_number
@@ -109,7 +109,7 @@ def left_as_it_was(model: ActorCritic) -> Iterator[ActorCritic]:
     The built-in controllers keep everything in the state that the caller holds.
     """
     if is_own(model.controller):
-        yield copy.deepcopy(model).eval()
+        yield copied(model).eval()
         return
     was_training = model.training
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import io
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +12,7 @@ from torch.utils import _pytree as pytree
 
 from memsuite.blame import blamed_on
 from memsuite.controllers.base import Controller, map_state
+from memsuite.controllers.copies import copied
 from memsuite.errors import UsageError
 from memsuite.rl.actor_critic import ActorCritic
 from memsuite.rl.optimizer import make_optimizer
@@ -50,7 +50,7 @@ def try_controller(
         UsageError: one line that says what is wrong.
     """
     with blamed_on(who):
-        model = copy.deepcopy(model).to(device)
+        model = copied(model).to(device)
         controller = model.controller
         check_parameters(who, controller)
         x = torch.rand(STEPS, BATCH, task.observation_dim, device=device)
@@ -222,7 +222,7 @@ def check_saved(who: str, state: State) -> None:
 
 def check_gradient(who: str, model: ActorCritic, x: Tensor, is_first: Tensor, ppo: ResolvedPPO) -> None:
     """Take one gradient and one step of the optimiser, as an iteration does, on a copy."""
-    model = copy.deepcopy(model)
+    model = copied(model)
     controller = model.controller
     features, state = controller.forward_sequence(x, controller.init_state(BATCH, x.device), is_first)
     check_features(who, "forward_sequence", features, (STEPS, BATCH, controller.feature_dim))
@@ -275,7 +275,7 @@ def notes_on_modes(who: str, controller: Controller, x: Tensor, is_first: Tensor
     with torch.no_grad():
         for mode in (False, False, True):
             torch.manual_seed(0)
-            part = copy.deepcopy(controller).train(mode)
+            part = copied(controller).train(mode)
             found.append(part.forward_sequence(x, part.init_state(BATCH, x.device), is_first)[0])
     if torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2]):
         yield (

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from memsuite.controllers import CONTROLLERS, Controller, make_controller
 from memsuite.controllers.base import ZeroBegin
-from memsuite.laws import laws
+from memsuite.laws import influences, memory, modes, slopes
 from memsuite.laws.cases import make_case, named_leaves
 
 INPUT, HIDDEN = 5, 8
@@ -97,7 +97,7 @@ def holds(finding):
 @given(case=sequences())
 def test_law_1_sequence_equals_loop_of_steps(name, dtype, horizon, case):
     controller = build(name, dtype, horizon)
-    holds(laws.modes_agree(controller, drawn(controller, case)))
+    holds(modes.modes_agree(controller, drawn(controller, case)))
 
 
 @pytest.mark.parametrize("name", [name for name, cls in CONTROLLERS.items() if cls.abilities.state != "window"])
@@ -125,7 +125,7 @@ def test_law_1_holds_for_a_long_wait_under_autocast(name):
 @given(case=sequences())
 def test_law_2_packed_episodes_equal_episodes_apart(name, dtype, case):
     controller = build(name, dtype)
-    holds(laws.episodes_are_apart(controller, drawn(controller, case)))
+    holds(modes.episodes_are_apart(controller, drawn(controller, case)))
 
 
 @every_controller
@@ -136,7 +136,7 @@ def test_law_3_cut_anywhere_and_carried_equals_the_whole(name, dtype, case, cut)
     controller = build(name, dtype)
     case = drawn(controller, case)
     if cut < case.steps:
-        holds(laws.cuts_are_carried(controller, case, [cut]))
+        holds(modes.cuts_are_carried(controller, case, [cut]))
 
 
 @every_controller
@@ -145,7 +145,7 @@ def test_law_3_cut_anywhere_and_carried_equals_the_whole(name, dtype, case, cut)
 def test_law_4_future_inputs_never_change_past_outputs(name, case):
     controller = build(name)
     case = drawn(controller, case)
-    holds(laws.the_future_is_unseen(controller, case))
+    holds(influences.the_future_is_unseen(controller, case))
     one, _ = controller.forward_sequence(case.x, case.state, case.is_first)
     other, _ = controller.forward_sequence(torch.randn_like(case.x), case.state, case.is_first)
     assert not torch.equal(one, other)
@@ -185,13 +185,13 @@ def _in_two(read, x, case, cut):
 @given(case=sequences())
 def test_law_4_nothing_of_the_past_remains_after_a_reset(name, case):
     controller = build(name)
-    holds(laws.resets_erase(controller, drawn(controller, case)))
+    holds(memory.resets_erase(controller, drawn(controller, case)))
 
 
 @every_controller
 def test_law_5_state_does_not_grow(name):
     controller = build(name)
-    holds(laws.the_state_is_bounded(controller, drawn(controller, (9, 2, 0, 0.3))))
+    holds(memory.the_state_is_bounded(controller, drawn(controller, (9, 2, 0, 0.3))))
     assert (
         sum(leaf.numel() for leaf in named_leaves(controller.init_state(2)).values()) == 2 * controller.state_floats()
     )
@@ -203,11 +203,11 @@ def test_law_5_state_does_not_grow(name):
 @given(case=sequences())
 def test_rows_do_not_depend_on_each_other(name, dtype, case):
     controller = build(name, dtype)
-    holds(laws.rows_are_apart(controller, drawn(controller, case)))
+    holds(influences.rows_are_apart(controller, drawn(controller, case)))
 
 
 @every_controller
 def test_a_float64_model_is_one_throughout(name):
     controller = build(name)
-    holds(laws.precision_is_kept(controller, drawn(controller, (12, 3, 0, 0.3))))
-    holds(laws.the_same_twice(controller, drawn(controller, (12, 3, 1, 0.3))))
+    holds(slopes.precision_is_kept(controller, drawn(controller, (12, 3, 0, 0.3))))
+    holds(influences.the_same_twice(controller, drawn(controller, (12, 3, 1, 0.3))))
