@@ -192,6 +192,16 @@ def test_runs_beyond_the_budget_or_of_other_tasks_do_not_count(folder):
         assert leaderboard.entries_of(other, "x", set()) == []
 
 
+def test_another_experiment_is_another_row_of_the_leaderboard(folder):
+    """A curriculum, an extension and another recipe were averaged with plain runs, as further seeds."""
+    results = verify(read_submission("sent.json"), "sent.json")
+    used = {"argument": "horizon", "start": 5, "factor": 1.5, "stages": []}
+    names = [leaderboard.name_of(type(run)(**{**vars(run), "curriculum": used})) for run in results]
+    assert all("curriculum=horizon from 5 x 1.5" in name for name in names)
+    grown = [type(run)(**{**vars(run), "curriculum": used}) for run in results]
+    assert len(leaderboard.entries_of([*results, *grown], "x", set())) == 2
+
+
 def test_a_rank_needs_the_tasks_that_were_published(folder):
     """A task that is added later takes no rank away; where nothing was published, all tasks count."""
     results = verify(read_submission("sent.json"), "sent.json")

@@ -14,6 +14,8 @@ from memsuite.submissions import read_submission, verify
 from memsuite.tasks import PRESETS
 from render.common import ROOT, grouped, table
 
+CURRENT = "v2"  # the recipe of the published rows, which needs no name
+
 FILE = ROOT / "results" / "reference_v2.jsonl"
 SUBMISSIONS = ROOT / "results" / "submissions"
 HEADINGS = ("rank", "model", "mean score", "at target", "tasks", "seeds", "parameters", "state floats", "from")
@@ -99,9 +101,11 @@ def within_budget(run: RunResult) -> bool:
 
 
 def name_of(run: RunResult) -> str:
-    """Return a model's name, with the settings that differ from the recipe."""
-    settings = variant(run)[1]
-    return f"`{run.controller}`" + (f" ({one_line(settings)})" if settings else "")
+    """Return a model's name, with what makes its experiment another: recipe, settings, a curriculum, an extension."""
+    recipe, settings = variant(run)
+    different = [f"recipe {recipe}"] if recipe != CURRENT else []
+    different += [*run.besides(), *([settings] if settings else [])]
+    return f"`{run.controller}`" + (f" ({one_line(', '.join(different))})" if different else "")
 
 
 def one_line(text: str) -> str:

@@ -127,7 +127,7 @@ def compare(new: pd.DataFrame, old: pd.DataFrame, confidence: float = 0.95) -> p
                 (math.nan, 0) if side is None else (float(values_of(side).mean()), len(side))
             )
         found = Interval(math.nan, math.nan, math.nan)
-        if one is not None and other is not None:
+        if one is not None and other is not None and measure(one) == measure(other):
             found = difference(*_sampled(one), *_sampled(other), confidence=each)
         rows.append(row | {**_columns("difference", found), "verdict": _verdict(one, other, found, confidence)})
     return import_pandas().DataFrame(rows)

@@ -44,9 +44,12 @@ class Grid:
 def for_terminal(grid: Grid) -> Table:
     """Lay a grid out for a terminal."""
     sides = ["left"] * grid.left + ["right"] * (len(grid.headings) - grid.left)
-    columns = [
-        Column(name, justify="left" if side == "left" else "right", no_wrap=True)
-        for name, side in zip(grid.headings, sides, strict=True)
+    widest = [max(map(len, texts)) for texts in zip(grid.headings, *grid.rows, strict=True)]
+    columns = [  # names are folded where the terminal is too narrow; a number is never cut
+        Column(name, justify="left", overflow="fold")
+        if side == "left"
+        else Column(name, justify="right", min_width=most)
+        for name, side, most in zip(grid.headings, sides, widest, strict=True)
     ]
     style: dict[str, Any] = {"box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0), "pad_edge": False}
     table = Table(*columns, title=grid.title, caption=grid.note or None, **style)

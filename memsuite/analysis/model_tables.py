@@ -108,8 +108,8 @@ def _results(found: Comparison) -> Grid:
         return value + MARKS.get(verdicts.get((row["cell"], row["model"]), ""), "")
 
     note = (
-        f"Mean over seeds with its {100 * found.confidence:g}% interval (Student's t). * means that {found.first} is "
-        "better than this model here, ! that it is worse (Holm over all tests)."
+        f"Mean over seeds with its {100 * found.confidence:g}% interval (Student's t; of one seed over its episodes). "
+        f"* means that {found.first} is better than this model here, ! that it is worse (Holm over all tests)."
     )
     return _wide(found, f"Final {' or '.join(sorted(set(found.cells['measures'])))}", text, note)
 
@@ -124,7 +124,7 @@ def _budget_free(found: Comparison) -> list[Grid]:
     note = "Median over seeds, a dash where half of them did not reach it; in brackets the seeds at the target."
     tables = [_wide(found, "Steps to the target", to_target, note)]
     if found.cells["area"].notna().any():
-        note = "The mean over training of what the evaluations on the way found, where run folders are read."
+        note = "The mean over training of what the evaluations on the way found, which results hold, too."
         tables.append(_wide(found, "Area under the learning curve", lambda row: number(row["area"], 3), note))
     return tables
 

@@ -14,7 +14,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from memsuite.analysis.results import variant
 from memsuite.bench.records import until_target
+from memsuite.runs import RunResult
 from memsuite.runs.collection import read_collection
 from memsuite.runs.config import DIFFICULTIES
 from memsuite.shipped import find
@@ -31,13 +33,12 @@ def measure(console: Console, runs: str, plot: str | None = None) -> list[dict[s
         runs: a file of results, or the name of one that comes with memsuite.
         plot: a file to draw the map into; None for none.
     """
-    groups: dict[tuple[int, int, str, bool], list[dict[str, Any]]] = {}
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     with console.status(runs):
         for run in read_collection(find("results", runs)):
-            if run["task"] in SUITE and run["objective"] == "ppo":
+            if run["task"] in SUITE and run["objective"] == "ppo" and as_in_its_tier(run):
                 place = SUITE.index(run["task"]), DIFFICULTIES.index(run["difficulty"])
-                key = *place, run["controller"], run["curriculum"] is not None
-                groups.setdefault(key, []).append(run)
+                groups.setdefault((*place, run["controller"], *_experiment(run)), []).append(run)
     rows = [cell(found) for _, found in sorted(groups.items(), key=lambda item: item[0])]
     if plot:
         from memsuite.analysis.plots.canvas import save
@@ -45,6 +46,18 @@ def measure(console: Console, runs: str, plot: str | None = None) -> list[dict[s
 
         save(map_of_cells(rows), Path(plot))
     return rows
+
+
+def as_in_its_tier(run: dict[str, Any]) -> bool:
+    """Tell whether a run is of its tier's own horizon and arguments, so that the tier's target is its own."""
+    preset, given = get_task_config(run["task"], run["difficulty"]), run["config"].get("task_args") or {}
+    return run["horizon"] == preset.horizon and all(given.get(name) == value for name, value in preset.args.items())
+
+
+def _experiment(run: dict[str, Any]) -> tuple[Any, ...]:
+    """Return what seeds of one experiment share, beside the controller's name; those with a curriculum come last."""
+    result = RunResult.read(run, "a result")
+    return run["curriculum"] is not None, *variant(result), result.config.get("steps") or 0, tuple(result.besides())
 
 
 def cell(runs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -56,10 +69,11 @@ def cell(runs: list[dict[str, Any]]) -> dict[str, Any]:
     taken = [run["cpu_seconds_to_target"] for run in at_target if run["cpu_seconds_to_target"] is not None]
     return {
         **{name: first[name] for name in ("task", "difficulty", "horizon", "controller", "parameters")},
+        "settings": ", ".join(part for part in variant(RunResult.read(first, "a result")) if part),
         "curriculum": first["curriculum"] and {name: first["curriculum"][name] for name in ("argument", "start")},
         "target": target,
         "solved_seeds": len(at_target),
-        "solved": len(at_target) >= SOLVED,
+        "solved": len(at_target) >= SOLVED and len(at_target) >= SOLVED / 5 * len(seeds),
         "cpu_seconds_to_target": statistics.median(taken) if taken else None,
         "cpu_seconds": statistics.median(run["cpu_seconds"] for run in seeds),
         "seeds": seeds,
@@ -88,5 +102,5 @@ def table(report: list[dict[str, Any]]) -> Table:
         reached = f"{row['solved_seeds']} of {len(row['seeds'])}"
         numbers = [f"{row['target']:.2f}", reached, successes, "-" if taken is None else f"{taken:,.0f}"]
         grown = str(row["curriculum"]["start"]) if row["curriculum"] else "-"
-        found.add_row(row["task"], row["difficulty"], row["controller"], grown, *numbers)
+        found.add_row(row["task"], row["difficulty"], f"{row['controller']} ({row['settings']})", grown, *numbers)
     return found

@@ -13,7 +13,7 @@ from memsuite.controllers.base import Controller
 from memsuite.errors import UsageError
 from memsuite.ops import gated_mlp, gated_out, rms_norm, wide_linear
 from memsuite.ops.fused.gated_out import NONE
-from memsuite.ops.schema import worth_fusing
+from memsuite.ops.schema import outside_autocast, worth_fusing
 
 EPSILON = 1e-8  # of the norms: even a stream whose memory has faded to a thousandth is still normalised
 
@@ -27,10 +27,10 @@ def unrounded(cell: Callable[..., Any], x: Tensor, state: Any, *weights: Tensor)
         state: of the cell.
         weights: of the cell, whose kind of number the state has.
     """
-    if not torch.is_autocast_enabled(x.device.type):
+    if torch.is_autocast_enabled(x.device.type):
+        x = x.to(weights[0].dtype)
+    with outside_autocast(x.device.type):
         return cell(x, state, *weights)
-    with torch.autocast(x.device.type, enabled=False):
-        return cell(x.to(weights[0].dtype), state, *weights)
 
 
 class Bare(nn.Module):

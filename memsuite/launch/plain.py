@@ -19,7 +19,7 @@ from memsuite.files import write_json
 from memsuite.reading import positive
 
 SECONDS_A_LINE = 30.0  # between two lines of a log that say what is being done
-PIPED = 140  # columns where there is no screen: rich would take 80 and cut what does not fit
+PIPED = 500  # columns at most where there is no screen; rich would take 80
 
 
 class PlainParser(argparse.ArgumentParser):
@@ -124,6 +124,10 @@ class LoggedConsole(Console):
         super().__init__(**settings)
         self._told = time.monotonic()
 
+    def print(self, *objects: Any, crop: bool = False, **how: Any) -> None:
+        """Print; what is wider than the screen goes on in the next line, where rich would cut it off."""
+        super().print(*objects, crop=crop, **how)
+
     def status(self, status: Any, **settings: Any) -> Status:
         """Return what shows that something is being done, for a ``with`` statement."""
         return super().status(status, **settings) if self.is_terminal else LoggedStatus(status, console=self)
@@ -162,7 +166,7 @@ def console(**settings: Any) -> LoggedConsole:
 
 
 def for_tables() -> Console:
-    """Return a console as wide as the screen, or wide enough where the output goes to a file or a pipe."""
+    """Return a console for tables: as wide as the screen, or wide enough where the output goes to a file or a pipe."""
     return console(width=None if sys.stdout.isatty() else PIPED)
 
 

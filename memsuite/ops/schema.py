@@ -102,13 +102,18 @@ def as_promised(body: Callable[..., Any], fake: Callable[..., Any]) -> Callable[
     def run(*inputs: Any) -> Any:
         first = next(x for x in inputs if isinstance(x, Tensor))
         half = first.dtype in (torch.bfloat16, torch.float16)
-        with contextlib.ExitStack() as stack:
-            if torch.is_autocast_enabled(first.device.type):
-                stack.enter_context(torch.autocast(first.device.type, enabled=False))
+        with outside_autocast(first.device.type):
             made = body(*(_widened(x) for x in inputs) if half else inputs)
         return _laid(made, fake(*inputs) if half else made)
 
     return run
+
+
+def outside_autocast(device_type: str) -> contextlib.AbstractContextManager[Any]:
+    """Return a context that switches autocast off, if it is on."""
+    if not torch.is_autocast_enabled(device_type):
+        return contextlib.nullcontext()
+    return torch.autocast(device_type, enabled=False)
 
 
 def _widened(x: Any) -> Any:

@@ -14,6 +14,7 @@ from memsuite.controllers import Controller, make_controller
 from memsuite.controllers.base import forward_in_blocks, is_own
 from memsuite.errors import UsageError
 from memsuite.ops import normed_linear
+from memsuite.ops.schema import outside_autocast
 from memsuite.rl.needs import check_network
 from memsuite.rl.policy.distributions import policy_of
 from memsuite.rl.policy.encoder import ImageEncoder, controller_input_dim
@@ -174,7 +175,7 @@ class ActorCritic(nn.Module):
         if self.critic is None:
             return self._with_std(made), made.new_zeros(made.shape[:-1])
         # Outside autocast, because rewards and returns take the kind of number of the values.
-        with torch.autocast(observations.device.type, enabled=False):
+        with outside_autocast(observations.device.type):
             values = linear(observations.to(self.critic.weight.dtype), self.critic.weight * self.critic_gain)
         return self._with_std(made), values.squeeze(-1)
 

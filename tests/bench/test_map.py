@@ -10,7 +10,9 @@ from memsuite.tasks import SUITE, get_task_config
 def runs_of(successes, seconds):
     (one, *_) = [run for run in read_collection(find("results", "reference_v2")) if run["task"] == "n_back"]
     return [
-        one | {"seed": seed, "success": success, "cpu_seconds_to_target": took}
+        one
+        | {"seed": seed, "success": success, "success_low": success, "success_high": success}
+        | {"cpu_seconds_to_target": took}
         for seed, (success, took) in enumerate(zip(successes, seconds, strict=True))
     ]
 
@@ -30,7 +32,9 @@ def test_runs_with_a_curriculum_are_apart_and_marked(tmp_path, monkeypatch):
     target = get_task_config("n_back", "easy").target_success
     plain = runs_of([target] * 5, [9.0] * 5)
     stages = [{"horizon": 20, "env_steps": 0}]
-    grown = [run | {"curriculum": {"argument": "horizon", "start": 20, "stages": stages}} for run in plain]
+    grown = [
+        run | {"curriculum": {"argument": "horizon", "start": 20, "factor": 1.5, "stages": stages}} for run in plain
+    ]
     monkeypatch.setattr("memsuite.bench.map.read_collection", lambda _: [*plain, *grown])
     without, with_one = measure(console(), "reference_v2", str(tmp_path / "map.png"))
     assert (without["curriculum"], with_one["curriculum"]) == (None, {"argument": "horizon", "start": 20})
@@ -44,3 +48,15 @@ def test_published_runs_make_a_map_and_a_picture(tmp_path):
     assert (tmp_path / "map.png").stat().st_size > 10_000
     assert table(rows).row_count == len(rows)
     assert [SUITE.index(row["task"]) for row in rows] == sorted(SUITE.index(row["task"]) for row in rows)
+
+
+def test_other_settings_are_another_row_and_other_horizons_none(monkeypatch):
+    """Their runs together would be more seeds than there are, and some at another target than theirs."""
+    plain = runs_of([1.0] * 3, [9.0] * 3)
+    config = plain[0]["config"]
+    deep = [run | {"config": config | {"controller_args": {**config["controller_args"], "gain": 0.5}}} for run in plain]
+    far = [run | {"horizon": 2 * run["horizon"]} for run in plain]
+    monkeypatch.setattr("memsuite.bench.map.read_collection", lambda _: [*plain, *deep, *far])
+    rows = measure(console(), "reference_v2")
+    assert [(len(row["seeds"]), row["solved"]) for row in rows] == [(3, False)] * 2
+    assert sum("gain=0.5" in row["settings"] for row in rows) == 1

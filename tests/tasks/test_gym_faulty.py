@@ -95,7 +95,7 @@ def test_an_episode_that_cannot_be_gone_on_with_is_followed_by_a_new_one(monkeyp
         "generators": {"task": task.state_dict()["generator"]},
     }
     monkeypatch.setitem(globals(), "LENGTHS", iter((9, 6, 3, 8)))
-    actor, gathered = start_acting(GymTask("FaultyRestless-v0"), None, 3, {"task": generator}, saved)
+    actor, gathered = start_acting(GymTask("FaultyRestless-v0"), torch.nn.Linear(1, 1), 3, {"task": generator}, saved)
     assert actor.timestep.observation.tolist() == [[5, 9], [5, 6], [0, 8]]
     assert actor.timestep.is_first.tolist() == [False, False, True]
     assert gathered.tolist() == [5, 5, 0]

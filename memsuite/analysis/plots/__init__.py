@@ -1,5 +1,6 @@
 """The figures of results: each function turns tidy tables into a matplotlib figure."""
 
+from memsuite.analysis.plots.beyond import success_beyond
 from memsuite.analysis.plots.canvas import pyplot
 from memsuite.analysis.plots.results import (
     aggregate_scores,
@@ -9,7 +10,6 @@ from memsuite.analysis.plots.results import (
     retention_curves,
     sized_models,
     solved_map,
-    success_beyond,
 )
 
 __all__ = [

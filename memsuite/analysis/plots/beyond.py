@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from memsuite.analysis.plots.canvas import COLOURS, FAINT, INK, SETTINGS, pyplot
+from memsuite.analysis.plots.canvas import (
+    COLOURS,
+    FAINT,
+    INK,
+    LETTER,
+    SETTINGS,
+    handles_of,
+    legend_below,
+    log_steps,
+    pyplot,
+)
 from memsuite.analysis.retention import group_reports
 
 if TYPE_CHECKING:
@@ -33,8 +43,34 @@ def seeds_beyond(reports: list[dict[str, Any]]) -> Figure:
             _draw(panel, name if len(counts) == 1 else f"{name}, {_seeds(groups[name])}", groups[name])
         each = f"; {max(counts)} seeds each, the mean thick" if len(counts) == 1 else ""
         label = f"steps of an episode (trained at the dotted line; grey: without memory{each})"
-        figure.supxlabel(label, fontsize=10)
+        label_below(figure, label)
         figure.supylabel("greedy success", fontsize=10)
+        return figure  # type: ignore[no-any-return]
+
+
+def success_beyond(reports: list[dict[str, Any]]) -> Figure:
+    """Draw success against the evaluated horizon, one curve per run of ``memsuite retention``."""
+    plt = pyplot()
+    with plt.rc_context(SETTINGS):
+        figure, axes = plt.subplots(figsize=(7.2, 4.2), layout="constrained")
+        named = [(name, report) for name, own in group_reports(reports).items() for report in own]
+        tasks = dict.fromkeys(f"{report['task']}, {report['difficulty']}" for report in reports)
+        for index, (model, report) in enumerate(named):
+            rows, colour = report["rows"], COLOURS[index % len(COLOURS)]
+            steps = [row["horizon"] for row in rows]
+            name = f"{model}, seed {report['seed']}, trained at {report['trained_horizon']:,}"
+            axes.plot(steps, [row["success"] for row in rows], color=colour, marker="o", markersize=3.5, label=name)
+            ends = [[row[end] for row in rows] for end in ("success_low", "success_high")]
+            axes.fill_between(steps, *ends, color=colour, alpha=0.15, linewidth=0)
+            axes.axvline(report["trained_horizon"], color=colour, linewidth=1, linestyle=":")
+            if all(row["chance"] is not None for row in rows):
+                look = {"color": colour, "alpha": 0.6} if len(tasks) > 1 else {"color": FAINT}
+                label = "best without memory" + (", in the colour of the run" if len(tasks) > 1 else "")
+                axes.plot(steps, [row["chance"] for row in rows], linewidth=1, label=label, **look)
+        log_steps(axes, [row["horizon"] for report in reports for row in report["rows"]])
+        axes.set(ylim=(-0.03, 1.03), xlabel="steps of an episode", ylabel="greedy success")
+        axes.set_title("; ".join(tasks))
+        legend_below(figure, handles_of([axes]))
         return figure  # type: ignore[no-any-return]
 
 
@@ -51,6 +87,11 @@ def panels_of(plt: Any, count: int) -> tuple[Any, list[Any]]:
     for panel in panels[max(0, count - across) : count]:
         panel.tick_params(labelbottom=True)
     return figure, panels
+
+
+def label_below(figure: Any, label: str) -> None:
+    """Write below all panels, in as many lines as the figure is narrow."""
+    figure.supxlabel(textwrap.fill(label, max(20, int(figure.get_figwidth() / LETTER))), fontsize=10)
 
 
 def mean_of(runs: list[dict[str, Any]]) -> tuple[list[int], Any]:
@@ -79,4 +120,5 @@ def _draw(panel: Any, name: str, runs: list[dict[str, Any]]) -> None:
         panel.axhline(chance, color=FAINT, linewidth=1, zorder=0)
     panel.axvline(runs[0]["trained_horizon"], color=FAINT, linewidth=1, linestyle=":", zorder=0)
     panel.set_title(textwrap.fill(name, LETTERS), fontsize=9.5, loc="left")
-    panel.set(xscale="log", ylim=(-0.04, 1.08))
+    log_steps(panel, [row["horizon"] for run in runs for row in run["rows"]])
+    panel.set(ylim=(-0.04, 1.08))

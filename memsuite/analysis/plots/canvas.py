@@ -30,6 +30,8 @@ SETTINGS = {
 }
 TITLE, ROW = 36, 28  # letters that fit above a panel, and beside a row
 LETTER, LINE = 0.082, 0.19  # inches that a letter and a line of a legend take, at the most
+UNNAMED = re.compile(r"_child\d+$|_nolegend_$|$")  # matplotlib's own names of what was given none
+THIN = "\u200a"  # a space before a name that begins with an underscore, which matplotlib would leave out of a legend
 HANDLE = 0.6  # inches of the line before a name, with the space after it
 
 
@@ -92,6 +94,14 @@ def thousands(value: float, _: Any = None) -> str:
     return f"{value / 1e6:g}M" if value >= 1e6 else f"{value / 1e3:g}k" if value else "0"
 
 
+def log_steps(panel: Any, steps: Sequence[int]) -> None:
+    """Make the x axis of steps logarithmic; within one power of ten its marks are the steps that were measured."""
+    panel.set_xscale("log")
+    if steps and max(steps) < 10 * min(steps):
+        panel.set_xticks(sorted(set(steps)), [f"{step:,}" for step in sorted(set(steps))])
+        panel.set_xticks([], minor=True)
+
+
 def panels_of(plt: Any, count: int) -> tuple[Any, list[Any]]:
     """Make a figure of panels, at most three in a row."""
     across = min(3, count)
@@ -120,8 +130,19 @@ def handles_of(panels: Iterable[Any]) -> dict[str, Any]:
     """Return what the panels draw with a name, each name once."""
     handles: dict[str, Any] = {}
     for panel in panels:
-        handles |= dict(zip(*reversed(panel.get_legend_handles_labels()), strict=True))
+        for artist in (*panel.lines, *panel.collections):
+            if not UNNAMED.match(name := str(artist.get_label())):
+                handles.setdefault(name, artist)
     return handles
+
+
+def legend_above(figure: Any, handles: Mapping[str, Any]) -> None:
+    """Put a legend above all panels, in as many columns as fit; the figure grows by its height."""
+    longest = max(len(name) for name in handles)
+    columns = max(1, min(len(handles), int(figure.get_figwidth() / (HANDLE + LETTER * longest))))
+    figure.set_figheight(figure.get_figheight() + LINE * (-(-len(handles) // columns) - 1))
+    look = {"loc": "outside upper center", "ncols": columns, "fontsize": 8.5}
+    figure.legend(list(handles.values()), list(handles), **look)
 
 
 def legend_below(figure: Any, handles: Mapping[str, Any]) -> None:
@@ -132,7 +153,8 @@ def legend_below(figure: Any, handles: Mapping[str, Any]) -> None:
     if not handles:
         return
     width = figure.get_figwidth() - 0.3
-    names = [textwrap.fill(name, max(20, int((width - HANDLE) / LETTER))) for name in handles]
+    shown = (THIN + name if name.startswith("_") else name for name in handles)
+    names = [textwrap.fill(name, max(20, int((width - HANDLE) / LETTER)), drop_whitespace=False) for name in shown]
     longest = max(len(line) for name in names for line in name.split("\n"))
     columns = max(1, min(len(names), int(width / (HANDLE + LETTER * longest))))
     per_column = -(-len(names) // columns)

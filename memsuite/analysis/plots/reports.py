@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from memsuite.analysis.plots.beyond import seeds_beyond
+from memsuite.analysis.plots.beyond import seeds_beyond, success_beyond
 from memsuite.analysis.plots.canvas import save
 from memsuite.analysis.plots.contamination import contaminated
-from memsuite.analysis.plots.results import success_beyond
 from memsuite.analysis.retention import described, group_reports
 
 

@@ -9,7 +9,6 @@ import numpy as np
 
 from memsuite.analysis.compare import group_cells, measure, summarise
 from memsuite.analysis.plots.canvas import (
-    COLOURS,
     DASHES,
     FAINT,
     ROW,
@@ -107,6 +106,7 @@ def learning_curves(table: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
     with plt.rc_context(SETTINGS):
         figure, panels = panels_of(plt, len(rows))
         told: set[str] = set()
+        missing = 0
         for panel, name in zip(panels, rows, strict=False):
             own = table[table["cell"] == name]
             measures = measure(own)
@@ -115,9 +115,12 @@ def learning_curves(table: pd.DataFrame, curves: pd.DataFrame) -> Figure | None:
                 of_seeds = [known[(*key, seed)] for seed in runs["seed"] if (*key, seed) in known]
                 drawn = [curve[["env_steps", measures]].dropna().to_numpy(float) for curve in of_seeds]
                 if any(len(curve) for curve in drawn):
-                    _band(panel, [curve for curve in drawn if len(curve)], runs["model"].iloc[0], styles)
+                    whole = [curve for curve in drawn if len(curve)]
+                    _band(panel, whole, runs["model"].iloc[0], styles)
+                    missing += len(runs) - len(whole)
             _guides(panel, own, name, measures)
-        finish(figure, panels, len(rows), "environment steps", " or ".join(sorted(told, reverse=True)))
+        left_out = f" ({missing} runs have no curve)" if missing else ""
+        finish(figure, panels, len(rows), "environment steps" + left_out, " or ".join(sorted(told, reverse=True)))
         return figure  # type: ignore[no-any-return]
 
 
@@ -247,7 +250,8 @@ def cost(table: pd.DataFrame) -> Figure | None:
                 alpha=0.7,
                 label=model,
             )
-        axes.set(xscale="log", yscale="log", xlabel="numbers in the state of an episode", ylabel="training steps / s")
+        axes.set(yscale="log", xlabel="numbers in the state of an episode", ylabel="training steps / s")
+        axes.set_xscale("symlog", linthresh=1)  # a model without a memory has a state of no numbers
         legend_below(figure, handles_of([axes]))
         return figure  # type: ignore[no-any-return]
 
@@ -265,31 +269,12 @@ def retention_curves(table: pd.DataFrame, retained: pd.DataFrame) -> Figure | No
         figure, panels = panels_of(plt, len(rows))
         for panel, name in zip(panels, rows, strict=False):
             for model, own in retained[retained["cell"] == name].groupby("model"):
-                by = own.groupby("evaluated_horizon")["success"]
+                seeds = own["seed"].nunique()  # a mean over other seeds at each horizon would jump for that alone
+                by = own.groupby("evaluated_horizon").filter(lambda at, n=seeds: at["seed"].nunique() == n)
+                by = by.groupby("evaluated_horizon")["success"]
                 panel.plot(by.mean().index, by.mean(), label=model, marker="o", markersize=3, **styles[model])
                 panel.fill_between(by.mean().index, by.min(), by.max(), color=styles[model]["color"], alpha=0.15)
             panel.axvline(own["horizon"].iloc[0], color=FAINT, linewidth=1, linestyle=":")
             panel.set(title=broken(name, TITLE), xscale="log", ylim=(-0.03, 1.03))
         finish(figure, panels, len(rows), "steps of an episode (trained at the dotted line)", "greedy success")
-        return figure  # type: ignore[no-any-return]
-
-
-def success_beyond(reports: list[dict[str, Any]]) -> Figure:
-    """Draw success against the evaluated horizon, one curve per run of ``memsuite retention``."""
-    plt = pyplot()
-    with plt.rc_context(SETTINGS):
-        figure, axes = plt.subplots(figsize=(7.2, 4.2), layout="constrained")
-        for index, report in enumerate(reports):
-            rows, colour = report["rows"], COLOURS[index % len(COLOURS)]
-            steps = [row["horizon"] for row in rows]
-            name = f"{report['controller']}, seed {report['seed']}, trained at {report['trained_horizon']:,}"
-            axes.plot(steps, [row["success"] for row in rows], color=colour, marker="o", markersize=3.5, label=name)
-            ends = [[row[end] for row in rows] for end in ("success_low", "success_high")]
-            axes.fill_between(steps, *ends, color=colour, alpha=0.15, linewidth=0)
-            axes.axvline(report["trained_horizon"], color=colour, linewidth=1, linestyle=":")
-        if all(row["chance"] is not None for row in rows):
-            axes.plot(steps, [row["chance"] for row in rows], color=FAINT, linewidth=1, label="best without memory")
-        axes.set(xscale="log", ylim=(-0.03, 1.03), xlabel="steps of an episode", ylabel="greedy success")
-        axes.set_title(f"{reports[0]['task']}, {reports[0]['difficulty']}")
-        legend_below(figure, handles_of([axes]))
         return figure  # type: ignore[no-any-return]
