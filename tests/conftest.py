@@ -22,6 +22,14 @@ torch.set_num_threads(1)
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
+# Files with tests of half a minute and more. One that is begun last keeps a single worker busy while the others wait.
+LONG = ("test_pretended.py", "ops/build/", "bench/", "rl/test_recompute.py")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: not any(part in item.nodeid for part in LONG))
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _a_key_of_the_tests_own(tmp_path_factory):
     """Seal the runs of the tests with a key that is no user's."""
