@@ -82,7 +82,7 @@ def _backward(
     for begin in reversed(range(0, steps, block)):
         at = slice(begin, min(begin + block, steps))
         previous = states_before(h0, states, at, erase)
-        r, z, g_n = gates[at].view(-1, batch, 3, size).unbind(-2)
+        r, z, g_n = gates[at].view(len(previous), batch, 3, size).unbind(-2)
         # d(pre-activation) / d(h_t), elementwise, for the candidate and for the three parts of g.
         admitted = 1 - z
         d_n = torch.addcmul(admitted, admitted, candidates[at].square(), value=-1)
@@ -90,8 +90,8 @@ def _backward(
         d_g = torch.stack([by_gate * g_n * (1 - r), (previous - candidates[at]) * z * (1 - z), by_gate], dim=-2)
         flow = torch.empty_like(previous)  # dL / dh_t over all paths
         back = _backward_loop(grad[at], flow, d_g, z, erase[at], resets[at], w_hh, back)
-        flat = d_g.view(-1, 3 * size)
-        d_w.addmm_(flat.t(), previous.view(-1, size))
+        flat = d_g.reshape(d_g.shape[0] * batch, 3 * size)
+        d_w.addmm_(flat.t(), previous.flatten(0, 1))
         d_b += flat.sum(0)
         d_gi[at, :, : 2 * size] = d_g[:, :, :2].flatten(-2)
         torch.mul(flow, d_n, out=d_gi[at, :, 2 * size :])

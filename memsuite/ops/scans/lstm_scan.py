@@ -95,12 +95,12 @@ def _backward(
     for begin in reversed(range(0, steps, block)):
         at = slice(begin, min(begin + block, steps))
         previous_h, previous_c = states_before(h0, states, at, erase), states_before(c0, cells, at, erase)
-        d_a = d_gi[at].view(-1, batch, 4, size)
+        d_a = d_gi[at].view(len(previous_h), batch, 4, size)
         forget, through = _derivatives(d_a, gates[at].view_as(d_a), cells[at], previous_c)
         d_cells = None if grad_cells is None else grad_cells[at]
         back = _backward_loop(grad[at], d_cells, d_a, forget, through, erase[at], resets[at], w_hh, back)
-        flat = d_a.view(-1, 4 * size)
-        d_w.addmm_(flat.t(), previous_h.view(-1, size))
+        flat = d_a.reshape(d_a.shape[0] * batch, 4 * size)
+        d_w.addmm_(flat.t(), previous_h.flatten(0, 1))
         d_b += flat.sum(0)
     assert back is not None
     return d_gi, *back, d_w, d_b
