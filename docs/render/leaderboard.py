@@ -7,6 +7,7 @@ from statistics import mean, median
 from typing import NamedTuple
 
 from memsuite.analysis.results import variant
+from memsuite.bench.map import as_in_its_tier
 from memsuite.runs import RunResult
 from memsuite.runs.collection import read_collection
 from memsuite.runs.config import DIFFICULTIES
@@ -83,8 +84,9 @@ def entries_of(results: list[RunResult], by: str, published: set[tuple[str, str]
     """
     counted = [run for run in results if run.objective == "ppo" and (run.task, run.difficulty) in PRESETS]
     counted = [run for run in counted if within_budget(run)]
-    models = grouped(counted, lambda run: (run.difficulty, name_of(run)))
-    return [Entry(tier, name, by, runs, _asked(tier, published)) for (tier, name), runs in models.items()]
+    # By all that is different: the names are cut, and two experiments may begin alike.
+    models = grouped(counted, lambda run: (run.difficulty, run.controller, *variant(run), *run.besides()))
+    return [Entry(tier, name_of(runs[0]), by, runs, _asked(tier, published)) for (tier, *_), runs in models.items()]
 
 
 def _asked(tier: str, published: set[tuple[str, str]]) -> frozenset[str]:
@@ -95,9 +97,7 @@ def _asked(tier: str, published: set[tuple[str, str]]) -> frozenset[str]:
 
 def within_budget(run: RunResult) -> bool:
     """Tell whether a run is of the tier as it is: its horizon and arguments, and no more steps than its budget."""
-    preset = PRESETS[run.task, run.difficulty]
-    given = {name: value for name, value in (run.config.get("task_args") or {}).items() if name in preset.args}
-    return run.horizon == preset.horizon and given == preset.args and (run.env_steps or 0) <= preset.steps
+    return as_in_its_tier(run) and (run.env_steps or 0) <= PRESETS[run.task, run.difficulty].steps
 
 
 def name_of(run: RunResult) -> str:

@@ -36,9 +36,12 @@ def measure(console: Console, runs: str, plot: str | None = None) -> list[dict[s
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     with console.status(runs):
         for run in read_collection(find("results", runs)):
-            if run["task"] in SUITE and run["objective"] == "ppo" and as_in_its_tier(run):
-                place = SUITE.index(run["task"]), DIFFICULTIES.index(run["difficulty"])
-                groups.setdefault((*place, run["controller"], *_experiment(run)), []).append(run)
+            if run["task"] not in SUITE or run["objective"] != "ppo":
+                continue
+            result = RunResult.read(run, runs)
+            if as_in_its_tier(result):
+                place = SUITE.index(result.task), DIFFICULTIES.index(result.difficulty)
+                groups.setdefault((*place, result.controller, *_experiment(result)), []).append(run)
     rows = [cell(found) for _, found in sorted(groups.items(), key=lambda item: item[0])]
     if plot:
         from memsuite.analysis.plots.canvas import save
@@ -48,16 +51,15 @@ def measure(console: Console, runs: str, plot: str | None = None) -> list[dict[s
     return rows
 
 
-def as_in_its_tier(run: dict[str, Any]) -> bool:
+def as_in_its_tier(run: RunResult) -> bool:
     """Tell whether a run is of its tier's own horizon and arguments, so that the tier's target is its own."""
-    preset, given = get_task_config(run["task"], run["difficulty"]), run["config"].get("task_args") or {}
-    return run["horizon"] == preset.horizon and all(given.get(name) == value for name, value in preset.args.items())
+    preset, given = get_task_config(run.task, run.difficulty), run.config.get("task_args") or {}
+    return run.horizon == preset.horizon and all(given.get(name) == value for name, value in preset.args.items())
 
 
-def _experiment(run: dict[str, Any]) -> tuple[Any, ...]:
+def _experiment(run: RunResult) -> tuple[Any, ...]:
     """Return what seeds of one experiment share, beside the controller's name; those with a curriculum come last."""
-    result = RunResult.read(run, "a result")
-    return run["curriculum"] is not None, *variant(result), result.config.get("steps") or 0, tuple(result.besides())
+    return run.curriculum is not None, *variant(run), run.config.get("steps") or 0, tuple(run.besides())
 
 
 def cell(runs: list[dict[str, Any]]) -> dict[str, Any]:

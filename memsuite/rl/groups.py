@@ -38,13 +38,11 @@ def group_advantages(returns_NK: Tensor, kind: GroupAdvantage) -> Tensor:
     if kind == "leave_one_out":
         draws = returns_NK.shape[-1]
         return centred * (draws / (draws - 1))
-    if kind == "group_std":
-        spread = above.amax(-1, keepdim=True)  # squares of small returns would leave the range of the numbers
-        scale = spread * (centred / spread).square().mean(-1, keepdim=True).sqrt()
-    else:
-        scale = mean
+    spread = above.amax(-1, keepdim=True)
+    # By shares of the spread, because the squares of small returns leave the range of the numbers.
+    scale = mean if kind == "group_mean" else spread * (centred / spread).square().mean(-1, keepdim=True).sqrt()
     rounding = ULPS * torch.finfo(returns_NK.dtype).eps * returns_NK.abs().amax(-1, keepdim=True)
-    return torch.where(above.amax(-1, keepdim=True) > rounding, centred / scale, 0.0)
+    return torch.where(spread > rounding, centred / scale, 0.0)
 
 
 def returns_to_go(rewards: Tensor, discount: float) -> Tensor:

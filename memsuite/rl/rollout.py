@@ -18,6 +18,7 @@ from memsuite.controllers.base import map_state
 from memsuite.rl.actor_critic import ActorCritic
 from memsuite.rl.policy.distributions import choose, sample
 from memsuite.tasks import ScriptedTask, Task
+from memsuite.tasks.parts import uniform_numbers
 from memsuite.types import State, TimeStep, Trajectory
 
 __all__ = ["Actor", "begin", "choose", "collect", "only_first", "sample"]
@@ -62,11 +63,9 @@ def collect(
     Returns:
         The trajectory, and the beginning of the next rollout.
     """
-    num_envs, device = actor.timestep.is_first.shape[0], actor.timestep.is_first.device
-    uniform = None
+    num_envs, uniform = len(actor.timestep.is_first), None
     if generator is not None:  # drawn for all steps first, so that both paths use the same numbers
-        shape = steps, num_envs, *model.policy.shape
-        uniform = torch.rand(shape, generator=generator, device=device, dtype=torch.float32)
+        uniform = uniform_numbers((steps, num_envs, *model.policy.shape), generator)
     if isinstance(task, ScriptedTask) and not by_stepping:
         return _collect_script(task, model, actor, steps, uniform)
     return _collect_steps(task, model, actor, steps, uniform, stretches=not by_stepping)

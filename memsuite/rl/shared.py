@@ -29,6 +29,7 @@ from memsuite.rl.rollout import Actor
 from memsuite.runs.config import Objective
 from memsuite.runs.ppo import ResolvedPPO
 from memsuite.tasks import ScriptedTask, Task
+from memsuite.tasks.parts import uniform_numbers
 from memsuite.types import State
 
 
@@ -86,8 +87,7 @@ class Decided:
 def draw(log_p: Tensor, draws: int, generator: torch.Generator) -> Tensor:
     """Draw ``draws`` actions at each decision by inverting the distribution function: ``[N, A] -> [N, draws]``."""
     cumulative = log_p.exp().cumsum(-1)
-    uniform = torch.rand(len(log_p), draws, generator=generator, device=log_p.device, dtype=torch.float32)
-    uniform = uniform.to(log_p.dtype) * cumulative[:, -1:]
+    uniform = uniform_numbers((len(log_p), draws), generator).to(log_p.dtype) * cumulative[:, -1:]
     return torch.searchsorted(cumulative, uniform, right=True).clamp(max=log_p.shape[-1] - 1)
 
 

@@ -17,7 +17,7 @@ from memsuite.tasks.parts import (
     mean_over_jitter,
     newest,
     shorten_delay,
-    uniform,
+    uniform_numbers,
 )
 from memsuite.types import Script
 
@@ -96,7 +96,7 @@ class DelayedCue(ScriptedTask):
 
     def _rewrite_(self, observations: Tensor, cue: Tensor, generator: torch.Generator) -> Tensor:
         """Show a second cue in some environments, outside the steps of jitter; return the cues that count."""
-        rewritten = uniform(tuple(cue.shape), generator) < self.rewrite
+        rewritten = uniform_numbers(tuple(cue.shape), generator) < self.rewrite
         step = 1 + self.jitter + integers(self.horizon - 2 - self.jitter, tuple(cue.shape), generator)
         second = integers(self.num_cues, tuple(cue.shape), generator)
         env = torch.arange(len(cue), device=cue.device)

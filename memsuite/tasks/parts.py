@@ -26,14 +26,14 @@ def integers(high: int, shape: tuple[int, ...], generator: torch.Generator) -> T
     return torch.randint(high, shape, generator=generator, device=generator.device)
 
 
-def uniform(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+def uniform_numbers(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     """Draw float32 uniform on [0, 1); in the usual kind of number, double precision would draw other episodes."""
     return torch.rand(shape, generator=generator, device=generator.device, dtype=torch.float32)
 
 
 def distinct(count: int, among: int, num_envs: int, generator: torch.Generator) -> Tensor:
     """Draw ``count`` different integers of ``[0, among)`` in random order for every environment, ``[count, B]``."""
-    order = uniform((num_envs, among), generator).argsort(1)
+    order = uniform_numbers((num_envs, among), generator).argsort(1)
     return order[:, :count].T.contiguous()
 
 
@@ -87,7 +87,7 @@ def add_noise_(delay_TBD: Tensor, tokens: int, noise: float, generator: torch.Ge
     if not noise:
         return
     token = integers(tokens, tuple(delay_TBD.shape[:2]), generator)
-    here = uniform(tuple(token.shape), generator) < noise
+    here = uniform_numbers(tuple(token.shape), generator) < noise
     delay_TBD.scatter_add_(-1, token.unsqueeze(-1), here.unsqueeze(-1).to(delay_TBD.dtype))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from faulty import FAULTS, Sound
+from planted import PLANTED
 from torch import nn
 
 from memsuite.__main__ import main
@@ -24,12 +25,13 @@ def test_a_sound_controller_breaks_no_law():
     assert all(0 < cost < 1e5 for cost in report.microseconds.values())
 
 
-@pytest.mark.parametrize("cls", FAULTS, ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("cls", [*FAULTS, *PLANTED], ids=lambda cls: cls.__name__)
 def test_a_planted_fault_is_found_and_placed(cls):
-    law, word = FAULTS[cls]
+    law, words = (FAULTS | PLANTED)[cls]
     finding = check(cls(5)).findings[law]
     assert not finding.holds
-    assert word in finding.where, finding
+    assert words in finding.where, finding
+    assert "\n" not in finding.where
 
 
 class BatchFirst(Sound):

@@ -10,7 +10,6 @@ from memsuite.ops.build.cache import compiler
 from memsuite.ops.build.commands import BuildError
 
 STEPS, ROWS, WIDTH = 5, 3, 8
-LIBRARY = torch.ops.memsuite
 RESETS = torch.zeros(STEPS, ROWS, dtype=torch.bool)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -138,11 +138,16 @@ def handles_of(panels: Iterable[Any]) -> dict[str, Any]:
 
 def legend_above(figure: Any, handles: Mapping[str, Any]) -> None:
     """Put a legend above all panels, in as many columns as fit; the figure grows by its height."""
-    longest = max(len(name) for name in handles)
-    columns = max(1, min(len(handles), int(figure.get_figwidth() / (HANDLE + LETTER * longest))))
+    columns = _columns(handles, figure.get_figwidth())
     figure.set_figheight(figure.get_figheight() + LINE * (-(-len(handles) // columns) - 1))
     look = {"loc": "outside upper center", "ncols": columns, "fontsize": 8.5}
     figure.legend(list(handles.values()), list(handles), **look)
+
+
+def _columns(names: Collection[str], width: float) -> int:
+    """Return how many columns of a legend fit into so many inches."""
+    longest = max(len(line) for name in names for line in name.split("\n"))
+    return max(1, min(len(names), int(width / (HANDLE + LETTER * longest))))
 
 
 def legend_below(figure: Any, handles: Mapping[str, Any]) -> None:
@@ -155,8 +160,7 @@ def legend_below(figure: Any, handles: Mapping[str, Any]) -> None:
     width = figure.get_figwidth() - 0.3
     shown = (THIN + name if name.startswith("_") else name for name in handles)
     names = [textwrap.fill(name, max(20, int((width - HANDLE) / LETTER)), drop_whitespace=False) for name in shown]
-    longest = max(len(line) for name in names for line in name.split("\n"))
-    columns = max(1, min(len(names), int(width / (HANDLE + LETTER * longest))))
+    columns = _columns(names, width)
     per_column = -(-len(names) // columns)
     heights = [name.count("\n") + 1 for name in names]
     lines = max(sum(heights[start : start + per_column]) for start in range(0, len(names), per_column))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from memsuite.ops.fused.wide_linear import wide_linear
 from memsuite.ops.schema import define, differentiate, worth_fusing
 
 NARROW = 32  # up to this number of inputs the op is faster than BLAS
@@ -24,9 +25,8 @@ def narrow_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tens
         weight: ``[D, K]``.
         bias: ``[D]``, or None for no bias.
     """
-    if bias is not None and torch.is_autocast_enabled(x.device.type):
-        # The bias is added in full precision: autocast would round away the differences between long horizons.
-        return functional.linear(x, weight).to(bias.dtype) + bias
+    if torch.is_autocast_enabled(x.device.type):
+        return wide_linear(x, weight, bias)  # which adds the bias in full precision, or a long horizon would be lost
     if not worth_fusing(x) or x.shape[-1] > NARROW:
         return functional.linear(x, weight, bias)
     if bias is None:

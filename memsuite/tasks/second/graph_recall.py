@@ -9,7 +9,7 @@ from torch import Tensor
 
 from memsuite.errors import UsageError
 from memsuite.tasks.base import Anchors, ScriptedTask, check_at_least
-from memsuite.tasks.parts import blank, constant, integers, show_, uniform
+from memsuite.tasks.parts import blank, constant, integers, show_, uniform_numbers
 from memsuite.tasks.second.parts import some_of
 from memsuite.types import Script
 
@@ -100,7 +100,7 @@ class GraphRecall(ScriptedTask):
         rank.scatter_(1, first.unsqueeze(1), 2.0)
         for never in (node, asked):
             rank.scatter_(1, never.unsqueeze(1), -1.0)
-        return (rank + uniform(tuple(rank.shape), generator)).argmax(1)
+        return (rank + uniform_numbers(tuple(rank.shape), generator)).argmax(1)
 
     def anchors(self) -> Anchors:
         """Return the chance level over the labels, and over the labels other than the asked one."""

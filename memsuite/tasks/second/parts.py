@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from memsuite.tasks.parts import uniform
+from memsuite.tasks.parts import uniform_numbers
 
 
 def some_of(count: int, among: int, num_envs: int, generator: torch.Generator) -> Tensor:
@@ -16,7 +16,7 @@ def some_of(count: int, among: int, num_envs: int, generator: torch.Generator) -
     The same distribution as :func:`memsuite.tasks.parts.distinct`, faster where few are drawn among many. That one
     sorts all of them, and stays as it is because the episodes of published results depend on its draws.
     """
-    drawn = uniform((num_envs, among), generator)
+    drawn = uniform_numbers((num_envs, among), generator)
     return drawn.topk(count, dim=1).indices.T.contiguous()
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from memsuite.tasks.base import Anchors, ScriptedTask, check_at_least
-from memsuite.tasks.parts import check_delay, integers, matched, nth, stream_between, uniform
+from memsuite.tasks.parts import check_delay, integers, matched, nth, stream_between, uniform_numbers
 from memsuite.tasks.second.parts import chance_below, some_in_order
 from memsuite.types import Script
 
@@ -81,7 +81,7 @@ class SelectiveCopy(ScriptedTask):
         if not self.noise:
             return torch.full(shape, self.symbols, device=generator.device)
         # One draw decides both: below the number of symbols it is the symbol, else a blank.
-        drawn = uniform(shape, generator) * (self.symbols / self.noise)
+        drawn = uniform_numbers(shape, generator) * (self.symbols / self.noise)
         return drawn.clamp_(max=self.symbols).long()
 
     def shown_at(self, script: Script) -> Tensor:

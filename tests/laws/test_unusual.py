@@ -1,4 +1,4 @@
-"""Faults that are hard to see are found, and correct controllers of unusual kinds pass."""
+"""Correct controllers of unusual kinds pass, copies keep what they should, and what cannot be checked is said."""
 
 import copy
 import threading
@@ -6,7 +6,6 @@ import threading
 import pytest
 import torch
 from faulty import Sound
-from planted import PLANTED
 from torch import nn
 from unusual import UNUSUAL, KeepsItsActivation, Stepped
 
@@ -14,15 +13,6 @@ from memsuite.__main__ import main
 from memsuite.controllers.copies import copied, in_precision
 from memsuite.errors import UsageError
 from memsuite.laws import check
-
-
-@pytest.mark.parametrize("cls", PLANTED, ids=lambda cls: cls.__name__)
-def test_a_planted_fault_is_found_and_placed(cls):
-    law, words = PLANTED[cls]
-    finding = check(cls(5)).findings[law]
-    assert not finding.holds
-    assert words in finding.where, finding
-    assert "\n" not in finding.where
 
 
 @pytest.mark.parametrize("cls", UNUSUAL, ids=lambda cls: cls.__name__)
