@@ -19,6 +19,7 @@ SIZES = {
     "basic_v1": 12,
     "reference_v1": 575,
     "reference_v2": 1760,
+    "ceilings_v2": 66,
     "recipe_v2": 111,
     "to_target_v2": 96,
     "products_v1": 28,
