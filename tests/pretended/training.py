@@ -54,7 +54,8 @@ def test_an_iteration_stays_on_its_device(task, settings, monkeypatch):
 
 @pytest.mark.parametrize("name", [name for name in CONTROLLERS if name != "hyena"])
 def test_every_controller_walks_there(name, monkeypatch):
-    module = module_of("distractor_nav", controller=name, controller_args={"hidden_dim": 16, "depth": 1})
+    network = {"controller": name, "controller_args": {"hidden_dim": 16, "depth": 1}}
+    module = module_of("distractor_nav", **network, task_args={"horizon": 20})
     with accelerator.pretending(monkeypatch, module) as watch:
         prepared(watch, monkeypatch, module)
         iterate(module)
