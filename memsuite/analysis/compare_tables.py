@@ -141,7 +141,7 @@ def comparison(rows: pd.DataFrame, confidence: float) -> Grid:
     )
     note = f"{counts}; {100 * confidence:g}% that none of the intervals misses"
     if (rows["verdict"] == "unknown").any():
-        note += f". Unknown: too few seeds; {enough(confidence)} are enough"
+        note += f". Unknown: too few seeds, of which {enough(confidence)} are enough, or a result that is no number"
     names = labels(rows)
     order = rows["verdict"].map({verdict: index for index, verdict in enumerate(VERDICTS)})
     texts, styles = [], []

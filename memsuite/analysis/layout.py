@@ -17,6 +17,7 @@ from memsuite.shipped import extra
 if TYPE_CHECKING:
     import pandas as pd
 
+MARKUP = re.compile(r"[\\`*<&|\[\]~]|_(?!\w)|(?<!\w)_")  # what Markdown would take for its own; not the _ of n_back
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a text begins that a spreadsheet takes for a formula
 
 
@@ -61,7 +62,7 @@ def for_terminal(grid: Grid) -> Table:
 def as_markdown(grid: Grid) -> str:
     """Return a grid in Markdown."""
     lines = [grid.headings, ["---"] * grid.left + ["---:"] * (len(grid.headings) - grid.left), *grid.rows]
-    cells = [[text.replace("|", "\\|") for text in line] for line in lines]
+    cells = [[MARKUP.sub(r"\\\g<0>", text) for text in line] for line in lines]
     text = "\n".join(f"| {' | '.join(line)} |" for line in cells)
     return f"**{grid.title}**\n\n{text}\n" + (f"\n{grid.note}\n" if grid.note else "")
 
@@ -75,7 +76,7 @@ def as_latex(grid: Grid) -> str:
     frame = import_pandas().DataFrame(list(grid.rows), columns=list(grid.headings))
     columns = "l" * grid.left + "r" * (len(grid.headings) - grid.left)
     text = frame.to_latex(index=False, escape=True, column_format=columns)
-    text = re.sub(r"(?<![\w.])-(?=\d)", "$-$", text.replace("±", r"$\pm$"))
+    text = re.sub(r"(?<![\w.])-(?=\d)", "$-$", text.replace("<", "$<$").replace("±", r"$\pm$"))
     above = "".join(f"% {line}\n" for line in (grid.title, grid.note) if line)
     return above + str(text)
 

@@ -1,6 +1,7 @@
 """Models against each other: statistics are SciPy's and rliable's, verdicts are right, mistakes are named."""
 
 import csv
+import html
 import io
 import json
 import re
@@ -8,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from markdown_it import MarkdownIt
 from scipy import stats
 
 from memsuite.__main__ import main
 from memsuite.analysis.compare_tables import of_models
 from memsuite.analysis.differences import holm, t_test
+from memsuite.analysis.layout import Grid, as_latex, as_markdown
 from memsuite.analysis.models import area_under_curve, compare_models, split_names
 from memsuite.analysis.plots.models import comparison_figure
 from memsuite.analysis.plots.results import _scores
@@ -277,7 +280,7 @@ def test_every_format_holds_the_same_numbers(table):
     assert not re.search(r"(?<![\\$])_", "".join(line for line in latex.splitlines() if not line.startswith("%")))
 
 
-@pytest.mark.parametrize("name", ["gym:$x_{y}$-v0", "a%b&c#d", "=1+1", "a|b"])
+@pytest.mark.parametrize("name", ["gym:$x_{y}$-v0", "a%b&c#d", "=1+1", "a|b", "a*b*`c`", "_A_[x](y)<z>~~&lt;\\"])
 def test_odd_names_are_shown_as_they_are(name, tmp_path):
     runs = [result(model, s, 0.5 + s / 10, task=name) for model in ("a.A", "gru") for s in range(3)]
     (tmp_path / "x.json").write_text(json.dumps(runs))
@@ -285,7 +288,8 @@ def test_odd_names_are_shown_as_they_are(name, tmp_path):
     figure = comparison_figure(found)
     figure.savefig(tmp_path / "x.png")  # TeX that is none would raise
     answer = of_models(found)
-    assert name.replace("|", "\\|") in answer.text("markdown")
+    page = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"]).render(answer.text("markdown"))
+    assert f"<td>{html.escape(name)}-easy</td>" in page
     rows = list(csv.DictReader(io.StringIO(answer.text("csv"))))
     assert rows[0]["task"] == ("'=1+1" if name == "=1+1" else name)
     assert "tabular" in answer.text("latex")
@@ -389,3 +393,10 @@ def test_what_is_missing_is_one_line(tmp_path, monkeypatch, capsys):
     page = (tmp_path / "page" / "index.html").read_text()
     assert "<p>missing: 40 cells of the baseline: delayed_cue-easy m0.M; " in page
     assert "m39.M" not in page
+
+
+def test_a_small_chance_is_the_same_sign_in_latex_and_markdown():
+    """``<`` alone is an inverted exclamation mark in LaTeX's first encoding, and begins a tag in Markdown."""
+    grid = Grid("differences", ["cell", "p"], [["n_back", "<0.0001"]])
+    assert "$<$0.0001" in as_latex(grid)
+    assert r"| n_back | \<0.0001 |" in as_markdown(grid)
