@@ -7,7 +7,7 @@ import pytest
 
 from memsuite.analysis.layout import Grid, for_terminal
 from memsuite.analysis.plots.beyond import success_beyond
-from memsuite.analysis.plots.canvas import handles_of, legend_below, pyplot
+from memsuite.analysis.plots.canvas import handles_of, legend_below, log_steps, pyplot
 from memsuite.analysis.plots.contamination import contaminated
 from memsuite.errors import UsageError
 from memsuite.launch.plain import LoggedConsole
@@ -79,3 +79,28 @@ def test_numbers_of_a_table_are_never_cut(width):
     LoggedConsole(file=out, width=width, markup=False).print(for_terminal(grid))
     assert "1.000 (0.991 to 1.000) *" in out.getvalue()
     assert "…" not in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("steps", "marks"),
+    [
+        ([50, 100, 200, 500], ["50", "100", "200", "500"]),
+        ([50, 55, 100, 105, 150, 450], ["50", "100", "150", "450"]),
+        ([1000, 1000], ["1,000"]),
+    ],
+)
+def test_within_a_power_of_ten_the_marks_are_steps_that_were_measured(steps, marks):
+    figure, axes = pyplot().subplots()
+    axes.plot(steps, steps)
+    log_steps(axes, steps)
+    figure.canvas.draw()
+    assert [label.get_text() for label in axes.get_xticklabels()] == marks
+    assert not any(label.get_text() for label in axes.get_xticklabels(minor=True))
+
+
+def test_beyond_a_power_of_ten_only_whole_powers_are_labelled():
+    figure, axes = pyplot().subplots()
+    axes.plot([50, 600], [0, 1])
+    log_steps(axes, [50, 600])
+    figure.canvas.draw()
+    assert not any(label.get_text() for label in axes.get_xticklabels(minor=True))

@@ -32,6 +32,7 @@ TITLE, ROW = 36, 28  # letters that fit above a panel, and beside a row
 LETTER, LINE = 0.082, 0.19  # inches that a letter and a line of a legend take, at the most
 UNNAMED = re.compile(r"_child\d+$|_nolegend_$|$")  # matplotlib's own names of what was given none
 THIN = "\u200a"  # a space before a name that begins with an underscore, which matplotlib would leave out of a legend
+APART = 0.12  # share of an axis that the label of a mark takes
 HANDLE = 0.6  # inches of the line before a name, with the space after it
 
 
@@ -95,11 +96,20 @@ def thousands(value: float, _: Any = None) -> str:
 
 
 def log_steps(panel: Any, steps: Sequence[int]) -> None:
-    """Make the x axis of steps logarithmic; within one power of ten its marks are the steps that were measured."""
+    """Make the x axis of steps logarithmic; within one power of ten its marks are the steps that were measured.
+
+    A step that lies so near to the mark before it that their labels would overlap has none.
+    """
     panel.set_xscale("log")
-    if steps and max(steps) < 10 * min(steps):
-        panel.set_xticks(sorted(set(steps)), [f"{step:,}" for step in sorted(set(steps))])
-        panel.set_xticks([], minor=True)
+    if not steps or max(steps) > 10 * min(steps):
+        panel.xaxis.set_minor_formatter("")  # matplotlib labels these too where there are few powers of ten
+        return
+    marks: list[int] = []
+    for step in sorted(set(steps)):
+        if not marks or step >= marks[-1] * (max(steps) / min(steps)) ** APART:
+            marks.append(step)
+    panel.set_xticks(marks, [f"{step:,}" for step in marks])
+    panel.set_xticks([], minor=True)
 
 
 def panels_of(plt: Any, count: int) -> tuple[Any, list[Any]]:
