@@ -158,13 +158,13 @@ class MemoryPPO(pl.LightningModule):
     def on_fit_start(self) -> None:
         """Start the episodes, or continue those of the checkpoint."""
         require_same({"iteration": self.iteration})
-        self._generators = open_streams(self.seed, self.device)
+        self._generators = open_streams(self.seed, self.device, self.iteration)
         if self._resume is not None:
             for logger in self.loggers:
                 if hasattr(logger, "rewind"):
                     logger.rewind(self.env_steps)
             self._resume = own_state(self._resume["ranks"], self.seed, self.iteration, self._generators)
-        elif self.config.init_from is not None:
+        elif self.config.init_from is not None and not self.iteration:
             begin_with(self.model, self.config.init_from)
         self._act(envs_per_process(self.num_envs, world_size(), self.ppo) // self.ppo.draws, self._resume)
 

@@ -111,6 +111,25 @@ def test_loading_takes_settings_that_fit_the_weights(saved):
     assert same(found, module)
 
 
+def test_a_loaded_module_trains_on_from_its_weights_in_new_episodes(saved, tmp_path):
+    class Starts(pl.Callback):
+        def on_train_batch_start(self, trainer, module, *_):
+            shown.append(module.actor.timestep.observation.clone())
+            weights.append(copy.deepcopy(module.model.state_dict()))
+
+    shown, weights = [], []
+    longer = pl.Trainer(**PLAIN, max_epochs=1, callbacks=[Starts(), Checkpoints(tmp_path / "later")])
+    first = small(init_from=str(saved[1]), seed=8, num_envs=64, steps=64 * 10 * 2)
+    longer.fit(first)
+    begun = len(shown)
+    loaded = MemoryPPO.load_from_checkpoint(tmp_path / "later" / "checkpoints" / "last.ckpt", steps=64 * 10 * 4)
+    pl.Trainer(**PLAIN, max_epochs=1, callbacks=[Starts()]).fit(loaded)
+    assert (begun, len(shown), loaded.iteration) == (2, 4, 4)
+    for name, tensor in first.model.state_dict().items():
+        assert torch.equal(weights[begun][name], tensor), name  # and not those that the first run began with
+    assert not torch.equal(shown[begun], shown[0])
+
+
 @pytest.mark.parametrize(
     ("asked", "words"),
     [

@@ -33,9 +33,10 @@ def open_streams(seed: int, device: torch.device, after: int = 0) -> dict[str, t
         device: the device on which episodes and actions are drawn.
         after: number of earlier iterations, for a run that continues with fresh episodes.
     """
-    which = (f"/after{after}" if after else "") + (f"/rank{rank()}" if rank() else "")
+    later = f"/after{after}" if after else ""
+    which = later + (f"/rank{rank()}" if rank() else "")
     streams = {name: stream(seed, name + which, device) for name in ("task", "actions")}
-    return {**streams, "permutations": stream(seed, "permutations")}
+    return {**streams, "permutations": stream(seed, f"permutations{later}")}
 
 
 def own_state(ranks: list[dict[str, Any]], seed: int, iteration: int, generators: dict[str, torch.Generator]) -> Any:
