@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from memsuite.errors import Stopped
@@ -27,17 +28,19 @@ class UpdateGuard:
         self.most = most
         self.total, self.in_a_row = 0, 0
 
-    def step(self, optimizer: Any, loss: Tensor, norm: Tensor) -> Tensor:
-        """Step, or skip the step; return 1 on the device if it is skipped, otherwise 0.
+    def step(self, optimizer: Any, loss: Tensor, norm: Tensor, idle: Tensor | None = None) -> Tensor:
+        """Step, or skip the step; return 1 on the device if it is skipped as not finite, otherwise 0.
 
         Args:
             optimizer: a Lightning optimiser around a fused one.
             loss: the loss, a scalar.
             norm: the gradient's norm, a scalar.
+            idle: bool, a scalar: there was nothing to learn from. The step is then left out and not counted, because
+                momentum alone would move the parameters, those under Muon as far as any gradient does.
         """
         either = loss + norm
         bad = (either - either).ne_(0).float()  # x - x is 0 for a finite x and NaN for any other
-        optimizer.optimizer.found_inf = bad
+        optimizer.optimizer.found_inf = bad if idle is None else torch.maximum(bad, idle.float())
         optimizer.step()
         return bad
 

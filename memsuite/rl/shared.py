@@ -107,9 +107,12 @@ class SharedRollout(ABC):
         counts: sums over the draws so far, ``[4]``: right decisions, scored decisions, rewards, and episodes that
             ended.
         windows: parts that a minibatch is read in.
+        idle: bool, a scalar: the minibatch that was read last has no decision in any process, as a rollout of a part of
+            an episode may have none. None where there always is one.
     """
 
     windows = 1
+    idle: Tensor | None = None
 
     def __init__(
         self,
@@ -232,7 +235,8 @@ class SharedScript(SharedRollout):
         observations, is_first = pick(self.block.observations), pick(self.block.is_first)
         targets, scored = pick(self.block.targets), pick(self.block.scored)
         state = self.state if whole else map_state(lambda leaf: leaf.index_select(0, columns), self.state)
-        share = 1 / (mean(scored.sum().double()).clamp(min=1) * (1 if self.supervised else self.ppo.draws))
+        count = mean(scored.sum().double())
+        share, self.idle = 1 / (count.clamp(min=1) * (1 if self.supervised else self.ppo.draws)), count == 0
         length, window = len(scored), self.ppo.bptt_steps or len(scored)
         before = list(drawn)
         for index, begin in enumerate(range(0, length, window)):

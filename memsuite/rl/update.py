@@ -37,16 +37,19 @@ class Update:
     guard: UpdateGuard
     max_grad_norm: float
 
-    def __call__(self, losses: Iterable[tuple[float, LossTerms]]) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, losses: Iterable[tuple[float, LossTerms]], idle: Callable[[], Tensor | None] = lambda: None
+    ) -> tuple[Tensor, Tensor]:
         """Learn from one minibatch.
 
         Args:
             losses: the parts of its loss, one per window of time, each with its share of the whole.
+            idle: tells, once the losses are read, whether there was nothing to learn from: bool, a scalar; or None.
 
         Returns:
-            The loss terms and the gradient norm, ``[7]``, averaged over the processes. They have the same bits in each
-            process, so all make the same decisions about the KL divergence and in the guard. And a flag: 1 for a
-            skipped step, otherwise 0.
+            The loss terms and the gradient norm, ``[7]``, averaged over the processes; the terms are NaN where there
+            was nothing to learn from. They have the same bits in each process, so all make the same decisions about the
+            KL divergence and in the guard. And a flag: 1 for a step that was skipped because it was not finite.
         """
         self.optimizer.zero_grad()
         parts: list[Tensor] = []
@@ -56,7 +59,10 @@ class Update:
         terms = mean(parts[0] if len(parts) == 1 else torch.stack(parts).sum(0))
         norms = [nn.utils.clip_grad_norm_(group, self.max_grad_norm) for group in self.groups]
         norm = norms[0] if len(norms) == 1 else torch.stack(norms).norm()
-        skipped = self.guard.step(self.optimizer, terms[0], norm)
+        nothing = idle()
+        skipped = self.guard.step(self.optimizer, terms[0], norm, nothing)
+        if nothing is not None:
+            terms = terms.masked_fill(nothing, torch.nan)
         return torch.cat([terms, norm.unsqueeze(0)]), skipped
 
 
@@ -77,7 +83,7 @@ def learn_from_shared(
         drawn: list[Drawn] = []
         where = columns.to(rollout.counts.device, non_blocking=True)
         for _ in range(ppo.epochs):
-            found.append(step(rollout.losses(where, drawn)))
+            found.append(step(rollout.losses(where, drawn), lambda: rollout.idle))
             if _too_far(found[-1][0], ppo):
                 break
     return found

@@ -3,6 +3,7 @@
 import copy
 import csv
 
+import lightning.pytorch as pl
 import pytest
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
@@ -103,3 +104,31 @@ def test_training_goes_on_after_a_bad_rollout(tmp_path, monkeypatch):
     assert all(torch.isfinite(parameter).all() for parameter in module.parameters())
     assert [row["skipped_updates"] for row in read_rows(tmp_path)] == ["0", "0", "4", "0", "0", "0"]
     assert (module.guard.total, module.guard.in_a_row) == (4, 0)
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adam"])
+@pytest.mark.parametrize("objective", ["ppo", "supervised"])
+def test_a_rollout_without_a_decision_moves_nothing(tmp_path, objective, optimizer):
+    from test_module import quiet_lightning, small, train
+
+    from memsuite.rl import PPOConfig
+
+    class Records(pl.Callback):
+        def on_train_batch_start(self, trainer, module, *_):
+            held.append(copy.deepcopy(module.model.state_dict()))
+
+    held: list = []
+    ppo = PPOConfig(draws=4, rollout_length=5, optimizer=optimizer, recurrent_lr_scale=1.0, minibatches=2)
+    # The second half of an episode has the question, and momentum is there from the first answer on.
+    args = {"num_cues": 2, "vocabulary": 2}
+    module = small(horizon=10, num_envs=32, steps=32 * 5 * 7, ppo=ppo, task_args=args, objective=objective)
+    quiet_lightning()
+    train(module, tmp_path, Records(), limit_val_batches=0)
+    pairs = zip(held, [*held[1:], module.model.state_dict()], strict=True)
+    alike = [all(torch.equal(before[name], after[name]) for name in before) for before, after in pairs]
+    assert alike == [True, False, True, False, True, False, True]
+    states = module.optimizers().optimizer.state_dict()["state"]
+    assert {int(state["step"]) for state in states.values()} == {3 * ppo.minibatches}
+    rows = read_rows(tmp_path)
+    assert [row["entropy"] == "nan" for row in rows] == [True, False] * 3 + [True]
+    assert {row["skipped_updates"] for row in rows} == {"0"}
