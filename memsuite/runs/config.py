@@ -10,6 +10,7 @@ from typing import Any, Literal, cast, get_args
 
 from memsuite.errors import UsageError, unknown
 from memsuite.reading import positive
+from memsuite.runs.hints import settle
 from memsuite.runs.ppo import PPOConfig
 
 Objective = Literal["ppo", "supervised"]
@@ -57,9 +58,9 @@ class RunConfig:
     ppo: PPOConfig = field(default_factory=PPOConfig)
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if isinstance(value, positive):  # a kind of the command line's, which no checkpoint may hold
-                object.__setattr__(self, name, int(value))
+        settle(self, but=("ppo",))
+        if not isinstance(self.ppo, PPOConfig):
+            raise UsageError(f"ppo is a {type(self.ppo).__name__}; it must be a PPOConfig, as PPOConfig(epochs=2)")
         for name in ("num_envs", "evaluation_episodes"):
             if (number := getattr(self, name)) is not None and number < 1:
                 raise UsageError(f"{name} is {number}; the least is 1")

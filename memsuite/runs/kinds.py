@@ -1,23 +1,14 @@
-"""The kinds of values that settings have, and the words that say what a value is and what it must be."""
+"""The kinds of values that settings in a checkpoint have, and the error that names what is of another kind."""
 
 from __future__ import annotations
 
-from dataclasses import fields
-from functools import cache
-from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
-from memsuite.reading import positive
 from memsuite.runs.config import RunConfig
+from memsuite.runs.hints import LARGEST, PLAIN, Said, fits, hints, shown, wanted
 from memsuite.runs.ppo import PPOConfig
 
-PLAIN = (NoneType, bool, int, float, str)
-LARGEST = 2**63
-KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", NoneType: "nothing"}
-
-
-class Said(str):
-    """Words that say what a value is."""
+__all__ = ["LARGEST", "PLAIN", "Said", "Wrong", "check_settings", "mapping", "shown"]
 
 
 class Wrong(ValueError):
@@ -25,22 +16,6 @@ class Wrong(ValueError):
 
     def __init__(self, where: str, value: Any, wanted: str) -> None:
         super().__init__(f"{where} is {shown(value)}; it must be {wanted}")
-
-
-def shown(value: Any) -> str:
-    """Say briefly what a value is."""
-    if type(value).__module__.startswith("torch") and hasattr(value, "layout"):  # torch itself is not needed to tell
-        kind = f"{value.dtype}".removeprefix("torch.")
-        place = "" if str(value.layout) == "torch.strided" else f" of the layout {value.layout}"
-        return f"a tensor {list(value.shape)} of {kind}{place}{' without numbers' if value.is_meta else ''}"
-    if isinstance(value, Said):
-        return value
-    if isinstance(value, str):
-        return f"the text {value[:40]!r}{'...' if len(value) > 40 else ''}"
-    if type(value) in PLAIN:
-        text = repr(value) if not isinstance(value, int) or abs(value) < LARGEST else "a whole number of many digits"
-        return text if value is not None else "missing"
-    return f"a {type(value).__name__}"
 
 
 def mapping(value: Any, where: str) -> dict[str, Any]:
@@ -58,32 +33,6 @@ def check_settings(config: dict[str, Any]) -> None:
         (RunConfig, {name: value for name, value in config.items() if name != "ppo"}, ""),
         (PPOConfig, mapping(config.get("ppo"), "config.ppo"), "ppo."),
     ):
-        for name, hint in _hints(cls).items():
-            if name in values and not _fits(values[name], hint):
-                raise Wrong(f"config.{above}{name}", values[name], _wanted(hint))
-
-
-@cache
-def _hints(cls: type) -> dict[str, Any]:
-    hints = get_type_hints(cls)
-    return {one.name: hints[one.name] for one in fields(cls)}
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    if get_origin(hint) in (Union, UnionType):
-        return any(_fits(value, each) for each in get_args(hint))
-    if get_origin(hint) is Literal:
-        return isinstance(value, str) and value in get_args(hint)
-    if get_origin(hint) is dict:
-        return isinstance(value, dict) and all(isinstance(key, str) for key in value)
-    if hint is positive:
-        return type(value) is int and value > 0
-    return type(value) in ((int, float) if hint is float else (hint,))
-
-
-def _wanted(hint: Any) -> str:
-    if get_origin(hint) in (Union, UnionType):
-        return " or ".join(_wanted(each) for each in get_args(hint))
-    if get_origin(hint) is Literal:
-        return " or ".join(map(str, get_args(hint)))
-    return KINDS.get(hint, "a whole number above 0" if hint is positive else "a mapping")
+        for name, hint in hints(cls).items():
+            if name in values and not fits(values[name], hint):
+                raise Wrong(f"config.{above}{name}", values[name], wanted(hint))

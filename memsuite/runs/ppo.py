@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from memsuite.errors import UsageError, unknown
+from memsuite.runs.hints import settle
 
 Critic = Literal["memory", "observation", "none"]
 Advantage = Literal["gae", "leave_one_out", "group_mean", "group_std"]
@@ -125,6 +126,7 @@ class PPOConfig:
     max_skipped_updates: int = 20
 
     def __post_init__(self) -> None:
+        settle(self, "ppo.")
         for name, choices in CHOICES.items():
             value = getattr(self, name)
             if value not in choices and not (name in OPEN and value is None):

@@ -1,7 +1,9 @@
 """The settings of a run: declared once, spelt in two ways, stored with every default filled in."""
 
+import re
 from dataclasses import fields, replace
 
+import numpy as np
 import pytest
 import yaml
 
@@ -10,6 +12,7 @@ from memsuite.errors import UsageError
 from memsuite.module import MemoryPPO
 from memsuite.runs import PPOConfig, RunConfig, lift
 from memsuite.runs.config import NAMES, lift_dotted
+from memsuite.runs.kinds import check_settings
 from memsuite.suite.grid import flatten
 
 
@@ -103,3 +106,46 @@ def test_mistakes_are_named(content, message):
 def test_what_no_file_can_hold_is_refused():
     with pytest.raises(UsageError, match="not a plain value"):
         RunConfig(controller_args={"x": object()}).plain()
+
+
+def test_numbers_of_other_libraries_are_what_they_stand_for(tmp_path):
+    given = {"steps": 1e4, "seed": np.int64(3), "num_envs": 64.0, "horizon": np.int32(12), "init_from": tmp_path / "x"}
+    config = RunConfig(**given, ppo=PPOConfig(epochs=np.int64(2), draws=4.0, clip=np.float64(0.25), learning_rate=1))
+    plain = RunConfig.from_plain(config.plain())
+    assert plain == config
+    assert {name: plain[name] for name in given} == {**given, "init_from": str(tmp_path / "x")}
+    assert [type(plain[name]) for name in given] == [int, int, int, int, str]
+    ppo = plain.ppo
+    assert [ppo.epochs, ppo.draws, ppo.clip, ppo.learning_rate] == [2, 4, 0.25, 1]
+    assert [*map(type, (ppo.epochs, ppo.draws, ppo.clip))] == [int, int, float]
+
+
+def test_a_run_whose_steps_were_typed_as_a_float_can_be_read_again(tmp_path):
+    module = MemoryPPO(difficulty="easy", horizon=10, num_envs=8, steps=1.6e2, seed=1.0, evaluation_episodes=4.0)
+    same = MemoryPPO(difficulty="easy", horizon=10, num_envs=8, steps=160, seed=1, evaluation_episodes=4)
+    assert module.config == same.config
+    assert all((a == b).all() for a, b in zip(module.parameters(), same.parameters(), strict=True))
+    check_settings(module.config.plain())
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value", "message"),
+    [
+        (RunConfig, "steps", 2000.5, "steps is 2000.5; it must be a whole number above 0 or nothing"),
+        (RunConfig, "steps", "many", "steps is the text 'many'; it must be a whole number"),
+        (RunConfig, "seed", True, "seed is True; it must be a whole number"),
+        (RunConfig, "seed", None, "seed is null; it must be a whole number"),
+        (RunConfig, "task_args", [1], "task_args is a list; it must be a mapping or nothing"),
+        (RunConfig, "init_from", 3, "init_from is 3; it must be text or nothing"),
+        (RunConfig, "ppo", {"epochs": 2}, "ppo is a dict; it must be a PPOConfig"),
+        (RunConfig, "ppo", None, "ppo is a NoneType; it must be a PPOConfig"),
+        (PPOConfig, "anneal", "no", "ppo.anneal is the text 'no'; it must be true or false"),
+        (PPOConfig, "epochs", 2.5, "ppo.epochs is 2.5; it must be a whole number"),
+        (PPOConfig, "clip", None, "ppo.clip is null; it must be a number"),
+        (PPOConfig, "learning_rate", "0.1", "ppo.learning_rate is the text '0.1'; it must be a number"),
+        (PPOConfig, "max_skipped_updates", True, "ppo.max_skipped_updates is True; it must be a whole number"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused_where_it_is_given(kind, name, value, message):
+    with pytest.raises(UsageError, match=re.escape(message)):
+        kind(**{name: value})
