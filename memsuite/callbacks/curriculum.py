@@ -21,8 +21,8 @@ class Curriculum(Callback):
     """Train on short episodes first, and on longer ones as they are learnt, up to the full task.
 
     Whenever the sampled success of ``patience`` rollouts in a row has reached ``success``, the argument is multiplied
-    by ``factor`` and new episodes begin. Evaluations always use the full task, with as many environment steps between
-    two evaluations as without a curriculum. The budget counts environment steps, so short episodes allow more
+    by ``factor`` and new episodes begin. Evaluations always use the full task, with about as many environment steps
+    between two evaluations as without a curriculum. The budget counts environment steps, so short episodes allow more
     iterations. ``result.json`` records the curriculum and the steps at which it grew; ``metrics.csv`` records the
     argument of each rollout.
 
@@ -131,7 +131,10 @@ class Curriculum(Callback):
         return {**module.course.args, "env_steps": module.env_steps}
 
     def _set_evaluations(self, trainer: pl.Trainer, module: MemoryPPO) -> None:
-        """Keep the number of environment steps between evaluations equal at every stage, and so their relative cost."""
+        """Have every stage take as many environment steps from one evaluation to the next, and so their relative cost.
+
+        An interval in which a stage ends has fewer or more, because Lightning counts iterations from the beginning.
+        """
         if self._every is not None and self._every != math.inf:
             whole = module.ppo.rollout_length or module.task.horizon
             trainer.val_check_batch = max(1, round(self._every * whole / module.course.rollout_length))

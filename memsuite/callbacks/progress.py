@@ -78,7 +78,11 @@ class ProgressBar(Callback):
 
 
 def achieved(statistics: dict[str, float]) -> str:
-    """Return the sampled success of the last rollout as text, or its return where no decision is scored."""
-    if math.isnan(statistics["success"]):
-        return f"return {statistics['return']:.1f}"
-    return f"success {statistics['success']:.2f}"
+    """Return the sampled success of the last rollout as text, or its return where no decision is scored.
+
+    A rollout of a part of an episode may have neither.
+    """
+    for name, digits in (("success", 2), ("return", 1)):
+        if not math.isnan(statistics[name]):
+            return f"{name} {statistics[name]:.{digits}f}"
+    return "no decision and no end of an episode"
