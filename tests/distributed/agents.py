@@ -44,10 +44,10 @@ def record_steps(steps: list) -> None:
     """Keep the clipped gradients, the loss terms' norm and the parameters of every optimiser step."""
     step = UpdateGuard.step
 
-    def recording(self, optimizer, loss, norm):
+    def recording(self, optimizer, loss, norm, *idle):
         parameters = [p for group in optimizer.optimizer.param_groups for p in group["params"]]
         gradients = [p.grad.clone() for p in parameters]
-        skipped = step(self, optimizer, loss, norm)
+        skipped = step(self, optimizer, loss, norm, *idle)
         after = [p.detach().clone() for p in parameters]
         steps.append({"loss": loss, "norm": norm, "gradients": gradients, "after": after})
         return skipped
