@@ -27,18 +27,22 @@ class Shape(NamedTuple):
         rows: number of environments.
         resets: probability that a step begins an episode.
         forward_only: whether it is read without gradients, which would take long for it.
+        placed: whether the first row is one long episode, and the second begins one wherever a chunk may begin.
     """
 
     steps: int
     rows: int
     resets: float
     forward_only: bool = False
+    placed: bool = False
 
 
 # The sequences that are tried, shortest first, and those that show what short ones do not.
 SHAPES = (Shape(1, 2, 0.0), Shape(1, 2, 1.0), Shape(7, 3, 0.0), Shape(12, 4, 0.3), Shape(12, 2, 1.0))
 PLAIN, MIXED, MANY = SHAPES[2], SHAPES[3], Shape(12, 16, 0.3)
-LONG, WIDE, FAR = Shape(300, 2, 0.02, forward_only=True), Shape(3, 33, 0.3, forward_only=True), Shape(41, 2, 0.0)
+LONG, WIDE, FAR = Shape(300, 3, 0.02, True, placed=True), Shape(3, 130, 0.3, forward_only=True), Shape(41, 2, 0.0)
+UNBROKEN, LASTING = Shape(300, 2, 0.0, forward_only=True), Shape(300, 2, 0.0)
+CHUNKS = (32, 50)  # chunks of 8, 16, 25, 64, 100, 128, 200 and 256 steps begin where these do
 
 
 @dataclass(frozen=True)
@@ -71,12 +75,23 @@ class Case:
 
 
 def to_dtype(state: State, dtype: torch.dtype) -> State:
-    """Return a state whose real numbers are of another precision."""
-    return map_state(lambda leaf: leaf.to(dtype) if leaf.is_floating_point() else leaf, state)
+    """Return a state whose real and complex numbers are of another precision."""
+
+    def convert(leaf: Tensor) -> Tensor:
+        if leaf.is_complex():
+            return leaf.to(dtype.to_complex())
+        return leaf.to(dtype) if leaf.is_floating_point() else leaf
+
+    return map_state(convert, state)
+
+
+def is_number(leaf: Tensor) -> bool:
+    """Tell whether a tensor holds real or complex numbers, not whole ones or truth values."""
+    return leaf.is_floating_point() or leaf.is_complex()
 
 
 def drawn_state(controller: Controller, rows: int, noise: bool = True) -> State:
-    """Return a state whose real numbers are noise, or a state after a few steps of random inputs.
+    """Return a state whose real and complex numbers are noise, or a state after a few steps of random inputs.
 
     Whole numbers and truth values stay as an episode begins with them where the others are noise.
 
@@ -87,7 +102,7 @@ def drawn_state(controller: Controller, rows: int, noise: bool = True) -> State:
     """
     begun = controller.init_state(rows)
     if noise:
-        return map_state(lambda leaf: torch.randn_like(leaf) if leaf.is_floating_point() else leaf, begun)
+        return map_state(lambda leaf: torch.randn_like(leaf) if is_number(leaf) else leaf, begun)
     x = torch.randn(5, rows, controller.input_dim, dtype=precision(controller))
     with torch.no_grad():
         return Controller.forward_sequence(controller, x, begun, torch.zeros(5, rows, dtype=torch.bool))[1]
@@ -108,7 +123,13 @@ def takes_noise(controller: Controller) -> bool:
 
 
 def make_case(
-    controller: Controller, steps: int, rows: int, resets: float, forward_only: bool = False, noise: bool = True
+    controller: Controller,
+    steps: int,
+    rows: int,
+    resets: float,
+    forward_only: bool = False,
+    placed: bool = False,
+    noise: bool = True,
 ) -> Case:
     """Draw a case from PyTorch's generator, in the precision of the controller.
 
@@ -118,10 +139,15 @@ def make_case(
         rows: number of environments.
         resets: probability that a step begins an episode.
         forward_only: whether it is read without its gradients.
+        placed: whether the first row never begins an episode, and the second does so at steps that divide evenly.
         noise: whether the state before the first step is noise (:func:`takes_noise`).
     """
     x = torch.randn(steps, rows, controller.input_dim, dtype=precision(controller))
-    case = Case(x, torch.rand(steps, rows) < resets, drawn_state(controller, rows, noise), noise)
+    is_first = torch.rand(steps, rows) < resets
+    if placed:
+        is_first[:, 0] = False
+        is_first[:, 1] = torch.tensor([step > 0 and any(step % size == 0 for size in CHUNKS) for step in range(steps)])
+    case = Case(x, is_first, drawn_state(controller, rows, noise), noise)
     return replace(case, steady=_steady(controller, case)) if forward_only else case
 
 
@@ -168,17 +194,17 @@ def differentiated(controller: Controller, run: Run, case: Case) -> Outputs:
     if case.steady is not None:
         return forward(controller, run, case, case.steady)
     x = case.x.clone().requires_grad_()
-    state = map_state(lambda leaf: leaf.clone().requires_grad_(leaf.is_floating_point()), case.state)
+    state = map_state(lambda leaf: leaf.clone().requires_grad_(is_number(leaf)), case.state)
     features, after = run(controller, x, state)
-    outputs = {FEATURES: features, **_real(named_leaves(after))}
+    outputs = {FEATURES: features, **_numbers(named_leaves(after))}
     # By shape: randn_like would give a transposed output, which a user may return, other numbers in its places.
     weights = drawn_like(outputs, seed=1)
-    inputs = {"the input": x, **_real(named_leaves(state)), **dict(controller.named_parameters())}
+    inputs = {"the input": x, **_numbers(named_leaves(state)), **dict(controller.named_parameters())}
     inputs = {name: leaf for name, leaf in inputs.items() if leaf.requires_grad}
     learnt = [(out, weights[name]) for name, out in outputs.items() if out.requires_grad]
     if not learnt:
         return {**outputs, **{GRADIENT + name: torch.zeros_like(leaf) for name, leaf in inputs.items()}}
-    loss = torch.stack([(out * weight).sum() for out, weight in learnt]).sum()
+    loss = torch.stack([(out * weight).sum().real for out, weight in learnt]).sum()  # real also of complex numbers
     grads = torch.autograd.grad(loss, list(inputs.values()), allow_unused=True, materialize_grads=True)
     return {**outputs, **{GRADIENT + name: grad for name, grad in zip(inputs, grads, strict=True)}}
 
@@ -216,8 +242,8 @@ def drawn_like(tensors: Mapping[str, Tensor], seed: int) -> Outputs:
     }
 
 
-def _real(leaves: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: leaf for name, leaf in leaves.items() if leaf.is_floating_point()}
+def _numbers(leaves: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: leaf for name, leaf in leaves.items() if is_number(leaf)}
 
 
 def whole(case: Case) -> Run:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -13,14 +13,16 @@ from memsuite.analysis.retention import CUES, retention
 from memsuite.blame import home_of, in_one_line
 from memsuite.controllers.base import Controller
 from memsuite.controllers.copies import copied, in_precision
-from memsuite.laws import influences, memory, modes, slopes
+from memsuite.laws import influences, long, memory, modes, outside, slopes
 from memsuite.laws.cases import (
     FAR,
+    LASTING,
     LONG,
     MANY,
     MIXED,
     PLAIN,
     SHAPES,
+    UNBROKEN,
     WIDE,
     Case,
     Shape,
@@ -29,7 +31,7 @@ from memsuite.laws.cases import (
     takes_noise,
 )
 from memsuite.laws.compare import Finding, worse
-from memsuite.trial.controller import check_parameters
+from memsuite.trial.controller import BATCH, check_parameters, check_state
 
 # The copies of a controller that are tried: in two precisions, with other parameters, and one that has not been called.
 DOUBLE, SINGLE = "float64", "float32"
@@ -57,24 +59,33 @@ LAWS: dict[str, tuple[Trial, ...]] = {
         Trial(modes.modes_agree, BOTH),
         Trial(modes.modes_agree, (DOUBLE,), (LONG, WIDE)),
         Trial(modes.modes_agree, (PERTURBED,), (MIXED,)),
+        Trial(modes.zeros_and_symbols_are_read, (DOUBLE,), (MIXED,)),
+        Trial(modes.forks_go_on, (DOUBLE,), (PLAIN,)),
         Trial(modes.autograd_changes_nothing, (DOUBLE,), (MIXED,)),
     ),
     "episodes are apart": (Trial(modes.episodes_are_apart, BOTH),),
-    "cuts are carried": (Trial(modes.cuts_are_carried, BOTH), Trial(modes.cuts_are_carried, (DOUBLE,), (LONG,))),
+    "cuts are carried": (Trial(modes.cuts_are_carried, BOTH), Trial(modes.cuts_are_carried, (DOUBLE,), (UNBROKEN,))),
     "the gradient is the slope": (
         Trial(slopes.the_gradient_is_the_slope, (DOUBLE,), (*SHAPES, FAR)),
         Trial(slopes.parameters_have_their_gradients, (PERTURBED,), (MIXED,)),
+        Trial(long.long_gradients_are_slopes, (DOUBLE,), (LONG,)),
     ),
     "the future is unseen": (Trial(influences.the_future_is_unseen),),
-    "resets erase": (Trial(memory.resets_erase), Trial(memory.resets_erase, (PERTURBED,), (MIXED,))),
+    "resets erase": (
+        Trial(memory.resets_erase),
+        Trial(memory.resets_erase, (PERTURBED,), (MIXED,)),
+        Trial(memory.resets_erase_within, (DOUBLE,), (MIXED,)),
+    ),
     "the state is bounded": (
-        Trial(memory.the_state_is_bounded),
+        Trial(memory.the_state_is_bounded, (SINGLE,)),  # where init_state has the right kinds, if anywhere
         Trial(memory.whole_numbers_do_not_overflow, (DOUBLE,), (PLAIN,)),
+        Trial(outside.nothing_piles_up, (DOUBLE,), (PLAIN,)),
     ),
     "precision is kept": (
         Trial(slopes.precision_is_kept),
         Trial(slopes.no_half_precision_inside, (DOUBLE,), (MANY,)),
         Trial(slopes.single_precision_is_kept, (SINGLE,), (MIXED,)),
+        Trial(long.long_single_precision_is_kept, (SINGLE,), (LASTING,)),
     ),
     "rows are apart": (
         Trial(influences.rows_are_apart, BOTH),
@@ -84,6 +95,7 @@ LAWS: dict[str, tuple[Trial, ...]] = {
     "the same twice": (
         Trial(influences.the_same_twice),
         Trial(influences.parameters_are_read_anew, (UNREAD,), (MIXED,)),
+        Trial(outside.the_process_is_left_alone, (DOUBLE,), (PLAIN,)),
     ),
     "arguments are unchanged": (Trial(memory.arguments_are_unchanged, (DOUBLE,), (MIXED,)),),
 }
@@ -126,32 +138,39 @@ class Report:
         return {"holds": self.holds, "laws": found, **measured, "notes": list(self.notes)}
 
 
-def check(controller: Controller, horizons: Sequence[int] = (), cost: bool = False) -> Report:
+def check(
+    controller: Controller, horizons: Sequence[int] = (), cost: bool = False, laws: Iterable[str] = tuple(LAWS)
+) -> Report:
     """Hold a controller to the laws, on copies of it in evaluation mode.
 
     Args:
         controller: any controller, built in or a user's own.
         horizons: numbers of steps at which its retention is measured.
         cost: whether the time of a step is measured too.
+        laws: names of those that are tried, of ``LAWS``; all by default.
 
     Returns:
         What was found. A law that raises an exception is broken, and the finding says which.
 
     Raises:
-        UsageError: one line, if it cannot be copied or has parameters that no run trains, such as complex ones.
+        UsageError: one line, if it cannot be copied, or has parameters that no run trains, such as complex ones, or a
+            state that is no tree of tensors with the batch first.
     """
-    check_parameters(f"{type(controller).__name__}{home_of(type(controller))}", controller)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    who = f"{type(controller).__name__}{home_of(type(controller))}"
+    check_parameters(who, controller)
+    _check_state(who, controller)
+    with outside.own_process(0):
         kinds = {
             DOUBLE: in_precision(controller, torch.float64).eval(),
             SINGLE: in_precision(controller, torch.float32).eval(),
         }
         kinds |= {PERTURBED: perturb(copied(kinds[DOUBLE])), UNREAD: copied(kinds[DOUBLE])}
         noise = takes_noise(kinds[DOUBLE])
-        findings = {law: _worst(trials, kinds, noise) for law, trials in LAWS.items()}
+        findings = {law: _worst(LAWS[law], kinds, noise) for law in laws}
         single, wide = kinds[SINGLE], controller.input_dim > CUES
-        notes = (IGNORES_DEVICE,) if memory.ignores_device(single) else ()
+        notes = _notes_on_weights(kinds[PERTURBED])
+        if memory.ignores_device(single):
+            notes = (IGNORES_DEVICE, *notes)
         try:
             kept = {steps: retention(single, steps) for steps in horizons if wide}
             return Report(findings, kept, _microseconds(single) if cost else {}, notes)
@@ -159,6 +178,21 @@ def check(controller: Controller, horizons: Sequence[int] = (), cost: bool = Fal
             if all(finding.holds for finding in findings.values()):
                 raise
             return Report(findings, {}, {}, notes)  # the laws have named what it raises
+
+
+def _check_state(who: str, controller: Controller) -> None:
+    try:
+        begun = controller.init_state(BATCH)
+    except Exception:  # the laws name what it raises
+        return
+    check_state(who, "init_state", begun, None)
+
+
+def _notes_on_weights(controller: Controller) -> tuple[str, ...]:
+    try:
+        return tuple(outside.notes_on_weights(controller, make_case(controller, *MIXED, noise=False)))
+    except Exception:  # the laws name what it raises
+        return ()
 
 
 def _worst(trials: tuple[Trial, ...], kinds: dict[str, Controller], noise: bool) -> Finding:

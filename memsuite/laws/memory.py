@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,8 +11,8 @@ from torch import Tensor
 
 from memsuite.controllers.base import Controller, map_state
 from memsuite.controllers.copies import copied
-from memsuite.laws.cases import Case, named_leaves
-from memsuite.laws.compare import Finding, difference_of, episode_of, worse
+from memsuite.laws.cases import FEATURES, Case, is_number, named_leaves
+from memsuite.laws.compare import TOLERANCE, Finding, apart, difference_of, episode_of, prefixed, worse
 from memsuite.types import State
 
 POISONS = (1e3, float("inf"), float("nan"))
@@ -33,17 +34,40 @@ def resets_erase(controller: Controller, case: Case) -> Finding:
         found = worse(found, _unlike(f"after {what}", features, clean, begins))
         for name, leaf in named_leaves(dirty).items():
             found = worse(found, _unequal(f"after {what}: {name}", leaf, named_leaves(after)[name]))
-        found = worse(found, _reset_rows(controller, past, what))
+        found = worse(found, _reset_rows(controller, past, begins.shape[1], what))
+    return found
+
+
+@torch.no_grad()
+def resets_erase_within(controller: Controller, case: Case) -> Finding:
+    """What a sequence begins with does not reach the episodes that begin within it, not even a NaN."""
+    first = case.is_first.clone()
+    first[0], first[case.steps // 2] = False, True
+    begun = first.cumsum(0) > 0
+    clean, after = controller.forward_sequence(case.x, case.state, first)
+    found = Finding(0.0, TOLERANCE[case.x.dtype])
+    for poison in POISONS:
+        past = map_state(lambda leaf, p=poison: _filled(leaf, p), case.state)
+        try:
+            features, dirty = controller.forward_sequence(case.x, past, first)
+        except Exception:  # a matrix of NaN may be refused
+            continue
+        what = f"a sequence that begins in a state of {poison}, and episodes that begin within it"
+        got, expected = (one.masked_fill(~begun.unsqueeze(-1), 0) for one in (features, clean))
+        found = worse(found, prefixed(what, apart(FEATURES, got, expected, expected, replace(case, is_first=first))))
+        for name, leaf in named_leaves(dirty).items():
+            one = named_leaves(after)[name]
+            found = worse(found, prefixed(what, apart(name, leaf, one, one, case)))
     return found
 
 
 def _filled(leaf: Tensor, value: float) -> Tensor:
-    return torch.full_like(leaf, value) if leaf.is_floating_point() else leaf
+    return torch.full_like(leaf, value) if is_number(leaf) else leaf
 
 
-def _reset_rows(controller: Controller, past: State, what: str) -> Finding:
+def _reset_rows(controller: Controller, past: State, rows: int, what: str) -> Finding:
     """Hold ``reset_mask`` to the initial state in the rows that begin, and to the given one in the others."""
-    found, rows = Finding(0.0, 0.0), len(next(iter(named_leaves(past).values())))
+    found = Finding(0.0, 0.0)
     first = torch.arange(rows) % 2 == 0
     begun = named_leaves(controller.init_state(rows))
     kept = named_leaves(past)
@@ -77,7 +101,7 @@ def _size_of(one: Tensor, other: Tensor) -> Tensor:
 
 @torch.no_grad()
 def the_state_is_bounded(controller: Controller, case: Case) -> Finding:
-    """The state has as many numbers after many steps and episodes as at the beginning."""
+    """The state has as many numbers, of the same kinds, after many steps and episodes as at the beginning."""
     rows, state = case.x.shape[1], case.state
     held, said = (
         sum(leaf.numel() for leaf in named_leaves(controller.init_state(1)).values()),
@@ -93,6 +117,10 @@ def the_state_is_bounded(controller: Controller, case: Case) -> Finding:
         _, state = controller.forward_step(case.x[0], state)
         for name, leaf in named_leaves(state).items():
             given = named_leaves(case.state).get(name)
+            if given is not None and leaf.dtype != given.dtype:
+                kinds = [str(one.dtype).removeprefix("torch.") for one in (given, leaf)]
+                where = f"{name} is {kinds[0]} at first and {kinds[1]} after some steps and resets"
+                return Finding(float("inf"), 0.0, where)
             if given is None or leaf.shape != given.shape:
                 grown = sum(leaf.numel() for leaf in named_leaves(state).values()) - size
                 steps = (call + 1) * (case.steps + 1)

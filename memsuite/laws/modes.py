@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import torch
 
@@ -20,7 +22,7 @@ from memsuite.laws.cases import (
     named_leaves,
     whole,
 )
-from memsuite.laws.compare import TOLERANCE, Finding, compared, prefixed, worse
+from memsuite.laws.compare import TOLERANCE, Finding, apart, compared, prefixed, worse
 
 
 def modes_agree(controller: Controller, case: Case) -> Finding:
@@ -92,7 +94,9 @@ def cuts_are_carried(controller: Controller, case: Case, cuts: Iterable[int] | N
 
     found = Finding(0.0, TOLERANCE[case.x.dtype])
     if cuts is None:
-        cuts = range(1, case.steps) if case.steady is None else (case.steps // 3, case.steps - 1)
+        cuts = (
+            range(1, case.steps) if case.steady is None else (case.steps // 3, 256)
+        )  # chunks that part in other places, and whole ones
     for cut in cuts:
 
         def parts(model: Controller, case: Case, cut: int = cut) -> Outputs:
@@ -101,3 +105,43 @@ def cuts_are_carried(controller: Controller, case: Case, cuts: Iterable[int] | N
         one = compared(controller, case, parts, uncut)
         found = worse(found, prefixed(f"cut at step {cut}", one))
     return found
+
+
+def zeros_and_symbols_are_read(controller: Controller, case: Case) -> Finding:
+    """Both modes agree on what tasks show, nothing or one symbol a step, and no gradient of a parameter is infinite.
+
+    Noise is never zero, where a norm has no direction and a root no slope.
+    """
+    x, rows = torch.zeros_like(case.x), case.x.shape[1]
+    x[:, 1::2, 0] = 1.0
+    x[0, 2::4, -1] = 1.0  # a symbol, and nothing after it
+    begun = controller.init_state(rows)
+    shown = replace(case, x=x, state=begun)
+    ways = [lambda model, case, run=run: forward(model, run, case) for run in both_ways(shown).values()]
+    found = prefixed("where the inputs are zeros and symbols", compared(controller, shown, *ways))
+    learnt = {name: one for name, one in controller.named_parameters() if one.requires_grad}
+    features, _ = controller.forward_sequence(x, controller.init_state(rows), case.is_first)
+    if not found.holds or not learnt or not features.requires_grad:
+        return found
+    grads = torch.autograd.grad(features.sum(), list(learnt.values()), allow_unused=True)
+    for name, grad in zip(learnt, grads, strict=True):
+        if grad is not None and not grad.isfinite().all():
+            where = f"where the inputs are zeros and symbols, the gradient of {name} is not finite"
+            return Finding(float("inf"), found.allowed, where)
+    return found
+
+
+@torch.no_grad()
+def forks_go_on(controller: Controller, case: Case) -> Finding:
+    """What ``fork`` returns is read as that many copies of every row; it is tried where a class has its own."""
+    found = Finding(0.0, TOLERANCE[case.x.dtype])
+    if type(controller).fork is Controller.fork:
+        return found
+    x, is_first = (part.repeat_interleave(2, 1) for part in (case.x, case.is_first))
+    x = x + torch.randn_like(x)  # the draws part
+    read = {}
+    for name, fork in (("fork", controller.fork), ("copies", functools.partial(Controller.fork, controller))):
+        state = fork(case.state, 2, case.steps)
+        read[name] = Controller.forward_sequence(controller, x, state, is_first)[0]
+    wide = replace(case, x=x, is_first=is_first)
+    return prefixed("after fork", apart(FEATURES, read["fork"], read["copies"], read["copies"], wide))
