@@ -40,7 +40,7 @@ class Shape(NamedTuple):
 # The sequences that are tried, shortest first, and those that show what short ones do not.
 SHAPES = (Shape(1, 2, 0.0), Shape(1, 2, 1.0), Shape(7, 3, 0.0), Shape(12, 4, 0.3), Shape(12, 2, 1.0))
 PLAIN, MIXED, MANY = SHAPES[2], SHAPES[3], Shape(12, 16, 0.3)
-LONG, WIDE, FAR = Shape(300, 3, 0.02, True, placed=True), Shape(3, 130, 0.3, forward_only=True), Shape(41, 2, 0.0)
+LONG, WIDE, FAR = Shape(330, 3, 0.02, True, placed=True), Shape(3, 130, 0.3, forward_only=True), Shape(41, 2, 0.0)
 UNBROKEN, LASTING = Shape(300, 2, 0.0, forward_only=True), Shape(300, 2, 0.0)
 CHUNKS = (32, 50)  # chunks of 8, 16, 25, 64, 100, 128, 200 and 256 steps begin where these do
 

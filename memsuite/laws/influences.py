@@ -93,7 +93,7 @@ def the_same_twice(controller: Controller, case: Case) -> Finding:
 
 @torch.no_grad()
 def parameters_are_read_anew(controller: Controller, case: Case) -> Finding:
-    """Parameters that have changed since the last call count: no value that was computed of them before is kept.
+    """Parameters that have changed since the last call count: nothing that was computed of them or of inputs is kept.
 
     Args:
         controller: has not read anything yet, so that a copy of it keeps nothing.
@@ -101,13 +101,13 @@ def parameters_are_read_anew(controller: Controller, case: Case) -> Finding:
     """
     used, fresh = copied(controller), perturb(copied(controller))
     for run in both_ways(case).values():
-        forward(used, run, case)
+        forward(used, run, replace(case, x=2 * case.x.flip(0)))
     perturb(used)
     found = Finding(0.0, TOLERANCE[case.x.dtype])
     for name, run in both_ways(case).items():
         got, expected = forward(used, run, case), forward(fresh, run, case)
         for part, one in got.items():
-            what = f"{name}, after its parameters have changed, computes with what it kept of the old ones"
+            what = f"{name}, after other inputs and other parameters, computes with what it kept of the old ones"
             found = worse(found, prefixed(what, apart(part, one, expected[part], expected[part], case)))
     return found
 

@@ -128,22 +128,26 @@ def weighed(features: Tensor) -> Tensor:
     return (features * drawn_like({FEATURES: features}, seed=5)[FEATURES]).sum((0, 2))
 
 
-@torch.no_grad()
 def _slopes_in(
     loss: Callable[[], Tensor], moved: Mapping[str, Tensor], directions: Mapping[str, Tensor]
 ) -> tuple[float, float]:
-    """Return a wide and a narrow slope of a loss where some parameters move together; they are put back."""
-    before, slopes = {name: one.clone() for name, one in moved.items()}, []
-    for size in (STEP, STEP / 2):
-        ends = []
-        for sign in (size, -size):
-            for name, one in moved.items():
-                one.copy_(before[name] + sign * directions[name])
-            ends.append(float(loss()))
-        slopes.append((ends[0] - ends[1]) / (2 * size))
+    """Return a wide and a narrow slope of a loss where some parameters move together."""
+    return slope_in(loss, moved, directions, STEP), slope_in(loss, moved, directions, STEP / 2)
+
+
+@torch.no_grad()
+def slope_in(
+    loss: Callable[[], Tensor], moved: Mapping[str, Tensor], directions: Mapping[str, Tensor], size: float
+) -> float:
+    """Return the slope of a loss where some parameters move together by a step of a size; they are put back."""
+    before, ends = {name: one.clone() for name, one in moved.items()}, []
+    for sign in (size, -size):
+        for name, one in moved.items():
+            one.copy_(before[name] + sign * directions[name])
+        ends.append(float(loss()))
     for name, one in moved.items():
         one.copy_(before[name])
-    return slopes[0], slopes[1]
+    return (ends[0] - ends[1]) / (2 * size)
 
 
 def _off(told: float, wide: float, narrow: float) -> float:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from faulty import FAULTS, Sound
+from hidden import HIDDEN, Leaky
 from planted import PLANTED
 from torch import nn
 
@@ -25,13 +26,18 @@ def test_a_sound_controller_breaks_no_law():
     assert all(0 < cost < 1e5 for cost in report.microseconds.values())
 
 
-@pytest.mark.parametrize("cls", [*FAULTS, *PLANTED], ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("cls", [*FAULTS, *PLANTED, *HIDDEN], ids=lambda cls: cls.__name__)
 def test_a_planted_fault_is_found_and_placed(cls):
-    law, words = (FAULTS | PLANTED)[cls]
-    finding = check(cls(5)).findings[law]
+    law, words = (FAULTS | PLANTED | HIDDEN)[cls]
+    finding = check(cls(5), laws=[law]).findings[law]  # the others would take most of the time
     assert not finding.holds
     assert words in finding.where, finding
     assert "\n" not in finding.where
+
+
+def test_what_the_hidden_faults_are_changes_of_is_sound():
+    report = check(Leaky(5))
+    assert report.holds, report.findings
 
 
 class BatchFirst(Sound):
@@ -53,7 +59,7 @@ def test_the_gradient_of_a_parameter_is_named():
             features, after = self.forward_step(x, state)
             return features.detach() + self.now(x) - self.now(x).detach(), after
 
-    where = check(Frozen(5)).findings["both modes agree"].where
+    where = check(Frozen(5), laws=["both modes agree"]).findings["both modes agree"].where
     assert where.startswith("gradient of"), where
 
 
@@ -121,7 +127,7 @@ def test_an_input_that_no_gradient_can_reach_breaks_no_law():
             return self.read(state), 0.9 * state + self.write(x_BD)
 
     for cls in (Symbols, Delayed):
-        finding = check(cls(5)).findings["the gradient is the slope"]
+        finding = check(cls(5), laws=["the gradient is the slope"]).findings["the gradient is the slope"]
         assert finding.holds, (cls, finding.where)
 
 
@@ -131,7 +137,7 @@ def test_a_state_that_is_detached_in_part_is_found():
             held = state["held"]
             return super().forward_step(x_BD, {**state, "held": torch.cat([held[:, :4].detach(), held[:, 4:]], 1)})
 
-    assert not check(HalfDetached(5)).findings["the gradient is the slope"].holds
+    assert not check(HalfDetached(5), laws=["the gradient is the slope"]).findings["the gradient is the slope"].holds
 
 
 def test_features_of_another_width_than_declared_are_named():
@@ -140,7 +146,7 @@ def test_features_of_another_width_than_declared_are_named():
             features, after = super().forward_step(x_BD, state)
             return features[:, :3], after
 
-    finding = check(Narrow(5)).findings["both modes agree"]
+    finding = check(Narrow(5), laws=["both modes agree"]).findings["both modes agree"]
     assert not finding.holds
     assert "feature_dim asks for [1, 2, 8]" in finding.where
 

@@ -51,7 +51,7 @@ def test_a_difference_of_rounding_in_the_past_says_so():
             whole = features.abs().sum(0)
             return features + whole - whole.roll(0).add(1e-15 * x_TBD.sum(0)[:, :1]), after
 
-    finding = check(Mean(5)).findings["the future is unseen"]
+    finding = check(Mean(5), laws=["the future is unseen"]).findings["the future is unseen"]
     assert not finding.holds
     assert "rounding" in finding.where
 
@@ -64,6 +64,39 @@ def test_complex_parameters_are_refused_in_one_line():
 
     with pytest.raises(UsageError, match=r"Imaginary .*turn holds complex numbers; keep .*view_as_real"):
         check(Imaginary(5))
+
+
+def test_a_state_that_no_run_can_hold_is_refused_in_one_line():
+    class LayersFirst(Sound):
+        def init_state(self, batch_size, device=None):
+            return {"layers": torch.zeros(2, batch_size, 4)}
+
+    class CountsInPython(Sound):
+        def init_state(self, batch_size, device=None):
+            return {**super().init_state(batch_size, device), "steps": 0}
+
+    with pytest.raises(UsageError, match=r"LayersFirst .*the batch must be in dimension 0"):
+        check(LayersFirst(5))
+    with pytest.raises(UsageError, match=r"CountsInPython .*every part must be a tensor"):
+        check(CountsInPython(5))
+
+
+def test_weights_that_do_not_learn_or_do_nothing_are_told_and_break_no_law():
+    class Odd(Sound):
+        def __init__(self, input_dim):
+            super().__init__(input_dim)
+            self.hidden_from_pytorch = [nn.Parameter(torch.ones(()))]
+            self.gate = nn.Linear(input_dim, 1)
+
+    class Deaf(Sound):
+        def forward_step(self, x_BD, state):
+            return super().forward_step(torch.zeros_like(x_BD), state)
+
+    report = check(Odd(5))
+    assert report.holds
+    assert [note.split(" ")[0] for note in report.notes] == ["hidden_from_pytorch", "no"]
+    assert "gradient in gate.weight, gate.bias;" in report.notes[1]
+    assert check(Deaf(5), laws=[]).notes[0] == "the features are the same whatever the input is"
 
 
 class Locked(Sound):
