@@ -243,7 +243,13 @@ def single_precision_is_kept(controller: Controller, case: Case) -> Finding:
     return found
 
 
-def unlike_in_single(name: str, run: Run, single: tuple[Controller, Case], double: tuple[Controller, Case]) -> Finding:
+def unlike_in_single(
+    name: str,
+    run: Run,
+    single: tuple[Controller, Case],
+    double: tuple[Controller, Case],
+    least: float = SINGLE_ERROR,
+) -> Finding:
     """Compare features in single precision with those in double.
 
     Args:
@@ -251,11 +257,12 @@ def unlike_in_single(name: str, run: Run, single: tuple[Controller, Case], doubl
         run: the mode.
         single: a controller and a case in single precision.
         double: the same in double precision.
+        least: what is allowed of a model that magnifies no rounding.
     """
     (_, case), (truthful, exact) = single, double
     got, truth = (run(one, read.x, read.state)[0].double() for one, read in (single, double))
     nudged = run(truthful, exact.x * (1 + 1e-6), exact.state)[0]
-    allowed = SINGLE_ERROR + 8 * float(difference_of(nudged, truth).max())
+    allowed = least + 8 * float(difference_of(nudged, truth).max())
     difference = difference_of(got, truth)
     where = place(FEATURES, difference, allowed, case)
     odd = "is something in half precision?" if got.isfinite().all() else "does something overflow or vanish?"
