@@ -59,7 +59,7 @@ class PPOConfig:
         minibatches: parts each pass is cut into, along environments; time is never cut. Null takes 64 scripts a part.
         clip: half-width of the ratio's trust interval.
         value_clip: half-width of the critic's; null for none.
-        value_coefficient: weight of the critic's loss.
+        value_coefficient: weight of the critic's loss; without a critic it means nothing.
         entropy_coefficient: weight of the entropy bonus; null takes the task's published one, 0 in most.
         entropy_weighting: null takes the task's published one. ``advantages`` gives each step a bonus in proportion to
             its absolute advantage: none where nothing is at stake, whose bonus would disturb the memory through every
@@ -70,7 +70,7 @@ class PPOConfig:
             through a recurrence grows with the time it spans and would scale the heads' below what Adam resolves. Null
             takes ``by_group`` if more than 20,000 steps are to be remembered.
         discount: gamma in [0, 1]; null takes the task's published one.
-        gae_lambda: lambda in [0, 1]; null takes the task's published one.
+        gae_lambda: lambda in [0, 1], of ``gae`` alone; null takes the task's published one.
         consequences: ``assumed`` credits actions with later rewards as discount and lambda say; ``tested`` not until
             actions are seen to change what is seen or rewarded later (:class:`~memsuite.rl.credit.Credit`).
         reward_scale: factor on the rewards that PPO learns from, for tasks whose returns are far from 1; what is
