@@ -13,6 +13,7 @@ from memsuite.analysis.retention import CUES, retention
 from memsuite.blame import home_of, in_one_line
 from memsuite.controllers.base import Controller
 from memsuite.controllers.copies import copied, in_precision
+from memsuite.errors import unknown
 from memsuite.laws import influences, long, memory, modes, outside, slopes
 from memsuite.laws.cases import (
     FAR,
@@ -154,8 +155,11 @@ def check(
 
     Raises:
         UsageError: one line, if it cannot be copied, or has parameters that no run trains, such as complex ones, or a
-            state that is no tree of tensors with the batch first.
+            state that is no tree of tensors with the batch first; or if there is no law of a name.
     """
+    for law in (laws := list(laws)):
+        if law not in LAWS:
+            raise unknown("law", law, LAWS)
     who = f"{type(controller).__name__}{home_of(type(controller))}"
     check_parameters(who, controller)
     _check_state(who, controller)

@@ -14,6 +14,7 @@ from torch import nn
 from memsuite.__main__ import main
 from memsuite.controllers import CONTROLLERS, Controller, make_controller
 from memsuite.controllers.base import ZeroBegin
+from memsuite.errors import UsageError
 from memsuite.laws import LAWS, check
 from memsuite.laws.compare import episode_of
 
@@ -227,3 +228,8 @@ def test_mistakes_are_told_in_one_line(capsys, words, message):
 
 def test_the_class_of_the_laws_is_a_controller_as_the_guide_says():
     assert all(issubclass(cls, Controller) for cls in FAULTS)
+
+
+def test_a_law_that_there_is_not_is_named_with_the_nearest():
+    with pytest.raises(UsageError, match="no law 'reset erases'; did you mean: resets erase"):
+        check(Sound(5), laws=["reset erases"])
