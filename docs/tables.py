@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from render import costs, gymnasium, leaderboard, measurements, runs, second_recipe, short_cells
+from render import ceilings, costs, gymnasium, leaderboard, measurements, runs, second_recipe, short_cells
 
 from memsuite.files import write_atomically
 
@@ -25,6 +25,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "reference_medium": functools.partial(runs.reference, "medium"),
     "second_recipe": second_recipe.section,
     "short_cells": short_cells.section,
+    "ceilings": ceilings.section,
     "second_recipe_in_brief": second_recipe.in_brief,
     "to_target": second_recipe.to_target,
     "second_set": second_recipe.second_set,

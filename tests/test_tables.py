@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import tables
-from render import second_recipe, short_cells
+from render import ceilings, second_recipe, short_cells
 
 from memsuite.runs.collection import write_collection
 
@@ -106,6 +106,47 @@ def test_cells_that_fall_short_are_listed_with_what_holds_them_back(tmp_path):
         " the ceiling is below the target, at the ceiling, flat |",
     ]
     assert short_cells.section(tmp_path / "none.jsonl") == "No cell that was run falls short of its target."
+
+
+def test_ceilings_below_the_target_say_what_would_reach_it(tmp_path):
+    models = ["gru", "lstm", "pseudo_mamba", "mingru", "lru", "mamba"]
+    write_collection(
+        tmp_path / "reference.jsonl", [made(0, objective="supervised", controller=name) for name in models]
+    )
+    rising = {"env_steps": [750, 1000], "success": [0.4, 0.5], "return": [None] * 2}
+    flat = {**rising, "success": [0.49, 0.5]}
+
+    def deep(controller, success):
+        return made(0, success, "supervised", controller, config={"controller_args": {"depth": 2}})
+
+    def long(controller, success, curve=flat):
+        return made(0, success, "supervised", controller, config={"controller_args": {}}, curve=curve, env_steps=1000)
+
+    tried = [
+        deep("gru", 1.0),
+        long("gru", 0.5),
+        deep("lstm", 0.5),
+        long("lstm", 0.9),
+        deep("mingru", 0.5),
+        long("mingru", 0.5),
+    ]
+    tried += [
+        deep("pseudo_mamba", 1.0),
+        long("pseudo_mamba", 1.0),
+        deep("lru", 0.25),
+        long("lru", 0.5, rising),
+        deep("mamba", 1.0),
+    ]
+    write_collection(tmp_path / "tried.jsonl", tried)
+    assert ceilings.section(tmp_path / "tried.jsonl", tmp_path / "reference.jsonl").splitlines()[2:] == [
+        "| n_back | `gru` | 0.85 | 0.500 | **1.000** | 0.500 |  | depth |",
+        "| n_back | `lstm` | 0.85 | 0.500 | 0.500 | **0.900** | 1,000 | time |",
+        "| n_back | `pseudo_mamba` | 0.85 | 0.500 | **1.000** | **1.000** | 1,000 | time or depth |",
+        "| n_back | `mingru` | 0.85 | 0.500 | 0.500 | 0.500 |  | the model |",
+        "| n_back | `lru` | 0.85 | 0.500 | 0.250 | 0.500 |  | perhaps time: still rising |",
+        "| n_back | `mamba` | 0.85 | 0.500 | **1.000** |  |  |  |",
+    ]
+    assert ceilings.section(tmp_path / "none.jsonl", tmp_path / "none.jsonl").startswith("No ceiling")
 
 
 def test_a_whole_suite_is_said_to_be_whole(tmp_path):
