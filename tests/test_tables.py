@@ -117,10 +117,10 @@ def test_ceilings_below_the_target_say_what_would_reach_it(tmp_path):
     flat = {**rising, "success": [0.49, 0.5]}
 
     def deep(controller, success):
-        return made(0, success, "supervised", controller, config={"controller_args": {"depth": 2}})
+        return made(0, success, "supervised", controller, config={"steps": 100_000_000})
 
     def long(controller, success, curve=flat):
-        return made(0, success, "supervised", controller, config={"controller_args": {}}, curve=curve, env_steps=1000)
+        return made(0, success, "supervised", controller, config={"steps": 10**9}, curve=curve, env_steps=1000)
 
     tried = [
         deep("gru", 1.0),

@@ -1,4 +1,4 @@
-"""The cells whose ceiling lies below the target: whether more steps or a second layer change that."""
+"""The cells whose ceiling lies below the target: whether more steps or more layers change that."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def section(file: Path = FILE, reference: Path = REFERENCE) -> str:
     """Lay out the easy cells whose ceiling is below the target, a row a cell.
 
     Args:
-        file: the collected runs with two layers and with more steps; it may hold a part of them, or not be there.
+        file: the collected runs with more layers and with more steps; it may hold a part of them, or not be there.
         reference: the collected runs of the suite that the ceilings are of.
     """
     tried = read_collection(file) if file.is_file() else []
@@ -31,11 +31,20 @@ def section(file: Path = FILE, reference: Path = REFERENCE) -> str:
         ceiling, target = mean(run["success"] for run in runs), runs[0]["target_success"]
         if ceiling < target:
             own = [run for run in tried if (run["task"], run["controller"]) == (task, model)]
-            deep = [run for run in own if run["config"]["controller_args"].get("depth", 1) == 2]
-            long = [run for run in own if run not in deep]
+            budget = runs[0]["config"]["steps"]
+            deep, long = ([run for run in own if (run["config"]["steps"] > budget) == more] for more in (False, True))
             shown = [f"{target:.2f}", f"{ceiling:.3f}", success_of(deep), success_of(long)]
             rows.append([task, f"`{model}`", *shown, steps_of(long), verdict(deep, long)])
-    headings = ["task", "model", "target", "ceiling", "two layers", "ten times the steps", "target reached after", ""]
+    headings = [
+        "task",
+        "model",
+        "target",
+        "ceiling",
+        "twice the layers",
+        "ten times the steps",
+        "target reached after",
+        "",
+    ]
     return table(headings, rows) if rows else "No ceiling that was trained lies below its target."
 
 

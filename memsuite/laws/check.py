@@ -65,7 +65,10 @@ LAWS: dict[str, tuple[Trial, ...]] = {
         Trial(modes.autograd_changes_nothing, (DOUBLE,), (MIXED,)),
     ),
     "episodes are apart": (Trial(modes.episodes_are_apart, BOTH),),
-    "cuts are carried": (Trial(modes.cuts_are_carried, BOTH), Trial(modes.cuts_are_carried, (DOUBLE,), (UNBROKEN,))),
+    "cuts are carried": (
+        Trial(modes.cuts_are_carried, BOTH),
+        Trial(modes.cuts_are_carried, (DOUBLE,), (LONG, UNBROKEN)),
+    ),
     "the gradient is the slope": (
         Trial(slopes.the_gradient_is_the_slope, (DOUBLE,), (*SHAPES, FAR)),
         Trial(slopes.parameters_have_their_gradients, (PERTURBED,), (MIXED,)),

@@ -87,7 +87,10 @@ def the_same_twice(controller: Controller, case: Case) -> Finding:
         run(controller, torch.randn_like(case.x), drawn_state(controller, case.x.shape[1], case.noise))
         other = forward(controller, run, case)
         for part, leaf in one.items():
-            found = worse(found, prefixed(name, apart(part, other[part], leaf, leaf, case)))
+            difference = difference_of(other[part], leaf)
+            error = float(difference.max()) if difference.numel() else 0.0
+            at = "" if error == 0 else f"{name}: {place(part, difference, found.allowed, case)}"
+            found = worse(found, Finding(error, found.allowed, at))
     return found
 
 
@@ -101,7 +104,8 @@ def parameters_are_read_anew(controller: Controller, case: Case) -> Finding:
     """
     used, fresh = copied(controller), perturb(copied(controller))
     for run in both_ways(case).values():
-        forward(used, run, replace(case, x=2 * case.x.flip(0)))
+        for x in (2 * case.x.flip(0), case.x):
+            forward(used, run, replace(case, x=x))
     perturb(used)
     found = Finding(0.0, TOLERANCE[case.x.dtype])
     for name, run in both_ways(case).items():

@@ -94,9 +94,8 @@ def cuts_are_carried(controller: Controller, case: Case, cuts: Iterable[int] | N
 
     found = Finding(0.0, TOLERANCE[case.x.dtype])
     if cuts is None:
-        cuts = (
-            range(1, case.steps) if case.steady is None else (case.steps // 3, 256)
-        )  # chunks that part in other places, and whole ones
+        # Of a long sequence: chunks that part in other places, whole ones, and a single step that is left.
+        cuts = range(1, case.steps) if case.steady is None else (case.steps // 3, 256, case.steps - 1)
     for cut in cuts:
 
         def parts(model: Controller, case: Case, cut: int = cut) -> Outputs:

@@ -27,7 +27,6 @@ NUDGES = (0.0, NUDGE, -NUDGE, WIDER * NUDGE, -WIDER * NUDGE)
 STEP = 1e-4  # of the input, to see whether an output depends on it
 SINGLE_ERROR = 1e-4  # of features; half precision errs by more
 TINY, COARSE = 1e-7, (0.01, 0.03)  # steps below and above what half precision tells apart
-SHORT = 12  # steps of the sequences that are tried in both modes
 MEANT = "(cuts_gradient says that it is meant)"
 
 
@@ -46,8 +45,7 @@ def the_gradient_is_the_slope(controller: Controller, case: Case) -> Finding:
     found = Finding(0.0, 1e-9)
     if unsloped(controller, case):
         return found
-    # Of longer sequences that are read at once another law takes all slopes (memsuite.laws.long).
-    for name in both_ways(case) if case.steps <= SHORT else ("forward_step",):
+    for name in both_ways(case):
         for at, told, wide, narrow in _slopes_in_steps(controller, case, name):
             # Where the two slopes differ there is a jump or a kink, which no gradient tells.
             smooth = ((wide - narrow).abs() <= 0.01 * narrow.abs()) & (narrow.abs() > found.allowed)

@@ -17,7 +17,8 @@ from memsuite.errors import UsageError
 from memsuite.runs.config import NAMES, PPO_NAMES
 from memsuite.runs.contents import FLOATS, check_contents
 from memsuite.runs.folder import CHECKPOINTS, LAST, PREVIOUS, RESULT
-from memsuite.runs.kinds import Wrong, shown
+from memsuite.runs.hints import shown
+from memsuite.runs.kinds import Wrong
 from memsuite.runs.recipes import completed_config
 
 log = logging.getLogger("memsuite")

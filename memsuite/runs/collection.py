@@ -17,7 +17,7 @@ from memsuite.errors import UsageError
 from memsuite.files import write_atomically
 from memsuite.runs.config import NAMES, PPO_NAMES
 from memsuite.runs.folder import RESULT
-from memsuite.runs.kinds import LARGEST, shown
+from memsuite.runs.hints import LARGEST, shown
 from memsuite.runs.result import KIND_OF
 from memsuite.shipped import find
 

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from memsuite.runs.kinds import LARGEST, PLAIN, Said, Wrong, check_settings, mapping
+from memsuite.runs.hints import LARGEST, PLAIN, Said
+from memsuite.runs.kinds import Wrong, check_settings, mapping
 
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 MOST = 2_000_000  # values in one checkpoint, besides those in its tensors

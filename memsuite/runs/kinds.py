@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from memsuite.runs.config import RunConfig
-from memsuite.runs.hints import LARGEST, PLAIN, Said, fits, hints, shown, wanted
+from memsuite.runs.hints import fits, hints, shown, wanted
 from memsuite.runs.ppo import PPOConfig
-
-__all__ = ["LARGEST", "PLAIN", "Said", "Wrong", "check_settings", "mapping", "shown"]
 
 
 class Wrong(ValueError):

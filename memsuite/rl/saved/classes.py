@@ -9,7 +9,7 @@ from typing import Any
 from memsuite.controllers import controller_class
 from memsuite.errors import UsageError
 from memsuite.imports import parameters_of
-from memsuite.runs.kinds import PLAIN
+from memsuite.runs.hints import PLAIN
 from memsuite.runs.recipes import GYM
 from memsuite.runs.trust import module_in
 from memsuite.tasks.registry import task_class

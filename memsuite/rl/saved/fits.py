@@ -15,7 +15,8 @@ from torch import Tensor
 from memsuite.errors import UsageError
 from memsuite.rl.optimizer import Muon
 from memsuite.runs.checkpoints import same_kind
-from memsuite.runs.kinds import PLAIN, Said, Wrong, shown
+from memsuite.runs.hints import PLAIN, Said, shown
+from memsuite.runs.kinds import Wrong
 from memsuite.tasks import TASKS, ScriptedTask, Task
 
 LOOPS = ("fit_loop", "validate_loop", "test_loop", "predict_loop")
