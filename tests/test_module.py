@@ -1,6 +1,7 @@
 """MemoryPPO: it learns, it resumes with the same bits, and every setting has its effect."""
 
 import csv
+from dataclasses import replace
 
 import lightning.pytorch as pl
 import pytest
@@ -212,6 +213,19 @@ def test_stop_at_target_waits_for_its_margin(tmp_path, monkeypatch, margin, iter
     assert module.iteration == iterations
 
 
+def test_a_success_that_is_the_target_reaches_it(tmp_path, monkeypatch):
+    # Lightning logs in single precision, where 0.9 is slightly less than 0.9.
+    found = {"success": 0.9, "success_low": 0.8, "success_high": 0.95, "episodes": 10}
+    found |= {"return_mean": 0.9, "return_low": 0.8, "return_high": 0.95}
+    monkeypatch.setattr(MemoryPPO, "evaluate", lambda self, episodes, name: found)
+    module, record = small(), RunRecord(tmp_path)
+    module.preset = replace(module.preset, target_success=0.9)
+    train(module, tmp_path, record, StopAtTarget(patience=1), val_check_interval=1)
+    assert module.iteration == 1
+    assert record.result["reached_target"]
+    assert record.result["steps_to_target"] == module.env_steps
+
+
 def test_samples_to_nine_in_ten_are_of_the_last_ten_rollouts(tmp_path):
     class Says(pl.Callback):
         def on_train_batch_end(self, trainer, module, *_):
@@ -224,6 +238,8 @@ def test_samples_to_nine_in_ten_are_of_the_last_ten_rollouts(tmp_path):
 
     said = [1.0] * 9 + [0.0, 1.0, 1.0]  # the first ten values contain nine ones
     assert run(tmp_path / "whole", 12) == 8 * 10 * 10
+    said = [torch.tensor(0.9).item()] * 12
+    assert run(tmp_path / "exactly", 10) == 8 * 10 * 10
     said = [0.0, 0.5] + [1.0] * 10
     last = tmp_path / "cut" / "checkpoints" / "last.ckpt"
     assert run(tmp_path / "cut", 6) is None

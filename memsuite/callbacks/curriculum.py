@@ -9,12 +9,12 @@ from typing import Any, cast
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 
+from memsuite.callbacks.stopping import reaches
 from memsuite.distributed import require_same
 from memsuite.errors import UsageError, unknown
 from memsuite.module import MemoryPPO
 
 log = logging.getLogger("memsuite")
-ROUNDING = 1e-6  # success is in single precision, where nine of ten is slightly less than 0.9
 
 
 class Curriculum(Callback):
@@ -116,7 +116,7 @@ class Curriculum(Callback):
         success, size = module.statistics["success"], module.course.args[self.argument]
         if math.isnan(success) or size >= self._sizes[-1]:  # a rollout shorter than an episode may hold no decision
             return
-        self._held = self._held + 1 if success >= self.success - ROUNDING else 0
+        self._held = self._held + 1 if reaches(success, self.success) else 0
         if self._held < self.patience:
             return
         self._held = 0

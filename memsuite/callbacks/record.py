@@ -15,7 +15,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from memsuite.callbacks.stopping import evaluated
+from memsuite.callbacks.stopping import evaluated, reaches
 from memsuite.distributed import total, world_size
 from memsuite.errors import UsageError
 from memsuite.files import write_json
@@ -71,7 +71,7 @@ class RunRecord(Callback):
         if self.steps_to_90_sampled is not None or math.isnan(success):
             return
         self._sampled = [*self._sampled[1 - ROLLOUTS :], success]
-        if len(self._sampled) == ROLLOUTS and sum(self._sampled) >= 0.9 * ROLLOUTS:
+        if len(self._sampled) == ROLLOUTS and reaches(sum(self._sampled) / ROLLOUTS, 0.9):
             self.steps_to_90_sampled = module.env_steps
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -82,7 +82,7 @@ class RunRecord(Callback):
         success = evaluated(trainer)
         reached = f"return {evaluated(trainer, 'return_mean'):.5g}" if math.isnan(success) else f"success {success:.3f}"
         log.debug("%d steps: greedy %s", module.env_steps, reached)
-        if self.steps_to_target is None and success >= module.preset.target_success:
+        if self.steps_to_target is None and reaches(success, module.preset.target_success):
             self.steps_to_target, self.seconds_to_target = module.env_steps, self._spent_so_far()
 
     def state_dict(self) -> dict[str, Any]:

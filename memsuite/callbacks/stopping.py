@@ -11,6 +11,8 @@ from lightning.pytorch.callbacks import Callback
 from memsuite.errors import UsageError
 from memsuite.module import MemoryPPO
 
+ROUNDING = 1e-6  # what logs and rollouts say is in single precision, where nine of ten is slightly less than 0.9
+
 
 class StopAtTarget(Callback):
     """End training once greedy success has reached the target in ``patience`` evaluations in a row.
@@ -50,7 +52,7 @@ class StopAtTarget(Callback):
         if trainer.state.fn != "fit":
             return
         target = cast(MemoryPPO, pl_module).preset.target_success if self.target is None else self.target
-        self._held = self._held + 1 if evaluated(trainer) >= min(1.0, target + self.margin) else 0
+        self._held = self._held + 1 if reaches(evaluated(trainer), min(1.0, target + self.margin)) else 0
         trainer.should_stop = trainer.should_stop or self._held >= self.patience
 
     def state_dict(self) -> dict[str, Any]:
@@ -65,3 +67,8 @@ class StopAtTarget(Callback):
 def evaluated(trainer: pl.Trainer, what: str = "success") -> float:
     """Return the greedy success of the evaluation that just ended, or its ``return_mean``."""
     return float(trainer.callback_metrics[f"evaluation/{what}"])
+
+
+def reaches(success: float, wanted: float) -> bool:
+    """Tell whether a success in single precision is at least that much; NaN, of no decision, never is."""
+    return success >= wanted - ROUNDING
