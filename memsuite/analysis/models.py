@@ -190,7 +190,7 @@ def _cell(runs: pd.DataFrame, name: str, cell: str, confidence: float) -> dict[s
     low, high = (max(found.low, 0.0), min(found.high, 1.0)) if measures == "success" else (found.low, found.high)
     steps = runs["steps_to_target"].astype(float) if "steps_to_target" in runs else np.full(len(runs), math.nan)
     median = float(np.median(np.nan_to_num(steps, nan=math.inf)))
-    areas = [area for area in (area_under_curve(run, measures) for _, run in runs.iterrows()) if area == area]
+    areas = [area_under_curve(run, measures) for _, run in runs.iterrows()]
     return {
         **{key: runs[key].iloc[0] for key in ("task", "difficulty", "horizon", "budget")},
         "cell": cell,
@@ -202,7 +202,7 @@ def _cell(runs: pd.DataFrame, name: str, cell: str, confidence: float) -> dict[s
         "high": high,
         "solved_seeds": int(runs["reached_target"].fillna(False).sum()) if "reached_target" in runs else None,
         "steps_to_target": median if math.isfinite(median) else math.nan,  # NaN: half of the seeds did not reach it
-        "area": float(np.mean(areas)) if areas else math.nan,
+        "area": float(np.mean(areas)),  # NaN where a seed has no curve: means of other seeds cannot be compared
         **{key: runs[key].max() if key in runs else None for key in ("parameters", "state_floats")},
     }
 

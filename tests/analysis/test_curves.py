@@ -69,3 +69,12 @@ def test_parts_that_a_curve_lacks_are_unknown(tmp_path):
     curves = read_curves(read_results(tmp_path / "r.json"))
     assert curves["success"].tolist() == [0.5]
     assert curves["return"].isna().all()
+
+
+def test_the_area_under_the_curve_is_of_all_seeds_or_unknown(collected):
+    folder, _ = collected
+    for path in folder.rglob("metrics.csv"):
+        if "gru" in path.parent.parent.name and path.parent.name.endswith("1"):
+            path.unlink()
+    found = compare_models(read_results(folder), ["gru", "lru"]).cells.set_index("model")["area"]
+    assert found.isna().to_dict() == {"gru": True, "lru": False}
