@@ -23,7 +23,7 @@ def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 model = ActorCritic(make_controller(sys.argv[1], input_dim=4, hidden_dim=128, memory_horizon=100), 3)
 model.recompute = int(sys.argv[2]) or None
-x, first = torch.randn(8000, 16, 4), torch.zeros(8000, 16, dtype=torch.bool)
+x, first = torch.randn(3000, 16, 4), torch.zeros(3000, 16, dtype=torch.bool)
 before = peak()
 features, _ = model.features(x, model.init_state(16), first)
 features[-1].sum().backward()
