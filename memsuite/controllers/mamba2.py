@@ -28,6 +28,7 @@ WRITE_GAIN = 0.05  # found by experiment: an item written once is then far above
 HEADDIM = 64  # default of the package
 SMALLEST_DECAY = 1e-30  # the logarithm of zero is no number; a state is gone either way
 CHUNK = 64  # number of steps in a chunk of the package's kernel
+LARGEST = 2**31 - 1  # numbers of a tensor: the package counts in 32 bits, and is silently wrong beyond (mamba#1015)
 
 
 class Mamba2Layer(ZeroBegin):
@@ -47,7 +48,8 @@ class Mamba2Layer(ZeroBegin):
     with ``hidden_dim = 128`` the matrices of a layer then hold 16,384 floats.
 
     On a GPU with ``mamba_ssm`` installed, whole sequences in single precision run on the package's kernel, which rounds
-    products as in TF32. In all other cases, and for single steps, memsuite's op runs.
+    products as in TF32. In all other cases, for single steps, and for sequences too long for its 32-bit offsets,
+    memsuite's op runs.
 
     State, with ``E = expand input_dim``: a dict with ``conv`` ``[B, d_conv - 1, E + 2 d_state]`` and ``ssm``
     ``[B, E / headdim, d_state, headdim]``; ``E d_state + (d_conv - 1)(E + 2 d_state)`` floats. Cost per step:
@@ -153,7 +155,8 @@ class Mamba2Layer(ZeroBegin):
         mixed, conv = self.conv1d.sequence(ubc, its["conv"], is_first_TB)
         u, b, c = self._by_head(*mixed)
         packaged = u.is_cuda and u.dtype == torch.float32 and not self.negative_eigenvalues
-        scan = package_scan() if packaged else None
+        fits = rows_at_once(len(u), self.num_heads, self.headdim, self.d_state) > 0
+        scan = package_scan() if packaged and fits else None
         if scan is not None:
             y, ssm = run_package(scan, u, dt, self._rates(), b, c, is_first_TB, its["ssm"])
             return self._read(y, u, z), {"conv": conv, "ssm": ssm}
@@ -234,6 +237,16 @@ def package_scan() -> Callable[..., Any] | None:
     return cast(Callable[..., Any], module.mamba_chunk_scan_combined)
 
 
+def rows_at_once(steps: int, heads: int, headdim: int, d_state: int) -> int:
+    """Return how many environments the package's kernels can read at once: no tensor of theirs has more numbers.
+
+    For each environment and head their largest tensors have, forward or backward, a row of ``headdim``, ``d_state`` or
+    :data:`CHUNK` numbers for each step, and a state for each chunk.
+    """
+    chunks = -(-steps // CHUNK)
+    return LARGEST // (chunks * heads * max(CHUNK * max(headdim, d_state, CHUNK), headdim * d_state))
+
+
 def run_package(
     scan: Callable[..., Any],
     u_TBHP: Tensor,
@@ -247,11 +260,20 @@ def run_package(
     """Run the package's scan with an initial state and resets; return ``y`` ``[T, B, H, P]`` and the last state.
 
     For the kernel, the initial state belongs to episode 0. If an episode begins at the first step, that episode has
-    number 1, and the initial state does not reach it.
+    number 1, and the initial state does not reach it. Environments are read in groups that the kernel can count.
+
+    Raises:
+        RuntimeError: the sequence of a single environment is longer than the kernel can count
+            (:func:`rows_at_once` is 0).
     """
     episode = is_first_TB.t().cumsum(1).int().contiguous()
-    u, dt, b, c = (x.transpose(0, 1).contiguous() for x in (u_TBHP, dt_TBH, b_TB1N, c_TB1N))
-    y, last = scan(
-        u, dt, a_H, b, c, CHUNK, initial_states=s0_BHNP.mT.contiguous(), seq_idx=episode, return_final_states=True
-    )
+    sequences = [x.transpose(0, 1).contiguous() for x in (u_TBHP, dt_TBH, b_TB1N, c_TB1N)]
+    steps, _, heads, headdim = u_TBHP.shape
+    rows = rows_at_once(steps, heads, headdim, b_TB1N.shape[3])
+    groups = zip(*(torch.split(x, rows) for x in (*sequences, s0_BHNP.mT.contiguous(), episode)), strict=True)
+    found = [
+        scan(u, dt, a_H, b, c, CHUNK, initial_states=s0, seq_idx=numbers, return_final_states=True)
+        for u, dt, b, c, s0, numbers in groups
+    ]
+    y, last = found[0] if len(found) == 1 else (torch.cat(parts) for parts in zip(*found, strict=True))
     return y.transpose(0, 1), last.mT

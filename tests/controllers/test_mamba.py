@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from memsuite.controllers import mamba2
 from memsuite.controllers.base import Controller, map_state
 from memsuite.controllers.mamba import Mamba, MambaLayer
-from memsuite.controllers.mamba2 import Mamba2, Mamba2Layer, package_scan, run_package
+from memsuite.controllers.mamba2 import Mamba2, Mamba2Layer, package_scan, rows_at_once, run_package
 from memsuite.errors import UsageError
 from memsuite.ops import matrix_scan
 
@@ -194,6 +195,40 @@ def test_autocast_leaves_the_recurrence_in_full_precision(name):
     for one, other in zip(after, stepped, strict=True):
         assert one["ssm"].dtype == torch.float32
         torch.testing.assert_close(one["ssm"], other["ssm"], rtol=0, atol=0.02 * float(other["ssm"].abs().max()))
+
+
+def counting_scan(seen):
+    """Return the equations of the package's scan, with its arguments; ``seen`` gets the rows of each call."""
+
+    def scan(u, dt, a, b, c, chunk, initial_states, seq_idx, return_final_states):
+        assert all(x.is_contiguous() for x in (u, dt, b, c, initial_states, seq_idx))
+        seen.append(len(u))
+        h, before, y = initial_states, torch.zeros_like(seq_idx[:, 0]), []
+        for t in range(u.shape[1]):
+            h = torch.where((seq_idx[:, t] == before).view(-1, 1, 1, 1), h, 0.0)
+            written = (u[:, t] * dt[:, t].unsqueeze(-1)).unsqueeze(-1) * b[:, t].unsqueeze(-2)
+            h = h * (dt[:, t] * a).exp().view(*dt[:, t].shape, 1, 1) + written
+            y.append((h * c[:, t].unsqueeze(-2)).sum(-1))
+            before = seq_idx[:, t]
+        return torch.stack(y, 1), h
+
+    return scan
+
+
+def test_the_package_is_given_what_its_offsets_can_count(monkeypatch):
+    """It counts in 32 bits, and is silently wrong beyond (state-spaces/mamba#1015)."""
+    assert rows_at_once(200, 4, 64, 64) == (2**31 - 1) // (4 * 4 * 64 * 64)
+    assert rows_at_once(10**7, 4, 64, 64) == 0
+    u, dt = torch.randn(70, 5, 2, 8).double(), torch.rand(70, 5, 2).double()
+    b, c, s0 = *torch.randn(2, 70, 5, 1, 4).double().unbind(), torch.randn(5, 2, 4, 8).double()
+    rates, is_first = -torch.rand(2).double(), torch.rand(70, 5) < 0.1
+    expected = matrix_scan(c, b, u * dt.unsqueeze(-1), dt * rates, is_first, s0)
+    for rows, calls in ((5, [5]), (2, [2, 2, 1]), (1, [1] * 5)):
+        monkeypatch.setattr(mamba2, "LARGEST", rows * 2 * 2 * 64 * 64)
+        seen = []
+        found = run_package(counting_scan(seen), u, dt, rates, b, c, is_first, s0)
+        assert seen == calls
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.gpu
