@@ -152,7 +152,7 @@ class MemoryPPO(pl.LightningModule):
     def setup(self, stage: str) -> None:
         """Check that all processes agree, the trainer suits and the memory is enough; try what is the user's own."""
         check_start(self.trainer, self.config)
-        check_needs(self, self.num_envs // world_size() if stage == "fit" else 0)
+        check_needs(self, self.num_envs // world_size() if stage == "fit" else 0, str(self.trainer.precision))
         try_out(self.config, self.task, self.model, self.trainer.strategy.root_device, str(self.trainer.precision))
 
     def on_fit_start(self) -> None:

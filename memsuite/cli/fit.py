@@ -256,7 +256,7 @@ def fit(cli: FitCLI) -> int:
     if trainer.global_rank > 0:
         return fit_along(cli, checkpoint, advice)
     trainers.check_training_products(trainer, cli.model.ppo)
-    check_needs(cli.model, envs)
+    check_needs(cli.model, envs, str(trainer.precision))
     check_space(cli.out, cli.model)
     if not cli.resumes and cli.model.config.init_from:
         begin_with(cli.model.fresh_model(), cli.model.config.init_from)  # before there is a folder
