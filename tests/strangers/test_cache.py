@@ -135,6 +135,7 @@ def test_a_command_that_fails_ends_the_others(tmp_path):
     [
         ("echo 'x.s: No space left on device' >&2; exit 1", "no space left"),
         ("echo 'virtual memory exhausted: Cannot allocate memory'; exit 1", "memory exhausted"),
+        ("echo 'CUDA error: CUDA-capable device(s) is/are busy or unavailable'; exit 1", "busy or unavailable"),
         ("kill -9 $$", "was ended by SIGKILL"),
     ],
 )

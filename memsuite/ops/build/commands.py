@@ -17,7 +17,9 @@ from types import FrameType
 # Seconds between two looks at signals. Whoever waits for another thread without an end does not see one that comes as
 # it begins to wait, or that another thread receives.
 HEARTBEAT = 0.2
-PASSING = re.compile("no space left|disk quota|cannot allocate|out of memory|memory exhausted", re.IGNORECASE)
+PASSING = re.compile(
+    "no space left|disk quota|cannot allocate|out of memory|memory exhausted|busy or unavailable", re.IGNORECASE
+)
 
 
 class BuildError(RuntimeError):

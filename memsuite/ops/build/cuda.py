@@ -23,7 +23,11 @@ from memsuite.ops.schema import FAKES, LIBRARY, as_promised
 # No --use_fast_math: not-a-number must survive, and results must agree with the references to rounding.
 FLAGS = ["-std=c++17", "-O3", "-Xcompiler", "-fPIC,-fvisibility=hidden,-Wall,-Wextra"]
 OLDEST = 80  # compute capability, ten times
-HINT = "on the GPU the ops run on their PyTorch references, many times slower; put nvcc on the PATH or set CUDA_HOME"
+USUAL = "/usr/local/cuda"  # where NVIDIA's installer puts the toolkit, often without adding it to the PATH
+HINT = (
+    "on the GPU the ops run on their PyTorch references, many times slower; nvcc must be on the PATH or in CUDA_HOME; "
+    "`memsuite build` tries again and says why not"
+)
 
 STATUS = Status(None, "not asked for")
 
@@ -35,16 +39,25 @@ def wanted() -> bool:
 
 def nvcc() -> str:
     """Return the path of the CUDA compiler."""
-    home = os.environ.get("CUDA_HOME")
-    found = shutil.which("nvcc") or (shutil.which("nvcc", path=str(Path(home) / "bin")) if home else None)
+    homes = [home for home in (os.environ.get("CUDA_HOME"), USUAL) if home]
+    places = [None, *(str(Path(home) / "bin") for home in homes)]
+    found = next((path for place in places if (path := shutil.which("nvcc", path=place))), None)
     if found is None:
-        raise BuildError("no nvcc on the PATH or in CUDA_HOME")
+        raise BuildError(f"no nvcc on the PATH, in CUDA_HOME or in {USUAL}")
     return found
 
 
 def architectures() -> list[int]:
-    """Return ten times the compute capability of each kind of GPU that is there."""
-    found = sorted({10 * major + minor for major, minor in map(torch.cuda.get_device_capability, _devices())})
+    """Return ten times the compute capability of each kind of GPU that is there.
+
+    Raises:
+        BuildError: the kernels are not for a GPU so old, or PyTorch cannot use one that the driver lists, as with a
+            driver that is older than PyTorch asks for. The package must be of use on the CPU there.
+    """
+    try:
+        found = sorted({10 * major + minor for major, minor in map(torch.cuda.get_device_capability, _devices())})
+    except (RuntimeError, AssertionError, torch.cuda.DeferredCudaCallError) as error:
+        raise BuildError(f"PyTorch cannot use the GPU: {' '.join(str(error).split())[:200]}") from error
     if found[0] < OLDEST:
         raise BuildError(f"the CUDA kernels need compute capability {OLDEST / 10} or newer, not {found[0] / 10}")
     return found
@@ -55,13 +68,24 @@ def _devices() -> range:
 
 
 def library_path(kinds: Iterable[int]) -> Path:
-    """Return where the library for these GPUs is or will be."""
+    """Return where the library for these GPUs is or will be; without a compiler, the one any compilers built."""
     cache.check_platform()
-    folder = cache.sources()
-    shared = [folder / "common" / "tensors.h", *folder.glob("*/job.h"), *folder.glob("*/prepare.h")]
-    key = cache.source_key([*FLAGS, *map(str, kinds)], [*shared, *folder.glob("*/cuda*")])
-    compilers = cache.compiler_key([nvcc()]) + cache.compiler_key(cache.compiler())
+    key = cache.source_key([*FLAGS, *map(str, kinds)], source_files())
+    try:
+        compilers = cache.compiler_key([nvcc()]) + cache.compiler_key(cache.compiler())
+    except BuildError:  # as on a node of a cluster where the toolkit is not loaded
+        built = sorted(cache.folder().glob(f"cuda-{key}-*.so"))
+        if not built:
+            raise
+        return built[0]
     return cache.folder() / f"cuda-{key}-{compilers}.so"
+
+
+def source_files() -> list[Path]:
+    """Return the files on whose contents a library depends."""
+    folder = cache.sources()
+    shared = [folder / "common" / "tensors.h", *folder.glob("*/*job.h"), *folder.glob("*/prepare.h")]
+    return [*shared, *folder.glob("*/cuda*")]
 
 
 def compile_commands(

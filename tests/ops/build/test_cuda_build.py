@@ -3,11 +3,14 @@
 import re
 import shutil
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from memsuite.ops.build import cache, cuda
 
+EMULATED = Path(__file__).parent / "emulated"
 COMPILER = shutil.which("g++") or shutil.which("c++")
 needs_nvcc = pytest.mark.skipif(not (shutil.which("nvcc") and COMPILER), reason="no nvcc or no C++ compiler")
 # What the library may ask of others. CUDA's runtime is linked in and asks for nothing but libc.
@@ -53,7 +56,9 @@ def test_no_gpu_no_build(monkeypatch):
 def test_a_gpu_without_nvcc(chosen, monkeypatch, tmp_path, caplog):
     monkeypatch.setenv("MEMSUITE_KERNELS", chosen)
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv("CUDA_HOME", raising=False)
+    monkeypatch.setattr(cuda, "USUAL", str(tmp_path))
     monkeypatch.setattr(cuda, "wanted", lambda: True)
     monkeypatch.setattr(cuda, "architectures", lambda: [90])
     monkeypatch.setattr(cuda, "STATUS", cache.Status(None, "not asked for"))
@@ -63,6 +68,64 @@ def test_a_gpu_without_nvcc(chosen, monkeypatch, tmp_path, caplog):
     else:
         assert cuda.load().reason.startswith("no nvcc")
         assert "PyTorch references" in caplog.text
+
+
+def test_without_nvcc_what_was_built_before_is_found(monkeypatch, tmp_path):
+    """As on a node of a cluster where the toolkit is not loaded."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with monkeypatch.context() as there:
+        there.setattr(cuda, "nvcc", lambda: sys.executable)
+        there.setattr(cache, "compiler", lambda: [sys.executable])
+        path = cuda.library_path([90])
+    path.parent.mkdir()
+    path.touch()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CUDA_HOME", raising=False)
+    monkeypatch.setattr(cuda, "USUAL", str(tmp_path))
+    assert cuda.library_path([90]) == path
+    with pytest.raises(cache.BuildError, match="no nvcc"):
+        cuda.library_path([80])
+
+
+def test_nvcc_is_found_where_the_installer_puts_it(monkeypatch, tmp_path):
+    program = tmp_path / "bin" / "nvcc"
+    program.parent.mkdir()
+    program.touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CUDA_HOME", raising=False)
+    monkeypatch.setattr(cuda, "USUAL", str(tmp_path))
+    assert cuda.nvcc() == str(program)
+
+
+@pytest.mark.skipif(COMPILER is None, reason="no C++ compiler")
+def test_a_library_depends_on_every_source_that_is_read(tmp_path):
+    """Otherwise a change of a source would leave an old library in use."""
+    commands = cuda.compile_commands(str(tmp_path), [], compilers=("nvcc", [COMPILER]))
+    host = [COMPILER, "-std=c++17", "-x", "c++", "-I", str(cache.sources()), "-I", str(EMULATED)]
+    asked = [
+        [*command, "-MM", "-MF", "-"] if name.endswith("_binding") else [*host, "-MM", command[-3]]
+        for name, command in commands.items()
+    ]
+    said = "".join(subprocess.run(one, capture_output=True, text=True, check=True).stdout for one in asked)
+    read = {Path(word) for word in said.split() if word.startswith(str(cache.sources()))}
+    assert len(read) > len(commands)
+    assert read <= set(cuda.source_files())
+
+
+@pytest.mark.parametrize("error", [RuntimeError, AssertionError])
+def test_a_gpu_that_pytorch_cannot_use(error, monkeypatch, caplog):
+    """The driver lists a GPU, but is older than PyTorch asks for: the package must still be of use on the CPU."""
+
+    def refuse(device):
+        raise error("The NVIDIA driver on your system is too old\n(found version 12020).")
+
+    monkeypatch.setenv("MEMSUITE_KERNELS", "auto")
+    monkeypatch.setattr(cuda, "wanted", lambda: True)
+    monkeypatch.setattr(cuda, "_devices", lambda: range(1))
+    monkeypatch.setattr(cuda.torch.cuda, "get_device_capability", refuse)
+    monkeypatch.setattr(cuda, "STATUS", cache.Status(None, "not asked for"))
+    assert cuda.load().reason.startswith("PyTorch cannot use the GPU: The NVIDIA driver on your system is too old (")
+    assert "memsuite build" in caplog.text
 
 
 def test_a_gpu_that_is_too_old(monkeypatch):
