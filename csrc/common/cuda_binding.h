@@ -33,11 +33,18 @@ struct Place {
   torch::stable::accelerator::DeviceGuard guard;
   void* stream = nullptr;
   template <class... Others>
-  explicit Place(const Tensor& like, const Others&... others) : guard(like.get_device_index()) {
-    for (const Tensor* other : {&others...})
-      STD_TORCH_CHECK(other->is_cuda() && other->get_device_index() == like.get_device_index(),
-                      "memsuite: tensors of one op must be on one device");
+  explicit Place(const Tensor& like, const Others&... others) : guard(common_device(like, others...)) {
     TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(like.get_device_index(), &stream));
+  }
+
+  // The index of the device of all tensors. It is checked before the guard is made: torch comes here if any tensor is
+  // on a GPU, and if the first one is not, its index is none that a guard could take.
+  template <class... Tensors>
+  static auto common_device(const Tensor& like, const Tensors&... others) {
+    for (const Tensor* one : {&like, &others...})
+      STD_TORCH_CHECK(one->is_cuda() && one->get_device_index() == like.get_device_index(),
+                      "memsuite: tensors of one op must be on one device");
+    return like.get_device_index();
   }
 };
 #endif

@@ -6,6 +6,7 @@ own, so that a library which cannot run on this machine ends that process and ne
 
 from __future__ import annotations
 
+import os
 import sys
 
 import torch
@@ -21,6 +22,8 @@ def main(device: str, library: str) -> None:
     Raises:
         AssertionError: a gradient is not finite.
     """
+    # So that the traceback of a kernel that fails, which the log keeps, is of the call that started it.
+    os.environ["CUDA_LAUNCH_BLOCKING"] = "1"
     (cuda if device == "cuda" else cpu).register(library)
     with torch.device(device):
         h = torch.zeros(3, 4, requires_grad=True)

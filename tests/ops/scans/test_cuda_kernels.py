@@ -124,8 +124,9 @@ def test_tensors_that_do_not_fit_raise():
     with pytest.raises(RuntimeError, match="one kind of number"):
         torch.ops.memsuite.pscan(x, reset, h0.float())
     if not EMULATED:
-        with pytest.raises(RuntimeError):
-            torch.ops.memsuite.pscan(x, reset, h0.cpu())
+        for others in ((x.cpu(), reset, h0), (x, reset.cpu(), h0), (x, reset, h0.cpu())):
+            with pytest.raises(RuntimeError, match="must be on one device"):
+                torch.ops.memsuite.pscan(*others)
 
 
 @pytest.mark.skipif(EMULATED is not None, reason="an emulation has no streams")
