@@ -23,7 +23,9 @@ from memsuite.types import State, TimeStep, Trajectory
 
 __all__ = ["Actor", "begin", "choose", "collect", "only_first", "sample"]
 
-CHUNK = 32_768  # decisions computed at once without gradients: bounds memory at any horizon and fits in the cache
+# Decisions computed at once without gradients, which bounds memory at any horizon. On a CPU they fit in the cache; on a
+# GPU every block costs the same launches, and a small one leaves it idle.
+CHUNK, LARGE_CHUNK = 32_768, 262_144
 
 
 @dataclass(frozen=True)
@@ -75,9 +77,8 @@ def _collect_script(
     task: ScriptedTask, model: ActorCritic, actor: Actor, steps: int, uniform: Tensor | None
 ) -> tuple[Trajectory, Actor]:
     block = task.advance(steps)
-    num_envs = block.is_first.shape[1]
     state, parts = actor.state, []
-    size = max(1, CHUNK // num_envs)
+    size = steps_at_once(block.is_first)
     for begin_at in range(0, steps, size):
         at = slice(begin_at, begin_at + size)
         logits, values, state = model(block.observations[at], state, block.is_first[at])
@@ -128,7 +129,7 @@ def _steps(
         if clock is not None:
             clock = (clock + max(1, ahead)) % task.horizon
         if ahead:
-            most = max(1, CHUNK // len(now.is_first))
+            most = steps_at_once(now.is_first.unsqueeze(0))
             drawn = None if uniform is None else uniform[len(rows) : len(rows) + ahead]
             made, now, state = _stretch(task, model, now, state, ahead, drawn, most)
             rows += made
@@ -207,6 +208,12 @@ def _stretch(
     }
     each = zip(*(column.unbind() for column in columns.values()), strict=True)
     return [dict(zip(columns, row, strict=True)) for row in each], following, state
+
+
+def steps_at_once(is_first_TB: Tensor) -> int:
+    """Return how many steps of the environments of ``is_first`` the controller reads at once on its device."""
+    chunk = CHUNK if is_first_TB.device.type == "cpu" else LARGE_CHUNK
+    return max(1, chunk // is_first_TB.shape[1])
 
 
 def only_first(now: TimeStep, count: int) -> Tensor:

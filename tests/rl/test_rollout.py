@@ -8,6 +8,7 @@ from memsuite.controllers import CONTROLLERS, Controller, make_controller
 from memsuite.ops import log_prob
 from memsuite.rl import ActorCritic, begin, collect, sample
 from memsuite.rl.outcome import finished_returns
+from memsuite.rl.rollout import steps_at_once
 from memsuite.rl.saved.resume import usual_dtype
 from memsuite.runs.config import DIFFICULTIES
 from memsuite.tasks import SECOND, SUITE, TASKS, ScriptedTask, make_task
@@ -257,3 +258,9 @@ def test_random_numbers_are_of_32_bits_whatever_is_usual():
         actor = begin(task, model, 4, generator())
         trajectory, _ = collect(task, model.double(), actor, 9, generator())
     assert trajectory.draws.dtype == torch.float32
+
+
+def test_a_gpu_reads_more_steps_at_once():
+    """At 4,096 environments a block that suits a CPU's cache would be eight steps, each with the launches of many."""
+    assert steps_at_once(torch.zeros(1, 4096, dtype=torch.bool)) == 8
+    assert steps_at_once(torch.zeros(1, 4096, dtype=torch.bool, device="meta")) >= 64

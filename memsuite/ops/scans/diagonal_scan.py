@@ -70,7 +70,7 @@ def _decay_gradient(a: Tensor, dx: Tensor, out: Tensor, erase: Tensor, h0: Tenso
     """Return ``dx_t * conj(h_{t-1})`` with resets applied, summed over time and batch if the decay is constant."""
     steps, batch, size = out.shape
     d_a = torch.zeros_like(a, dtype=out.dtype)
-    block = steps_of_a_block(batch * size)
+    block = steps_of_a_block(batch * size, out.device)
     for begin in range(0, steps, block):
         at = slice(begin, min(begin + block, steps))
         part = states_before(h0, out, at, erase).conj() * dx[at]

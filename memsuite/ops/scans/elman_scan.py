@@ -57,7 +57,7 @@ def _backward(
         back = d @ w_hh
         if any_reset:
             back.masked_fill_(erase_t, 0)
-    d_w, block = torch.zeros_like(w_hh), steps_of_a_block(batch * size)
+    d_w, block = torch.zeros_like(w_hh), steps_of_a_block(batch * size, grad.device)
     for begin in range(0, steps, block):
         at = slice(begin, min(begin + block, steps))
         d_w.addmm_(d_gi[at].view(-1, size).t(), states_before(h0, states, at, erase).view(-1, size))

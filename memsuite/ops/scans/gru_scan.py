@@ -77,7 +77,7 @@ def _backward(
     steps, batch, size = states.shape
     d_gi, d_w, d_b = torch.empty_like(gates), torch.zeros_like(w_hh), w_hh.new_zeros(len(w_hh))
     resets, erase = rows_with_resets(reset), reset.unsqueeze(-1)
-    block = steps_of_a_block(3 * batch * size)
+    block = steps_of_a_block(3 * batch * size, grad.device)
     back: Tensor | None = None
     for begin in reversed(range(0, steps, block)):
         at = slice(begin, min(begin + block, steps))

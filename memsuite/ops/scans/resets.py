@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 BLOCK = 1 << 17  # numbers per block of a backward pass, so that its working set stays in cache at any length
+LARGE_BLOCK = 1 << 26  # elsewhere than on a CPU, where every block costs dozens of launches: a quarter of a gigabyte
 
 
 def rows_with_resets(reset_TB: Tensor) -> list[bool]:
@@ -31,6 +32,7 @@ def states_before(first_BD: Tensor, states_TBD: Tensor, at: slice, erase_TB1: Te
     return torch.cat([before, states_TBD[at.start : at.stop - 1]]).masked_fill_(erase_TB1[at], 0)
 
 
-def steps_of_a_block(numbers: int) -> int:
-    """Return how many steps of so many numbers each a backward pass takes at once."""
-    return max(1, BLOCK // max(1, numbers))
+def steps_of_a_block(numbers: int, device: torch.device) -> int:
+    """Return how many steps of so many numbers each a backward pass takes at once on a device."""
+    block = BLOCK if device.type == "cpu" else LARGE_BLOCK
+    return max(1, block // max(1, numbers))

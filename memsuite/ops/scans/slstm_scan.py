@@ -109,7 +109,7 @@ def _backward(
     d_gi, d_w = states.new_empty(steps, batch, 4, size), torch.zeros_like(w_hh)
     erase, resets = reset.unsqueeze(-1), rows_with_resets(reset)
     back = [torch.zeros_like(h0) for _ in range(3)]
-    block = steps_of_a_block(4 * batch * size)
+    block = steps_of_a_block(4 * batch * size, grad.device)
     direct = (grad_cells, grad_totals)
     for begin in reversed(range(0, steps, block)):
         at = slice(begin, min(begin + block, steps))

@@ -144,3 +144,10 @@ def test_blocks_of_the_backward_pass_join(op, monkeypatch):
     parts = torch.autograd.grad(size_of(OPS[op](*inputs)), [x for x in inputs if x.requires_grad])
     for one, other in zip(parts, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+
+
+def test_a_block_is_of_many_steps_where_every_block_costs_launches():
+    """On a GPU, blocks of one step of a wide batch would launch for each step what is meant for many at once."""
+    numbers = 4 * 1024 * 128
+    assert scan_blocks.steps_of_a_block(numbers, torch.device("cpu")) == 1
+    assert scan_blocks.steps_of_a_block(numbers, torch.device("cuda")) >= 100
