@@ -50,6 +50,22 @@ def test_tensorboard_goes_on_in_its_folder_and_shows_every_row_once(fit, tmp_pat
     assert steps == [40 * number for number in range(1, 9)]
 
 
+def test_a_run_of_a_gpu_goes_on_on_a_cpu_in_new_episodes(fit, tmp_path, caplog):
+    """A GPU's generator has a state of 16 bytes, which no other takes."""
+    fit("--steps", "80")
+    last = tmp_path / "x" / "checkpoints" / "last.ckpt"
+    content = torch.load(last, weights_only=True)
+    (rank,) = content["memsuite"]["run"]["ranks"]
+    of_a_gpu = torch.zeros(16, dtype=torch.uint8)
+    rank["generators"] |= {"task": of_a_gpu, "actions": of_a_gpu}
+    rank["task"]["drawn_from"] = of_a_gpu
+    rank["random"]["cuda"] = [of_a_gpu]
+    torch.save(content, last)
+    fit("--steps", "120", "--ckpt_path", "last")
+    assert "of a run on another kind of device, this run on cpu: weights, optimiser, counts" in caplog.text
+    assert json.loads((tmp_path / "x" / "result.json").read_text())["env_steps"] == 120
+
+
 @pytest.mark.parametrize("name", ["threads", "kernels"])
 def test_other_kernels_and_threads_are_told(fit, monkeypatch, caplog, name):
     fit("--steps", "80")

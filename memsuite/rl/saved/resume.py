@@ -40,23 +40,28 @@ def open_streams(seed: int, device: torch.device, after: int = 0) -> dict[str, t
 
 
 def own_state(ranks: list[dict[str, Any]], seed: int, iteration: int, generators: dict[str, torch.Generator]) -> Any:
-    """Return the state of this process from a checkpoint; None if the checkpoint has another number of processes.
+    """Return the state of this process from a checkpoint; None if it has another number of processes or kind of device.
 
-    In that case the generators are set to episodes that were not seen before, and a warning says what is not exact.
+    In that case the generators are set to episodes that were not seen before, and a warning says what is not exact. The
+    generators of a GPU and of a CPU draw other numbers, and neither takes the state of the other.
     """
     before, now = ranks[0].get("machine"), machine()
     if rank() == 0 and before is not None and (differs := [name for name in now if before.get(name) != now[name]]):
         changes = ", ".join(f"{name} {before.get(name)}, now {now[name]}" for name in differs)
         log.warning("the run began with %s: it goes on exactly but for rounding, the bits may differ", changes)
-    if len(ranks) == world_size():
+    device, state = generators["task"].device, ranks[0]["generators"]["task"]
+    if len(state) != len(generators["task"].get_state()):
+        other = f"of a run on another kind of device, this run on {device.type}"
+    elif len(ranks) != world_size():
+        other = f"of world size {len(ranks)}, this run of {world_size()}"
+    else:
         return ranks[rank()]
     log.warning(
-        "the checkpoint is of world size %d, this run of %d: weights, optimiser, counts and metrics continue exactly, "
+        "the checkpoint is %s: weights, optimiser, counts and metrics continue exactly, "
         "episodes and memories begin anew",
-        len(ranks),
-        world_size(),
+        other,
     )
-    generators.update(open_streams(seed, generators["task"].device, iteration))
+    generators.update(open_streams(seed, device, iteration))
     generators["permutations"].set_state(ranks[0]["generators"]["permutations"])
     return None
 
