@@ -3,7 +3,7 @@
 The measurement has stages, the most valuable first, and the file of ``--out`` is written after every step, so that one
 that is cut short leaves what it has found. The steps of a stage run in a process of their own, because to start one
 takes longer than most steps. A step that fails, hangs or takes the process with it is reported with the reason, and a
-new process goes on with the next.
+new process goes on with the next: after an access outside of its memory, a GPU refuses the process everything else.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import IO, Any
 
 import torch
 from rich.console import Console
@@ -28,6 +28,8 @@ from memsuite.errors import UsageError
 NUM_ENVS = 4096
 LIMITS = {"build": 240}  # seconds for a step, where more than LIMIT
 LIMIT = 45
+START = 45  # seconds more for the first step of a process, which imports everything and wakes the GPU
+HARMLESS = ("OutOfMemoryError", "UsageError")  # kinds of errors after which a process is as good as before
 CLOSE = 2e-3  # largest difference from the host's numbers in float32, as a share of the largest number
 
 
@@ -95,29 +97,36 @@ def apart(stage: str, device: str, steps: dict[str, list[str]]) -> Iterator[tupl
             lines: queue.Queue[str] = queue.Queue()
             reader = threading.Thread(target=_pass_on, args=(child, lines), daemon=True)
             reader.start()
-            failed = None
-            while left and failed is None:
+            row: dict[str, Any] = {}
+            while left and not _may_be_spoilt(row):
+                row = _next_row(child, lines, errors, limit if row else limit + START)
                 name = next(iter(left))
-                try:
-                    line = lines.get(timeout=limit)
-                except queue.Empty:
-                    failed = f"not finished after {limit} s"
-                    child.kill()
-                else:
-                    if line:
-                        yield name, json.loads(line)
-                        del left[name]
-                    else:
-                        errors.seek(0)
-                        child.wait()
-                        said = errors.read().strip().splitlines()
-                        failed = said[-1][:300] if said else f"the process ended with status {child.returncode}"
+                del left[name]
+                yield name, row
+            if _may_be_spoilt(row):
+                child.kill()
             child.wait()
             reader.join()
-        if failed is not None:
-            name = next(iter(left))
-            del left[name]
-            yield name, {"failed": failed}
+
+
+def _may_be_spoilt(row: dict[str, Any]) -> bool:
+    """Tell whether what a step found means that its process, or the GPU's part of it, may be of no use to the next."""
+    return "failed" in row and not row["failed"].startswith(HARMLESS)
+
+
+def _next_row(child: subprocess.Popen[str], lines: queue.Queue[str], errors: IO[str], limit: float) -> dict[str, Any]:
+    """Return what the next step of a process found, or why there is nothing."""
+    try:
+        line = lines.get(timeout=limit)
+    except queue.Empty:
+        child.kill()
+        return {"failed": f"not finished after {limit} s"}
+    if line:
+        return dict(json.loads(line))
+    errors.seek(0)
+    child.wait()
+    said = errors.read().strip().splitlines()
+    return {"failed": said[-1][:300] if said else f"the process ended with status {child.returncode}"}
 
 
 def _pass_on(child: subprocess.Popen[str], lines: queue.Queue[str]) -> None:

@@ -125,10 +125,12 @@ def train(device: str, controller: str, num_envs: str, horizon: str) -> dict[str
     cycles = Cycles()
     module = train_briefly(controller, int(num_envs), int(horizon), ITERATIONS, cycles, device)
     steps, wall = int(num_envs) * int(horizon), spent(cycles.marks, "total", 0, warm_up=1)
-    shares = {name: spent(cycles.marks, name, 0, warm_up=1) / wall for name in ("rollout", "update")}
-    found = {"steps_per_second": steps / wall, "parameters": parameter_count(module), "share": shares}
+    found: dict[str, Any] = {"steps_per_second": steps / wall, "parameters": parameter_count(module)}
     if device == "cuda":
+        # No shares of the sections: the host only queues a rollout, and waits for all of an iteration at its end.
         found["gigabytes"] = torch.cuda.max_memory_allocated() / 2**30
+    else:
+        found["share"] = {name: spent(cycles.marks, name, 0, warm_up=1) / wall for name in ("rollout", "update")}
     return found
 
 
@@ -160,10 +162,10 @@ def run(stage: str, device: str, steps: dict[str, list[str]]) -> Iterator[dict[s
     """Run the steps of a stage; yield what each found, or the reason why it failed."""
     for arguments in steps.values():
         began = time.perf_counter()
-        if device == "cuda":
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats()
         try:
+            if device == "cuda":
+                torch.cuda.empty_cache()
+                torch.cuda.reset_peak_memory_stats()
             found = STEPS_OF[stage](device, *arguments)
         except (Exception, SystemExit) as error:
             found = {"failed": " ".join(f"{type(error).__name__}: {error}".split())[:300]}

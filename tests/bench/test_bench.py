@@ -151,6 +151,21 @@ def test_a_step_that_ends_its_process_or_hangs_is_reported_and_the_next_is_run(m
     }
 
 
+def test_a_step_after_one_that_has_spoilt_the_process_is_run_in_another(monkeypatch):
+    """After an illegal access, a GPU refuses a process everything: what comes next would fail though it is right."""
+    spoils = "import json, os, sys; [print(json.dumps({'process': os.getpid()} | ({'failed': 'AcceleratorError: CUDA'} "
+    spoils += "if x == 'bad' else {'failed': 'OutOfMemoryError: CUDA'} if x == 'large' else {})), flush=True) "
+    spoils += "for x in json.loads(sys.argv[3])]"
+    popen = subprocess.Popen
+    monkeypatch.setattr(
+        subprocess, "Popen", lambda command, **given: popen([command[0], "-c", spoils, *command[3:]], **given)
+    )
+    found = dict(gpu.apart("training", "cpu", {name: [] for name in ("one", "large", "bad", "two")}))
+    processes = {name: row["process"] for name, row in found.items()}
+    assert list(found) == ["one", "large", "bad", "two"]
+    assert processes["one"] == processes["large"] == processes["bad"] != processes["two"]
+
+
 def test_help_lists_the_subcommands_and_each_has_its_own_options(capsys):
     assert main(["bench", "--help"]) == 0
     listed = capsys.readouterr().out
