@@ -98,8 +98,9 @@ def apart(stage: str, device: str, steps: dict[str, list[str]]) -> Iterator[tupl
             reader = threading.Thread(target=_pass_on, args=(child, lines), daemon=True)
             reader.start()
             row: dict[str, Any] = {}
+            patience = limit + START
             while left and not _may_be_spoilt(row):
-                row = _next_row(child, lines, errors, limit if row else limit + START)
+                row, patience = _next_row(child, lines, errors, patience), limit
                 name = next(iter(left))
                 del left[name]
                 yield name, row
