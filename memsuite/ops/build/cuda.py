@@ -18,6 +18,7 @@ from torch import Tensor
 from memsuite.ops.build import cache, cpu
 from memsuite.ops.build.cache import Status
 from memsuite.ops.build.commands import BuildError
+from memsuite.ops.scans.resets import states_before
 from memsuite.ops.schema import FAKES, LIBRARY, as_promised
 
 # No --use_fast_math: not-a-number must survive, and results must agree with the references to rounding.
@@ -156,9 +157,11 @@ def load() -> Status:
 
 
 def register(library: str, key: str = "CUDA") -> None:
-    """Load a library of kernels, and add the one op that is part kernel and part matrix product."""
+    """Load a library of kernels, and add the ops that are part kernel and part matrix product."""
     torch.ops.load_library(library)  # type: ignore[no-untyped-call]
-    LIBRARY.impl("gru_scan_backward", as_promised(_gru_scan_backward, FAKES["gru_scan_backward"]), key)
+    for run in (_gru_scan_backward, _lstm_scan_backward, _elman_scan_backward):
+        name = run.__name__.removeprefix("_")
+        LIBRARY.impl(name, as_promised(run, FAKES[name]), key)
 
 
 def _gru_scan_backward(
@@ -171,3 +174,35 @@ def _gru_scan_backward(
     of_rz = d_gi.view(-1, 3 * size)[:, : 2 * size]
     d_w = torch.cat([of_rz.t() @ before, of_n.t() @ before])
     return d_gi, d_h0, d_w, torch.cat([of_rz.sum(0), of_n.sum(0)])
+
+
+def _lstm_scan_backward(
+    grad: Tensor,
+    grad_cells: Tensor | None,
+    states: Tensor,
+    cells: Tensor,
+    gates: Tensor,
+    reset: Tensor,
+    h0: Tensor,
+    c0: Tensor,
+    w_hh: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return the gradients of ``gi, h0, c0, w_hh, b_hh``: the recurrence is a kernel, the weights matrix products."""
+    given = (grad, grad_cells, states, cells, gates, reset, h0, c0, w_hh)
+    d_gi, d_h0, d_c0 = torch.ops.memsuite.lstm_scan_flow(*given)
+    return d_gi, d_h0, d_c0, *_of_weights(d_gi, states, reset, h0)
+
+
+def _elman_scan_backward(
+    grad: Tensor, states: Tensor, reset: Tensor, h0: Tensor, w_hh: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the gradients of ``gi, h0, w_hh, b_hh``: the recurrence is a kernel, the weights a matrix product."""
+    d_gi, d_h0 = torch.ops.memsuite.elman_scan_flow(grad, states, reset, h0, w_hh)
+    return d_gi, d_h0, *_of_weights(d_gi, states, reset, h0)
+
+
+def _of_weights(d_gi: Tensor, states: Tensor, reset: Tensor, h0: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the gradients of recurrent weights and biases whose products have the gradient ``d_gi`` ``[T, B, G]``."""
+    before = states_before(h0, states, slice(0, len(states)), reset.unsqueeze(-1))
+    flat = d_gi.flatten(0, 1)
+    return flat.t() @ before.flatten(0, 1), flat.sum(0)

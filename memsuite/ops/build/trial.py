@@ -45,24 +45,25 @@ def _call_scans(h: Tensor) -> None:
     states = h.unsqueeze(2).repeat(1, 1, 2)
     selective, _ = ops.selective_scan(x, x, -torch.ones(4, 2), x[..., :2], x[..., :2], reset, states)
     diagonal = ops.diagonal_scan(torch.ones(4), x, reset, h)
-    (gru + selective + ops.pscan(x, reset, h) + diagonal).sum().backward()  # type: ignore[no-untyped-call]
+    lstm, _ = ops.lstm_scan(torch.ones(2, 3, 16), reset, h, h, torch.ones(16, 4, requires_grad=True), torch.ones(16))
+    elman = ops.elman_scan(x, reset, h, torch.ones(4, 4, requires_grad=True), torch.ones(4))
+    both = lstm + elman
+    (gru + selective + ops.pscan(x, reset, h) + diagonal + both).sum().backward()  # type: ignore[no-untyped-call]
 
 
 def _call_what_a_gpu_leaves_to_pytorch(h: Tensor) -> None:
     """Call the ops that are compiled for the CPU only."""
     x, reset = torch.ones(2, 3, 4), torch.zeros(2, 3, dtype=torch.bool)
-    lstm, _ = ops.lstm_scan(torch.ones(2, 3, 16), reset, h, h, torch.ones(16, 4), torch.ones(16))
-    lstm = lstm + ops.elman_scan(x, reset, h, torch.ones(4, 4), torch.ones(4))
-    lstm = lstm + ops.slstm_scan(torch.ones(2, 3, 16), reset, h, h, h, h, torch.ones(16, 4), torch.ones(16))[0]
+    read = ops.slstm_scan(torch.ones(2, 3, 16), reset, h, h, h, h, torch.ones(16, 4), torch.ones(16))[0]
     queries, ones, state = torch.ones(2, 3, 1, 4), torch.ones(2, 3, 1), torch.ones(3, 1, 4, 4)
     for decays in (-ones, -queries):
         for rule in ((), (ones,), (None, 0.1 * queries, queries)):
             y, last = ops.matrix_scan(queries, queries, queries, decays, reset, state * h.view(3, 1, 4, 1), *rule)
             now = (None if x is None else x[0] for x in rule)
             after, _ = ops.matrix_step(queries[0], queries[0], queries[0], decays[0], last, *now)
-            lstm = lstm + y[:, :, 0] + after[:, 0]
-    conv = ops.short_conv(lstm, torch.ones(4, 4), None, torch.zeros(3, 3, 4), reset)
-    x = ops.gated_out(conv.unsqueeze(2), x, torch.ones(4, 4), 1e-8, 1) + ops.rms_norm(lstm, torch.ones(4), 1e-8)
+            read = read + y[:, :, 0] + after[:, 0]
+    conv = ops.short_conv(read, torch.ones(4, 4), None, torch.zeros(3, 3, 4), reset)
+    x = ops.gated_out(conv.unsqueeze(2), x, torch.ones(4, 4), 1e-8, 1) + ops.rms_norm(read, torch.ones(4), 1e-8)
     x = ops.gated_mlp(x, torch.ones(12, 4), torch.ones(4, 6), 1e-8)
     x = ops.wide_linear(ops.skip_out(x, x, x, torch.ones(4), torch.ones(4, 4)), torch.ones(4, 4))
     logits = ops.normed_linear(ops.narrow_linear(x, torch.ones(8, 4, requires_grad=True)), torch.ones(5, 8), 1e-8)

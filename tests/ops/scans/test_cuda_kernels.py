@@ -69,10 +69,22 @@ def test_any_number_of_states_and_channels(states, channels):
         assert worst(one, other) < 1e-12
 
 
-def test_a_wide_gru():
+@pytest.mark.parametrize(("op", "width"), [("gru_scan", 1100), ("lstm_scan", 900), ("elman_scan", 1600)])
+def test_a_wide_recurrence(op, width):
     """A width at which the states of eight environments do not fit into a block's memory."""
-    for one, other in both_ways("gru_scan", arguments("gru_scan", 2, 2, 1100), single=False):
+    for one, other in both_ways(op, arguments(op, 2, 2, width), single=False):
         assert worst(one, other) < 1e-12
+
+
+def test_cells_that_nothing_reaches_directly():
+    """The gradient of the cells is optional: without it, that of an LSTM's output alone."""
+    inputs = arguments("lstm_scan", 5, 9, 20)
+    outputs = REFERENCES["lstm_scan"](*inputs)
+    given = [torch.randn_like(outputs[0]), *outputs, *inputs[1:5]]
+    expected = REFERENCES["lstm_scan_backward"](given[0], None, *given[1:])
+    grad, *rest = on_device(given)
+    for one, other in zip(torch.ops.memsuite.lstm_scan_backward(grad, None, *rest), expected, strict=True):
+        assert worst(one.cpu(), other) < 1e-12
 
 
 @pytest.mark.parametrize("case", OPS)
@@ -109,10 +121,12 @@ def test_scheduling_changes_no_bit(case):
         assert all(torch.equal(one, other) for one, other in zip(found[0], others, strict=True))
 
 
-def test_half_precision_is_computed_in_float32():
-    inputs = on_device([x.bfloat16() if x.is_floating_point() else x for x in arguments("gru_scan", 6, 3, 20)])
+@pytest.mark.parametrize("op", ["gru_scan", "lstm_scan"])
+def test_half_precision_is_computed_in_float32(op):
+    inputs = on_device([x.bfloat16() if x.is_floating_point() else x for x in arguments(op, 6, 3, 20)])
     wide = [x.float() if x.is_floating_point() else x for x in inputs]
-    for one, other in zip(torch.ops.memsuite.gru_scan(*inputs), torch.ops.memsuite.gru_scan(*wide), strict=True):
+    run = getattr(torch.ops.memsuite, op)
+    for one, other in zip(run(*inputs), run(*wide), strict=True):
         assert one.dtype == torch.bfloat16
         assert torch.equal(one, other.to(torch.bfloat16))
 

@@ -1,18 +1,20 @@
 // Enough of the CUDA runtime to run the kernels of csrc on a host, one block of threads after the other, for tests.
 //
 // The threads of a block are contexts that take turns: each runs until it waits for its warp (a shuffle) or its block
-// (__syncthreads). So a missing barrier, a wrong index or an unwritten number shows; speed, memory order within a warp
-// and the limits of a GPU do not.
+// (__syncthreads). So a missing barrier, one that not all threads reach, a wrong index or an unwritten number shows,
+// and so do the limits of a launch; speed, memory order within a warp and registers do not.
 #pragma once
 
 #include <ucontext.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <map>
 #include <vector>
 
 #define __global__
@@ -27,7 +29,7 @@ struct dim3 {
 };
 using cudaError_t = int;
 using cudaStream_t = void*;
-constexpr cudaError_t cudaSuccess = 0;
+constexpr cudaError_t cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorInvalidConfiguration = 9;
 enum { cudaFuncAttributeMaxDynamicSharedMemorySize, cudaDevAttrMaxSharedMemoryPerBlockOptin };
 struct cudaLaunchConfig_t {
   dim3 gridDim, blockDim;
@@ -35,9 +37,16 @@ struct cudaLaunchConfig_t {
   cudaStream_t stream;
 };
 inline const char* cudaGetErrorString(cudaError_t) { return "emulated"; }
-inline cudaError_t cudaFuncSetAttribute(const void*, int, int) { return 0; }
 inline cudaError_t cudaGetDevice(int* device) { return *device = 0; }
-inline cudaError_t cudaDeviceGetAttribute(int* value, int, int) { return *value = 163 * 1024, 0; }
+
+// The shared memory of a block: what every kernel may have, and what one may ask for, as on an A100.
+constexpr int kShared = 48 * 1024, kMostShared = 163 * 1024;
+inline std::map<const void*, int> asked_for;
+inline cudaError_t cudaFuncSetAttribute(const void* kernel, int, int bytes) {
+  if (bytes > kMostShared) return cudaErrorInvalidValue;
+  return asked_for[kernel] = bytes, cudaSuccess;
+}
+inline cudaError_t cudaDeviceGetAttribute(int* value, int, int) { return *value = kMostShared, 0; }
 
 inline dim3 threadIdx, blockIdx, blockDim, gridDim;
 
@@ -97,13 +106,17 @@ inline void run_block(size_t count) {
     thread.waits = Waits::nothing;
     makecontext(&thread.context, begin, 0);
   }
-  for (bool left = true; left;) {
-    left = false;
+  for (size_t waiting = count; waiting != 0;) {
+    waiting = 0;
     for (size_t first = 0; first < count; first += 32) {
       const size_t last = first + 32 < count ? first + 32 : count;
       while (turn(first, last)) {
       }
-      for (size_t i = first; i < last; ++i) left |= threads[i].waits == Waits::block;
+      for (size_t i = first; i < last; ++i) waiting += threads[i].waits == Waits::block;
+    }
+    if (waiting != 0 && waiting != count) {
+      fprintf(stderr, "emulated CUDA: a barrier that not all threads of a block reach\n");
+      abort();
     }
   }
 }
@@ -125,6 +138,11 @@ T __shfl_xor_sync(unsigned, T value, int mask) {
 template <class... Expected, class... Given>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Expected...), Given... given) {
   gridDim = config->gridDim, blockDim = config->blockDim;
+  const auto asked = asked_for.find(reinterpret_cast<const void*>(kernel));
+  const size_t shared = asked == asked_for.end() ? kShared : std::max(kShared, asked->second);
+  if (size_t(blockDim.x) * blockDim.y * blockDim.z > 1024 || gridDim.y > 65535 || gridDim.z > 65535 ||
+      gridDim.x > 2147483647u || config->dynamicSmemBytes > shared)
+    return cudaErrorInvalidConfiguration;
   emulated::body = [=] { kernel(given...); };
   for (unsigned z = 0; z < gridDim.z; ++z)
     for (unsigned y = 0; y < gridDim.y; ++y)
