@@ -33,6 +33,7 @@ from memsuite.launch.processes import PARENT, check_processes, choose_devices, e
 from memsuite.launch.resuming import (
     SaveConfig,
     asked_checkpoint,
+    check_same_kind,
     check_same_run,
     check_whole,
     folder_of,
@@ -113,10 +114,10 @@ class FitCLI(LightningCLI):
         """Add the settings of a run at the top, and what belongs to this start of it."""
         parser.add_class_arguments(RunConfig, None, skip={"ppo"})
         parser.add_argument("--out", type=str | None, default=None, help="run folder (default: runs/TASK-.../seedN)")
-        parser.add_argument("--overwrite", action="store_true", help="write into a folder that holds a run")
+        parser.add_argument("--overwrite", action="store_true", help="replace the run that the folder holds")
         parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda or cuda:N")
         parser.add_argument(
-            "--devices", type=positive | None, default=None, help="processes of this machine that train together"
+            "--devices", type=positive | None, default=None, help="processes on this machine that share the run"
         )
         parser.add_argument("--wandb_mode", type=str, default="disabled", help="offline, online or disabled")
         parser.add_argument(
@@ -130,7 +131,7 @@ class FitCLI(LightningCLI):
             "--evaluate_every",
             type=positive | None,
             default=None,
-            help="iterations between evaluations (default: 20 a run, 5 at least)",
+            help="iterations between evaluations (default: a twentieth of the run's, at least 5)",
         )
         parser.add_argument("--checkpoint_every", type=positive, default=50, help="iterations between checkpoints")
 
@@ -170,6 +171,7 @@ class FitCLI(LightningCLI):
             raise UsageError("ckpt_path is no setting of a run; give it on the command line: --ckpt_path ...")
         if config.trust and "--trust" not in self.given:
             raise UsageError("trust is no setting of a run; give it on the command line: --trust")
+        check_same_kind(self.saved, config.task, config.controller)
         self.run_name = run_name(config, self.parser.get_defaults())
         self.out = Path(config.out or folder_of(self.checkpoint) or f"runs/{self.run_name}")
         config.out = str(self.out)

@@ -12,6 +12,7 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.cli import SaveConfigCallback
 
+from memsuite.controllers import CONTROLLERS
 from memsuite.errors import UsageError
 from memsuite.files import write_atomically
 from memsuite.launch.arguments import options
@@ -24,6 +25,7 @@ from memsuite.runs.recipes import LATER, LATER_ARGUMENTS
 from memsuite.runs.seal import SEALED
 from memsuite.runs.trust import ONE_START, check_configuration
 from memsuite.shipped import find
+from memsuite.tasks import TASKS
 
 WRITTEN = ("wandb_mode", "evaluate_every", "checkpoint_every")  # what fit writes of a run, and not which run it is
 log = logging.getLogger("memsuite")
@@ -152,6 +154,16 @@ def check_whole(path: Path, checkpoint: dict[str, Any]) -> None:
             f"{path} is of an earlier version of memsuite, of no training, or of the weights alone: "
             "memsuite.load opens it, but a run cannot go on from it"
         )
+
+
+def check_same_kind(checkpoint: dict[str, Any] | None, task: str, controller: str) -> None:
+    """Refuse another built-in task or controller than the checkpoint's, whose arguments and weights do not fit it."""
+    saved = completed_checkpoint(checkpoint) if checkpoint else {}
+    for name, asked, built_in in (("task", task, TASKS), ("controller", controller, CONTROLLERS)):
+        before = saved.get(name, asked)
+        if asked != before and asked in built_in:  # a class of one's own may have moved
+            text = f"{name} is {before} in the checkpoint, not {asked}"
+            raise UsageError(f"{text}; leave it out, or name a checkpoint of {asked}")
 
 
 def check_same_run(checkpoint: dict[str, Any], asked: RunConfig) -> None:

@@ -212,7 +212,8 @@ def test_a_write_the_kernel_refuses_is_an_error_of_the_disk(tmp_path):
     ("change", "named"),
     [
         ("--num_envs 8", "num_envs is 4 in the checkpoint, not 8"),
-        ("--controller lstm", "controller is gru"),
+        ("--controller lstm", "controller is gru in the checkpoint, not lstm"),
+        ("--task copy_memory", "task is delayed_cue in the checkpoint, not copy_memory"),
         ("--controller_args.hidden_dim 16", "controller_args"),
         ("--horizon 12", "horizon is 10"),
         ("--model.ppo.rollout_length 5", "rollout_length"),
@@ -229,6 +230,13 @@ def test_another_run_is_not_gone_on_with(run, finished, change, named):
     assert (status, len(err.splitlines())) == (2, 1)
     assert named in err
     assert sorted((path, path.stat().st_mtime_ns) for path in finished.rglob("*")) == before
+
+
+@pytest.mark.parametrize("change", ["--task copy_memory", "--controller lstm"])
+def test_an_agent_is_not_evaluated_as_another(run, finished, change):
+    status, err = run(f"test --ckpt_path x {change}")
+    assert (status, len(err.splitlines())) == (2, 1)
+    assert f"in the checkpoint, not {change.split()[1]}; leave it out" in err
 
 
 def test_a_checkpoint_of_another_folder_does_not_open_one_that_holds_a_run(run, finished, tmp_path):
