@@ -55,6 +55,39 @@ def test_the_legends_of_the_figures_are_whole(tmp_path):
         assert is_whole(figure)
 
 
+def test_a_single_model_has_marks_on_both_axes_of_its_cost(tmp_path):
+    figure = plots.cost(read_results(write_runs(tmp_path, [result()], curve=False)))
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    for axis in (axes.xaxis, axes.yaxis):
+        low, high = axis.get_view_interval()
+        assert sum(low <= place <= high for place in axis.get_majorticklocs()) >= 2
+
+
+def test_a_curve_of_one_evaluation_is_seen(tmp_path):
+    folder = write_runs(tmp_path, [result()])
+    for file in folder.rglob("metrics.csv"):
+        file.write_text("env_steps,success,evaluation_success\n20000,0.2,0.9\n")
+    table = read_results(folder)
+    line = plots.learning_curves(table, read_curves(table)).axes[0].lines[0]
+    assert (len(line.get_xdata()), line.get_marker()) == (1, "o")
+
+
+def test_cells_of_one_task_are_named_once(tmp_path):
+    budgets = ({"steps": steps, "ppo": {}} for steps in (20000, 30000))
+    figure = plots.profiles(read_results(write_runs(tmp_path, [result(config=config) for config in budgets])))
+    assert figure.axes[0].get_title() == "delayed_cue-easy (2 cells)"
+
+
+def test_names_of_many_settings_stand_apart(tmp_path):
+    runs = [result(config={"steps": 20000, "ppo": {}, "controller_args": LONG | {"seed": at}}) for at in range(3)]
+    figure = plots.solved_map(read_results(write_runs(tmp_path, runs, curve=False)))
+    figure.canvas.draw()
+    labels = figure.axes[0].get_xticklabels()
+    lines, inches = labels[0].get_text().count("\n") + 1, figure.axes[0].get_window_extent().width / figure.dpi
+    assert inches / len(labels) > 0.2 * lines  # across, a line that slants by 45 degrees takes this much
+
+
 @pytest.mark.parametrize("name", ["gym:minigrid_one_hot:MiniGrid-MemoryS7-OneHot-v0-medium", "a" * 90, "delayed_cue"])
 def test_a_long_name_is_broken_and_stays_whole(name):
     lines = broken(name, 28).split("\n")

@@ -18,6 +18,7 @@ from memsuite.analysis.plots.canvas import (
     finish,
     handles_of,
     legend_below,
+    log_steps,
     panels_of,
     pyplot,
     styles_of,
@@ -56,7 +57,8 @@ def solved_map(table: pd.DataFrame) -> Figure:
     with plt.rc_context(SETTINGS):
         names = [model.replace(", ", ",\n").replace(" (", "\n(") for model in models]  # one setting per line
         longest = max(len(line) for name in names for line in name.split("\n"))
-        size = (3.2 + 0.8 * len(models) + 0.04 * longest, 1.2 + 0.07 * longest + 0.42 * len(rows))
+        wide = max(0.8, 0.25 * max(name.count("\n") + 1 for name in names))  # a slanting name takes this for each line
+        size = (3.2 + wide * len(models) + 0.04 * longest, 1.2 + 0.07 * longest + 0.42 * len(rows))
         figure, axes = plt.subplots(figsize=size, layout="constrained")
         values = np.full((len(rows), len(models)), np.nan)
         for _, cell in cells.iterrows():
@@ -144,7 +146,8 @@ def _band(panel: Any, drawn: list[Any], name: str, styles: dict[str, dict[str, A
     begin = max(curve[0, 0] for curve in drawn)
     steps = steps[steps >= begin]
     values = np.stack([curve[np.searchsorted(curve[:, 0], steps, side="right") - 1, 1] for curve in drawn])
-    panel.plot(steps, values.mean(0), label=name, linewidth=1.6, **styles[name])
+    mark = "o" if len(steps) == 1 else None  # a line of one point would not be seen
+    panel.plot(steps, values.mean(0), label=name, linewidth=1.6, marker=mark, **styles[name])
     panel.fill_between(steps, values.min(0), values.max(0), color=styles[name]["color"], alpha=0.15, linewidth=0)
 
 
@@ -168,8 +171,10 @@ def _scores(table: pd.DataFrame) -> dict[tuple[Any, ...], dict[str, list[Any]]]:
 
 def _of_cells(cells: tuple[Any, ...]) -> str:
     """Name a set of cells: all of them while they are few."""
-    tasks = [f"{task}-{difficulty}" for task, difficulty, *_ in cells]
-    return ", ".join(tasks) if len(tasks) < 3 else f"{len(tasks)} cells"
+    tasks = dict.fromkeys(f"{task}-{difficulty}" for task, difficulty, *_ in cells)
+    if len(tasks) > 2:
+        return f"{len(cells)} cells"
+    return ", ".join(tasks) + (f" ({len(cells)} cells)" if len(cells) > len(tasks) else "")
 
 
 def aggregate_scores(table: pd.DataFrame) -> Figure | None:
@@ -252,8 +257,15 @@ def cost(table: pd.DataFrame) -> Figure | None:
             )
         axes.set(yscale="log", xlabel="numbers in the state of an episode", ylabel="training steps / s")
         axes.set_xscale("symlog", linthresh=1)  # a model without a memory has a state of no numbers
+        axes.set(xlim=_decades(cells["state_floats"]), ylim=_decades(cells["steps_per_second"]))
         legend_below(figure, handles_of([axes]))
         return figure  # type: ignore[no-any-return]
+
+
+def _decades(numbers: pd.Series[float]) -> tuple[float, float]:
+    """Return powers of ten around numbers, so that a logarithmic axis has two ticks at least, also for one number."""
+    low, high = numbers.min(), numbers.max()
+    return (10 ** np.floor(np.log10(low) - 0.05) if low else -0.5, 10 ** np.ceil(np.log10(max(high, 1)) + 0.05))
 
 
 def retention_curves(table: pd.DataFrame, retained: pd.DataFrame) -> Figure | None:
@@ -275,6 +287,7 @@ def retention_curves(table: pd.DataFrame, retained: pd.DataFrame) -> Figure | No
                 panel.plot(by.mean().index, by.mean(), label=model, marker="o", markersize=3, **styles[model])
                 panel.fill_between(by.mean().index, by.min(), by.max(), color=styles[model]["color"], alpha=0.15)
             panel.axvline(own["horizon"].iloc[0], color=FAINT, linewidth=1, linestyle=":")
-            panel.set(title=broken(name, TITLE), xscale="log", ylim=(-0.03, 1.03))
+            log_steps(panel, retained.loc[retained["cell"] == name, "evaluated_horizon"].tolist())
+            panel.set(title=broken(name, TITLE), ylim=(-0.03, 1.03))
         finish(figure, panels, len(rows), "steps of an episode (trained at the dotted line)", "greedy success")
         return figure  # type: ignore[no-any-return]
