@@ -22,6 +22,11 @@ def plain_number(value: Any) -> Any:
     return int(value) if isinstance(value, numbers.Integral) else float(value)
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: ``1 run``, ``1,760 runs``."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
 class positive(int):
     """A whole number above 0, also in the form 1e6, because steps are counted in millions."""
 

@@ -64,7 +64,7 @@ def changed(change, again: bool = False) -> None:
 
 def test_a_good_one_is_whole(folder, capfd):
     assert main(["submit", "--check", "sent.json"]) == 0
-    assert "sent.json is whole: 2 runs of 1 models" in capfd.readouterr().out
+    assert "sent.json is whole: 2 runs of 1 model" in capfd.readouterr().out
     content = read_submission("sent.json")
     assert content["source"] == {"sent_model.py": MODEL}
     run = content["runs"][0]

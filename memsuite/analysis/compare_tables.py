@@ -29,7 +29,7 @@ class Answer:
         plain: the same and more as plain values, for JSON.
         csv: the numbers as a table for spreadsheets.
         worse: whether something is worse than its baseline.
-        line: what is missing, in one line.
+        line: what is missing, in one line; of one set of results, why nothing stands beside it.
     """
 
     grids: list[Grid]
@@ -53,7 +53,8 @@ class Answer:
 def of_one(results: pd.DataFrame, confidence: float) -> Answer:
     """Summarise one set of results."""
     rows = summarise(results, confidence)
-    return Answer([summary(with_ceilings(rows))], _plain(rows), _csv(rows))
+    line = "There are no published results of these cells, settings and steps included; --baseline names other results."
+    return Answer([summary(with_ceilings(rows))], _plain(rows), _csv(rows), line=line)
 
 
 def of_two(results: pd.DataFrame, baseline: pd.DataFrame, confidence: float) -> Answer:
@@ -104,7 +105,7 @@ def summary(cells: pd.DataFrame) -> Grid:
             told += return_text(row, "return")
         target = f"{row['target_success']:.2f}" if _known(row["target_success"]) else ""
         solved, seeds = row.get("solved_seeds"), f"{row['seeds']:.0f}" if _known(row["seeds"]) else ""
-        solved = f"{solved:.0f} of {seeds}" if _known(solved) and target else f"{seeds} seeds"
+        solved = f"{solved:.0f} of {seeds}" if _known(solved) and target else f"{seeds} seed{'s' * (seeds != '1')}"
         rows.append([*_named(names, index), *success, *told, target, solved])
     return Grid("Results over seeds, with intervals", headings, rows, left=2 + len(_apart(names)))
 
@@ -131,7 +132,7 @@ def missing(rows: pd.DataFrame) -> str:
         return ""
     more = len(lacking) - MOST_NAMED
     text = "; ".join(lacking[:MOST_NAMED]) + (f"; and {more} more" if more > 0 else "")
-    return f"missing: {len(lacking)} cells of the baseline: {text}"
+    return f"missing: {len(lacking)} cell{'s' * (len(lacking) > 1)} of the baseline: {text}"
 
 
 def comparison(rows: pd.DataFrame, confidence: float) -> Grid:

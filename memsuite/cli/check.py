@@ -15,7 +15,7 @@ def main(verb: str, arguments: list[str]) -> int:
     """Check every controller; print a table for one, a line each for several, or JSON."""
     parser = PlainParser(prog="memsuite check", description=__doc__.partition(":")[2])
     add_sizes(parser, hidden_dim=16, input_dim=9, memory_horizon=20)
-    parser.add_argument("--horizons", default="20,200", help="of the retention; none: leave it out; default: 20,200")
+    parser.add_argument("--horizons", default="20,200", help="steps of the retention, or none; default: 20,200")
     parser.add_argument("--json", action="store_true", help="print JSON in place of a table")
     options = parser.parse_args(arguments)
     horizons = horizons_of(options.horizons)

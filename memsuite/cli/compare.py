@@ -49,16 +49,16 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--baseline",
-        help="what to compare with, likewise; default: the published references, in the cells of --results, or where "
-        "they have none of these, a summary of --results alone",
+        help="results to compare with, named in the same ways; default: the published results of the same cells; if "
+        "there are none, --results is only summarised",
     )
     parser.add_argument(
         "--models",
-        help="compare the first of these with each other one: my_module.MyModel,gru,lru; default of --results then: "
-        f"runs, and {PUBLISHED} for models that are not in it",
+        help="compare the first model with each of the others: my_module.MyModel,gru,lru; without --results, they "
+        f"are taken from runs/, and from {PUBLISHED} if they are not there",
     )
-    parser.add_argument("--confidence", type=float, default=0.95, help="of the intervals; default: 0.95")
-    parser.add_argument("--format", default="table", choices=FORMATS, help="of what is printed; default: table")
+    parser.add_argument("--confidence", type=float, default=0.95, help="confidence of the intervals; default: 0.95")
+    parser.add_argument("--format", default="table", choices=FORMATS, help="form of the output; default: table")
     parser.add_argument("--json", dest="format", action="store_const", const="json", help="the same as --format json")
     parser.add_argument("--plot", help="with --models: draw the comparison into this file too (png, pdf, svg)")
     parser.add_argument("--out", help="write the JSON to this file too")

@@ -46,11 +46,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     """Read the options."""
     parser = PlainParser(prog="memsuite controllers", description=__doc__.partition(":")[2])
     add_sizes(parser, hidden_dim=128, input_dim=17)
-    parser.add_argument("--controllers", help="the same, comma-separated")
+    parser.add_argument("--controllers", help="the same names in one option, comma-separated")
     parser.add_argument("--json", action="store_true", help="print JSON in place of a table")
     parser.add_argument("--match", help="show each at the hidden_dim nearest to a size: parameters:60000, state:4096")
     parser.add_argument(
-        "--horizons", default=",".join(map(str, HORIZONS)), help="of the retention, comma-separated; none: leave it out"
+        "--horizons", default=",".join(map(str, HORIZONS)), help="steps H of the retention, comma-separated, or none"
     )
     options = parser.parse_args(arguments)
     options.controllers = named([*options.names, *(options.controllers.split(",") if options.controllers else [])])

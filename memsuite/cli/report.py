@@ -10,6 +10,7 @@ from memsuite.analysis.report_folder import refuse_held, replace_report
 from memsuite.analysis.results import read_results, runs_at
 from memsuite.errors import UsageError
 from memsuite.launch.plain import PlainParser
+from memsuite.reading import counted
 from memsuite.runs.collection import check_target, write_collection
 
 
@@ -18,12 +19,12 @@ def main(verb: str, arguments: list[str]) -> int:
     parser = PlainParser(prog="memsuite report", description=__doc__.partition(":")[2])
     text = "a folder of runs, a file of results, or the name of published ones; several are taken together"
     parser.add_argument("--results", required=True, action="append", help=text)
-    parser.add_argument("--baseline", help="results to compare with, likewise")
+    parser.add_argument("--baseline", help="results to compare with, named in the same ways")
     parser.add_argument("--out", default="report", help="folder to write; default: report/")
-    parser.add_argument("--title", default="", help="of the page")
+    parser.add_argument("--title", default="", help="title of the page")
     parser.add_argument("--collect", help="write all runs into this file of JSON Lines too: FILE.jsonl")
     parser.add_argument(
-        "--overwrite", action="store_true", help="replace a report, and a file of --collect, that are there"
+        "--overwrite", action="store_true", help="replace the report and the --collect file if they exist"
     )
     options = parser.parse_args(arguments)
     folder = Path(options.out)
@@ -39,7 +40,7 @@ def main(verb: str, arguments: list[str]) -> int:
         raise UsageError(f"cannot write the report into {folder}: {error.strerror}") from error
     if options.collect:
         collect(Path(options.collect), options.results)
-    print(f"{folder}/index.html: {len(table)} runs; {folder}/results.csv and {folder}/figures hold the same")
+    print(f"{folder}/index.html: {counted(len(table), 'run')}; {folder}/results.csv and {folder}/figures hold the same")
     return 0
 
 

@@ -69,8 +69,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     replaced = "arguments of the task that differ from training, such as --task_args.noise 0,0.01: each value in turn"
     parser.add_argument("--task_args.NAME", dest="task_args", help=replaced)
     parser.add_argument("--plot", help="draw the curves of all runs into this file (png, svg, pdf)")
-    parser.add_argument("--out", help="write all curves into this one JSON file too, as results/beyond.json is")
-    parser.add_argument("--overwrite", action="store_true", help="measure again what a retention.json already holds")
+    parser.add_argument("--out", help="write all curves into this one JSON file too, as in results/beyond.json")
+    parser.add_argument("--overwrite", action="store_true", help="measure again what retention.json already holds")
     trust = "import the modules that a checkpoint names, for a task or a controller of your own"
     parser.add_argument("--trust", action="store_true", help=trust)
     parser.add_argument("--json", action="store_true", help="print JSON in place of tables")

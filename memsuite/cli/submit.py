@@ -9,6 +9,7 @@ from pathlib import Path
 from memsuite.errors import Stopped, UsageError
 from memsuite.files import write_json
 from memsuite.launch.plain import PlainParser
+from memsuite.reading import counted
 from memsuite.submissions import make_submission, read_submission, rerun, verify
 
 
@@ -29,7 +30,8 @@ def main(verb: str, arguments: list[str]) -> int:
         raise UsageError(f"cannot write {out}: {error.strerror}") from error
     except ValueError as error:  # JSON has no such number
         raise UsageError(f"a setting of these runs is not a finite number: {error}") from error
-    print(f"{out}: {len(content['runs'])} runs, digest {content['digest'][:12]}; CONTRIBUTING.md says where to send it")
+    print(f"{out}: {counted(len(content['runs']), 'run')}, digest {content['digest'][:12]}; how to send it is in the")
+    print("CONTRIBUTING.md of memsuite's repository: by a pull request that adds the file to results/submissions/")
     return 0
 
 
@@ -37,11 +39,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     """Read the options."""
     parser = PlainParser(prog="memsuite submit", description=__doc__.partition(":")[2])
     parser.add_argument("runs", nargs="*", help="run folders, folders of runs such as a suite's, or files of results")
-    parser.add_argument("--name", help="what the leaderboard calls it; default: the name of the first folder")
-    parser.add_argument("--by", default="anonymous", help="who sends it; default: anonymous")
+    parser.add_argument("--name", help="name on the leaderboard; default: that of the first folder")
+    parser.add_argument("--by", default="anonymous", help="your name; default: anonymous")
     parser.add_argument("--out", help="the file to write; default: NAME.json")
-    parser.add_argument("--overwrite", action="store_true", help="replace a file that is there")
-    parser.add_argument("--check", metavar="FILE", help="check a submission in place of making one")
+    parser.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
+    parser.add_argument("--check", metavar="FILE", help="check this submission; make none")
     parser.add_argument(
         "--rerun", action="store_true", help="with --check: train its cheapest run again; runs its code"
     )
@@ -57,7 +59,8 @@ def check(path: Path, again: bool) -> int:
     """Check a submission; with ``again``, train its cheapest run and compare."""
     content = read_submission(path)
     results = verify(content, str(path))
-    print(f"{path} is whole: {len(results)} runs of {len({run.controller for run in results})} models")
+    models = len({run.controller for run in results})
+    print(f"{path} is whole: {counted(len(results), 'run')} of {counted(models, 'model')}")
     if not again:
         return 0
     with tempfile.TemporaryDirectory() as folder:

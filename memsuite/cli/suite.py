@@ -72,24 +72,24 @@ def main(verb: str, arguments: list[str]) -> int:
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Read the options."""
     parser = PlainParser(prog="memsuite suite", description="Run every run of a suite that is not finished.")
-    parser.add_argument("file", nargs="?", help="a name from --list, or a YAML file; docs/suites.md says how")
+    parser.add_argument("file", nargs="?", help="a name from --list, or a YAML file of your own (docs/suites.md)")
     parser.add_argument("--list", action="store_true", help="list the suites that come with memsuite; run nothing")
-    text = "other values of an axis or a setting of the suite, as controller=my_module.MyModel; repeatable"
+    text = "other values for an axis or a setting of the suite, such as controller=my_module.MyModel; repeatable"
     parser.add_argument("--set", metavar="KEY=VALUE[,VALUE]", action="append", default=[], help=text)
     parser.add_argument(
         "--dry_run", action="store_true", help="print the command lines and what they cost; run nothing"
     )
-    parser.add_argument("--jobs", type=int, help="runs at a time; default: a run a GPU, or a core where there is none")
+    parser.add_argument("--jobs", type=int, help="number of runs at a time; default: that of GPUs, or else of cores")
     parser.add_argument("--launcher", default="local", choices=LAUNCHERS, help="local (default), ray or submitit")
     text = "give every model the hidden_dim at which its network has about this number of parameters"
     parser.add_argument("--parameters", type=positive, metavar="N", help=text)
     parser.add_argument(
-        "--only", metavar="ID", action="append", default=[], help="this run, or all whose id begins so; repeatable"
+        "--only", metavar="ID", action="append", default=[], help="a run, or all whose id begins with ID/; repeatable"
     )
     parser.add_argument("--overwrite", action="store_true", help="redo runs that were made with other settings")
     parser.add_argument("--out", help="where the run folders go; default: runs/NAME_OF_THE_SUITE")
     for name, example in (("ray", "num_cpus=1"), ("slurm", "slurm_partition=gpu")):
-        text = f"a setting of the launcher, as {example}; before the file's {name}: {{...}}; repeatable"
+        text = f"a setting of the launcher, such as {example}; wins over {name}: in the file; repeatable"
         parser.add_argument(f"--{name}", metavar="KEY=VALUE", action="append", default=[], help=text)
     options = parser.parse_args(arguments)
     if options.jobs is not None and options.jobs < 1:

@@ -52,17 +52,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     """Read the options."""
     parser = PlainParser(prog="memsuite tasks", description="List the tasks and what each difficulty means.")
     parser.add_argument("--json", action="store_true", help="print JSON in place of a table")
-    parser.add_argument(
-        "--anchors",
-        action="store_true",
-        help="play random, memoryless, window and oracle policies; print their success",
-    )
+    parser.add_argument("--anchors", action="store_true", help="play the policies of the anchors; print their success")
     parser.add_argument("--draw", metavar="FOLDER", help="draw one easy episode of each task into FOLDER")
     parser.add_argument("--set", choices=list(SETS), help="the eight tasks of the suite, eight more, or all (default)")
-    parser.add_argument("--task", help="comma-separated; default: all of the set")
-    parser.add_argument("--difficulty", help="comma-separated; default: all")
-    parser.add_argument("--episodes", type=int, help="that measure an anchor; default: 4096, of long tasks fewer")
-    parser.add_argument("--seed", type=int, help="decides the episodes of --anchors or --draw; default: 0")
+    parser.add_argument("--task", help="names of tasks, comma-separated; default: all tasks of the set")
+    parser.add_argument("--difficulty", help="difficulties, comma-separated; default: all four")
+    parser.add_argument("--episodes", type=int, help="episodes for each anchor; default: 4096, fewer if long")
+    parser.add_argument("--seed", type=int, help="seed of the episodes of --anchors or --draw; default: 0")
     options = parser.parse_args(arguments)
     if options.set and options.task is not None:
         raise UsageError("--task names the tasks; leave --set out")

@@ -25,8 +25,9 @@ PIPED = 500  # columns at most where there is no screen; rich would take 80
 class PlainParser(argparse.ArgumentParser):
     """Raises :class:`~memsuite.errors.UsageError` in place of printing usage and leaving."""
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(allow_abbrev=False, **kwargs)
+    def __init__(self, description: str, **kwargs: Any) -> None:
+        text = description.strip()  # of a module, often: what stands behind its name begins with a small letter
+        super().__init__(allow_abbrev=False, description=text[:1].upper() + text[1:], **kwargs)
 
     def error(self, message: str) -> NoReturn:
         """Raise the mistake in one line."""

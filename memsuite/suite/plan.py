@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from memsuite.reading import counted
 from memsuite.suite import store
 from memsuite.suite.estimate import BASIS, Size, in_words, seconds
 from memsuite.suite.grid import Run
@@ -63,7 +64,7 @@ def _of_tasks(
         text += f", {unknown} not known" if 0 < unknown < len(times) else ""
         steps = sum(sizes[number].env_steps for number in numbers)
         state = ", ".join(f"{count} {kind}" for kind, count in states.items())
-        rows.append((f"{task}: {len(numbers)} runs", state, f"{steps:,}", text))
+        rows.append((f"{task}: {counted(len(numbers), 'run')}", state, f"{steps:,}", text))
     return rows
 
 
@@ -72,7 +73,7 @@ def _sum_up(sizes: Sequence[Size], kinds: Sequence[str], known: Sequence[float |
     some = sum(time is not None for time in known)
     total = sum(size.env_steps for size in sizes)
     still = f"about {in_words(left / jobs)} with --jobs {jobs}" if some else "for a time that is not known"
-    print(f"{len(sizes)} runs, {total:,} environment steps; still to do: {still}")
+    print(f"{counted(len(sizes), 'run')}, {total:,} environment steps; still to do: {still}")
     if others := kinds.count("other"):
         print(f"{others} of them were made with other settings; only --overwrite makes them anew.")
     if some:
