@@ -25,6 +25,8 @@ GROUPS = ("model", "model.ppo", "trainer")  # keys that only hold others
 FILES = ("--config", "-c")  # the options that name a configuration file
 HOLDING = ("task_args", "controller_args")  # settings that are mappings
 WITHIN = re.compile(rf"--(?:{'|'.join(HOLDING)})\.\w+\.\w")
+# What is wrong with a class that a setting names, among all that the parser says of the types it has tried.
+OF_A_CLASS = re.compile(r"- (?:Problem with given )?((?:class_path|no \w+) '.*?)(?= - Expected| - Not a| Given value)")
 WORDS = {
     "positive": "a whole number above 0",
     "int": "a whole number",
@@ -127,6 +129,8 @@ class Arguments(ArgumentParser):
     def _in_one_line(self, message: str) -> str:
         text = flat(message)
         if found := re.search(r"unrecognized arguments: (\S+)", text):
+            if not found[1].startswith("-"):
+                return f"no option stands before {found[1]!r}; name it, as in --task delayed_cue --controller gru"
             return self._no_key(found[1].partition("=")[0])
         if found := re.search(
             r"(?:Parser key \"([^\"]*)\".*?)?(?:Option|Key) '([^']*)' is not (?:accepted|expected)", text
@@ -154,8 +158,11 @@ class Arguments(ArgumentParser):
         value = re.search(r".*(?:Given value|Got value): (.*)$", text)
         types = re.search(r"Subtypes: \[(.*?)\] Errors", text) or re.search(r"Expected a (<class '[^']*'>)", text)
         if value and types:
-            names = [name.rsplit(".", 1)[-1].strip("'<> ") for name in re.split(r"', |>, ", types[1])]
-            names = [name.removeprefix("class '") for name in names]
+            if found := OF_A_CLASS.search(text):
+                return found[1]
+            names = [name.rsplit(".", 1)[-1] for name in re.findall(r"<class '([^']*)'", types[1])]
+            if names[0] == "positive" and value[1].isdigit() and int(value[1]):
+                return f"{value[1]} is above {2**63 - 1}, the largest number there is"
             return f"{value[1]!r} is not {' or '.join(WORDS.get(name, name) for name in names)}"
         if found := re.match(r"Not of type positive: (.*)", text):
             return found[1]
