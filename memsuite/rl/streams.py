@@ -47,7 +47,7 @@ def envs_per_process(num_envs: int, processes: int, ppo: ResolvedPPO) -> int:
     """
     if num_envs % (processes * ppo.draws):
         parts = f"{processes} processes" + (f" of {ppo.draws} draws" if ppo.draws > 1 else "")
-        raise UsageError(f"num_envs is {num_envs}, shared by {parts}: it must be a multiple of that")
+        raise UsageError(f"num_envs is {num_envs}, shared by {parts}: it must be a multiple of {processes * ppo.draws}")
     share = num_envs // processes
     if ppo.minibatches > share // ppo.draws:
         most = f"at most num_envs = {num_envs}" + (f" / {ppo.draws} draws" if ppo.draws > 1 else "")

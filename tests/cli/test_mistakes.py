@@ -146,7 +146,7 @@ LINES = {
     "fit --trainer.num_nodes 0": "num_nodes",
     "fit --trainer.num_nodes 2": "MASTER_ADDR, MASTER_PORT, NODE_RANK is not set",
     "fit --devices 0": "above 0",
-    "fit --devices 3 --device cpu": "num_envs is 2048, shared by 3 processes of 32 draws",
+    "fit --devices 3 --device cpu": "shared by 3 processes of 32 draws: it must be a multiple of 96",
     "fit --devices 32 --device cpu --model.ppo.minibatches 4": "at most num_envs = 2048 / 32 draws / 32 processes",
     "fit --trainer.strategy ddp_spawn": "ddp_spawn is not supported; valid: auto, ddp",
     "fit --trainer.strategy fsdp": "fsdp is not supported",
