@@ -135,6 +135,9 @@ def read_mapping(path: str | Path, kind: str, example: str) -> dict[Any, Any]:
         content = yaml.load(Path(path).read_text(encoding="utf-8-sig"), UniqueKeys)
     except OSError as error:
         raise UsageError(f"cannot read the {kind} {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        text = f"byte {error.start + 1} is {error.object[error.start]:#04x}"
+        raise UsageError(f"{path} is not in UTF-8 ({text}); save it in that encoding") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):

@@ -9,6 +9,7 @@ from typing import Any
 from memsuite.analysis.differences import enough
 from memsuite.analysis.layout import Grid, write_csv
 from memsuite.analysis.models import Comparison
+from memsuite.reading import counted
 
 STYLES = {"worse": "bold red", "better": "bold green", "unknown": "yellow"}
 MOST_NAMED = 4  # missing cells that are named; the others are counted
@@ -138,9 +139,9 @@ def _differences(found: Comparison) -> Grid:
     count = int(found.differences["p"].notna().sum())
     note = (
         f"Each interval holds alone with {100 * found.confidence:g}%. The verdict is by the p value, corrected for "
-        f"{count} tests (Holm), with which a permutation test must agree; it is unknown where there are too few seeds "
-        f"for that ({enough(found.confidence)} are enough). The t test is paired by seed where both models have the "
-        "same seeds, else Welch's."
+        f"{counted(count, 'test')} (Holm), with which a permutation test must agree; it is unknown where there are too "
+        f"few seeds for that ({enough(found.confidence)} are enough). The t test is paired by seed where both models "
+        "have the same seeds, else Welch's."
     )
     headings = ["cell", "against", "difference", "test", "p", "p (Holm)", "verdict"]
     styles = [STYLES.get(row[-1], "") for row in rows]
@@ -154,7 +155,7 @@ def _overall(found: Comparison) -> Grid:
         rows.append([row["model"], spread(row["iqm"], row["iqm_low"], row["iqm_high"]), wins, chance(row["p"])])
     cells, scored = (int(found.overall[name].iloc[0]) for name in ("cells", "scored_cells"))
     note = (
-        f"Over the {cells} cells that all models ran (the IQM: {scored} with a score), with "
+        f"Over {counted(cells, 'cell')} that all models ran (the IQM: {scored} with a score), with "
         f"{100 * found.confidence:g}% stratified bootstrap intervals (Agarwal et al. 2021). The score is 0 for the "
         "best policy without memory and 1 for a perfect one. For p, the runs of every cell are dealt to both models at "
         "random."

@@ -43,16 +43,16 @@ def main(verb: str, arguments: list[str]) -> int:
         raise UsageError("name a suite, such as basic_v1, or its YAML file; --list shows the suites that there are")
     out = Path(options.out) if options.out else None
     suite = read_suite(find("suite", options.file), out, read_changes(options.set))
+    if file := next((one for one in (suite.folder, *suite.folder.parents) if one.is_file()), None):
+        raise UsageError(f"cannot make the folder {suite.folder}: {file} is a file")
     runs = choose(suite.runs, options.only)
-    parameters = options.parameters or suite.parameters
-    if parameters:
-        choosing = f"choosing widths of {parameters:,} parameters"
-        runs = apart(suite, choosing, options.dry_run, _equal, runs, parameters)
+    if parameters := options.parameters or suite.parameters:
+        runs = apart(suite, f"choosing widths of {parameters:,} parameters", options.dry_run, _equal, runs, parameters)
     if not options.dry_run and all(store.look(run).kind == "finished" for run in runs):
         print(f"{len(runs)} of {len(runs)} runs finished in {suite.folder}, all before")
         return 0
-    looking, elsewhere = f"looking at {len(runs)} runs", options.launcher != "local"
-    checked: Checked = apart(suite, looking, options.dry_run, _check, runs, elsewhere)
+    elsewhere = options.launcher != "local"
+    checked: Checked = apart(suite, f"looking at {len(runs)} runs", options.dry_run, _check, runs, elsewhere)
     if options.dry_run:
         show_plan(runs, checked.sizes, len(slots(options.jobs, checked.gpus)))
         return 0
@@ -76,16 +76,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--list", action="store_true", help="list the suites that come with memsuite; run nothing")
     text = "other values for an axis or a setting of the suite, such as controller=my_module.MyModel; repeatable"
     parser.add_argument("--set", metavar="KEY=VALUE[,VALUE]", action="append", default=[], help=text)
-    parser.add_argument(
-        "--dry_run", action="store_true", help="print the command lines and what they cost; run nothing"
-    )
+    parser.add_argument("--dry_run", action="store_true", help="print the command lines and their cost; run nothing")
     parser.add_argument("--jobs", type=int, help="number of runs at a time; default: that of GPUs, or else of cores")
     parser.add_argument("--launcher", default="local", choices=LAUNCHERS, help="local (default), ray or submitit")
     text = "give every model the hidden_dim at which its network has about this number of parameters"
     parser.add_argument("--parameters", type=positive, metavar="N", help=text)
-    parser.add_argument(
-        "--only", metavar="ID", action="append", default=[], help="a run, or all whose id begins with ID/; repeatable"
-    )
+    text = "a run, or all whose id begins with ID/; repeatable"
+    parser.add_argument("--only", metavar="ID", action="append", default=[], help=text)
     parser.add_argument("--overwrite", action="store_true", help="redo runs that were made with other settings")
     parser.add_argument("--out", help="where the run folders go; default: runs/NAME_OF_THE_SUITE")
     for name, example in (("ray", "num_cpus=1"), ("slurm", "slurm_partition=gpu")):
@@ -94,6 +91,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.jobs is not None and options.jobs < 1:
         raise UsageError(f"--jobs is {options.jobs}; the least is 1")
+    for section, launcher in (("ray", "ray"), ("slurm", "submitit")):
+        if getattr(options, section) and options.launcher != launcher:
+            raise UsageError(f"--{section} is a setting of --launcher {launcher}, which was not given")
     return options
 
 

@@ -162,7 +162,7 @@ class Arguments(ArgumentParser):
                 return found[1]
             names = [name.rsplit(".", 1)[-1] for name in re.findall(r"<class '([^']*)'", types[1])]
             if names[0] == "positive" and value[1].isdigit() and int(value[1]):
-                return f"{value[1]} is above {2**63 - 1}, the largest number there is"
+                return f"{value[1]} is above {2**63 - 1}, the largest that is allowed"
             return f"{value[1]!r} is not {' or '.join(WORDS.get(name, name) for name in names)}"
         if found := re.match(r"Not of type positive: (.*)", text):
             return found[1]

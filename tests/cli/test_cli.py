@@ -267,6 +267,7 @@ MISTAKES = {
     "fit --config missing.yaml": "missing.yaml",
     "fit --config list.yaml": "holds no settings",
     "fit --config broken.yaml": "is not YAML",
+    "fit --config latin.yaml": "latin.yaml is not in UTF-8 (byte 8 is 0xe9); save it in that encoding",
     "fit --config unknown.yaml": "no key 'taks'; did you mean: task",
     "fit --config empty_unknown.yaml": "no key 'modell'",
     "fit --config nested.yaml": "model.ppo.learning_rate",
@@ -308,6 +309,7 @@ MISTAKES = {
 def test_a_mistake_is_one_line_and_leaves_nothing(run, tmp_path, line):
     (tmp_path / "list.yaml").write_text("- 1\n")
     (tmp_path / "broken.yaml").write_text("task: [delayed_cue\n")
+    (tmp_path / "latin.yaml").write_bytes("task: d\xe9lay".encode("latin-1"))
     (tmp_path / "unknown.yaml").write_text("taks: delayed_cue\n")
     (tmp_path / "empty_unknown.yaml").write_text("modell: {}\n")
     (tmp_path / "nested.yaml").write_text("model: {ppo: {learning_rat: 0.1}}\n")

@@ -66,8 +66,10 @@ LINES = {
     "suite good.yaml --launcher rya": "ray",
     "suite good.yaml --only delayed_cue-medium/gru/seed9": "delayed_cue-medium/gru/seed0",
     "suite good.yaml --nope": "--nope",
-    "suite good.yaml --out good.yaml": "cannot make the folder good.yaml: ",
-    "suite good.yaml --out good.yaml/x": "cannot make the folder good.yaml/x: ",
+    "suite good.yaml --out good.yaml": "cannot make the folder good.yaml: good.yaml is a file",
+    "suite good.yaml --out good.yaml/x": "cannot make the folder good.yaml/x: good.yaml is a file",
+    "suite good.yaml --ray num_cpus=1": "--ray is a setting of --launcher ray, which was not given",
+    "suite good.yaml --launcher ray --slurm cluster=local": "--slurm is a setting of --launcher submitit",
     "siute good.yaml": "did you mean: suite",
 }
 
