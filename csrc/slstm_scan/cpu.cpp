@@ -1,7 +1,6 @@
 // The sLSTM recurrence on CPU tensors.
 #include "common/gated_cpu.h"
-#include "common/tensors.h"
-#include "slstm_scan/job.h"
+#include "slstm_scan/prepare.h"
 
 namespace memsuite {
 namespace {
@@ -9,46 +8,23 @@ namespace {
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> slstm_scan(const Tensor& gi, const Tensor& reset, const Tensor& h0,
                                                               const Tensor& c0, const Tensor& n0, const Tensor& m0,
                                                               const Tensor& w_hh, const Tensor& b_hh) {
-  STD_TORCH_CHECK(gi.dim() == 3 && h0.dim() == 2, "memsuite::slstm_scan: gi must be [T, B, 4 D], h0 [B, D]");
-  Shape s(gi);
-  s.D = h0.size(1);
-  const ScalarType type = gi.scalar_type();
-  const Input in(gi, type, s.gates(4)), r(reset, ScalarType::Bool, s.rows()), h(h0, type, s.state());
-  const Input c(c0, type, s.state()), n(n0, type, s.state()), m(m0, type, s.state());
-  const Input w(w_hh, type, {4 * s.D, s.D}), b(b_hh, type, {4 * s.D});
-  const Output out(gi, s.all()), cells(gi, s.all()), totals(gi, s.all()), peaks(gi, s.all()), gates(gi, s.gates(5));
-  by_type(gi, [&](auto number) {
-    SlstmScanJob<decltype(number)> job{s.T, s.B, s.D};
-    job.gi = in, job.h0 = h, job.c0 = c, job.n0 = n, job.m0 = m, job.reset = r, job.weights = w, job.biases = b;
-    job.out = out, job.cells = cells, job.totals = totals, job.peaks = peaks, job.gates = gates;
-    gated_forward(job, 4);
-  });
-  return {out.tensor, cells.tensor, totals.tensor, peaks.tensor, gates.tensor};
+  return prepare::slstm_scan(gi, reset, h0, c0, n0, m0, w_hh, b_hh, false,
+                             [](const auto& job) { gated_forward(job, 4); });
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> slstm_scan_backward(
     const Tensor& grad, const std::optional<Tensor>& grad_cells, const std::optional<Tensor>& grad_totals,
     const Tensor& states, const Tensor& cells, const Tensor& totals, const Tensor& gates, const Tensor& reset,
     const Tensor& h0, const Tensor& c0, const Tensor& n0, const Tensor& w_hh) {
-  const Shape s(states);
-  const ScalarType type = states.scalar_type();
-  const Input g(grad, type, s.all()), y(states, type, s.all());
-  const Input g_c(grad_cells.value_or(grad), type, s.all()), g_n(grad_totals.value_or(grad), type, s.all());
-  const Saved kept(cells, type, s.all()), sums(totals, type, s.all()), saved(gates, type, s.gates(5));
-  const Input r(reset, ScalarType::Bool, s.rows()), h(h0, type, s.state());
-  const Input c(c0, type, s.state()), n(n0, type, s.state()), w(w_hh, type, {4 * s.D, s.D});
-  const Output d_gi(states, s.gates(4)), d_h0(states, s.state()), d_c0(states, s.state()), d_n0(states, s.state());
-  const Output d_w(states, {4 * s.D, s.D}), d_b(states, {4 * s.D});
-  by_type(states, [&](auto number) {
-    SlstmScanJob<decltype(number)> job{s.T, s.B, s.D};
-    job.grad = g, job.states = y, job.h0 = h, job.c0 = c, job.n0 = n, job.reset = r, job.weights = w;
-    if (grad_cells.has_value()) job.grad_cells = g_c;
-    if (grad_totals.has_value()) job.grad_totals = g_n;
-    job.cells = kept, job.totals = sums, job.gates = saved;
-    job.d_gi = d_gi, job.d_h0 = d_h0, job.d_c0 = d_c0, job.d_n0 = d_n0, job.d_w = d_w, job.d_b = d_b;
+  const int64_t D = last_of(states);
+  const Output d_w(states, {4 * D, D}), d_b(states, {4 * D});
+  const auto run = [&](auto& job) {
+    job.d_w = d_w, job.d_b = d_b;
     gated_backward(job, 4);
-  });
-  return {d_gi.tensor, d_h0.tensor, d_c0.tensor, d_n0.tensor, d_w.tensor, d_b.tensor};
+  };
+  const auto flow = prepare::slstm_scan_flow(grad, grad_cells, grad_totals, states, cells, totals, gates, reset, h0, c0,
+                                             n0, w_hh, run);
+  return {flow.d_gi, flow.d_h0, flow.d_c0, flow.d_n0, d_w.tensor, d_b.tensor};
 }
 
 }  // namespace

@@ -159,7 +159,7 @@ def load() -> Status:
 def register(library: str, key: str = "CUDA") -> None:
     """Load a library of kernels, and add the ops that are part kernel and part matrix product."""
     torch.ops.load_library(library)  # type: ignore[no-untyped-call]
-    for run in (_gru_scan_backward, _lstm_scan_backward, _elman_scan_backward):
+    for run in (_gru_scan_backward, _lstm_scan_backward, _elman_scan_backward, _slstm_scan_backward):
         name = run.__name__.removeprefix("_")
         LIBRARY.impl(name, as_promised(run, FAKES[name]), key)
 
@@ -199,6 +199,26 @@ def _elman_scan_backward(
     """Return the gradients of ``gi, h0, w_hh, b_hh``: the recurrence is a kernel, the weights a matrix product."""
     d_gi, d_h0 = torch.ops.memsuite.elman_scan_flow(grad, states, reset, h0, w_hh)
     return d_gi, d_h0, *_of_weights(d_gi, states, reset, h0)
+
+
+def _slstm_scan_backward(
+    grad: Tensor,
+    grad_cells: Tensor | None,
+    grad_totals: Tensor | None,
+    states: Tensor,
+    cells: Tensor,
+    totals: Tensor,
+    gates: Tensor,
+    reset: Tensor,
+    h0: Tensor,
+    c0: Tensor,
+    n0: Tensor,
+    w_hh: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return the gradients of ``gi, h0, c0, n0, w_hh, b_hh``: the recurrence is a kernel, the weights a product."""
+    given = (grad, grad_cells, grad_totals, states, cells, totals, gates, reset, h0, c0, n0, w_hh)
+    d_gi, d_h0, d_c0, d_n0 = torch.ops.memsuite.slstm_scan_flow(*given)
+    return d_gi, d_h0, d_c0, d_n0, *_of_weights(d_gi, states, reset, h0)
 
 
 def _of_weights(d_gi: Tensor, states: Tensor, reset: Tensor, h0: Tensor) -> tuple[Tensor, Tensor]:

@@ -45,16 +45,18 @@ def _call_scans(h: Tensor) -> None:
     states = h.unsqueeze(2).repeat(1, 1, 2)
     selective, _ = ops.selective_scan(x, x, -torch.ones(4, 2), x[..., :2], x[..., :2], reset, states)
     diagonal = ops.diagonal_scan(torch.ones(4), x, reset, h)
-    lstm, _ = ops.lstm_scan(torch.ones(2, 3, 16), reset, h, h, torch.ones(16, 4, requires_grad=True), torch.ones(16))
+    weights = torch.ones(16, 4, requires_grad=True)
+    lstm, _ = ops.lstm_scan(torch.ones(2, 3, 16), reset, h, h, weights, torch.ones(16))
     elman = ops.elman_scan(x, reset, h, torch.ones(4, 4, requires_grad=True), torch.ones(4))
-    both = lstm + elman
+    slstm = ops.slstm_scan(torch.ones(2, 3, 16), reset, h, h, h + 1, h, weights, torch.ones(16))[0]
+    both = lstm + elman + slstm
     (gru + selective + ops.pscan(x, reset, h) + diagonal + both).sum().backward()  # type: ignore[no-untyped-call]
 
 
 def _call_what_a_gpu_leaves_to_pytorch(h: Tensor) -> None:
     """Call the ops that are compiled for the CPU only."""
-    x, reset = torch.ones(2, 3, 4), torch.zeros(2, 3, dtype=torch.bool)
-    read = ops.slstm_scan(torch.ones(2, 3, 16), reset, h, h, h, h, torch.ones(16, 4), torch.ones(16))[0]
+    read = x = torch.ones(2, 3, 4)
+    reset = torch.zeros(2, 3, dtype=torch.bool)
     queries, ones, state = torch.ones(2, 3, 1, 4), torch.ones(2, 3, 1), torch.ones(3, 1, 4, 4)
     for decays in (-ones, -queries):
         for rule in ((), (ones,), (None, 0.1 * queries, queries)):

@@ -69,22 +69,42 @@ def test_any_number_of_states_and_channels(states, channels):
         assert worst(one, other) < 1e-12
 
 
-@pytest.mark.parametrize(("op", "width"), [("gru_scan", 1100), ("lstm_scan", 900), ("elman_scan", 1600)])
+@pytest.mark.parametrize(
+    ("op", "width"), [("gru_scan", 1100), ("lstm_scan", 900), ("slstm_scan", 900), ("elman_scan", 1600)]
+)
 def test_a_wide_recurrence(op, width):
     """A width at which the states of eight environments do not fit into a block's memory."""
     for one, other in both_ways(op, arguments(op, 2, 2, width), single=False):
         assert worst(one, other) < 1e-12
 
 
-def test_cells_that_nothing_reaches_directly():
-    """The gradient of the cells is optional: without it, that of an LSTM's output alone."""
-    inputs = arguments("lstm_scan", 5, 9, 20)
-    outputs = REFERENCES["lstm_scan"](*inputs)
-    given = [torch.randn_like(outputs[0]), *outputs, *inputs[1:5]]
-    expected = REFERENCES["lstm_scan_backward"](given[0], None, *given[1:])
-    grad, *rest = on_device(given)
-    for one, other in zip(torch.ops.memsuite.lstm_scan_backward(grad, None, *rest), expected, strict=True):
+@pytest.mark.parametrize(("op", "parts"), [("lstm_scan", 1), ("slstm_scan", 2)])
+def test_parts_of_the_state_that_nothing_reaches_directly(op, parts):
+    """The gradients of the cells and of the normaliser are optional: without them, that of the output alone."""
+    inputs = arguments(op, 5, 9, 20)
+    outputs = as_tuple(REFERENCES[op](*inputs))
+    grad, *given = backward_arguments(op, inputs, outputs)
+    nothing, rest = [None] * parts, given[parts:]
+    expected = REFERENCES[f"{op}_backward"](grad, *nothing, *rest)
+    grad, *rest = on_device([grad, *rest])
+    found = getattr(torch.ops.memsuite, f"{op}_backward")(grad, *nothing, *rest)
+    for one, other in zip(found, expected, strict=True):
         assert worst(one.cpu(), other) < 1e-12
+
+
+@pytest.mark.parametrize("single", [False, True], ids=["float64", "float32"])
+def test_the_gates_of_an_slstm_that_no_exponential_would_survive(single):
+    """Gates of hundreds, of which the largest is taken away, and rows that nothing was written to yet.
+
+    A stabiliser of a thousand leaves single precision four digits of the exponents.
+    """
+    inputs = arguments("slstm_scan", 6, 9, 20)
+    inputs[0] = 300 * inputs[0]
+    inputs[4][::2] = 0
+    inputs[5] = 500 * inputs[5]
+    pairs = both_ways("slstm_scan", inputs, single)
+    assert all(one.isfinite().all() for one, _ in pairs)
+    assert all(worst(one, other) < (1e-3 if single else 1e-12) for one, other in pairs)
 
 
 @pytest.mark.parametrize("case", OPS)
@@ -92,11 +112,27 @@ def test_a_reset_erases_a_poisoned_state_and_its_gradient(case):
     op, inputs = op_of(case), arguments(case, 4, 3, 20, reset=0.0)
     at = next(i for i, x in enumerate(inputs) if x.dtype == torch.bool)
     inputs[at][0, 1] = True
-    inputs[at + 1][1] = float("nan")
+    for x in inputs[at + 1 : at + 1 + {"lstm_scan": 2, "slstm_scan": 4}.get(case, 1)]:
+        x[1] = float("nan")
     outputs = call(op, inputs)
     # The selective scan saves the unmodified state before a block; the others return states after steps.
     assert all(x.isfinite().all() for i, x in enumerate(outputs) if (case, i) != ("selective", 1))
     assert all(x.isfinite().all() for x in call(f"{op}_backward", backward_arguments(case, inputs, outputs)))
+
+
+@pytest.mark.parametrize("op", ["gru_scan", "lstm_scan", "slstm_scan", "elman_scan"])
+def test_a_reset_stops_a_gradient_that_is_infinite(op):
+    """What is multiplied by a gate of zero would be not a number."""
+    inputs = arguments(op, 4, 3, 20, reset=0.0)
+    inputs[1][2, 1] = True
+    after = backward_arguments(op, inputs, as_tuple(REFERENCES[op](*inputs)))
+    after[0][2:, 1] = float("inf")
+    found = call(f"{op}_backward", after)
+    for one, other in zip(found, REFERENCES[f"{op}_backward"](*after), strict=True):
+        assert torch.equal(one.isfinite(), other.isfinite())
+    starts = [x for x in found if x.shape == inputs[2].shape]
+    assert len(starts) == {"lstm_scan": 2, "slstm_scan": 3}.get(op, 1)
+    assert all(x.isfinite().all() for x in [*starts, found[0][:2]])
 
 
 @pytest.mark.parametrize("case", OPS)
@@ -121,7 +157,7 @@ def test_scheduling_changes_no_bit(case):
         assert all(torch.equal(one, other) for one, other in zip(found[0], others, strict=True))
 
 
-@pytest.mark.parametrize("op", ["gru_scan", "lstm_scan"])
+@pytest.mark.parametrize("op", ["gru_scan", "lstm_scan", "slstm_scan"])
 def test_half_precision_is_computed_in_float32(op):
     inputs = on_device([x.bfloat16() if x.is_floating_point() else x for x in arguments(op, 6, 3, 20)])
     wide = [x.float() if x.is_floating_point() else x for x in inputs]
