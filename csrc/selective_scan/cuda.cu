@@ -197,20 +197,26 @@ __global__ void __launch_bounds__(kBlockThreads, 1)
   }
 }
 
+// The blocks of threads: CUDA allows a large x, but no large y. Without channels there is still one for each
+// environment, and without states there is still one launch, because sums over none of them are zeros to be written.
+template <class T>
+dim3 grid_of(const SelectiveScanJob<T>& job) {
+  return dim3(unsigned(job.batch), job.size > 0 ? blocks(job.size, kSelectiveChannels) : 1);
+}
+
 }  // namespace
 
 template <class T>
 int selective_scan(const SelectiveScanJob<T>& job, void* stream) {
-  const dim3 grid(unsigned(job.batch), blocks(job.size, kSelectiveChannels));  // CUDA allows a large x, but no large y
-  for (int64_t group = 0; group < job.states_each; group += kGroup)
-    if (const int code = launch(selective_forward<T>, grid, kBlockThreads, 0, stream, job, group)) return code;
+  for (int64_t group = 0; group == 0 || group < job.states_each; group += kGroup)
+    if (const int code = launch(selective_forward<T>, grid_of(job), kBlockThreads, 0, stream, job, group)) return code;
   return 0;
 }
 
 template <class T>
 int selective_scan_backward(const SelectiveScanJob<T>& job, const SelectiveScanParts<T>& parts, void* stream) {
-  const dim3 grid(unsigned(job.batch), blocks(job.size, kSelectiveChannels));  // CUDA allows a large x, but no large y
-  for (int64_t group = 0; group < job.states_each; group += kGroup)
+  const dim3 grid = grid_of(job);
+  for (int64_t group = 0; group == 0 || group < job.states_each; group += kGroup)
     if (const int code = launch(selective_reverse<T>, grid, kBlockThreads, 0, stream, job, parts, group)) return code;
   const int64_t weights = job.steps * job.batch * job.states_each;
   int code = launch_sum_rows<T>(job.d_a, parts.d_a, job.batch, job.size * job.states_each, stream);

@@ -27,6 +27,14 @@ pytestmark = [
 SHAPES = [(1, 1, 1), (5, 3, 17), (7, 9, 128), (4, 2, 200), (35, 4, 3), (18, 1, 66)]
 
 
+@pytest.fixture
+def unwritten_is_nan():
+    """Fill new memory with what no result contains; what was there before could be zeros by chance."""
+    torch.set_deterministic_debug_mode("warn")
+    yield
+    torch.set_deterministic_debug_mode("default")
+
+
 def on_device(tensors: list[Tensor], single: bool = False) -> list[Tensor]:
     return [(x.to(NARROW.get(x.dtype, x.dtype)) if single else x).to(DEVICE) for x in tensors]
 
@@ -67,6 +75,20 @@ def test_any_number_of_states_and_channels(states, channels):
     write, read = torch.randn(2, 19, 2, states).double()
     for one, other in both_ways("selective", [x, dt, rates, write, read, erase, h0], single=False):
         assert worst(one, other) < 1e-12
+
+
+@pytest.mark.parametrize(("channels", "states"), [(0, 5), (4, 0), (0, 0)])
+def test_no_states_or_no_channels_give_zeros(channels, states, unwritten_is_nan):
+    """The sums over none of them are zeros, which no thread of a state or of a channel is there to write."""
+    x, dt, _, _, _, erase, _ = arguments("selective", 19, 2, channels)
+    rates, h0 = torch.randn(channels, states).double(), torch.randn(2, channels, states).double()
+    write, read = torch.randn(2, 19, 2, states).double()
+    inputs = [x, dt, rates, write, read, erase, h0]
+    outputs = call("selective_scan", inputs)
+    gradients = call("selective_scan_backward", backward_arguments("selective", inputs, outputs))
+    expected = [x, inputs[6], *inputs[:5], inputs[6]]
+    for one, like in zip([outputs[0], outputs[2], *gradients], expected, strict=True):
+        assert torch.equal(one, torch.zeros_like(like))
 
 
 @pytest.mark.parametrize(
