@@ -127,7 +127,7 @@ class RunRecord(Callback):
             steps_to_90_sampled=self.steps_to_90_sampled,
             wall_seconds=wall,
             cpu_seconds=cpu,
-            kernels=kernels(),
+            kernels=kernels(module.device),
             hardware=hardware(module.device),
             versions=versions(),
             commit=commit(),

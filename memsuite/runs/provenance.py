@@ -60,12 +60,17 @@ def commit() -> str | None:
     return head + ("-dirty" if tracked.stdout.strip() else "")
 
 
-def kernels() -> dict[str, Any]:
+def kernels(device: torch.device | None = None) -> dict[str, Any]:
     """Return whether the compiled ops run on the CPU, and the instruction set they were chosen for.
 
-    ``level`` is 0 for what every processor of the kind has, 1 for AVX2, 2 for AVX-512; None without compiled ops.
+    ``level`` is 0 for what every processor of the kind has, 1 for AVX2, 2 for AVX-512; None without compiled ops. For a
+    GPU, ``cuda`` tells whether its compiled kernels run; without them, PyTorch's ops take their place.
     """
     import torch
 
+    from memsuite.ops.build import cuda
+
     compiled = torch._C._dispatch_has_kernel_for_dispatch_key("memsuite::gru_scan", "CPU")
-    return {"compiled": compiled, "level": int(torch.ops.memsuite.kernel_level(-1)) if compiled else None}
+    found = {"compiled": compiled, "level": int(torch.ops.memsuite.kernel_level(-1)) if compiled else None}
+    on_gpu = device is not None and device.type == "cuda"
+    return found | ({"cuda": cuda.STATUS.library is not None} if on_gpu else {})

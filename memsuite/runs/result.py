@@ -87,7 +87,7 @@ class RunResult:
         curve: the evaluations on the way, as lists ``env_steps``, ``success`` and ``return``; only in files of many
             runs, as a run folder has them in ``metrics.csv``.
         curriculum: what was trained on before the full task; None if nothing was.
-        kernels: whether the compiled ops ran, and for which instruction set.
+        kernels: whether the compiled ops ran, and for which instruction set; on a GPU, also whether its kernels did.
         hardware: what the run ran on, with its threads.
         versions: of what the numbers depend on.
         commit: of memsuite's checkout; None outside one.

@@ -4,11 +4,14 @@ import json
 from dataclasses import fields
 
 import pytest
+import torch
 
 from memsuite.analysis.results import read_results, variant
 from memsuite.errors import UsageError
+from memsuite.ops.build import cache, cuda
 from memsuite.runs import SCHEMA, PPOConfig, RunResult
 from memsuite.runs import recipes as kept
+from memsuite.runs.provenance import kernels
 
 RUN = {"task": "n_back", "difficulty": "easy", "controller": "gru", "seed": 0, "horizon": 100}
 RUN |= {"success": 0.5, "success_low": 0.4, "success_high": 0.6}
@@ -74,3 +77,11 @@ def test_what_is_read_can_be_written_and_read_again():
     again = RunResult.read(json.loads(text), "x")
     assert again.config == result.config
     assert again.score is None
+
+
+@pytest.mark.parametrize("library", [None, "cuda.so"])
+def test_a_run_on_a_gpu_tells_whether_its_kernels_ran(library, monkeypatch):
+    """What a run on a CPU tells is what it was."""
+    monkeypatch.setattr(cuda, "STATUS", cache.Status(library, "of a test"))
+    assert set(kernels(torch.device("cpu"))) == set(kernels()) == {"compiled", "level"}
+    assert kernels(torch.device("cuda", 0)) == kernels() | {"cuda": library is not None}
