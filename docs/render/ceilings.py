@@ -12,6 +12,7 @@ from render.second_recipe import asked_for, key_of
 from render.short_cells import RISES, of, on_the_way
 
 FILE = ROOT / "results" / "ceilings_v2.jsonl"
+LOST = 0.1  # of success: far more than two evaluations of the same model differ by
 
 
 def section(file: Path = FILE, reference: Path = REFERENCE) -> str:
@@ -34,7 +35,7 @@ def section(file: Path = FILE, reference: Path = REFERENCE) -> str:
             budget = runs[0]["config"]["steps"]
             deep, long = ([run for run in own if (run["config"]["steps"] > budget) == more] for more in (False, True))
             shown = [f"{target:.2f}", f"{ceiling:.3f}", success_of(deep), success_of(long)]
-            rows.append([task, f"`{model}`", *shown, steps_of(long), verdict(deep, long)])
+            rows.append([task, f"`{model}`", *shown, steps_of(long), verdict(deep, long, ceiling)])
     headings = [
         "task",
         "model",
@@ -62,7 +63,7 @@ def steps_of(runs: list[Run]) -> str:
     return f"{mean(reached):,.0f}" if reached and len(reached) == len(runs) else ""
 
 
-def verdict(deep: list[Run], long: list[Run]) -> str:
+def verdict(deep: list[Run], long: list[Run], ceiling: float) -> str:
     """Say what kept the ceiling below the target, as far as the runs show it; nothing until both kinds are there."""
     if not deep or not long:
         return ""
@@ -73,4 +74,6 @@ def verdict(deep: list[Run], long: list[Run]) -> str:
     rising = before is not None and last is not None and last - before > RISES
     if rising:
         causes.append("perhaps time: still rising")
+    if mean(run["success"] for run in long) < ceiling - LOST:
+        causes.append("not known: longer training loses what it had learnt")
     return ", ".join(causes) or "the model"
