@@ -78,7 +78,7 @@ def test_what_is_read_as_a_sequence_equals_stepping(task, controller, length):
         steps = {"whole": env.horizon, "shorter": env.horizon // 3, "longer": env.horizon * 2 + 5, "one": 1}[length]
         actor, actions = begin(env, model, 3, generator(1)), generator(2)
         rollouts = []
-        for _ in range(2 if length == "longer" else 4):
+        for _ in range(4 if length in ("shorter", "one") else 2):
             trajectory, actor = collect(env, model, actor, steps, actions, by_stepping=by_stepping)
             rollouts.append(fields_of(trajectory))
         ends.append((rollouts, actor.state))
