@@ -71,9 +71,8 @@ def verdict(deep: list[Run], long: list[Run], ceiling: float) -> str:
     if all(run["reached_target"] for run in long):
         return " or ".join(["time", *causes])
     before, last = (on_the_way(long, share) for share in (0.75, 1.0))
-    rising = before is not None and last is not None and last - before > RISES
-    if rising:
-        causes.append("perhaps time: still rising")
     if mean(run["success"] for run in long) < ceiling - LOST:
         causes.append("not known: longer training loses what it had learnt")
+    elif before is not None and last is not None and last - before > RISES:
+        causes.append("perhaps time: still rising")
     return ", ".join(causes) or "the model"
