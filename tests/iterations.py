@@ -3,10 +3,14 @@
 from types import SimpleNamespace
 
 from memsuite.module import MemoryPPO
+from memsuite.rl import PPOConfig
 from memsuite.rl.optimizer import make_optimizer
 from memsuite.rl.saved.resume import open_streams
 from memsuite.rl.streams import envs_per_process
 from memsuite.rl.update import Update
+
+# How a run learns.
+WAYS = {"shared": {}, "separate": {"ppo": PPOConfig(draws=1)}, "supervised": {"objective": "supervised"}}
 
 
 def module_of(task, **settings):

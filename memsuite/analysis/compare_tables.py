@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from memsuite.analysis.compare import VERDICTS, compare, summarise, with_ceilings
 from memsuite.analysis.differences import enough
 from memsuite.analysis.layout import Grid, as_latex, as_markdown, write_csv
-from memsuite.analysis.model_tables import MOST_NAMED, STYLES, as_csv, grids, missing_line
+from memsuite.analysis.model_tables import STYLES, as_csv, first_of, grids, missing_line
 from memsuite.analysis.results import labels
 from memsuite.metrics import decimals
+from memsuite.reading import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -104,8 +105,8 @@ def summary(cells: pd.DataFrame) -> Grid:
         if returns:  # a task that scores no decision has these alone
             told += return_text(row, "return")
         target = f"{row['target_success']:.2f}" if _known(row["target_success"]) else ""
-        solved, seeds = row.get("solved_seeds"), f"{row['seeds']:.0f}" if _known(row["seeds"]) else ""
-        solved = f"{solved:.0f} of {seeds}" if _known(solved) and target else f"{seeds} seed{'s' * (seeds != '1')}"
+        solved, seeds = row.get("solved_seeds"), int(row["seeds"]) if _known(row["seeds"]) else 0
+        solved = f"{solved:.0f} of {seeds}" if _known(solved) and target else counted(seeds, "seed")
         rows.append([*_named(names, index), *success, *told, target, solved])
     return Grid("Results over seeds, with intervals", headings, rows, left=2 + len(_apart(names)))
 
@@ -128,11 +129,7 @@ def missing(rows: pd.DataFrame) -> str:
     """Return one line about the cells of the baseline that are not in the results; empty if all are."""
     names = labels(rows)
     lacking = [" ".join(_named(names, index)).strip() for index in rows.index[rows["verdict"] == "missing"]]
-    if not lacking:
-        return ""
-    more = len(lacking) - MOST_NAMED
-    text = "; ".join(lacking[:MOST_NAMED]) + (f"; and {more} more" if more > 0 else "")
-    return f"missing: {len(lacking)} cell{'s' * (len(lacking) > 1)} of the baseline: {text}"
+    return f"missing: {counted(len(lacking), 'cell')} of the baseline: {first_of(lacking)}" if lacking else ""
 
 
 def comparison(rows: pd.DataFrame, confidence: float) -> Grid:

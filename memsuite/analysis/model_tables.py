@@ -24,11 +24,13 @@ def grids(found: Comparison) -> list[Grid]:
 
 def missing_line(found: Comparison) -> str:
     """Return one line about the cells that not all models ran; empty if all did."""
-    if not found.missing:
-        return ""
-    more = len(found.missing) - MOST_NAMED
-    text = "; ".join(found.missing[:MOST_NAMED]) + (f"; and {more} more" if more > 0 else "")
-    return f"cells without some of the models: {text}"
+    return f"cells without some of the models: {first_of(found.missing)}" if found.missing else ""
+
+
+def first_of(cells: list[str]) -> str:
+    """Name the first cells of a list, and count the others."""
+    more = len(cells) - MOST_NAMED
+    return "; ".join(cells[:MOST_NAMED]) + (f"; and {more} more" if more > 0 else "")
 
 
 def as_csv(found: Comparison) -> str:

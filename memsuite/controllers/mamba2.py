@@ -155,8 +155,8 @@ class Mamba2Layer(ZeroBegin):
         mixed, conv = self.conv1d.sequence(ubc, its["conv"], is_first_TB)
         u, b, c = self._by_head(*mixed)
         packaged = u.is_cuda and u.dtype == torch.float32 and not self.negative_eigenvalues
-        fits = rows_at_once(len(u), self.num_heads, self.headdim, self.d_state) > 0
-        scan = package_scan() if packaged and fits else None
+        packaged = packaged and rows_at_once(len(u), self.num_heads, self.headdim, self.d_state) > 0
+        scan = package_scan() if packaged else None
         if scan is not None:
             y, ssm = run_package(scan, u, dt, self._rates(), b, c, is_first_TB, its["ssm"])
             return self._read(y, u, z), {"conv": conv, "ssm": ssm}

@@ -30,6 +30,7 @@ from memsuite.launch.plain import flat
 from memsuite.launch.processes import PARENT
 from memsuite.metrics import decimals
 from memsuite.module import MemoryPPO
+from memsuite.reading import counted
 from memsuite.runs.folder import LOG, WEIGHTS
 
 log = logging.getLogger("memsuite")
@@ -214,7 +215,7 @@ def interval_of(low: float | None, high: float | None, digits: int) -> str:
 
 def episodes_of(result: dict[str, Any]) -> str:
     """Say how many episodes a result was evaluated on."""
-    return f"{result['episodes_evaluated']} episode{'s' * (result['episodes_evaluated'] != 1)}"
+    return counted(result["episodes_evaluated"], "episode")
 
 
 def _add_success(table: Table, result: dict[str, Any]) -> None:

@@ -46,6 +46,7 @@ def test_the_commands_give_ceilings_a_column_of_their_own(tmp_path, monkeypatch,
     row = next(line for line in lines if " gru " in line)
     assert "0.505" in row
     assert "1.000" in row
+    assert next(line for line in lines if " lstm " in line).split()[-2:] == ["0", "seeds"]  # of PPO
     assert main(["report", "--results", "runs"]) == 0
     text = (tmp_path / "report" / "index.html").read_text()
     assert 'type="button">ceiling<' in text

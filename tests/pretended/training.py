@@ -2,16 +2,14 @@
 
 import accelerator
 import pytest
-from iterations import iterate, module_of, prepared
+from iterations import WAYS, iterate, module_of, prepared
 
 from memsuite.controllers import CONTROLLERS
-from memsuite.rl import PPOConfig, begin, collect, stream
+from memsuite.rl import begin, collect, stream
 from memsuite.tasks import TASKS
 
 
-@pytest.mark.parametrize(
-    "settings", [{}, {"ppo": PPOConfig(draws=1)}, {"objective": "supervised"}], ids=["shared", "separate", "supervised"]
-)
+@pytest.mark.parametrize("settings", WAYS.values(), ids=WAYS)
 @pytest.mark.parametrize("task", TASKS)
 def test_an_iteration_stays_on_its_device(task, settings, monkeypatch):
     module = module_of(task, **settings)

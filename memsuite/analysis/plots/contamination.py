@@ -9,6 +9,7 @@ from memsuite.analysis.plots.beyond import LETTERS, label_below, mean_of, panels
 from memsuite.analysis.plots.canvas import COLOURS, FAINT, SETTINGS, legend_above, log_steps, pyplot
 from memsuite.analysis.retention import described, group_reports
 from memsuite.errors import UsageError
+from memsuite.reading import counted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,8 +48,7 @@ def contaminated(reports: list[dict[str, Any]]) -> Figure:
             if (chance := own[0]["rows"][0]["chance"]) is not None:
                 panel.axhline(chance, color=FAINT, linewidth=1, zorder=0)
             panel.axvline(own[0]["trained_horizon"], color=FAINT, linewidth=1, linestyle=":", zorder=0)
-            seeds = len({report["seed"] for report in own})
-            title = f"{name}, {seeds} seed{'s' * (seeds > 1)}"
+            title = f"{name}, {counted(len({report['seed'] for report in own}), 'seed')}"
             panel.set_title(textwrap.fill(title, LETTERS), fontsize=9.5, loc="left")
             log_steps(panel, [row["horizon"] for report in own for row in report["rows"]])
             panel.set(ylim=(-0.04, 1.08))

@@ -26,8 +26,9 @@ def kept_per_step(controller: Controller, input_dim: int) -> float:
         in words of its own.
     """
     try:
+        probe = copied(controller)
         with torch.random.fork_rng(devices=[]), torch.enable_grad():
-            few, many = (_kept(copied(controller), steps, input_dim) for steps in STEPS)
+            few, many = (_kept(probe, steps, input_dim) for steps in STEPS)
     except Exception:
         return 0.0
     return max(0.0, many - few) / ((STEPS[1] - STEPS[0]) * ROWS)

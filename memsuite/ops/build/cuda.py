@@ -159,8 +159,9 @@ def load() -> Status:
 def register(library: str, key: str = "CUDA") -> None:
     """Load a library of kernels, and add the ops that are part kernel and part matrix product."""
     torch.ops.load_library(library)  # type: ignore[no-untyped-call]
-    for run in (_gru_scan_backward, _lstm_scan_backward, _elman_scan_backward, _slstm_scan_backward):
-        name = run.__name__.removeprefix("_")
+    runs = {"gru_scan": _gru_scan_backward} | {op: _backward_of(op) for op in ("lstm_scan", "elman_scan", "slstm_scan")}
+    for op, run in runs.items():
+        name = f"{op}_backward"
         LIBRARY.impl(name, as_promised(run, FAKES[name]), key)
 
 
@@ -176,49 +177,20 @@ def _gru_scan_backward(
     return d_gi, d_h0, d_w, torch.cat([of_rz.sum(0), of_n.sum(0)])
 
 
-def _lstm_scan_backward(
-    grad: Tensor,
-    grad_cells: Tensor | None,
-    states: Tensor,
-    cells: Tensor,
-    gates: Tensor,
-    reset: Tensor,
-    h0: Tensor,
-    c0: Tensor,
-    w_hh: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Return the gradients of ``gi, h0, c0, w_hh, b_hh``: the recurrence is a kernel, the weights matrix products."""
-    given = (grad, grad_cells, states, cells, gates, reset, h0, c0, w_hh)
-    d_gi, d_h0, d_c0 = torch.ops.memsuite.lstm_scan_flow(*given)
-    return d_gi, d_h0, d_c0, *_of_weights(d_gi, states, reset, h0)
+def _backward_of(op: str) -> Callable[..., tuple[Tensor, ...]]:
+    """Return the backward pass of an op whose kernel leaves out the gradients of the weights and biases.
 
+    What the kernel returns comes first, ``d_gi`` before all; the arguments are those of the op's backward pass.
+    """
+    backward, flow = (getattr(torch.ops.memsuite, f"{op}_{part}").default for part in ("backward", "flow"))
+    names = [argument.name for argument in backward._schema.arguments]
 
-def _elman_scan_backward(
-    grad: Tensor, states: Tensor, reset: Tensor, h0: Tensor, w_hh: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the gradients of ``gi, h0, w_hh, b_hh``: the recurrence is a kernel, the weights a matrix product."""
-    d_gi, d_h0 = torch.ops.memsuite.elman_scan_flow(grad, states, reset, h0, w_hh)
-    return d_gi, d_h0, *_of_weights(d_gi, states, reset, h0)
+    def run(*given: Tensor | None) -> tuple[Tensor, ...]:
+        its = dict(zip(names, given, strict=True))
+        found = flow(*given)
+        return *found, *_of_weights(found[0], its["states"], its["reset"], its["h0"])
 
-
-def _slstm_scan_backward(
-    grad: Tensor,
-    grad_cells: Tensor | None,
-    grad_totals: Tensor | None,
-    states: Tensor,
-    cells: Tensor,
-    totals: Tensor,
-    gates: Tensor,
-    reset: Tensor,
-    h0: Tensor,
-    c0: Tensor,
-    n0: Tensor,
-    w_hh: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Return the gradients of ``gi, h0, c0, n0, w_hh, b_hh``: the recurrence is a kernel, the weights a product."""
-    given = (grad, grad_cells, grad_totals, states, cells, totals, gates, reset, h0, c0, n0, w_hh)
-    d_gi, d_h0, d_c0, d_n0 = torch.ops.memsuite.slstm_scan_flow(*given)
-    return d_gi, d_h0, d_c0, d_n0, *_of_weights(d_gi, states, reset, h0)
+    return run
 
 
 def _of_weights(d_gi: Tensor, states: Tensor, reset: Tensor, h0: Tensor) -> tuple[Tensor, Tensor]:

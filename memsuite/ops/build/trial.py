@@ -49,8 +49,8 @@ def _call_scans(h: Tensor) -> None:
     lstm, _ = ops.lstm_scan(torch.ones(2, 3, 16), reset, h, h, weights, torch.ones(16))
     elman = ops.elman_scan(x, reset, h, torch.ones(4, 4, requires_grad=True), torch.ones(4))
     slstm = ops.slstm_scan(torch.ones(2, 3, 16), reset, h, h, h + 1, h, weights, torch.ones(16))[0]
-    both = lstm + elman + slstm
-    (gru + selective + ops.pscan(x, reset, h) + diagonal + both).sum().backward()  # type: ignore[no-untyped-call]
+    recurrent = gru + lstm + elman + slstm
+    (recurrent + selective + ops.pscan(x, reset, h) + diagonal).sum().backward()  # type: ignore[no-untyped-call]
 
 
 def _call_what_a_gpu_leaves_to_pytorch(h: Tensor) -> None:
