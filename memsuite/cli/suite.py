@@ -117,7 +117,7 @@ def apart(suite: Suite, doing: str, here: bool, function: Callable[..., Any], *g
                 return function(*given)
             return call_in_a_fork(function, *given)
         except UsageError as error:
-            raise UsageError(f"{suite.path}: {error}") from None
+            raise UsageError(f"{suite.source}: {error}") from None
         except EOFError:
             raise Stopped("the process that looks at the runs was killed; nothing was started") from None
 

@@ -47,6 +47,11 @@ def read_changes(given: Sequence[str]) -> Changes:
     return changes
 
 
+def spelt_out(changes: Changes) -> str:
+    """Return the changes as options: ``--set steps=2400``."""
+    return " ".join(f"--set {name}={','.join(map(str, values))}" for name, values in changes.items())
+
+
 def key_values(option: str, given: list[str]) -> dict[str, Any]:
     """Read ``KEY=VALUE``, the value as YAML."""
     settings = {}

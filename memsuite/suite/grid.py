@@ -25,7 +25,7 @@ from memsuite.runs.config import IDENTITY
 from memsuite.runs.folder import HARMFUL, mark, run_id
 from memsuite.runs.trust import module_in
 from memsuite.shipped import find
-from memsuite.suite.changes import Changes, changed
+from memsuite.suite.changes import Changes, changed, spelt_out
 from memsuite.suite.content import ENTRY_KEYS, Settings, axes_of, flatten, is_mapping, list_of, mapping
 
 KEYS = ("name", "description", "parameters", "config", "settings", "grid", "entries", "overrides", "exclude")
@@ -92,14 +92,14 @@ class Suite:
     """The runs of a suite, and the settings in its file for the launchers of clusters.
 
     Attributes:
-        path: the file.
+        source: the file and the changes that were made to it, as error messages name them.
         folder: the folder that contains the run folders.
         runs: in the order of the file.
         launchers: settings of ``ray`` and ``slurm``.
         parameters: the number of parameters that all models are to have; None if each has its own.
     """
 
-    path: Path
+    source: str
     folder: Path
     runs: list[Run]
     launchers: dict[str, Settings]
@@ -115,8 +115,9 @@ def read_suite(path: Path, out: Path | None = None, changes: Changes | None = No
         changes: settings that win over those of the file (:mod:`memsuite.suite.changes`).
 
     Raises:
-        UsageError: one line that names the file, the mistake and the nearest valid names.
+        UsageError: one line that names the file, the changes, the mistake and the nearest valid names.
     """
+    source = f"{path} with {spelt_out(changes)}" if changes else str(path)
     content = read_mapping(path, "suite", "grid: {controller: [gru, mamba]}")
     try:
         for key in content:
@@ -129,9 +130,9 @@ def read_suite(path: Path, out: Path | None = None, changes: Changes | None = No
         launchers = {key: mapping(content, key) for key in LAUNCHERS}
         content = changed(content, changes) if changes else content
         runs = [_finding_files(run, path.parent) for run in _expand(content, path, folder, changes or {})]
-        return Suite(path, folder, runs, launchers, _parameters(content))
+        return Suite(source, folder, runs, launchers, _parameters(content))
     except UsageError as error:
-        raise UsageError(f"{path}: {error}") from error
+        raise UsageError(f"{source}: {error}") from error
 
 
 def _finding_files(run: Run, beside: Path) -> Run:

@@ -221,7 +221,7 @@ def test_suites(plan: Plan) -> None:
         try:
             check(suite.runs[:3], elsewhere=False)
         except ValueError as error:
-            raise type(error)(f"{suite.path}: {error}") from error
+            raise type(error)(f"{suite.source}: {error}") from error
         return suite
 
     suite = judged("suite files", {plan.fault} - {""}, "changed.yaml", build)
