@@ -42,6 +42,9 @@ PARTS = {
     "entropy_0.1": "entropy bonus of 0.1",
     "usual_initialisation": "the model's usual initialisation",
     "one_layer": "one layer, not two",
+    "decay": "matrix decay 0.3",
+    "four_passes_decay": "four passes and matrix decay 0.3",
+    "four_minibatches_decay": "four minibatches and matrix decay 0.3",
 }
 GOLDEN = {
     "published": "published (0, 0)",

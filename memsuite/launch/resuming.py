@@ -179,8 +179,8 @@ def check_same_run(checkpoint: dict[str, Any], asked: RunConfig) -> None:
         later = {key: LATER_ARGUMENTS[key] for key in now_asked[name] or {} if key in LATER_ARGUMENTS}
         saved[name] = {**later, **(saved.get(name) or {})}
     pairs = [(name, saved[name], now_asked[name]) for name in NAMES if name in saved and name not in FREE]
-    # The default of this one is a value; those of the other settings that came later are rules.
-    ppo = {"products": LATER["products"], **saved["ppo"]}
+    # The defaults of these are values; those of the other settings that came later are rules.
+    ppo = {**{name: LATER[name] for name in ("products", "matrix_decay")}, **saved["ppo"]}
     held = [name for name in PPO_NAMES if name in ppo and name not in FREE_PPO]
     pairs += [(f"model.ppo.{name}", ppo[name], now_asked["ppo"][name]) for name in held]
     for name, before, now in pairs:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -34,7 +34,8 @@ def make_optimizer(model: ActorCritic, ppo: ResolvedPPO) -> torch.optim.Optimize
     if ppo.optimizer == "adam":
         return torch.optim.Adam(groups, **settings)
     matrices = {id(parameter) for parameter in inner_matrices(model)}
-    return Muon([part for group in groups for part in _parted(group, matrices, ppo.matrix_lr_scale)], **settings)
+    parts = [part for group in groups for part in _parted(group, matrices, ppo.matrix_lr_scale)]
+    return Muon(parts, decay=ppo.matrix_decay, **settings)
 
 
 def inner_matrices(model: ActorCritic) -> list[nn.Parameter]:
@@ -68,9 +69,15 @@ class Muon(torch.optim.Adam):
     Like a fused Adam it reads ``found_inf`` and leaves parameters and state alone where that is 1, so the host waits
     for nothing.
 
-    Each group of parameters says whether it is ``orthogonal``; the other settings are those of
-    :class:`torch.optim.Adam`.
+    Args:
+        params: groups of parameters, each of which says whether it is ``orthogonal``.
+        decay: share of a matrix's distance from its first value, times its rate, that each step takes off.
+        settings: those of :class:`torch.optim.Adam`.
     """
+
+    def __init__(self, params: Iterable[dict[str, Any]], *, decay: float = 0.0, **settings: Any) -> None:
+        super().__init__(params, **settings)
+        self.decay = decay
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -95,6 +102,7 @@ class Muon(torch.optim.Adam):
             if not state:
                 state["step"] = torch.zeros((), device=matrix.device)  # Adam, whose class this is, expects one
                 state["momentum"] = torch.zeros_like(matrix)
+                state |= {"first": matrix.clone()} if self.decay else {}
             momentum = state["momentum"].lerp(matrix.grad, 1 - MOMENTUM)
             update = orthogonalised(matrix.grad.lerp(momentum, MOMENTUM))
             scale = 0.2 * max(matrix.shape) ** 0.5 * group["lr"]
@@ -103,6 +111,9 @@ class Muon(torch.optim.Adam):
                 update = torch.where(skip, 0.0, update)
             state["momentum"].copy_(momentum)
             state["step"] += 1 if skip is None else (~skip).float()
+            if self.decay:
+                share = matrix.new_full((), min(1.0, self.decay * group["lr"]))
+                matrix.lerp_(state["first"], share if skip is None else torch.where(skip, 0.0, share))
             matrix.sub_(update.to(matrix.dtype), alpha=scale)
 
 

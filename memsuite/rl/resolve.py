@@ -97,6 +97,8 @@ def resolve(config: RunConfig, course: Course) -> RunConfig:
     if scale is None:
         scale = usual_recurrent_scale(task.steps_to_remember())
     optimizer = ppo.optimizer or usual_optimizer(shares_scripts(config))
+    if ppo.matrix_decay and optimizer != "muon":
+        raise UsageError(f"ppo.matrix_decay acts under ppo.optimizer muon alone; here it is {optimizer}")
     matrix_scale = ppo.matrix_lr_scale
     if matrix_scale is None:
         matrix_scale = usual_matrix_scale(optimizer, controller_class(config.controller).matrix_factor)

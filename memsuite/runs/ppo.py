@@ -42,6 +42,11 @@ class PPOConfig:
             where environments share scripts and ``adam`` elsewhere.
         matrix_lr_scale: the rate of the matrices under ``muon``, as a multiple of ``learning_rate``; null takes the
             controller's own factor.
+        matrix_decay: under ``muon``, how strongly the matrices are drawn back to what they were when training began:
+            each step takes off this share, times the rate of the matrices, of their distance from there (Kumar et al.
+            2023, arXiv 2308.11958). An orthogonalised step is as long for a gradient that has exploded as for any
+            other, so without it a recurrence that is trained for long, or in several passes, may lose all that it has
+            learnt. 0 draws nothing back.
         recurrent_lr_scale: the rate of the controller's recurrent parameters, as a multiple of the rate that they would
             have otherwise; null takes (40 / steps to remember) ** 1.25, at most 1. Small steps keep a memory at the
             fixed point where it holds, and the longer it must hold, the smaller.
@@ -98,6 +103,7 @@ class PPOConfig:
     learning_rate: float = 3e-3
     optimizer: Optimizer | None = None
     matrix_lr_scale: float | None = None
+    matrix_decay: float = 0.0
     recurrent_lr_scale: float | None = None
     adam_beta1: float = 0.9
     draws: int | None = None
@@ -144,7 +150,13 @@ class PPOConfig:
         self._require("adam_beta1", "at least 0 and below 1", lambda value: 0 <= value < 1)
         for name in ("learning_rate", "clip", "max_grad_norm", "value_clip", "target_kl", "reward_scale"):
             self._require(name, "above 0", lambda value: value > 0)
-        for name in ("matrix_lr_scale", "recurrent_lr_scale", "value_coefficient", "entropy_coefficient"):
+        for name in (
+            "matrix_lr_scale",
+            "matrix_decay",
+            "recurrent_lr_scale",
+            "value_coefficient",
+            "entropy_coefficient",
+        ):
             self._require(name, "at least 0", lambda value: value >= 0)
 
     def _require(self, name: str, bound: str, holds: Callable[[float], bool]) -> None:

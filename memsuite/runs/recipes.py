@@ -24,6 +24,7 @@ LATER: dict[str, Any] = {
     "advantage": "gae",
     "optimizer": "adam",
     "matrix_lr_scale": 1.0,
+    "matrix_decay": 0.0,
     "gradient_clip": "global",
     "products": "float32",
 }

@@ -79,11 +79,12 @@ SHARED = [
 ]
 
 
-@pytest.mark.parametrize("task", ["n_back", "distractor_nav"])
-def test_a_run_of_shared_scripts_goes_on_to_the_same_bits(tmp_path, task):
+@pytest.mark.parametrize(("task", "decay"), [("n_back", "0.3"), ("distractor_nav", "0")])
+def test_a_run_of_shared_scripts_goes_on_to_the_same_bits(tmp_path, task, decay):
     length = ["--model.ppo.rollout_length", "7", "--steps", str(16 * 7 * 16)]
     length = length if task == "n_back" else ["--steps", str(16 * 12 * 16)]
-    killed, _ = check(tmp_path, [*SHARED, "--task", task, "--horizon", "12", *length], kills=3, seed=4)
+    settings = [*SHARED, "--task", task, "--horizon", "12", *length, "--model.ppo.matrix_decay", decay]
+    killed, _ = check(tmp_path, settings, kills=3, seed=4)
     assert killed >= 1
 
 

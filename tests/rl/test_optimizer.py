@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from memsuite.controllers import CONTROLLERS
+from memsuite.errors import UsageError
 from memsuite.module import MemoryPPO
 from memsuite.rl.guard import UpdateGuard
 from memsuite.rl.optimizer import Muon, make_optimizer, orthogonalised
@@ -25,11 +26,11 @@ def network(controller="gru", **arguments):
     ).model
 
 
-def pair(dtype=torch.float32):
+def pair(dtype=torch.float32, decay=0.0):
     """A matrix and a bias with an optimiser, and Lightning's wrapper as the guard sees it."""
     matrix, bias = nn.Parameter(torch.randn(24, 8, dtype=dtype)), nn.Parameter(torch.randn(24, dtype=dtype))
     groups = [{"params": [bias], "orthogonal": False}, {"params": [matrix], "orthogonal": True}]
-    optimizer = Muon(groups, lr=0.01, betas=(0.9, 0.999), eps=1e-5, fused=True)
+    optimizer = Muon(groups, decay=decay, lr=0.01, betas=(0.9, 0.999), eps=1e-5, fused=True)
     return matrix, bias, optimizer, type("Wrapped", (), {"optimizer": optimizer, "step": staticmethod(optimizer.step)})
 
 
@@ -65,9 +66,47 @@ def test_matrices_take_the_steps_of_muon_and_the_rest_those_of_adam():
     assert (matrix - one).norm() < 0.02 * (one - start).norm()  # PyTorch's runs in bfloat16
 
 
+def test_a_decay_takes_off_a_share_of_the_distance_from_the_first_value():
+    """Without a gradient, nothing but the decay moves a matrix once momentum has had its way."""
+    torch.manual_seed(0)
+    matrix, bias, optimizer, _ = pair(torch.float64, decay=20.0)  # a fifth a step
+    plain, rest, other, _ = pair(torch.float64)
+    with torch.no_grad():
+        plain.copy_(matrix)
+        rest.copy_(bias)
+    first, expected = matrix.detach().clone(), matrix.detach().clone()
+    for _ in range(4):
+        matrix.grad, bias.grad = torch.randn_like(matrix), torch.randn_like(bias)
+        plain.grad, rest.grad = matrix.grad.clone(), bias.grad.clone()
+        before = plain.detach().clone()
+        optimizer.step()
+        other.step()
+        expected = expected - 0.2 * (expected - first) + (plain.detach() - before)
+        torch.testing.assert_close(matrix.detach(), expected, rtol=0, atol=1e-12)
+        assert torch.equal(bias, rest)  # Adam's are not drawn back
+    assert (matrix - first).norm() < (plain - first).norm()
+
+
+def test_a_decay_never_goes_beyond_the_first_value():
+    matrix, bias, optimizer, _ = pair(torch.float64, decay=1e6)
+    first = matrix.detach().clone()
+    for _ in range(3):
+        matrix.grad, bias.grad = torch.randn_like(matrix), torch.zeros_like(bias)
+        optimizer.step()
+        assert (matrix - first).norm() < 1.3 * 8**0.5 * 0.2 * 24**0.5 * 0.01  # the length of one step
+
+
+def test_a_decay_needs_orthogonalised_matrices():
+    with pytest.raises(UsageError, match=r"matrix_decay acts under .* muon alone; here it is adam"):
+        MemoryPPO(task="delayed_cue", num_envs=64, ppo=PPOConfig(matrix_decay=0.3, optimizer="adam"))
+    with pytest.raises(UsageError, match="matrix_decay is -1; it must be at least 0"):
+        PPOConfig(matrix_decay=-1)
+
+
+@pytest.mark.parametrize("decay", [0.0, 20.0])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_skipped_step_leaves_parameters_and_state_as_they_were(dtype):
-    matrix, bias, optimizer, wrapped = pair(dtype)
+def test_a_skipped_step_leaves_parameters_and_state_as_they_were(dtype, decay):
+    matrix, bias, optimizer, wrapped = pair(dtype, decay)
     guard = UpdateGuard(3)
     for value, loss in ((1.0, 1.0), (NAN, NAN)):
         before = [one.detach().clone() for one in (matrix, bias)], copy.deepcopy(optimizer.state_dict()["state"])
@@ -82,9 +121,10 @@ def test_a_skipped_step_leaves_parameters_and_state_as_they_were(dtype):
             assert torch.equal(value, before[1][number][name]), name
 
 
-def test_it_goes_on_from_its_state_to_the_same_bits():
+@pytest.mark.parametrize("decay", [0.0, 20.0])
+def test_it_goes_on_from_its_state_to_the_same_bits(decay):
     torch.manual_seed(0)
-    matrix, bias, optimizer, _ = pair()
+    matrix, bias, optimizer, _ = pair(decay=decay)
 
     def step(one, two, its):
         generator = torch.Generator().manual_seed(5)
@@ -93,7 +133,7 @@ def test_it_goes_on_from_its_state_to_the_same_bits():
         its.step()
 
     step(matrix, bias, optimizer)
-    again, rest, other, _ = pair()
+    again, rest, other, _ = pair(decay=decay)
     other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     with torch.no_grad():
         again.copy_(matrix)

@@ -71,7 +71,7 @@ LINES = {
     "suite good.yaml --ray num_cpus=1": "--ray is a setting of --launcher ray, which was not given",
     "suite good.yaml --launcher ray --slurm cluster=local": "--slurm is a setting of --launcher submitit",
     "suite good.yaml --set nothing=3": "good.yaml with --set nothing=3: no setting 'nothing'",
-    "suite good.yaml --set controller=gru,gruu": "good.yaml with --set controller=gru,gruu: delayed_cue-medium/gruu/seed0",
+    "suite good.yaml --set controller=gru,gruu": "with --set controller=gru,gruu: delayed_cue-medium/gruu/seed0",
     "siute good.yaml": "did you mean: suite",
 }
 

@@ -114,7 +114,9 @@ def _check_optimizer(states: Any, fresh: torch.optim.Optimizer) -> None:
     for index, (group, usual) in enumerate(zip(groups, expected, strict=True)):
         _check_group(group, usual, f"the optimiser's group {index}")
     parameters = [parameter for group in fresh.param_groups for parameter in group["params"]]
-    kept = [MOMENTS[group.get("orthogonal", False)] for group in fresh.param_groups for _ in group["params"]]
+    first = ("first",) if isinstance(fresh, Muon) and fresh.decay else ()  # what matrices are drawn back to
+    names = {False: MOMENTS[False], True: MOMENTS[True] + first}
+    kept = [names[group.get("orthogonal", False)] for group in fresh.param_groups for _ in group["params"]]
     for number, entry in moments.items():
         where = f"the optimiser's state of parameter {number}"
         if type(number) is not int or not 0 <= number < len(parameters) or not isinstance(entry, dict):
