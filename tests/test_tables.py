@@ -109,7 +109,7 @@ def test_cells_that_fall_short_are_listed_with_what_holds_them_back(tmp_path):
 
 
 def test_ceilings_below_the_target_say_what_would_reach_it(tmp_path):
-    models = ["gru", "lstm", "pseudo_mamba", "mingru", "lru", "mamba", "mlstm"]
+    models = ["gru", "lstm", "pseudo_mamba", "mingru", "lru", "mamba", "mlstm", "mamba2"]
     write_collection(
         tmp_path / "reference.jsonl", [made(0, objective="supervised", controller=name) for name in models]
     )
@@ -119,8 +119,9 @@ def test_ceilings_below_the_target_say_what_would_reach_it(tmp_path):
     def deep(controller, success):
         return made(0, success, "supervised", controller, config={"steps": 100_000_000})
 
-    def long(controller, success, curve=flat):
-        return made(0, success, "supervised", controller, config={"steps": 10**9}, curve=curve, env_steps=1000)
+    def long(controller, success, curve=flat, decay=0.0):
+        config = {"steps": 10**9, "ppo": {"matrix_decay": decay}}
+        return made(0, success, "supervised", controller, config=config, curve=curve, env_steps=1000)
 
     tried = [
         deep("gru", 1.0),
@@ -138,6 +139,9 @@ def test_ceilings_below_the_target_say_what_would_reach_it(tmp_path):
         deep("mamba", 1.0),
         deep("mlstm", 0.5),
         long("mlstm", 0.2),
+        deep("mamba2", 0.5),
+        long("mamba2", 0.2),
+        long("mamba2", 0.5, decay=0.3),
     ]
     write_collection(tmp_path / "tried.jsonl", tried)
     assert ceilings.section(tmp_path / "tried.jsonl", tmp_path / "reference.jsonl").splitlines()[2:] == [
@@ -147,6 +151,7 @@ def test_ceilings_below_the_target_say_what_would_reach_it(tmp_path):
         "| n_back | `mingru` | 0.85 | 0.500 | 0.500 | 0.500 |  | the model |",
         "| n_back | `lru` | 0.85 | 0.500 | 0.250 | 0.500 |  | perhaps time: still rising |",
         "| n_back | `mamba` | 0.85 | 0.500 | **1.000** |  |  |  |",
+        "| n_back | `mamba2` | 0.85 | 0.500 | 0.500 | 0.200; with matrix decay 0.500 |  | the model |",
         "| n_back | `mlstm` | 0.85 | 0.500 | 0.500 | 0.200 |  | not known: longer training loses what it had learnt |",
     ]
     assert ceilings.section(tmp_path / "none.jsonl", tmp_path / "none.jsonl").startswith("No ceiling")

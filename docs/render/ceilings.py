@@ -33,9 +33,11 @@ def section(file: Path = FILE, reference: Path = REFERENCE) -> str:
         if ceiling < target:
             own = [run for run in tried if (run["task"], run["controller"]) == (task, model)]
             budget = runs[0]["config"]["steps"]
-            deep, long = ([run for run in own if (run["config"]["steps"] > budget) == more] for more in (False, True))
-            shown = [f"{target:.2f}", f"{ceiling:.3f}", success_of(deep), success_of(long)]
-            rows.append([task, f"`{model}`", *shown, steps_of(long), verdict(deep, long, ceiling)])
+            deep, longer = ([run for run in own if (run["config"]["steps"] > budget) == more] for more in (False, True))
+            long, drawn_back = ([run for run in longer if has_decay(run) == has] for has in (False, True))
+            with_decay = f"; with matrix decay {success_of(drawn_back)}" if drawn_back else ""
+            shown = [f"{target:.2f}", f"{ceiling:.3f}", success_of(deep), success_of(long) + with_decay]
+            rows.append([task, f"`{model}`", *shown, steps_of(long), verdict(deep, drawn_back or long, ceiling)])
     headings = [
         "task",
         "model",
@@ -47,6 +49,11 @@ def section(file: Path = FILE, reference: Path = REFERENCE) -> str:
         "",
     ]
     return table(headings, rows) if rows else "No ceiling that was trained lies below its target."
+
+
+def has_decay(run: Run) -> bool:
+    """Tell whether the matrices of a run were drawn back to where they began."""
+    return bool(run["config"]["ppo"].get("matrix_decay"))
 
 
 def success_of(runs: list[Run]) -> str:

@@ -19,7 +19,7 @@ SIZES = {
     "basic_v1": 12,
     "reference_v1": 575,
     "reference_v2": 1760,
-    "ceilings_v2": 66,
+    "ceilings_v2": 68,
     "recipe_v2": 153,
     "to_target_v2": 96,
     "products_v1": 28,
