@@ -150,7 +150,8 @@ def labels(rows: pd.DataFrame) -> pd.DataFrame:
     for (_, row), own, lengths, costs in zip(rows.iterrows(), parts, horizons, budgets, strict=True):
         cell = f"{row['task']}-{row['difficulty']}" + (f" H={row['horizon']}" if lengths > 1 else "")
         if costs > 1:
-            cell += f" {row['budget'] / 1000:g}k steps" if row["budget"] == row["budget"] else " default steps"
+            unit, name = (1e6, "M") if row["budget"] >= 1e6 else (1e3, "k")
+            cell += f" {row['budget'] / unit:g}{name} steps" if row["budget"] == row["budget"] else " default steps"
         own = own - common | ({SUPERVISED} if row.get("objective") == SUPERVISED else set())
         names.append({"cell": cell, "model": row["controller"], "apart": ", ".join(sorted(own))})
     return import_pandas().DataFrame(names, index=rows.index)

@@ -68,12 +68,14 @@ def test_labels_name_only_what_differs(tmp_path):
         result("gru", 0, config={"steps": 100, "controller_args": {"hidden_dim": 64}}),
         result("gru", 0, config={"steps": 200, "controller_args": {"hidden_dim": 64, "depth": 2}}),
         result("gru", 0, horizon=90, config={"steps": 100, "controller_args": {"hidden_dim": 64}}),
+        result("gru", 0, horizon=90, config={"steps": 25_000_000, "controller_args": {"hidden_dim": 64}}),
     ]
     names = labels(table_of(runs, tmp_path, "x"))
     assert dict(zip(names["cell"], names["apart"], strict=True)) == {
         "delayed_cue-easy H=50 0.1k steps": "",
         "delayed_cue-easy H=50 0.2k steps": "depth=2",
         "delayed_cue-easy H=90 0.1k steps": "",
+        "delayed_cue-easy H=90 25M steps": "",
     }
 
 
