@@ -40,7 +40,8 @@ def main(verb: str, arguments: list[str]) -> int:
         raise UsageError(f"cannot write the report into {folder}: {error.strerror}") from error
     if options.collect:
         collect(Path(options.collect), options.results)
-    print(f"{folder}/index.html: {counted(len(table), 'run')}; {folder}/results.csv and {folder}/figures hold the same")
+    same = f"and {folder}/figures hold" if any((folder / "figures").iterdir()) else "holds"  # none of ceilings alone
+    print(f"{folder}/index.html: {counted(len(table), 'run')}; {folder}/results.csv {same} the same")
     return 0
 
 

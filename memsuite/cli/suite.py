@@ -41,8 +41,7 @@ def main(verb: str, arguments: list[str]) -> int:
         return show_suites()
     if options.file is None:
         raise UsageError("name a suite, such as basic_v1, or its YAML file; --list shows the suites that there are")
-    out = Path(options.out) if options.out else None
-    suite = read_suite(find("suite", options.file), out, read_changes(options.set))
+    suite = read_suite(find("suite", options.file), options.out and Path(options.out), read_changes(options.set))
     if file := next((one for one in (suite.folder, *suite.folder.parents) if one.is_file()), None):
         raise UsageError(f"cannot make the folder {suite.folder}: {file} is a file")
     runs = choose(suite.runs, options.only)

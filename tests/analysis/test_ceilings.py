@@ -53,7 +53,9 @@ def test_the_commands_give_ceilings_a_column_of_their_own(tmp_path, monkeypatch,
     solved = re.search(r'id="solved".*?</svg>', text, re.DOTALL)[0]
     assert "lru" in solved
     assert "lstm" not in solved
+    capsys.readouterr()
     assert main(["report", "--results", "told", "--overwrite"]) == 0
+    assert capsys.readouterr().out == "report/index.html: 2 runs; report/results.csv holds the same\n"  # no figures
     assert 'id="solved"' not in (tmp_path / "report" / "index.html").read_text()
 
 
