@@ -34,6 +34,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "second_recipe_in_words": second_recipe.in_words,
     "parts_copy_memory": functools.partial(runs.second_recipe, "copy_memory"),
     "parts_delayed_cue": functools.partial(runs.second_recipe, "delayed_cue"),
+    "parts_distractor_nav": functools.partial(runs.second_recipe, "distractor_nav"),
     "parts_permuted_copy": functools.partial(runs.second_recipe, "permuted_copy"),
     "draws": measurements.draws,
     "recipe_copy_memory": functools.partial(runs.recipe, "copy_memory"),
