@@ -179,6 +179,8 @@ def test_the_time_to_the_target_has_the_cells_that_both_recipes_solve(tmp_path):
     text = second_recipe.to_target(tmp_path / "r.jsonl")
     assert "| n_back | `gru` | 20.0 | 2.0 | 10.0 | 1 |" in text
     assert "median ratio over these 1 cells is 10.0" in text
-    assert "lru" not in text
+    assert "| `lru` |" not in text
+    left_out = "Left out, because not every run reaches the target: n_back, `lru` "
+    assert text.endswith(left_out + "(0 of 1 seeds by the first recipe, 1 of 1 by today's).")
     assert "mamba" not in text
     assert second_recipe.to_target(tmp_path / "none.jsonl") == "No cell has been run by both recipes yet."

@@ -134,6 +134,11 @@ def beside_ceilings(found: list[Run]) -> str:
     return f"Of the {able} cells whose ceiling was trained and reaches the target, PPO comes to {NEAR} of it in {near}."
 
 
+def reached_of(runs: list[Run]) -> str:
+    """Return how many runs reach the target: ``1 of 2``."""
+    return f"{sum(run['reached_target'] for run in runs)} of {len(runs)}"
+
+
 def to_target(file: Path = ROOT / "results" / "to_target_v2.jsonl") -> str:
     """Lay out the CPU-seconds to the target by the first recipe and by today's, a row a cell that both solve.
 
@@ -141,10 +146,14 @@ def to_target(file: Path = ROOT / "results" / "to_target_v2.jsonl") -> str:
         file: the collected runs of ``configs/suites/to_target_v2.yaml``; it may hold a part of them, or not be there.
     """
     found = read_collection(file) if file.is_file() else []
-    rows = []
+    rows, missed = [], []
     for (task, model), runs in grouped(found, lambda run: (run["task"], run["controller"])).items():
         sides = grouped(runs, lambda run: run["config"]["ppo"]["draws"] > 1)
-        if len(sides) < 2 or not all(run["reached_target"] for run in runs):
+        if len(sides) < 2:
+            continue
+        if not all(run["reached_target"] for run in runs):
+            first, today = (reached_of(sides[side]) for side in (False, True))
+            missed.append(f"{task}, `{model}` ({first} seeds by the first recipe, {today} by today's)")
             continue
         first, today = (median(run["cpu_seconds_to_target"] for run in sides[side]) for side in (False, True))
         seeds = min(len(sides[False]), len(sides[True]))
@@ -157,7 +166,8 @@ def to_target(file: Path = ROOT / "results" / "to_target_v2.jsonl") -> str:
     text = table(
         ["task", "model", "first recipe", "today's", "ratio", "seeds"], [list(map(str, row)) for _, row in rows]
     )
-    return f"{text}\n\nThe median ratio over these {len(rows)} cells is {ratio:.1f}."
+    left_out = f" Left out, because not every run reaches the target: {'; '.join(missed)}." if missed else ""
+    return f"{text}\n\nThe median ratio over these {len(rows)} cells is {ratio:.1f}.{left_out}"
 
 
 def longest(file: Path = ROOT / "results" / "longest_v2.jsonl") -> str:
