@@ -6,6 +6,8 @@ SHELL := /bin/bash
 BEYOND := 50,100,200,500,1000,2000,5000,10000,20000,50000,100000,200000,500000,1000000
 # Small matrices: one thread a process is faster than two, and leaves the other cores to other runs.
 export OMP_NUM_THREADS ?= 1
+# The tests start hundreds of processes: each would compile the whole package anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 CPP := $(wildcard csrc/*.cpp csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.cuh tests/ops/build/emulated/*.h)
 
@@ -17,7 +19,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("memsuite needs Python 3.10 or newer; try make PYTHON=python3.11" if sys.version_info < (3, 10) else 0)'
 	@begin=$$SECONDS; set -e; \
 	  $(PYTHON) -m venv $(VENV); \
-	  $(RUN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'; \
+	  $(RUN)/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[dev]'; \
 	  $(RUN)/memsuite build || true; \
 	  touch $@; \
 	  echo "set-up took $$((SECONDS - begin)) s"
