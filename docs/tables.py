@@ -35,6 +35,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "parts_copy_memory": functools.partial(runs.second_recipe, "copy_memory"),
     "parts_delayed_cue": functools.partial(runs.second_recipe, "delayed_cue"),
     "parts_distractor_nav": functools.partial(runs.second_recipe, "distractor_nav"),
+    "parts_n_back": functools.partial(runs.second_recipe, "n_back"),
     "parts_permuted_copy": functools.partial(runs.second_recipe, "permuted_copy"),
     "draws": measurements.draws,
     "recipe_copy_memory": functools.partial(runs.recipe, "copy_memory"),

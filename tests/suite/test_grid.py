@@ -20,7 +20,7 @@ SIZES = {
     "reference_v1": 575,
     "reference_v2": 1760,
     "ceilings_v2": 68,
-    "recipe_v2": 153,
+    "recipe_v2": 165,
     "to_target_v2": 96,
     "products_v1": 28,
     "popgym_v1": 168,
