@@ -6,7 +6,8 @@ SHELL := /bin/bash
 BEYOND := 50,100,200,500,1000,2000,5000,10000,20000,50000,100000,200000,500000,1000000
 # Small matrices: one thread a process is faster than two, and leaves the other cores to other runs.
 export OMP_NUM_THREADS ?= 1
-# The tests start hundreds of processes: each would compile the whole package anew.
+# Bytecode is kept: the tests start hundreds of processes, and each would compile the whole package anew. Set-up leaves compiling to the
+# first import, as most of what it installs is never imported.
 unexport PYTHONDONTWRITEBYTECODE
 
 CPP := $(wildcard csrc/*.cpp csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.cuh tests/ops/build/emulated/*.h)

@@ -102,7 +102,8 @@ class Muon(torch.optim.Adam):
             if not state:
                 state["step"] = torch.zeros((), device=matrix.device)  # Adam, whose class this is, expects one
                 state["momentum"] = torch.zeros_like(matrix)
-                state |= {"first": matrix.clone()} if self.decay else {}
+                if self.decay:
+                    state["first"] = matrix.clone()
             momentum = state["momentum"].lerp(matrix.grad, 1 - MOMENTUM)
             update = orthogonalised(matrix.grad.lerp(momentum, MOMENTUM))
             scale = 0.2 * max(matrix.shape) ** 0.5 * group["lr"]

@@ -67,7 +67,7 @@ def test_matrices_take_the_steps_of_muon_and_the_rest_those_of_adam():
 
 
 def test_a_decay_takes_off_a_share_of_the_distance_from_the_first_value():
-    """Without a gradient, nothing but the decay moves a matrix once momentum has had its way."""
+    """Beside it stands an optimiser without decay, which sees the same gradients and so takes the same steps."""
     torch.manual_seed(0)
     matrix, bias, optimizer, _ = pair(torch.float64, decay=20.0)  # a fifth a step
     plain, rest, other, _ = pair(torch.float64)
